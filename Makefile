@@ -1,0 +1,65 @@
+# Two commands for a machine with Python 3.11 and make: `make reproduce` and `make test`.
+PYTHON ?= python3.11
+CORES ?= 2
+PORT ?= 5000
+BIN := .venv/bin
+STAMP := .venv/.pins-$(shell cksum < envs/requirements.txt | cut -d' ' -f1)
+TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help reproduce test lint format mlflow pins clean-results
+
+help:
+	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
+	@echo "make test        set up .venv, then linters and tests"
+	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
+	@echo "make lint        ruff, snakefmt, snakemake --lint, mypy"
+	@echo "make format      ruff and snakefmt, in place"
+	@echo "make pins        resolve envs/requirements.txt anew"
+
+# uv installs the pinned set in seconds; it is itself installed by pip, so Python is enough to begin with.
+$(STAMP): envs/requirements.txt pyproject.toml
+	@echo "setting up .venv: about 200 packages, 7 GB, 1-3 minutes"
+	@command -v $(PYTHON) > /dev/null || { echo "error: no $(PYTHON); install Python 3.11 or say make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" \
+		|| { echo "error: .venv is not Python 3.11; remove it and say make PYTHON=python3.11"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r envs/requirements.txt
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	@rm -f .venv/.pins-*
+	@touch $@
+
+reproduce: $(STAMP)
+	@echo "reproduce: $(TARGETS)"
+	@echo "mnist scale, $(CORES) cores, about 10 minutes the first time, seconds when nothing changed; stop and start at will"
+	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS)
+	@cat results/table4.md
+
+test: $(STAMP) lint
+	@echo "tests: about 10 minutes on 2 cores"
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check --compact-diff Snakefile workflow
+	@$(BIN)/snakemake --lint > /dev/null
+	@$(BIN)/mypy
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/snakefmt Snakefile workflow
+
+mlflow: $(STAMP)
+	@echo "http://127.0.0.1:$(PORT)   Table 4: tags.table4 IS NOT NULL"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri sqlite:///results/mlflow.db
+
+pins: $(STAMP)
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate \
+		--override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
+
+clean-results:
+	@rm -rf results/mnist results/smoke

@@ -1,0 +1,53 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/pretrained.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/tracking.smk"
+include: "workflow/rules/study.smk"
+include: "workflow/rules/costs.smk"
+
+
+localrules:
+    main,
+    tables,
+    figures,
+    mlflow,
+    publish_table,
+    publish_figure,
+
+
+rule main:
+    default_target: True
+    input:
+        "results/table4.csv",
+        "results/figure2.pdf",
+        "results/figure5.pdf",
+
+
+rule tables:
+    input:
+        expand("results/{table}.csv", table=PAPER_TABLES),
+
+
+rule figures:
+    input:
+        expand("results/{figure}.pdf", figure=REGISTRY.figures),
+
+
+rule mlflow:
+    input:
+        expand(f"results/{SCALE}/tracking/{{table}}.json", table=SCORE_TABLES),

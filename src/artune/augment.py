@@ -1,0 +1,52 @@
+"""Imperfect versions of training images, so that frozen networks judge imperfect samples sensibly."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artune.data import to_pixels
+from artune.tokenizers import to_uint8
+
+ROTATION = math.radians(10.0)
+SCALING = 0.1
+SHIFT = 0.08  # share of the side: 2 pixels of 24
+NOISE = 0.15  # of a pixel's range [-1, 1]
+
+
+def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn, scale, shift and add noise, a different amount in every image: [B, 3, H, W] -> the same, in [-1, 1]."""
+    batch = len(pixels)
+    angle, scale, across, down = (2.0 * torch.rand(4, batch, generator=generator) - 1.0).unbind()
+    angle, scale = ROTATION * angle, 1.0 + SCALING * scale
+    cosine, sine = scale * angle.cos(), scale * angle.sin()
+    rows = (torch.stack((cosine, -sine, 2 * SHIFT * across)), torch.stack((sine, cosine, 2 * SHIFT * down)))
+    grid = F.affine_grid(torch.stack(rows).permute(2, 0, 1), list(pixels.shape), align_corners=False)
+    moved = F.grid_sample(pixels + 1.0, grid, align_corners=False) - 1.0  # outside is black, -1
+    level = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
+    return (moved + level * torch.randn(moved.shape, generator=generator)).clamp(-1.0, 1.0)
+
+
+@torch.no_grad()
+def corrupt(
+    tokenizer: nn.Module, images: Tensor, share: Tensor, generator: torch.Generator, batch: int = 200
+) -> Tensor:
+    """Decode the images' tokens after a share of them was replaced by random ones.
+
+    Args:
+        tokenizer: with ``encode``, ``decode`` and ``codebook_size``.
+        images: uint8 [N, 3, H, W]; share: [N], probability of a token of image n to be replaced.
+        generator: of the replacements.
+        batch: images at a time.
+
+    Returns:
+        uint8 [N, 3, H, W].
+    """
+    decoded = []
+    for part, rate in zip(images.split(batch), share.split(batch), strict=True):
+        tokens = tokenizer.encode(to_pixels(part))
+        noise = torch.randint(tokenizer.codebook_size, tokens.shape, generator=generator)
+        replaced = torch.rand(tokens.shape, generator=generator) < rate[:, None]
+        decoded.append(to_uint8(tokenizer.decode(torch.where(replaced, noise, tokens))))
+    return torch.cat(decoded)

@@ -1,0 +1,161 @@
+"""The command line: one subcommand a rule, of the same name, and a few for people (show, bench)."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from artune.errors import ArtuneError
+
+PATHS = {
+    "output": "file to write",
+    "config": "the run's config.yaml",
+    "policy": "weights of the policy",
+    "pretrained": "weights of the pretrained policy, for the grid",
+    "tokenizer": "weights of the tokenizer",
+    "codes": "token codes of the data set",
+    "data": "data.npz",
+    "networks": "folder of the frozen networks",
+    "reference": "reference.npz",
+    "samples": "samples.npz",
+    "features": "features.npz",
+    "timings": "timings.jsonl of the run",
+    "grid": "picture to write",
+    "runs": "folder of the runs",
+    "votes": "SQLite file of the human study",
+    "tally": "counted votes",
+}
+
+# command -> (what it does, name of its positional argument, {path option: required})
+COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
+    "run_config": ("resolve a run's settings", "run", {"output": True}),
+    "asset": ("check a file from outside", "asset", {"output": True}),
+    "data": ("write the data set of a scale that ships one", None, {"output": True}),
+    "tokenizer": ("train or import a tokenizer", "name", {"data": False, "output": True}),
+    "codes": ("token codes of the data set", "name", {"data": True, "tokenizer": True, "output": True}),
+    "network": ("train or import a frozen network", "name", {"data": False, "tokenizer": False, "output": True}),
+    "pretrained_policy": ("train or import a prior", "name", {"codes": False, "output": True}),
+    "external_policy": ("import a policy that others released", "name", {"output": True}),
+    "reference": ("moments and features of the real images", None, {"data": True, "networks": True, "output": True}),
+    "train": (
+        "tune a policy",
+        None,
+        {"config": True, "policy": True, "tokenizer": True, "codes": False, "networks": True, "reference": False,
+         "output": True},
+    ),
+    "sample": (
+        "draw the images that a run is scored on",
+        None,
+        {"config": True, "policy": True, "pretrained": False, "tokenizer": True, "output": True, "grid": True},
+    ),
+    "features": ("features of a run's samples", None, {"samples": True, "networks": True, "output": True}),
+    "evaluate": (
+        "score a run",
+        None,
+        {"config": True, "features": True, "reference": True, "timings": False, "output": True},
+    ),
+    "table": ("write a table", "table", {"runs": True, "tally": False, "output": True}),
+    "figure": ("draw a figure", "figure", {"runs": False, "output": True}),
+    "figure_samples": (
+        "images of a figure's classes",
+        "figure",
+        {"config": True, "policy": True, "tokenizer": True, "output": True},
+    ),
+    "study_tally": ("count the votes of the human study", None, {"votes": False, "output": True}),
+    "costs": ("seconds of every stage beside the paper's", "run", {"timings": True, "output": True}),
+    "mlflow_store": ("create the tracking store", None, {"output": True}),
+    "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
+    "show": ("a run's settings and the layer that set each", "run", {}),
+    "bench": ("time a part of the method", "target", {}),
+}  # fmt: skip
+
+OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "external_policy": {"--asset": {"required": True, "help": "key of config/assets.yaml"}},
+    "figure": {
+        "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
+        "--compare": {"nargs": "*", "default": [], "help": "further runs to draw (Figure 2)"},
+    },
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="artune", description="Policy-based tuning of autoregressive image models."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (summary, positional, paths) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if positional:
+            sub.add_argument(positional)
+        for path, required in paths.items():
+            sub.add_argument(f"--{path}", type=Path, required=required, metavar="PATH", help=PATHS[path])
+        sub.add_argument(
+            "--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)"
+        )
+        sub.add_argument("--preset", default=None, help="paper or release (default: config/config.yaml)")
+        sub.add_argument("--seeds", type=int, default=None, help="repetitions of every run")
+        sub.add_argument("--threads", type=int, default=None, help="CPU threads")
+        sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default=None)
+        sub.add_argument(
+            "--log", type=Path, default=None, metavar="PATH", help="also write what is printed here"
+        )
+    return top
+
+
+class Tee:
+    """Standard error that is also kept in a log file."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.terminal, self.file = sys.stderr, open(path, "w", encoding="utf-8")  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        """Write to both; the log gets whole lines instead of a redrawn one."""
+        self.file.write(text.replace("\r\033[K", "\n"))
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.file.flush()
+        self.terminal.flush()
+
+    def isatty(self) -> bool:
+        """Whether a bar can be redrawn."""
+        return self.terminal.isatty()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; bad input is one line on standard error and status 2."""
+    arguments = parser().parse_args(argv)
+    if arguments.log is not None:
+        sys.stderr = Tee(arguments.log)  # type: ignore[assignment]
+    began = time.monotonic()
+    try:
+        with_threads(arguments.threads)
+        from artune import commands
+
+        handler: Callable[[argparse.Namespace], Any] = getattr(commands, arguments.command)
+        line = handler(arguments)
+    except ArtuneError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from the last saved state\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+    finally:
+        sys.stderr.flush()
+    sys.stderr.write(f"{arguments.command}: {line} ({time.monotonic() - began:.1f} s)\n")
+    return 0
+
+
+def with_threads(threads: int | None) -> None:
+    """Set the thread count before torch is imported."""
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)

@@ -1,0 +1,83 @@
+"""Likelihood continuation of a pretrained policy: the MLE baseline of Table 12."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from artune.clock import Clock
+from artune.config import Run
+from artune.errors import ArtuneError
+from artune.fit import draw
+from artune.mle import likelihood_loss
+from artune.models import Policy
+from artune.seeds import generator_for
+from artune.train_tokenizer import load_codes
+
+
+class MLETrainer:
+    """AdamW on the token codes of training images; weight decay on matrices only (LlamaGen's recipe)."""
+
+    def __init__(self, run: Run, policy: Policy, codes: Path, device: torch.device):
+        assert run.mle is not None
+        self.run, self.settings, self.policy, self.device = run, run.mle, policy, device
+        self.iterations, self.save_every, self.consistent = run.mle.iterations, run.mle.save_every, True
+        self.tokens, self.labels = load_codes(codes, "train")
+        parameters = list(policy.parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": run.mle.weight_decay},
+                {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+            ],
+            run.mle.learning_rate,
+            run.mle.betas,
+        )
+
+    def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
+        """One optimiser step on a batch drawn without replacement.
+
+        Raises:
+            ArtuneError: the loss is NaN or infinite; nothing is updated.
+        """
+        settings, clock = self.settings, Clock(self.device)
+        with clock("iteration"):
+            chosen = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            loss = likelihood_loss(
+                self.policy,
+                self.tokens[chosen].to(self.device),
+                self.labels[chosen].to(self.device),
+                class_dropout=settings.class_dropout,
+                dropout=settings.dropout,
+                generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
+            )
+            if not math.isfinite(loss.item()):
+                raise ArtuneError(
+                    f"loss: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is "
+                    "kept: lower mle.learning_rate"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.grad_clip)
+            self.optimizer.step()
+        metrics = {
+            "mle/loss": loss.item(),
+            "optim/grad_norm": norm.item(),
+            "optim/learning_rate": settings.learning_rate,
+        }
+        return metrics, clock.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next iteration depends on."""
+        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def note(self, metrics: dict[str, float]) -> str:
+        """The numbers that matter, for the progress line."""
+        return f"loss {metrics['mle/loss']:.4f}" if metrics else ""

@@ -1,0 +1,48 @@
+"""Seconds of the stages of an iteration beside the paper's (App. E)."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from statistics import median
+
+from artune.errors import ArtuneError
+from artune.files import read_json, write_text
+from artune.registry import Registry
+
+# stage -> (keys of timings.jsonl that are added up, the paper's seconds for 144 images on one A100)
+STAGES: dict[str, tuple[tuple[str, ...], float | None]] = {
+    "generate and decode": (("time/generate", "time/decode"), 43.4),
+    "CLIP": (("time/reward_clip",), 0.14),
+    "HPS": (("time/reward_hps",), 11.20),
+    "LOO-FID": (("time/loo_fid",), 0.03),
+    "reference": (("time/reference",), None),
+    "backward and update": (("time/update",), 2.4),
+    "iteration": (("time/iteration",), None),
+}
+
+
+def write_costs(registry: Registry, run: str, timings: Path, output: Path) -> str:
+    """Median seconds a stage of ``run`` as CSV, with the device they were measured on and the scale's note.
+
+    Raises:
+        ArtuneError: timings.jsonl is missing or damaged.
+    """
+    try:
+        lines = [json.loads(line) for line in timings.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ArtuneError(f"{timings}: cannot be read ({error}); train {run} again") from error
+    device = read_json(timings.parent / "manifest.json")["provenance"]["device"]
+    settings = registry.resolve(run).grpo
+    images = settings.prompts * settings.group_size if settings else None
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["stage", "seconds", "paper", "ratio", "images", "device", "scale", "note"])
+    for stage, (keys, paper) in STAGES.items():
+        seconds = sum(median(line[key] for line in lines) for key in keys if key in lines[0])
+        ratio = f"{seconds / paper:.4g}" if paper else ""
+        writer.writerow(
+            [stage, f"{seconds:.4g}", paper or "", ratio, images, device, registry.scale, registry.about.note]
+        )
+    write_text(output, table.getvalue())
+    return f"{output}: {seconds:.2f} s an iteration of {images} images"

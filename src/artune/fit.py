@@ -1,0 +1,65 @@
+"""The one supervised training loop: of tokenizers, priors and frozen networks at a scale without released weights."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import Training
+from artune.errors import ArtuneError
+from artune.progress import Progress
+
+WARMUP = 0.05  # share of the steps over which the learning rate rises
+
+
+def fit(
+    label: str,
+    parameters: Iterable[nn.Parameter],
+    training: Training,
+    loss: Callable[[int], tuple[Tensor, str]],
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> None:
+    """Minimise ``loss`` by AdamW with a short warm-up, a cosine to zero and a gradient norm of at most 1.
+
+    Args:
+        label: what the progress line says.
+        parameters: what is trained; vectors (biases, norms) are not decayed.
+        training: steps, learning rate, weight decay.
+        loss: step -> scalar loss and a note for the progress line; draws its own batch.
+        betas: of AdamW.
+
+    Raises:
+        ArtuneError: the loss is NaN or infinite; names the step.
+    """
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas)
+    progress = Progress(label, training.steps)
+    for step in range(training.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * schedule(step, training.steps)
+        value, note = loss(step)
+        if not math.isfinite(value.item()):
+            raise ArtuneError(f"{label}: the loss is {value.item()} at step {step}; lower its train.learning_rate")
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        progress.update(step + 1, f"loss {value.item():.3f}{'  ' + note if note else ''}")
+
+
+def schedule(step: int, steps: int) -> float:
+    """Factor of the learning rate at ``step``, in (0, 1]: linear warm-up, then a cosine that ends near zero."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def draw(count: int, total: int, generator: torch.Generator) -> Tensor:
+    """``count`` indices below ``total``, drawn with replacement: [count] int64."""
+    return torch.randint(total, (count,), generator=generator)

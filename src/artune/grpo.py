@@ -1,0 +1,132 @@
+"""Group Relative Policy Optimization: advantages, ratio, clipped loss, KL (paper, Sec. 3.1 and Alg. 1). Pure maths.
+
+B is the number of sequences of an iteration, in groups of consecutive samples of one prompt; T tokens a sequence.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def group_advantages(
+    rewards: Tensor, group_size: int, *, epsilon: float = 1e-4, std: str = "n", over: str = "prompt"
+) -> Tensor:
+    """A = (r - mean) / (s + epsilon) over each prompt's group, Alg. 1 lines 10-11.
+
+    Args:
+        rewards: [B], groups of ``group_size`` consecutive samples.
+        group_size: G >= 2.
+        epsilon: added to the standard deviation (1e-4 in Alg. 1).
+        std: "n" divides by G as printed, "n-1" is the unbiased one of the authors' code.
+        over: "prompt" normalises within a prompt's group, "batch" over all B.
+
+    Returns:
+        [B] advantages, without gradient.
+
+    Raises:
+        ValueError: G < 2, or B is not a multiple of G.
+    """
+    if group_size < 2:
+        raise ValueError(f"group_size: {group_size}; a group needs at least 2 samples")
+    if rewards.numel() % group_size:
+        raise ValueError(f"rewards: {rewards.numel()} is not a multiple of group_size {group_size}")
+    grouped = rewards.detach().view(-1, group_size) if over == "prompt" else rewards.detach().view(1, -1)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    spread = grouped.std(1, keepdim=True, correction=0 if std == "n" else 1)
+    return (centred / (spread + epsilon)).view(-1)
+
+
+def combined_advantages(
+    rewards: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    group_size: int,
+    *,
+    combine: str = "sum",
+    groups: Sequence[Sequence[str]] | None = None,
+    group_weights: Sequence[float] | None = None,
+    add: str = "advantages",
+    epsilon: float = 1e-4,
+    std: str = "n",
+    over: str = "prompt",
+) -> tuple[Tensor, Tensor]:
+    """Turn several rewards into advantages: add, then normalise (Eq. 4), or normalise, then add.
+
+    Args:
+        rewards: name -> [B].
+        weights: name -> factor of the reward (w_c, w_h, w_fid of Alg. 1 line 9).
+        group_size: G.
+        combine: "sum" is Eq. 4; "separate" normalises every group of rewards on its own.
+        groups: for "separate", the rewards normalised together; None puts each alone.
+        group_weights: for "separate", a factor a group; None is 1 each.
+        add: for "separate", add the groups' "advantages", or their "losses" (several rows are returned).
+        epsilon, std, over: see :func:`group_advantages`.
+
+    Returns:
+        advantages [C, B] and their loss weights [C]; C = 1 unless losses are added.
+    """
+    parts = [list(rewards)] if combine == "sum" else (groups or [[name] for name in rewards])
+    factors = [1.0] * len(parts) if combine == "sum" or group_weights is None else list(group_weights)
+    rows, kept = [], []
+    for names, factor in zip(parts, factors, strict=True):
+        present = [name for name in names if name in rewards]
+        if present:
+            total = torch.stack([weights[name] * rewards[name] for name in present]).sum(0)  # Alg. 1, line 9
+            rows.append(group_advantages(total, group_size, epsilon=epsilon, std=std, over=over))
+            kept.append(factor)
+    advantages, loss_weights = torch.stack(rows), rows[0].new_tensor(kept)
+    if add == "losses":
+        return advantages, loss_weights
+    return (loss_weights[:, None] * advantages).sum(0, keepdim=True), loss_weights.new_ones(1)
+
+
+def log_ratio(logp: Tensor, logp_old: Tensor, kind: str = "mean") -> Tensor:
+    """log rho from per-token log-probabilities [B, T].
+
+    ``mean``: mean over tokens, Alg. 1 line 23, [B]; ``product``: Eq. 1, [B]; ``token``: one ratio a token, [B, T].
+    """
+    difference = logp - logp_old
+    if kind == "token":
+        return difference
+    return difference.mean(1) if kind == "mean" else difference.sum(1)
+
+
+def grpo_loss(log_ratio: Tensor, advantages: Tensor, clip: float, *, sign: str = "eq2") -> Tensor:
+    """Clipped surrogate loss a sample, Eq. 2 (to be averaged over the samples).
+
+    Args:
+        log_ratio: [B], or [B, T] for per-token ratios.
+        advantages: [B].
+        clip: epsilon > 0.
+        sign: "eq2" is -min(rho A, clip(rho) A), PPO's pessimistic bound; "alg1" is min(-rho A, -clip(rho) A) as
+            Alg. 1 line 25 prints it, the optimistic one.
+
+    Returns:
+        [B] losses.
+    """
+    ratio = log_ratio.exp()
+    advantages = advantages.view(-1, *[1] * (ratio.dim() - 1))
+    free, clipped = ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages  # Alg. 1, line 24
+    loss = -torch.minimum(free, clipped) if sign == "eq2" else torch.minimum(-free, -clipped)
+    return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+
+
+def clip_fraction(log_ratio: Tensor, clip: float) -> Tensor:
+    """Share of ratios outside [1 - clip, 1 + clip], 0..1."""
+    return ((log_ratio.detach().exp() - 1).abs() > clip).float().mean()
+
+
+def kl_penalty(logp_ref: Tensor, logp: Tensor, kind: str = "mean") -> Tensor:
+    """The k3 estimate of KL(policy || reference) a sample, Eq. 3: exp(d) - d - 1, d = log ref - log policy.
+
+    Args:
+        logp_ref: [B, T] log-probabilities under the reference policy.
+        logp: [B, T] under the policy.
+        kind: "mean" d = mean over tokens (Alg. 1 lines 30-32), "product" their sum, "token" k3 a token, averaged.
+
+    Returns:
+        [B], >= 0.
+    """
+    delta = log_ratio(logp_ref, logp, kind)
+    penalty = torch.expm1(delta) - delta
+    return penalty.mean(1) if penalty.dim() > 1 else penalty

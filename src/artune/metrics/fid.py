@@ -1,0 +1,122 @@
+"""Fréchet distance between Gaussians (FID), and its standard error and bias by an exact jackknife."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artune.errors import ArtuneError
+from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
+
+
+@dataclass(frozen=True)
+class JackknifeFID:
+    """FID of n samples and what the n leave-one-out FIDs say about it, in units of squared features."""
+
+    value: float
+    standard_error: float
+    bias_corrected: float
+
+
+def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [D] and covariance [D, D] of features [n, D] by the rule of the official evaluator.
+
+    The mean is NumPy's in the features' own precision (float32 for networks), the covariance float64 divided
+    by n - 1; both are returned as float64.
+
+    Raises:
+        ArtuneError: fewer than two samples, or NaN or infinity among the features.
+    """
+    _check_features(features, least=2)
+    mean = torch.as_tensor(np.mean(features.detach().cpu().numpy(), axis=0)).to(features.device).double()
+    centred = features.double()
+    centred = centred - centred.mean(dim=0)
+    return mean, centred.T @ centred / (len(features) - 1)
+
+
+def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
+    """``|mu1 - mu2|^2 + tr cov1 + tr cov2 - 2 tr sqrt(cov1 cov2)`` for means [D] and covariances [D, D].
+
+    The last trace is the sum of the roots of the eigenvalues of ``root1^T cov2 root1`` in float64, which is
+    symmetric and needs no general matrix square root.
+
+    Raises:
+        ArtuneError: the shapes differ, or an input holds NaN or infinity.
+    """
+    moments = [torch.as_tensor(value).double() for value in (mu1, cov1, mu2, cov2)]
+    mu1, cov1, mu2, cov2 = moments
+    if mu1.shape != mu2.shape or not cov1.shape == cov2.shape == (len(mu1), len(mu1)):
+        shapes = ", ".join(str(tuple(value.shape)) for value in moments)
+        raise ArtuneError(f"FID: moments of shapes {shapes} do not match; compare features of the same network")
+    if not all(bool(value.isfinite().all()) for value in moments):
+        raise ArtuneError("FID: NaN or infinity in the moments; look for broken images or features")
+    root = covariance_root(cov1)
+    cross = torch.linalg.eigvalsh(root.T @ cov2 @ root).clamp_min(0).sqrt().sum()
+    return float((mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
+
+
+def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int = 4096) -> JackknifeFID:
+    """FID of features [n, D] against reference moments, its standard error and its bias-corrected value.
+
+    Exact leave-one-out FIDs of all n samples from one eigendecomposition; the covariances divide by n - 1 and
+    the reference counts as fixed. ``standard_error = sqrt((n-1)/n sum_i (F_i - mean)^2)`` and
+    ``bias_corrected = n F - (n-1) mean_i F_i``. The value differs from the official one only by the latter's
+    float32 mean (about 1e-8).
+
+    Args:
+        features: [n, D], n >= 3.
+        mu_ref: [D].
+        cov_ref: [D, D].
+        chunk: samples worked on at a time; bounds the memory, not the result.
+
+    Raises:
+        ArtuneError: fewer than three samples, or NaN or infinity among the features.
+    """
+    _check_features(features, least=3)
+    n = len(features)
+    mu_ref = torch.as_tensor(mu_ref).double().to(features.device)
+    cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
+    mean, covariance = _moments_in_chunks(features, chunk)
+    root = covariance_root(cov_ref)
+    values, vectors = torch.linalg.eigh(root.T @ covariance @ root)
+    trace_sqrt = values.clamp_min(0).sqrt().sum()
+    rank = numerical_rank(values)
+    project = root @ vectors[:, len(values) - rank :]
+
+    # S_i = grow (S - n/(n-1)^2 d d^T) and mu_i = mu - d/(n-1): every F_i - F without subtracting near-equal
+    # traces.
+    grow = (n - 1) / (n - 2)
+    change = []
+    for part in features.split(chunk):
+        d = part.double() - mean
+        downdate = downdate_trace_sqrt(values[len(values) - rank :], (d @ project) * (n**0.5 / (n - 1)))
+        change.append(
+            (d.square().sum(dim=1) / (n - 1) - 2 * d @ (mean - mu_ref)) / (n - 1)
+            + covariance.trace() / (n - 2)
+            - d.square().sum(dim=1) * n / ((n - 1) * (n - 2))
+            - 2 * (trace_sqrt / ((n - 2) * (grow**0.5 + 1)) + grow**0.5 * downdate)
+        )
+    change = torch.cat(change)
+    value = (mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * trace_sqrt
+    return JackknifeFID(
+        value=float(value),
+        standard_error=float(((change - change.mean()).square().sum() * (n - 1) / n).sqrt()),
+        bias_corrected=float(value - (n - 1) * change.mean()),
+    )
+
+
+def _moments_in_chunks(features: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    mean = sum(part.double().sum(dim=0) for part in features.split(chunk)) / len(features)
+    scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
+    for part in features.split(chunk):
+        centred = part.double() - mean
+        scatter.addmm_(centred.T, centred)
+    return mean, scatter / (len(features) - 1)
+
+
+def _check_features(features: Tensor, least: int) -> None:
+    if features.ndim != 2 or len(features) < least:
+        raise ArtuneError(f"FID: features of shape {tuple(features.shape)}; give [n, D] with n >= {least}")
+    if not bool(features.isfinite().all()):
+        raise ArtuneError("FID: NaN or infinity in the features; look for broken images")

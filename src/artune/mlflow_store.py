@@ -1,0 +1,111 @@
+"""The MLflow store: created once, filled live while training, brought up to date from the files."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artune.files import read_json
+from artune.mlflow_run import Point, RunView, alone, connect, experiment_id, sqlite_file
+from artune.registry import SCALES, Registry, read_yaml
+from artune.tables import paper_values, tables_of
+from artune.tracking import read_lines, warn
+
+ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
+
+
+def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
+    """Create the store and its experiments where they are missing; artifacts go beside the database.
+
+    A database is made under another name and put in place whole: MLflow's migrations, begun by several processes
+    at once or cut off, would leave one that nobody can use.
+
+    Returns:
+        False, after one warning, if the store cannot be had.
+    """
+    try:
+        database = sqlite_file(uri)
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with alone(uri):
+            if database is not None and not database.exists():
+                _create_database(database)
+            client = connect(uri)
+            for name in experiments:
+                experiment_id(client, uri, name)
+    except Exception as error:
+        warn(f"MLflow store {uri} cannot be used ({type(error).__name__}: {error})")
+        return False
+    return True
+
+
+def _create_database(database: Path) -> None:
+    temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+    try:
+        client = connect(f"sqlite:///{temporary}")
+        client.search_experiments()
+        client._tracking_client.store._dispose_engine()
+        os.replace(temporary, database)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def run_tags(registry: Registry, spec: Mapping[str, Any], commit: str = "unknown") -> dict[str, str]:
+    """Tags that runs are found by; ``tags.table4 IS NOT NULL`` is Table 4."""
+    rewards = "+".join(spec["rewards"]["terms"]) if spec.get("rewards") else "none"
+    tags = {"backbone": spec["backbone_name"], "method": spec["method"], "rewards": rewards}
+    tags |= {"cfg": spec["sampling"]["cfg"], "scale": spec["scale"], "seed": spec["seed"], "commit": commit}
+    return {key: str(value) for key, value in (tags | tables_of(registry, spec["base"])).items()}
+
+
+def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, Any]) -> list[Point]:
+    """All numbers of a finished run: its curves, its final scores and the paper's values."""
+    points = [
+        (key, float(value), line["iteration"])
+        for file in ("metrics.jsonl", "timings.jsonl")
+        for line in read_lines(folder / file)
+        for key, value in line.items()
+        if key != "iteration" and value is not None
+    ]
+    points += [(f"eval/{key}", float(value), 0) for key, value in scores["scores"].items() if value is not None]
+    return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
+
+
+def upsert(uri: str, folders: Sequence[Path], registry: Registry) -> bool:
+    """Bring the store up to date with the finished runs among ``folders``; what is there is not logged twice.
+
+    A run that the store tells otherwise (trained or scored again since) is put away and logged afresh.
+
+    Args:
+        uri: tracking URI.
+        folders: ``results/{scale}/runs/{run}``; one without scores.json is passed over.
+        registry: of the folders' scale.
+
+    Returns:
+        False, after one warning, if the store is down or too slow.
+
+    Raises:
+        ArtuneError: a file of a folder is damaged.
+    """
+    runs = []
+    for folder in folders:
+        if (folder / "scores.json").exists():
+            spec, scores = read_yaml(folder / "config.yaml"), read_json(folder / "scores.json")
+            commit = scores.get("commit") or scores.get("versions", {}).get("commit", "unknown")
+            points = points_of(registry, folder, spec["base"], scores)
+            runs.append((folder, spec, run_tags(registry, spec, commit), points))
+    if not init_store(uri, [registry.scale]):
+        return False
+    try:
+        for folder, spec, tags, points in runs:
+            with alone(uri):
+                view = RunView(uri, spec["scale"], spec["name"], spec, tags)
+                if view.outdated(points):
+                    view.replace()
+                view.add(points)
+                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()])
+                view.finish()
+    except Exception as error:
+        warn(f"MLflow store {uri} failed; its runs are not up to date ({type(error).__name__}: {error})")
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""The loss of a slice of the batch: L = L_GRPO - c_eff H + beta KL (paper, Eq. 34 and Alg. 1, lines 20-35)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from artune.config import GRPO, Entropy
+from artune.entropy import EntropyController, token_entropy
+from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
+from artune.models import Policy
+from artune.sampling import guided_logits
+
+
+def score_tokens(
+    policy: Policy, tokens: Tensor, class_ids: Tensor, grpo: GRPO, cfg: float, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of drawn tokens and the entropies of their distributions, teacher forced.
+
+    Args:
+        policy: the policy or its reference.
+        tokens: [b, T].
+        class_ids: [b].
+        grpo: ``score_logits`` chooses conditional or guided logits, ``autocast`` the arithmetic.
+        cfg: guidance scale of the guided logits.
+        dropout: layer dropout.
+
+    Returns:
+        logp [b, T] and entropy [b, T] in nats, float32. The softmax is over the whole codebook (open choice 33).
+    """
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=grpo.autocast == "bfloat16"):
+        if grpo.score_logits == "guided" and cfg > 1.0:
+            logits = guided_logits(policy, tokens, class_ids, cfg)
+        else:
+            logits = policy(tokens, class_ids, dropout)  # [b, T, V]
+    logits = logits.float()
+    logp = torch.log_softmax(logits, -1).gather(-1, tokens[..., None]).squeeze(-1)
+    return logp, token_entropy(logits)
+
+
+def objective(
+    logp: Tensor,
+    old: Tensor,
+    reference: Tensor | None,
+    entropy: Tensor,
+    advantages: Iterable[Tensor],
+    loss_weights: Iterable[float],
+    coefficient: float,
+    grpo: GRPO,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of a slice of b samples, a mean over them, and its parts.
+
+    Args:
+        logp: [b, T] with gradient.
+        old: [b, T] of the policy that drew the tokens.
+        reference: [b, T] of the reference policy, None without KL.
+        entropy: [b, T] token entropies with gradient, nats.
+        advantages: rows [b]; more than one when rewards keep losses of their own.
+        loss_weights: a factor a row.
+        coefficient: c_eff of Eq. 33.
+        grpo: clip, beta and the readings of the open choices.
+    """
+    ratio = log_ratio(logp, old, grpo.ratio)  # Alg. 1, line 23
+    scale = grpo.group_size if grpo.reduction == "sum" else 1.0
+    policy_loss = scale * sum(
+        weight * grpo_loss(ratio, row, grpo.clip, sign=grpo.clip_sign).mean()  # Alg. 1, line 25
+        for weight, row in zip(loss_weights, advantages, strict=True)
+    )
+    bonus = coefficient * entropy.mean()
+    loss = policy_loss - bonus  # Alg. 1, line 28
+    parts = {
+        "policy/loss": policy_loss.item(),
+        "policy/ratio": ratio.detach().exp().mean().item(),
+        "policy/clip_fraction": clip_fraction(ratio, grpo.clip).item(),
+        "entropy/coefficient": coefficient,
+        "entropy/bonus": bonus.item(),
+    }
+    if reference is not None:
+        kl = kl_penalty(reference, logp, grpo.kl).mean()
+        loss = loss + grpo.beta * kl  # Alg. 1, line 33
+        parts["policy/kl"] = kl.item()
+    return loss, parts
+
+
+def learning_rate(grpo: GRPO, iteration: int) -> float:
+    """Linear warm-up, constant, then linear towards 0 from ``decay_from`` on (never, by default)."""
+    factor = min(1.0, (iteration + 1) / grpo.warmup) if grpo.warmup else 1.0
+    start = grpo.decay_from * grpo.iterations
+    if iteration > start:
+        factor *= (grpo.iterations - iteration) / (grpo.iterations - start)
+    return grpo.learning_rate * factor
+
+
+def entropy_controller(entropy: Entropy, initial: float) -> EntropyController:
+    """The controller of a run; ``target_is: offset`` counts from the entropy before the first update."""
+    return EntropyController(
+        c0=entropy.c0,
+        c_min=entropy.c_min,
+        c_max=entropy.c_max,
+        target=entropy.target + (initial if entropy.target_is == "offset" else 0.0),
+        deadband=entropy.deadband,
+        gain=entropy.gain,
+        warmup=entropy.warmup,
+        decay_from=entropy.decay_from,
+        floor=entropy.c_min if entropy.decay_to == "c_min" else 0.0,
+    )

@@ -1,0 +1,40 @@
+"""A line that says where long work stands: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+
+class Progress:
+    """Progress of ``total`` steps of ``label``.
+
+    On a terminal the line is redrawn; elsewhere (logs, several Snakemake jobs at once) a line is printed at most
+    every ``every`` seconds, so parallel stages do not garble each other.
+    """
+
+    def __init__(self, label: str, total: int, start: int = 0, every: float = 15.0, stream: TextIO | None = None):
+        self.label, self.total, self.start, self.every = label, total, start, every
+        self.stream = stream or sys.stderr
+        self.began = self.printed = time.monotonic()
+        self.tty = self.stream.isatty()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that ``done`` steps of the total are finished; ``note`` holds the numbers that matter."""
+        now = time.monotonic()
+        last = done >= self.total
+        if now - self.printed < (0.2 if self.tty else self.every) and not last:
+            return
+        self.printed = now
+        pace = (now - self.began) / max(done - self.start, 1)
+        text = f"{self.label}  {done}/{self.total}  {note}  {pace:.2f} s/it  {pace * (self.total - done):.0f} s left"
+        self.stream.write(f"\r\033[K{text}" + ("\n" if last else "") if self.tty else text + "\n")
+        self.stream.flush()
+
+
+def track(items: Iterable, label: str, total: int) -> Iterator:
+    """Iterate over ``items`` and report each as one step."""
+    progress = Progress(label, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress.update(done)

@@ -1,0 +1,297 @@
+"""Compose the YAML layers of ``config/`` and resolve a run's name into its settings.
+
+Layers, each over the one before: axis files -> preset -> scale overlay -> base runs -> the run's own line -> the
+scale's own line for that run. Everything is validated when it is read; this module never imports torch.
+"""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from artune.config import Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
+from artune.errors import ArtuneError
+from artune.layouts import Figure, Table
+
+AXES = ("data", "backbones", "networks", "grpo", "entropy", "rewards", "sampling", "evaluation")
+SECTIONS = (
+    "data", "tokenizers", "backbones", "networks", "grpo", "mle", "entropy", "rewards", "sampling", "evaluation",
+)  # fmt: skip
+RUN_SECTIONS = ("grpo", "mle", "entropy", "rewards", "sampling")
+SCALES = ("mnist", "imagenet", "smoke")
+SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
+Model = TypeVar("Model", bound=BaseModel)
+Tree = dict[str, Any]
+
+
+class About(Frozen):
+    """What a scale says of itself."""
+
+    note: str = ""  # printed beside every number of the scale
+    pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
+    unavailable: dict[str, str] = {}  # run -> why it cannot be had here, one word or two
+
+
+class Asset(Frozen):
+    """A file from outside."""
+
+    file: str
+    source: str
+    license: str
+    sha256: str | None = None
+
+
+def read_yaml(path: Path) -> Tree:
+    """Read a mapping from YAML.
+
+    Raises:
+        ArtuneError: no such file, bad syntax, or no mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ArtuneError(f"{path}: must hold a mapping")
+    return value
+
+
+def parse(kind: type[Model], value: Any, where: str) -> Model:
+    """Validate ``value``; the first problem becomes one line that names ``where`` and the key."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = (
+            "unknown key"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
+        got = (
+            ""
+            if first["type"] in ("extra_forbidden", "missing", "value_error")
+            else f" (got {first['input']!r})"
+        )
+        raise ArtuneError(f"{where}: {key + ': ' if key else ''}{message}{got}") from error
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """``above`` over ``below``: mappings are merged, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def undot(line: Tree) -> Tree:
+    """``{"grpo.beta": 2}`` -> ``{"grpo": {"beta": 2}}``; a list of rewards is short for ``rewards.terms``."""
+    tree: Tree = {}
+    for key, value in line.items():
+        if key == "rewards" and isinstance(value, list):
+            key = "rewards.terms"
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
+
+
+def leaves(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """``{"grpo": {"beta": 2}}`` -> ``{"grpo.beta": 2}``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+        )
+    return flat
+
+
+class Registry:
+    """Everything that ``config/`` says at one scale and preset.
+
+    Args:
+        scale: mnist, imagenet or smoke.
+        preset: paper or release.
+        root: the ``config`` folder.
+
+    Raises:
+        ArtuneError: an unknown scale or preset, an unknown key, a row that names an unknown run, a row with a wrong
+            number of paper values; one line that names file and key.
+    """
+
+    def __init__(self, scale: str, preset: str = "paper", root: Path | str = "config"):
+        self.scale, self.preset, self.root = scale, preset, Path(root)
+        if scale not in SCALES:
+            raise ArtuneError(f"scale: unknown {scale!r}; choose one of {', '.join(SCALES)}")
+        if preset not in ("paper", "release"):
+            raise ArtuneError(f"preset: unknown {preset!r}; choose paper or release")
+        overlay = self._overlay(scale)
+        self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
+        self._scale_lines: Tree = overlay.pop("experiments", {})
+        self.layers: list[tuple[str, Tree]] = [(f"{axis}.yaml", self._read(f"{axis}.yaml")) for axis in AXES]
+        self.layers.append((f"presets/{preset}.yaml", self._read(f"presets/{preset}.yaml")))
+        self.layers.append((f"scales/{scale}.yaml", overlay))
+        for name, layer in self.layers:
+            for key in layer:
+                if key not in SECTIONS:
+                    raise ArtuneError(f"config/{name}: {key}: unknown key; known are {', '.join(SECTIONS)}")
+        self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
+        self.lines: Tree = self._read("experiments.yaml")
+        self.run_names: tuple[str, ...] = tuple(self.lines)
+        for name in (*self._scale_lines, *self.about.unavailable):
+            self._known(name, f"config/scales/{scale}.yaml")
+        self.evaluation = parse(Evaluation, self.tree["evaluation"], "config/evaluation.yaml")
+        self.data = parse(Data, self.tree["data"], "config/data.yaml")
+        self.networks = self._section(Network, "networks", "config/networks.yaml")
+        self.tokenizers = self._section(Tokenizer, "tokenizers", "config/backbones.yaml")
+        self.backbones = self._section(Backbone, "backbones", "config/backbones.yaml")
+        self.assets = {
+            key: parse(Asset, value, f"config/assets.yaml: {key}")
+            for key, value in self._read("assets.yaml").items()
+        }
+        self.tables = self._tables()
+        self.figures = self._figures()
+
+    def _read(self, name: str) -> Tree:
+        return read_yaml(self.root / name)
+
+    def _overlay(self, scale: str) -> Tree:
+        """A scale file; ``extends: mnist`` puts it over another."""
+        overlay = self._read(f"scales/{scale}.yaml")
+        below = overlay.pop("extends", None)
+        return merge(self._overlay(below), overlay) if below else overlay
+
+    def _section(self, kind: type[Model], key: str, where: str) -> dict[str, Model]:
+        return {name: parse(kind, value, f"{where}: {key}.{name}") for name, value in self.tree[key].items()}
+
+    def _known(self, name: str, where: str) -> None:
+        if name not in self.lines:
+            near = [run for run in self.run_names if run.split("-")[0] == name.split("-")[0]]
+            raise ArtuneError(f"{where}: unknown run {name!r}; known are {', '.join(near or self.run_names)}")
+
+    def _tables(self) -> dict[str, Table]:
+        tables = {}
+        for key, value in self._read("tables.yaml").items():
+            tables[key] = parse(Table, value, f"config/tables.yaml: {key}")
+            for row in tables[key].rows:
+                if row.run is not None:
+                    self._known(row.run, f"config/tables.yaml: {key}")
+        return tables
+
+    def _figures(self) -> dict[str, Figure]:
+        figures = {}
+        for key, value in self._read("figures.yaml").items():
+            figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
+            for run in figures[key].runs:
+                self._known(run, f"config/figures.yaml: {key}")
+        return figures
+
+    def split_seed(self, name: str) -> tuple[str, int]:
+        """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""
+        match = SEED_SUFFIX.search(name)
+        base, seed = (name[: match.start()], int(match[1])) if match else (name, 0)
+        self._known(base, "run")
+        return base, seed
+
+    def seed_names(self, name: str, seeds: int) -> list[str]:
+        """The names of a run's ``seeds`` repetitions, the plain name first."""
+        return [name if seed == 0 else f"{name}-s{seed}" for seed in range(seeds)]
+
+    def line(self, base: str, visited: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
+        """The layers of a run's line, from its remotest base to its own."""
+        if base in visited:
+            raise ArtuneError(f"config/experiments.yaml: {base}: is its own base")
+        own = dict(self.lines[base])
+        parent = own.pop("base", None)
+        if parent is not None:
+            self._known(parent, f"config/experiments.yaml: {base}: base")
+        below = self.line(parent, (*visited, base)) if parent else []
+        return [*below, (f"experiments.yaml: {base}", undot(own))]
+
+    def spec(self, name: str) -> Tree:
+        """The run's settings as plain values: only what the YAML says, so that new defaults mark nothing stale."""
+        base, seed = self.split_seed(name)
+        tree = self.tree
+        for _, layer in self.run_layers(base):
+            tree = merge(tree, layer)
+        method, backbone = tree.get("method"), tree.get("backbone")
+        where = f"config/experiments.yaml: {base}"
+        if backbone not in self.backbones:
+            raise ArtuneError(
+                f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}"
+            )
+        parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",)}.get(str(method), ())
+        known = {"method", "backbone", "description", "checkpoint", *SECTIONS}
+        if unknown := [key for key in tree if key not in known]:
+            raise ArtuneError(f"{where}: {unknown[0]}: unknown key")
+        spec = {
+            "name": name,
+            "base": base,
+            "seed": seed,
+            "scale": self.scale,
+            "preset": self.preset,
+            "method": method,
+        }
+        spec |= {key: tree[key] for key in ("description", "checkpoint") if key in tree}
+        spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}
+        spec |= {"backbone": tree["backbones"][backbone]}
+        spec |= {"tokenizer": tree["tokenizers"][tree["backbones"][backbone]["tokenizer"]]}
+        spec |= {part: tree[part] for part in parts}
+        return spec | {"networks": {key: tree["networks"][key] for key in self.reward_networks(spec, where)}}
+
+    def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
+        """The networks that the run's rewards need."""
+        if spec["method"] != "grpo":
+            return []
+        rewards = spec["rewards"]
+        needed = []
+        for term in rewards["terms"]:
+            if term not in ("clip", "hps", "loo_fid", "maniqa"):
+                raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are clip, hps, loo_fid, maniqa")
+            network = rewards["loo_fid"]["network"] if term == "loo_fid" else rewards[f"{term}_network"]
+            if network not in self.networks:
+                raise ArtuneError(
+                    f"{where}: rewards: unknown network {network!r}; known are {', '.join(self.networks)}"
+                )
+            needed.append(network)
+        return sorted(set(needed))
+
+    def run_layers(self, base: str) -> list[tuple[str, Tree]]:
+        """The run's own layers, lowest first."""
+        return [
+            *self.line(base),
+            (f"scales/{self.scale}.yaml: {base}", undot(self._scale_lines.get(base, {}))),
+        ]
+
+    def resolve(self, name: str) -> Run:
+        """The run's typed settings.
+
+        Raises:
+            ArtuneError: unknown run, unknown key, or a value out of range.
+        """
+        return parse(Run, self.spec(name), f"config/experiments.yaml: {name}")
+
+    def origins(self, name: str) -> dict[str, tuple[Any, str]]:
+        """Every resolved leaf key with its value and the layer that set it (for ``artune show``)."""
+        base, _ = self.split_seed(name)
+        wanted = leaves({key: value for key, value in self.spec(name).items() if key in RUN_SECTIONS})
+        found: dict[str, tuple[Any, str]] = {}
+        for where, layer in [*self.layers, *self.run_layers(base)]:
+            found |= {key: (value, where) for key, value in leaves(layer).items() if key in wanted}
+        return found
+
+    def pretrained_name(self, name: str) -> str:
+        """The prior that a run starts from: ``llamagen_l``, or ``llamagen_l-s1`` where priors are per seed."""
+        base, seed = self.split_seed(name)
+        backbone = self.spec(base)["backbone_name"]
+        return f"{backbone}-s{seed}" if seed and self.about.pretrained_per_seed else backbone
+
+    def unavailable(self, name: str) -> str | None:
+        """Why a run cannot be had at this scale, or None."""
+        return self.about.unavailable.get(self.split_seed(name)[0])

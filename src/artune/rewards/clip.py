@@ -1,0 +1,25 @@
+"""CLIP reward: cosine of image and prompt (paper, Sec. 3.2)."""
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import Run
+from artune.data import prompts
+from artune.rollout import RolloutBatch
+
+
+class ClipReward:
+    """Cosine between a CLIP image embedding and the embedding of the sample's class prompt, [-1, 1]."""
+
+    name = "clip"
+
+    def __init__(self, network: nn.Module, run: Run):
+        self.network = network
+        with torch.no_grad():
+            self.texts = network.embed_texts(prompts(run.data))  # [classes, E], once
+
+    @torch.no_grad()
+    def __call__(self, batch: RolloutBatch) -> Tensor:
+        """[B] raw cosines: no factor, no clamp."""
+        images = self.network.embed_images(batch.images)
+        return (images * self.texts[batch.class_ids]).sum(-1).float()

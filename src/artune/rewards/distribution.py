@@ -1,0 +1,66 @@
+"""The LOO-FID reward of a run: its feature network, its reference, and the moments it carries from step to step."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import LooFid as Settings
+from artune.rewards.loo_fid import FeatureMoments, ReferenceMoments, loo_fid_reward
+from artune.rollout import RolloutBatch
+
+
+class DistributionReward:
+    """Calls :func:`~artune.rewards.loo_fid.loo_fid_reward` on a batch; :meth:`commit` makes its moments the state.
+
+    Args:
+        network: has ``features(images uint8) -> [B, D]``; always run in float32.
+        settings: the run's ``rewards.loo_fid``.
+        mu, sigma: reference moments of the same network, [D] and [D, D].
+        device: where the arithmetic runs.
+    """
+
+    name = "loo_fid"
+
+    def __init__(
+        self, network: nn.Module, settings: Settings, mu: Tensor, sigma: Tensor, device: torch.device | str = "cpu"
+    ):
+        self.network, self.settings = network, settings
+        self.reference = ReferenceMoments.from_moments(
+            mu, sigma, covariance=settings.covariance, pca=settings.pca, device=device
+        )
+        self.moments: FeatureMoments | None = None
+        self.following: FeatureMoments | None = None
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor) -> None:
+        """Take the moments of the pretrained policy's images as the initial state (``start: pretrained``)."""
+        self.moments = self.reference.moments_of(self.network.features(images))
+
+    @torch.no_grad()
+    def __call__(self, batch: RolloutBatch) -> tuple[Tensor, float]:
+        """Rewards [B] of a batch, and the FID (diagonal or full) of the moments after it."""
+        settings = self.settings
+        outcome = loo_fid_reward(
+            self.network.features(batch.images),
+            self.moments,
+            self.reference,
+            alpha=settings.alpha,
+            epsilon=settings.epsilon if settings.covariance == "diag" else None,
+            mode=settings.mode,
+            start="first_batch" if settings.start == "pretrained" else settings.start,
+        )
+        self.following = outcome.state
+        return outcome.rewards, outcome.fid
+
+    def commit(self) -> None:
+        """End of an iteration: the moments after the last batch become the state (Eq. 22-23)."""
+        self.moments = self.following
+
+    def state_dict(self) -> dict[str, Tensor] | None:
+        """The moments, None before the first step."""
+        return None if self.moments is None else self.moments.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor] | None) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.moments = None if state is None else FeatureMoments.from_state_dict(state, self.reference.mean.device)

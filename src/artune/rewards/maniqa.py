@@ -1,0 +1,21 @@
+"""MANIQA reward: no-reference image quality (paper, Table 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import Run
+from artune.rollout import RolloutBatch
+
+
+class ManiqaReward:
+    """Quality of an image on its own, about 0..1; no prompt."""
+
+    name = "maniqa"
+
+    def __init__(self, network: nn.Module, run: Run):
+        self.network = network
+
+    @torch.no_grad()
+    def __call__(self, batch: RolloutBatch) -> Tensor:
+        """[B] quality scores."""
+        return self.network.score(batch.images).float()

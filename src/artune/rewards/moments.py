@@ -1,0 +1,119 @@
+"""Moments of generated and of real features, as the LOO-FID reward needs them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from artune.errors import ArtuneError
+from artune.metrics.rank_one_trace import covariance_root
+
+Covariance = Literal["diag", "full"]
+
+
+@dataclass(frozen=True)
+class FeatureMoments:
+    """Mean [D] and covariance of generated features, float64: [D] variances or a [D, D] matrix.
+
+    As the state of the moving average it holds what Eq. 7-8 hold: the second raw moment is the covariance
+    plus the outer product of the mean, and keeping the covariance itself loses nothing when it is small
+    beside the mean.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, covariance: Covariance = "diag") -> "FeatureMoments":
+        """Moments of features [N, D], divided by N."""
+        features = features.detach().double()
+        mean = features.mean(dim=0)
+        centred = features - mean
+        if covariance == "diag":
+            return cls(mean, centred.square().mean(dim=0))
+        return cls(mean, centred.T @ centred / len(features))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Both tensors by name, for a checkpoint."""
+        return {"mean": self.mean, "covariance": self.covariance}
+
+    @classmethod
+    def from_state_dict(
+        cls, tensors: Mapping[str, Tensor], device: torch.device | str | None = None
+    ) -> "FeatureMoments":
+        """The inverse of :meth:`state_dict`."""
+        return cls(*(tensors[name].to(device=device, dtype=torch.float64) for name in ("mean", "covariance")))
+
+
+@dataclass(frozen=True)
+class ReferenceMoments:
+    """Moments of the real features as the reward needs them, float64; build them with :meth:`from_moments`.
+
+    ``mean`` and ``sd`` are [D]; ``root`` [D, D] is a root of the covariance, None when only the diagonal
+    counts; ``basis`` [features, D] projects features first (Table 9), None when they are used as they are.
+    """
+
+    mean: Tensor
+    sd: Tensor
+    root: Tensor | None = None
+    basis: Tensor | None = None
+
+    @classmethod
+    def from_moments(
+        cls,
+        mu: Tensor,
+        sigma: Tensor,
+        *,
+        covariance: Covariance = "diag",
+        pca: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> "ReferenceMoments":
+        """From stored moments: mean [D] and covariance [D, D] (or [D] variances, if neither PCA nor full is
+        asked).
+
+        Args:
+            mu: [D].
+            sigma: [D, D] or [D].
+            covariance: compare variances only (the paper's default), or whole covariances.
+            pca: project on this many leading eigenvectors of ``sigma``; the rewards do not depend on their
+                signs.
+            device: where to compute; default the device of ``mu``.
+
+        Raises:
+            ArtuneError: the shapes do not fit, a variance is negative, or a number is not finite.
+        """
+        mu, sigma = (torch.as_tensor(value).to(device=device, dtype=torch.float64) for value in (mu, sigma))
+        if covariance not in ("diag", "full"):
+            raise ArtuneError(f"loo_fid: covariance={covariance!r}; use diag or full")
+        needs_matrix = covariance == "full" or pca is not None
+        if tuple(sigma.shape) not in ([(len(mu),) * 2] if needs_matrix else [(len(mu),), (len(mu),) * 2]):
+            raise ArtuneError(
+                f"loo_fid: reference mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit together"
+                + (" (PCA and covariance=full need the whole matrix)" if needs_matrix else "")
+            )
+        variances = sigma.diagonal() if sigma.ndim == 2 else sigma
+        if not bool(mu.isfinite().all() & sigma.isfinite().all() & (variances >= 0).all()):
+            raise ArtuneError("loo_fid: the reference moments hold NaN, infinity or a negative variance")
+        if pca is None:
+            return cls(mu, variances.sqrt(), root=covariance_root(sigma) if covariance == "full" else None)
+        if not 1 <= pca <= len(mu):
+            raise ArtuneError(f"loo_fid: pca={pca}; use 1 to {len(mu)}, the number of features")
+        values, vectors = torch.linalg.eigh(sigma)
+        basis, sd = vectors[:, -pca:].flip(1).contiguous(), values[-pca:].flip(0).clamp_min(0).sqrt()
+        return cls(mu @ basis, sd, root=sd.diag() if covariance == "full" else None, basis=basis)
+
+    @property
+    def covariance(self) -> Covariance:
+        """What is compared: variances (``diag``) or whole covariances (``full``)."""
+        return "diag" if self.root is None else "full"
+
+    def project(self, features: Tensor) -> Tensor:
+        """Features [N, features] in float64, on the principal components if there are any: [N, D]."""
+        features = features.double()
+        return features if self.basis is None else features @ self.basis
+
+    def moments_of(self, features: Tensor) -> FeatureMoments:
+        """Moments of unprojected features [N, features] of the right kind for a state (``start="given"``)."""
+        return FeatureMoments.of(self.project(features), self.covariance)

@@ -1,0 +1,52 @@
+"""What an iteration samples: class prompts, token sequences, images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import Run
+from artune.models import Policy
+from artune.sampling import generate
+from artune.tokenizers import resize, to_uint8
+
+Renderer = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Samples of one iteration, grouped by prompt."""
+
+    class_ids: Tensor  # [B] int64, groups of G consecutive equal ids
+    tokens: Tensor  # [B, T] int64
+    images: Tensor  # [B, 3, H, W] uint8, what every reward sees
+
+
+def draw_prompts(classes: int, prompts: int, group_size: int, how: str, generator: torch.Generator) -> Tensor:
+    """Class ids of an iteration, each repeated G times: [prompts * group_size] (App. D; open choice 5)."""
+    if how == "distinct":
+        chosen = torch.randperm(classes, generator=generator, device=generator.device)[:prompts]
+    else:
+        chosen = torch.randint(classes, (prompts,), generator=generator, device=generator.device)
+    return chosen.repeat_interleave(group_size)
+
+
+def make_renderer(tokenizer: nn.Module, run: Run, batch: int = 256) -> Renderer:
+    """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round."""
+
+    @torch.no_grad()
+    def render(tokens: Tensor) -> Tensor:
+        parts = [resize(tokenizer.decode(part), run.data.image_size) for part in tokens.split(batch)]
+        return to_uint8(torch.cat(parts), rule=run.backbone.uint8_rule)
+
+    return render
+
+
+@torch.no_grad()
+def roll_out(
+    policy: Policy, render: Renderer, class_ids: Tensor, run: Run, generator: torch.Generator
+) -> RolloutBatch:
+    """Sample and decode one sequence a class id (Alg. 1, lines 1-5)."""
+    tokens = generate(policy, class_ids, run.sampling, generator)
+    return RolloutBatch(class_ids, tokens, render(tokens))

@@ -1,0 +1,135 @@
+"""Drawing token sequences: classifier-free guidance, temperature, top-k, top-p (App. D)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from artune.errors import ArtuneError
+from artune.models import Policy
+
+if TYPE_CHECKING:
+    from artune.config import Sampling
+
+
+def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Logits of the distribution that is drawn from; excluded tokens get minus infinity.
+
+    In the order of the official samplers: temperature, then top-k, then top-p of what top-k has left.
+
+    Args:
+        logits: [..., V].
+        temperature: above 0.
+        top_k: tokens kept, with every tie of the last one; 0 keeps all.
+        top_p: in (0, 1]; the most likely tokens are kept up to and with the one whose cumulative probability
+            crosses this.
+
+    Returns:
+        [..., V], float32.
+
+    Raises:
+        ArtuneError: a value outside its range.
+    """
+    check_sampling(temperature, top_k, top_p)
+    logits = logits.float() / max(temperature, 1e-5)
+    if 0 < top_k < logits.shape[-1]:
+        smallest_kept = logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
+    if top_p < 1.0:
+        ordered, order = logits.sort(descending=True)
+        cumulative = ordered.softmax(-1).cumsum(-1)
+        drop = torch.zeros_like(logits, dtype=torch.bool)
+        drop[..., 1:] = cumulative[..., :-1] > top_p  # by the mass before a token: the crossing one stays
+        logits = logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
+    return logits
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raise an ArtuneError that names the key whose value is out of range."""
+    if not temperature > 0:
+        raise ArtuneError(f"sampling.temperature: {temperature} must be above 0")
+    if top_k < 0:
+        raise ArtuneError(f"sampling.top_k: {top_k} must be 0 (off) or more")
+    if not 0 < top_p <= 1:
+        raise ArtuneError(f"sampling.top_p: {top_p} must be in (0, 1]")
+
+
+def guide(conditional: Tensor, unconditional: Tensor, cfg: float) -> Tensor:
+    """Classifier-free guidance: u + s (c - u)."""
+    return unconditional + (conditional - unconditional) * cfg
+
+
+def draw(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One token [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
+
+    The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i.
+    """
+    clocks = torch.empty_like(logits).exponential_(generator=generator)
+    clocks.clamp_(min=torch.finfo(logits.dtype).tiny)  # an exact 0 would make 0 / 0 of an excluded token
+    return logits.softmax(-1).div_(clocks).argmax(-1)
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    class_ids: Tensor,
+    sampling: "Sampling",
+    generator: torch.Generator | None = None,
+    *,
+    greedy: bool = False,
+) -> Tensor:
+    """Sample the tokens of one image for each class id, with a static key/value cache.
+
+    Args:
+        policy: the model; its device is that of ``class_ids``.
+        class_ids: [B], int64.
+        sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
+            on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``.
+        generator: on the device of ``class_ids``; the draws depend on it and on B alone.
+        greedy: take the most likely token instead of drawing.
+
+    Returns:
+        Tokens [B, T], int64, raster order.
+
+    Raises:
+        ArtuneError: a sampling value out of range, class ids that the policy does not have, or guidance asked
+            of a policy without a null class.
+    """
+    check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+    guided = _guidance(policy, sampling.cfg)
+    if class_ids.numel() and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < policy.classes:
+        raise ArtuneError(f"class ids must be 0 to {policy.classes - 1}, the classes of this policy")
+    batch = len(class_ids)
+    inputs = torch.cat((class_ids, torch.full_like(class_ids, policy.null_class))) if guided else class_ids
+    logits, cache = policy.start(inputs, policy.tokens)
+    tokens = class_ids.new_empty(batch, policy.tokens)
+    for position in range(policy.tokens):
+        if position > 0:
+            last = tokens[:, position - 1]
+            logits = policy.decode(last.repeat(2) if guided else last, cache)
+        chosen = logits[:batch]
+        if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
+            chosen = guide(chosen, logits[batch:], sampling.cfg)
+        chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
+        tokens[:, position] = chosen.argmax(-1) if greedy else draw(chosen, generator)
+    return tokens
+
+
+def guided_logits(policy: Policy, tokens: Tensor, class_ids: Tensor, cfg: float, dropout: float = 0.0) -> Tensor:
+    """Teacher-forced logits [B, T, V] under guidance, u + s (c - u); the conditional ones if ``cfg`` is 1.
+
+    Raises:
+        ArtuneError: guidance asked of a policy without a null class.
+    """
+    if not _guidance(policy, cfg):
+        return policy(tokens, class_ids, dropout)
+    both = torch.cat((class_ids, torch.full_like(class_ids, policy.null_class)))
+    conditional, unconditional = policy(tokens.repeat(2, 1), both, dropout).chunk(2)
+    return guide(conditional, unconditional, cfg)
+
+
+def _guidance(policy: Policy, cfg: float) -> bool:
+    """Whether guidance is on (scale above 1, as in the official sampler)."""
+    if policy.null_class is None and cfg != 1.0:
+        raise ArtuneError(f"sampling.cfg: {cfg} asks for guidance, but this policy has no null class; set it to 1.0")
+    return cfg > 1.0

@@ -1,0 +1,16 @@
+"""Random generators derived from names, so that no draw depends on what was drawn before it."""
+
+import hashlib
+
+import torch
+
+
+def seed_for(*parts: object) -> int:
+    """Stable 63-bit seed of a tuple such as ``(run_seed, "rollout", iteration)``; equal on every machine."""
+    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator_for(*parts: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator on ``device``, seeded by :func:`seed_for`."""
+    return torch.Generator(device=device).manual_seed(seed_for(*parts))

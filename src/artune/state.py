@@ -1,0 +1,40 @@
+"""Saved training states: the last two are kept, and a torn or altered one is recognised by the digest in its name."""
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from artune.files import replacing
+
+KEEP = 2
+
+
+def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
+    """Write ``state`` (tensors, numbers, strings) of ``iteration`` finished iterations; older than two are removed."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = folder / f"state-{iteration:06d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    for old in sorted(folder.glob("state-*.pt"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
+    """The newest intact state that was saved under the same ``config`` text, with its iteration; else None."""
+    for path in sorted(folder.glob("state-*.pt"), reverse=True):
+        _, iteration, digest = path.stem.split("-")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:16] != digest:
+            warnings.warn(f"{path}: torn or altered, the state before it is used", stacklevel=2)
+            continue
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if state.get("config") == config:
+            return int(iteration), state
+    return None

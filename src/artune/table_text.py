@@ -1,0 +1,121 @@
+"""The readable forms of a table: Markdown and LaTeX, the paper's value beside every cell."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artune.files import write_text
+from artune.layouts import COLUMNS, VOTES, Table
+from artune.registry import Registry
+from artune.tables import find_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def write_markdown(registry: Registry, key: str, frame: "DataFrame", path: Path | str) -> None:
+    """Write the readable form: value ± spread, the paper's value beside it, the best of a column in bold."""
+    table = find_table(registry, key)
+    lines = [f"**{_name(key)}. {table.title}.** {caption(registry, key, frame)}", ""]
+    lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
+    if table.extra:
+        lines += ["", "Beyond the paper's columns:", ""]
+        headings = [*table.labels, *_headings(table.extra, paper=False)]
+        lines += _grid(headings, _body(table, frame, table.extra, paper=False))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_latex(registry: Registry, key: str, frame: "DataFrame", path: Path | str) -> None:
+    """Write the paper's columns as a LaTeX ``table`` (booktabs); the caption as in the Markdown form."""
+    table = find_table(registry, key)
+    headings = [*table.labels, *_headings(table.columns)]
+    body = _body(table, frame, table.columns, paper=True)
+    rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [headings, *body]]
+    sides = "l" * len(table.labels) + "r" * (len(headings) - len(table.labels))
+    text = [r"\begin{table}", r"\centering"]
+    text += [rf"\caption{{{_latex(f'{table.title}. {caption(registry, key, frame)}')}}}"]
+    text += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
+    text += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    write_text(path, "\n".join(text) + "\n")
+
+
+def caption(registry: Registry, key: str, frame: "DataFrame") -> str:
+    """What the numbers rest on: scale, samples, seeds, reference, and what ± means."""
+    note = registry.about.note
+    parts = [f"Scale {registry.scale}" + (f": {note}" if note else "")]
+    if find_table(registry, key).kind == "study":
+        return "; ".join([*parts, f"{frame['votes'].sum()} votes"]) + "."
+    done = frame[frame["status"] == "ok"]
+    for column, text in (("n", "{} samples"), ("seeds", "seeds a row: {}"), ("reference", "reference: {}")):
+        if values := list(dict.fromkeys(str(value) for value in done[column])):
+            parts.append(text.format(" / ".join(values)))
+    if len(done):
+        several = [bool(seeds > 1) for seeds in done["seeds"]]
+        alone = "standard error of the evaluation" + (" (rows of one seed)" if any(several) else "")
+        parts.append(
+            "± "
+            + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
+        )
+    if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
+        parts.append(f"empty cells: {', '.join(gaps)}")
+    return "; ".join(parts) + "."
+
+
+def _name(key: str) -> str:
+    return re.sub(r"^table(\d+)$", r"Table \1", key)
+
+
+def _headings(columns: Sequence[str], paper: bool = True) -> list[str]:
+    headings = []
+    for column in columns:
+        text = VOTES.get(column) or f"{COLUMNS[column].heading} {'↑' if COLUMNS[column].better > 0 else '↓'}"
+        headings += [text, "paper"] if paper else [text]
+    return headings
+
+
+def _grid(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]
+
+
+def _body(table: Table, frame: "DataFrame", columns: Sequence[str], paper: bool) -> list[list[str]]:
+    rows = [[str(frame.iloc[at][label]) for label in table.labels] for at in range(len(frame))]
+    for column in columns:
+        cells = [str(cell) for cell in frame[column]] if column in VOTES else _cells(frame, column)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+        if paper:
+            decimals = 0 if column in VOTES else COLUMNS[column].paper_decimals
+            for row, value in zip(rows, frame[f"{column}_paper"], strict=True):
+                row.append("" if value != value or value is None else f"{value:.{decimals}f}")
+    return rows
+
+
+def _cells(frame: "DataFrame", column: str) -> list[str]:
+    """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best in bold."""
+    _, better, decimals, _ = COLUMNS[column]
+    shown = [None if value != value else f"{value:.{decimals}f}" for value in frame[column]]
+    numbers = [float(text) * better for text in shown if text is not None]
+    best = max(numbers) if len(numbers) > 1 else None  # ties of the printed digits are all bold
+    texts = []
+    for at, text in enumerate(shown):
+        if text is None:
+            status = str(frame["status"].iloc[at])
+            texts.append("–" if status == "ok" else f"({status})")
+            continue
+        names = [f"{column}_{kind}" for kind in ("std", "se") if f"{column}_{kind}" in frame]
+        spreads = [float(frame[name].iloc[at]) for name in names]
+        error = next((spread for spread in spreads if spread == spread), None)
+        cell = f"**{text}**" if float(text) * better == best else text
+        texts.append(cell if error is None else f"{cell} ± {error:.{decimals}f}")
+    return texts
+
+
+def _latex(text: str) -> str:
+    text = re.sub(r"([&%#_])", r"\\\1", text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
+    signs = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "β": r"$\beta$", "π": r"$\pi$"}
+    for sign, command in (signs | {"✓": r"$\checkmark$", "–": "--"}).items():
+        text = text.replace(sign, command)
+    return text

@@ -1,0 +1,220 @@
+"""Every table of the paper from ``scores.json`` files: values, errors, and the paper's numbers beside them.
+
+The readable forms are written by :mod:`artune.table_text`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from artune.errors import ArtuneError
+from artune.files import write_text
+from artune.layouts import WITH_STANDARD_ERROR, Row, Table
+from artune.registry import Registry
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Scores = dict[str, Any]  # one scores.json
+Tally = Mapping[str, Mapping[str, Mapping[str, int]]]  # setting -> task -> choice -> votes
+PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
+PROVENANCE = ("scale", "n", "seeds", "run", "reference", "networks", "note", "status")
+# Seeds of one row must agree in these, else their mean has no meaning.
+PROTOCOL = (
+    "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "networks", "precision_recall",
+)  # fmt: skip
+NO_VOTES = "no votes yet"
+
+
+def find_table(registry: Registry, key: str) -> Table:
+    """The layout called ``key``; an unknown key is an ArtuneError."""
+    if key not in registry.tables:
+        raise ArtuneError(
+            f"config/tables.yaml: unknown table {key!r}; known are {', '.join(registry.tables)}"
+        )
+    return registry.tables[key]
+
+
+def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
+    """The text cells of a row, ``{dotted.key}`` replaced by the run's own setting."""
+
+    def setting(match: re.Match[str]) -> str:
+        value: Any = registry.resolve(str(row.run))
+        for part in match[1].split("."):
+            if not hasattr(value, part):
+                raise ArtuneError(
+                    f"config/tables.yaml: row {row.run}: {match[0]} names no setting of the run"
+                )
+            value = getattr(value, part)
+        return str(value)
+
+    return tuple(PLACEHOLDER.sub(setting, label) for label in row.labels)
+
+
+def tables_of(registry: Registry, run: str) -> dict[str, str]:
+    """Table -> the row's text, for every table that shows a run."""
+    found = {}
+    for key, table in registry.tables.items():
+        for row in table.rows:
+            if row.run == run:
+                found[key] = " | ".join(row_labels(registry, row))
+    return found
+
+
+def paper_values(registry: Registry, run: str) -> dict[str, float]:
+    """The paper's numbers for a run, from all its tables (they agree; a test looks)."""
+    values: dict[str, float] = {}
+    for table in registry.tables.values():
+        for row in table.rows:
+            if row.run == run:
+                pairs = zip(table.columns, row.paper or (None,) * len(table.columns), strict=True)
+                values |= {column: value for column, value in pairs if value is not None}
+    return values
+
+
+def _digits(value: float | None) -> float | None:
+    """Six significant digits: what a score carries, and the same bytes on every machine."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
+    """Value, standard error and spread over seeds of one metric.
+
+    The standard error is the evaluation's own (finite number of samples); of the mean over k seeds it is
+    ``sqrt(sum of squares) / k``. The spread is the sample standard deviation over seeds, and so holds the
+    trainings' scatter as well.
+    """
+    values = [record["scores"].get(metric) for record in records]
+    errors = [record["scores"].get(f"{metric}_se") for record in records]
+    complete = bool(values) and None not in values
+    cells: dict[str, float | None] = {metric: _digits(fmean(values)) if complete else None}
+    known = complete and None not in errors
+    cells[f"{metric}_se"] = _digits(sum(error**2 for error in errors) ** 0.5 / len(errors)) if known else None
+    cells[f"{metric}_std"] = _digits(stdev(values)) if complete and len(values) > 1 else None
+    if metric == "fid":
+        corrected = [record["scores"].get("fid_bias_corrected") for record in records]
+        has = bool(corrected) and None not in corrected
+        cells["fid_bias_corrected"] = _digits(fmean(corrected)) if has else None
+    return cells
+
+
+def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
+    for record in records:
+        if record["base"] != row.run or record["scale"] != registry.scale:
+            was = f"{record['base']} at scale {record['scale']}"
+            raise ArtuneError(f"{key}: scores of {was} given for {row.run} at scale {registry.scale}")
+        for name in PROTOCOL:
+            if record.get(name) != records[0].get(name):
+                both = f"{records[0].get(name)!r} and {record.get(name)!r}"
+                raise ArtuneError(f"{key}: {row.run}: seeds differ in {name} ({both}); evaluate them again")
+    seeds = [record["seed"] for record in records]
+    if len(set(seeds)) != len(seeds):
+        raise ArtuneError(f"{key}: {row.run}: a seed is given twice ({seeds})")
+
+
+def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[Scores]) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    paper = dict(zip(table.columns, row.paper or (None,) * len(table.columns), strict=True))
+    for metric in (*table.columns, *table.extra):
+        cells |= _metric(metric, records)
+        if metric in paper:
+            ours, theirs = cells[metric], paper[metric]
+            cells[f"{metric}_paper"] = theirs
+            cells[f"{metric}_difference"] = None if ours is None or theirs is None else _digits(ours - theirs)
+    reason = registry.unavailable(str(row.run))
+    cells |= {"scale": registry.scale, "run": row.run, "note": registry.about.note}
+    cells["status"] = "ok" if records else reason or "missing"
+    if records:
+        networks = records[0].get("networks") or {}
+        cells |= {"n": records[0]["n"], "seeds": len(records), "reference": records[0].get("reference")}
+        cells["networks"] = "; ".join(f"{role}: {name}" for role, name in networks.items())
+    return cells
+
+
+def _score_columns(table: Table, several_seeds: bool) -> list[str]:
+    columns = list(table.labels)
+    for metric in (*table.columns, *table.extra):
+        columns.append(metric)
+        columns += [f"{metric}_se"] if metric in WITH_STANDARD_ERROR else []
+        columns += [f"{metric}_std"] if several_seeds else []
+        columns += ["fid_bias_corrected"] if metric == "fid" else []
+        columns += [f"{metric}_paper", f"{metric}_difference"] if metric in table.columns else []
+    return [*columns, *PROVENANCE]
+
+
+def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
+    """A score table, one row a line of ``tables.yaml``.
+
+    Args:
+        registry: of the scale that the scores are of.
+        key: ``table1`` and so on.
+        scores: base run -> its ``scores.json`` contents, one a seed. A run without any gets empty cells and a
+            ``status``: the scale's reason why it cannot be had, else ``missing``.
+
+    Returns:
+        For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper), in that
+        order, m_se only where the metric has one and m_std only where a row has several seeds; then what the
+        row rests on.
+
+    Raises:
+        ArtuneError: an unknown table, scores of another run or scale, or seeds evaluated differently.
+    """
+    from pandas import DataFrame
+
+    table = find_table(registry, key)
+    if table.kind != "scores":
+        raise ArtuneError(f"{key}: holds votes; build it from the study's tally")
+    lines = []
+    for row in table.rows:
+        records = sorted(scores.get(str(row.run), ()), key=lambda record: record["seed"])
+        _check(registry, key, row, records)
+        labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
+        lines.append(labels | _score_cells(registry, table, row, records))
+    several = any((line.get("seeds") or 0) > 1 for line in lines)
+    columns = _score_columns(table, several)
+    frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
+    numbers = columns[len(table.labels) : -len(PROVENANCE)]
+    return frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
+
+
+def build_study_table(registry: Registry, key: str, tally: Tally | None) -> "DataFrame":
+    """Table 3: votes a setting and task, the paper's counts beside them.
+
+    Args:
+        registry: supplies the layout.
+        key: ``table3``.
+        tally: setting -> task -> {"ours", "tie", "pretrained"} -> votes, e.g.
+            ``tally["CFG"]["Realism"]["ours"]``; None, or a task without votes, leaves the words "no votes
+            yet", never a number.
+
+    Raises:
+        ArtuneError: an unknown table, or a tally with an unknown setting or task.
+    """
+    from pandas import DataFrame
+
+    table = find_table(registry, key)
+    if table.kind != "study":
+        raise ArtuneError(f"{key}: holds scores, not votes")
+    given = {(setting, task) for setting, tasks in (tally or {}).items() for task in tasks}
+    if unknown := sorted(given - {(row.labels[0], row.labels[1]) for row in table.rows}):
+        raise ArtuneError(
+            f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is no row of the table"
+        )
+    lines = []
+    for row in table.rows:
+        votes = dict((tally or {}).get(row.labels[0], {}).get(row.labels[1], {}))
+        total = sum(votes.get(column, 0) for column in table.columns)
+        line: dict[str, Any] = dict(zip(table.labels, row.labels, strict=True))
+        for column, paper in zip(table.columns, row.paper, strict=True):
+            line[column] = str(votes.get(column, 0)) if total else NO_VOTES
+            line[f"{column}_paper"] = int(paper) if paper is not None else None
+        line |= {"votes": total, "scale": registry.scale, "note": registry.about.note}
+        lines.append(line | {"status": "ok" if total else "no-votes"})
+    return DataFrame(lines)
+
+
+def write_csv(frame: "DataFrame", path: Path | str) -> None:
+    """Write a table as CSV: UTF-8, LF, empty cells where there is no number, the same bytes every time."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))

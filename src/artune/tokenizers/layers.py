@@ -1,0 +1,284 @@
+"""Convolutional blocks, codebook and the encode/decode logic that both tokenizer families share.
+
+The families do the same arithmetic under different parameter names; :class:`KeyNames` holds the difference,
+so that the official files of either load without renaming.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artune.errors import ArtuneError
+
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class KeyNames:
+    """How a family names the parts of its encoder and decoder in a checkpoint."""
+
+    encoder_levels: str
+    decoder_levels: str
+    blocks: str
+    middle: tuple[str, str, str]
+    decoder_index_is_depth: bool  # level 0 of the decoder is the highest resolution, hence the last to run
+
+
+class ResidualBlock(nn.Module):
+    """Twice norm, SiLU, 3 x 3 convolution, plus the input; a 1 x 1 shortcut where the channels change."""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=NORM_EPS)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=NORM_EPS)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        same = channels_in == channels_out
+        self.nin_shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels_in, H, W] -> [B, channels_out, H, W]."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + self.nin_shortcut(x)
+
+
+class AttentionBlock(nn.Module):
+    """Single-head self-attention over all positions, plus the input."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPS)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
+        normed = self.norm(x)
+        query, key, value = (conv(normed).flatten(2).transpose(1, 2) for conv in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return x + self.proj_out(mixed.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class Downsample(nn.Module):
+    """Halve the resolution; zeros are padded at the right and the bottom only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H / 2, W / 2]."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double the resolution by repetition, then convolve."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, 2 H, 2 W]."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """Residual blocks of one resolution, each with attention where asked, then a change of resolution."""
+
+    def __init__(self, channels: Sequence[int], groups: int, attention: bool, blocks: str) -> None:
+        super().__init__()
+        pairs = list(itertools.pairwise(channels))
+        self.block_name = blocks
+        self.add_module(blocks, nn.ModuleList(ResidualBlock(i, o, groups) for i, o in pairs))
+        self.attn = nn.ModuleList(AttentionBlock(o, groups) for _, o in pairs if attention)
+        self.downsample: nn.Module = nn.Identity()  # set by the encoder, but for its last level
+        self.upsample: nn.Module = nn.Identity()  # set by the decoder, likewise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W']."""
+        for index, block in enumerate(self.get_submodule(self.block_name)):
+            x = block(x)
+            if self.attn:
+                x = self.attn[index](x)
+        return self.upsample(self.downsample(x))
+
+
+def _middle(channels: int, groups: int, names: KeyNames) -> nn.ModuleDict:
+    first, attention, last = names.middle
+    return nn.ModuleDict(
+        {
+            first: ResidualBlock(channels, channels, groups),
+            attention: AttentionBlock(channels, groups),
+            last: ResidualBlock(channels, channels, groups),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of an encoder and decoder; ``attends(level)`` says where self-attention is (0 = full size)."""
+
+    channels: int
+    multipliers: Sequence[int]
+    residual_blocks: int
+    latent_channels: int
+    image_channels: int
+    groups: int
+    attends: Callable[[int], bool]
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, full size first."""
+        return [self.channels * multiplier for multiplier in self.multipliers]
+
+
+class Encoder(nn.Module):
+    """Images to latents, 2 ** (levels - 1) times smaller."""
+
+    def __init__(self, shape: Shape, names: KeyNames) -> None:
+        super().__init__()
+        widths = shape.widths
+        self.conv_in = nn.Conv2d(shape.image_channels, shape.channels, 3, padding=1)
+        self.levels = names.encoder_levels
+        levels, current = nn.ModuleList(), shape.channels
+        for index, width in enumerate(widths):
+            channels = [current, *[width] * shape.residual_blocks]
+            level = Level(channels, shape.groups, shape.attends(index), names.blocks)
+            if index < len(widths) - 1:
+                level.downsample = Downsample(width)
+            levels.append(level)
+            current = width
+        self.add_module(self.levels, levels)
+        self.mid = _middle(current, shape.groups, names)
+        self.norm_out = nn.GroupNorm(shape.groups, current, eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(current, shape.latent_channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, image_channels, H, W] -> [B, latent_channels, h, w]."""
+        x = self.conv_in(images)
+        for layer in (*self.get_submodule(self.levels), *self.mid.values()):
+            x = layer(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class Decoder(nn.Module):
+    """Latents to images; one residual block a level more than the encoder."""
+
+    def __init__(self, shape: Shape, names: KeyNames) -> None:
+        super().__init__()
+        widths = shape.widths
+        current = widths[-1]
+        self.conv_in = nn.Conv2d(shape.latent_channels, current, 3, padding=1)
+        self.mid = _middle(current, shape.groups, names)
+        levels = []
+        for index in reversed(range(len(widths))):
+            channels = [current, *[widths[index]] * (shape.residual_blocks + 1)]
+            level = Level(channels, shape.groups, shape.attends(index), names.blocks)
+            if index > 0:
+                level.upsample = Upsample(widths[index])
+            levels.append(level)
+            current = widths[index]
+        self.levels, self.backwards = names.decoder_levels, names.decoder_index_is_depth
+        self.add_module(self.levels, nn.ModuleList(levels[::-1] if self.backwards else levels))
+        self.norm_out = nn.GroupNorm(shape.groups, current, eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(current, shape.image_channels, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[B, latent_channels, h, w] -> [B, image_channels, H, W]."""
+        levels = list(self.get_submodule(self.levels))
+        x = self.conv_in(latents)
+        for layer in (*self.mid.values(), *(reversed(levels) if self.backwards else levels)):
+            x = layer(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class Codebook(nn.Module):
+    """Code vectors; ``normalised`` ones lie on the unit sphere, wherever their raw rows are."""
+
+    def __init__(self, size: int, dim: int, normalised: bool) -> None:
+        super().__init__()
+        self.normalised = normalised
+        self.embedding = nn.Embedding(size, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
+
+    def project(self, vectors: Tensor, dim: int) -> Tensor:
+        """Put vectors (along axis ``dim``) where the codes lie."""
+        return F.normalize(vectors, dim=dim) if self.normalised else vectors
+
+    def codes(self) -> Tensor:
+        """The vectors that decoding uses, [size, dim]."""
+        return self.project(self.embedding.weight, -1)
+
+    @torch.no_grad()
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Ids [B, h, w] of the codes at the least squared distance from latents [B, dim, h, w]."""
+        codes = self.codes()
+        flat = latents.movedim(1, -1).reshape(-1, codes.shape[1])
+        distance = codes.square().sum(1) - 2 * flat @ codes.T  # less the latent's own norm, the same for all codes
+        return distance.argmin(1).view(latents.shape[0], *latents.shape[2:])
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Ids [B, h, w] -> [B, dim, h, w]."""
+        return self.project(self.embedding(ids), -1).movedim(-1, 1)
+
+
+class ConvTokenizer(nn.Module):
+    """An image tokenizer: encoder, codebook, decoder. The families only choose sizes and parameter names."""
+
+    def __init__(self, shape: Shape, names: KeyNames, codebook_size: int, codebook_dim: int, normalised: bool) -> None:
+        super().__init__()
+        self.codebook_size = codebook_size
+        self.downsampling = 2 ** (len(shape.multipliers) - 1)
+        self.encoder = Encoder(shape, names)
+        self.decoder = Decoder(shape, names)
+        self.quantize = Codebook(codebook_size, codebook_dim, normalised)
+        self.quant_conv = nn.Conv2d(shape.latent_channels, codebook_dim, 1)
+        self.post_quant_conv = nn.Conv2d(codebook_dim, shape.latent_channels, 1)
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] -> what is quantised, [B, codebook_dim, h, w]."""
+        return self.quantize.project(self.quant_conv(self.encoder(images)), 1)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] -> token ids [B, T] in raster order."""
+        return self.quantize.nearest(self.latents(images)).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """Token ids [B, T] of a square grid -> images [B, C, H, W], nominally in [-1, 1] but not clamped.
+
+        Raises:
+            ArtuneError: T is not a square.
+        """
+        side = math.isqrt(ids.shape[1])
+        if side**2 != ids.shape[1]:
+            raise ArtuneError(f"{ids.shape[1]} tokens do not form a square grid; check the backbone's tokens")
+        codes = self.quantize.look_up(ids.view(-1, side, side))
+        return self.decoder(self.post_quant_conv(codes))
+
+    def forward(self, images: Tensor, commitment: float = 0.25) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct, for training; gradients pass the quantisation straight through.
+
+        Args:
+            images: [B, C, H, W] in [-1, 1].
+            commitment: weight of the encoder's pull towards its codes, beside the codes' pull towards it.
+
+        Returns:
+            The reconstruction [B, C, H, W], the scalar codebook loss and the token ids [B, T].
+        """
+        latents = self.latents(images)
+        ids = self.quantize.nearest(latents)
+        codes = self.quantize.look_up(ids)
+        loss = F.mse_loss(codes, latents.detach()) + commitment * F.mse_loss(latents, codes.detach())
+        straight_through = latents + (codes - latents).detach()
+        return self.decoder(self.post_quant_conv(straight_through)), loss, ids.flatten(1)

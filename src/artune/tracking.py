@@ -1,0 +1,239 @@
+"""What a training logs: JSON lines are the record, MLflow a live view of them that may fail without harm."""
+
+import json
+import math
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from artune.errors import ArtuneError
+from artune.files import write_text
+
+Number = float | None
+REWARDS = {
+    "clip": "cosine of image and class prompt (CLIPScore)",
+    "hps": "human preference score of image and prompt (HPSv2)",
+    "maniqa": "no-reference image quality (MANIQA)",
+    "loo_fid": "what the image contributes to the distance between distributions (Eq. 9-10)",
+}
+SCORES = {
+    "fid": "Fréchet distance to the reference, features of the judge's network",
+    "fid_se": "its jackknife standard error",
+    "fid_bias_corrected": "it without the jackknife's estimate of the bias of a finite sample",
+    "kid": "unbiased polynomial-kernel distance to the reference, same features",
+    "kid_se": "its standard error",
+    "inception_score": "Inception Score by the judge's classifier",
+    "inception_score_std": "its standard deviation over chunks of samples",
+    "precision": "share of samples inside the reference's neighbourhoods, in the mode of the evaluation",
+    "precision_se": "its binomial standard error",
+    "precision_exact": "precision with exact distances",
+    "precision_adm_half": "precision with distances rounded as the official evaluator does",
+    "recall": "share of the reference inside the samples' neighbourhoods, in the mode of the evaluation",
+    "recall_exact": "recall with exact distances",
+    "recall_adm_half": "recall with distances rounded as the official evaluator does",
+    "clip_score": "mean cosine of sample and class prompt, CLIP network of the judge",
+    "clip_score_se": "its standard error",
+    "accuracy": "share of samples that the judge's classifier gives the class they were drawn for",
+    "fid_reward": "Fréchet distance in the features of the LOO-FID reward's own network",
+    "fid_reward_se": "its jackknife standard error",
+    "clip_score_reward": "mean cosine by the CLIP reward's own network",
+    "clip_score_reward_se": "its standard error",
+    "loo_fid_ms": "median time of the LOO-FID reward in an iteration, milliseconds",
+}
+# Every logged metric, once, with what it means.
+METRICS: dict[str, str] = {
+    "reward/total": "mean over the batch of the weighted sum of rewards (Eq. 4)",
+    **{f"reward/{name}": f"batch mean of the {name} reward: {meaning}" for name, meaning in REWARDS.items()},
+    **{f"reward/{name}_std_within": f"{name}: standard deviation inside a prompt's group" for name in REWARDS},
+    **{f"reward/{name}_std_between": f"{name}: standard deviation of the groups' means" for name in REWARDS},
+    "fid/ema": "distance between the moving average of generated moments and the reference (Eq. 24)",
+    "fid/batch": "the same of the batch's own moments (Eq. 19)",
+    "policy/loss": "the minimised objective: clipped policy loss, KL penalty and entropy bonus (Eq. 34)",
+    "policy/ratio": "mean probability ratio of new and old policy (Eq. 1)",
+    "policy/clip_fraction": "share of samples whose ratio lies outside 1 +- epsilon (Eq. 2)",
+    "policy/kl": "mean estimate of the divergence from the reference policy (Eq. 3)",
+    "policy/entropy": "mean token entropy as a fraction of log K (Eq. 32)",
+    "policy/advantage_abs": "mean absolute group advantage",
+    "entropy/coefficient": "coefficient of the entropy bonus in force (Eq. 33)",
+    "entropy/target": "target of the normalised entropy",
+    "entropy/bonus": "coefficient times mean token entropy, as it enters the loss",
+    "optim/learning_rate": "learning rate of the step",
+    "optim/grad_norm": "norm of the gradient before clipping",
+    "mle/loss": "cross-entropy of the training batch, nats a token",
+    "mle/heldout_loss": "cross-entropy of held-out images, nats a token",
+    "time/generate": "seconds drawing tokens",
+    "time/decode": "seconds decoding tokens to images",
+    **{f"time/reward_{name}": f"seconds computing the {name} reward" for name in REWARDS},
+    "time/loo_fid": "seconds of the LOO-FID arithmetic after its features",
+    "time/reference": "seconds scoring under the reference policy",
+    "time/update": "seconds of forward, backward and optimiser step",
+    "time/iteration": "seconds of the whole iteration",
+    **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in SCORES.items()},
+    **{f"paper/{name}": f"the paper's value: {text}" for name, text in SCORES.items() if "_se" not in name},
+}  # fmt: skip
+
+
+def warn(text: str) -> None:
+    """One line on standard error, whatever ``text`` holds."""
+    line = " ".join(text.split())
+    sys.stderr.write(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")
+    sys.stderr.flush()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file, [] if there is none; a last line that a kill tore off is left out.
+
+    Raises:
+        ArtuneError: an earlier line is damaged or has no ``iteration``.
+    """
+    if not path.exists():
+        return []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):
+                raise ValueError("no iteration")
+        except ValueError as error:
+            if number == len(texts):
+                break
+            raise ArtuneError(f"{path}: line {number} is damaged ({error}); delete the file and train again") from error
+        lines.append(line)
+    return lines
+
+
+def _clean(values: Mapping[str, float]) -> dict[str, Number]:
+    """Plain floats in the given order; what JSON cannot hold (NaN, infinity) becomes null."""
+    return {key: value if math.isfinite(value := float(number)) else None for key, number in values.items()}
+
+
+class RunLogger:
+    """Logs a training, one line an iteration, flushed at once.
+
+    ``metrics.jsonl`` holds only numbers that a repetition reproduces to the bit; wall-clock seconds are in
+    ``timings.jsonl``. NaN and infinity are written as null. With a ``uri`` the same numbers go to MLflow from a
+    thread of its own: whatever goes wrong there is one warning, and :func:`artune.mlflow_store.upsert` mends it.
+
+    Args:
+        folder: where the two files are.
+        run_name: name of the MLflow run.
+        experiment: name of the MLflow experiment, the scale.
+        params: settings, nested or flat; dotted keys in MLflow.
+        tags: further tags of the MLflow run.
+        uri: MLflow tracking URI, None for files only.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_name: str,
+        experiment: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        uri: str | None = None,
+    ):
+        self.paths = (folder / "metrics.jsonl", folder / "timings.jsonl")
+        self.handles: list[TextIO] = []
+        self.view: LiveView | None = None
+        self.open_view = (lambda fresh: LiveView(uri, run_name, experiment, params, tags, fresh)) if uri else None
+
+    def resume(self, iteration: int) -> None:
+        """Cut both files to the lines before ``iteration``, in one step each; 0 starts afresh."""
+        self._close_files()
+        for path in self.paths:
+            kept = [line for line in read_lines(path) if line["iteration"] < iteration]
+            write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+
+    def log(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        """Append an iteration; ``seconds`` are the ``time/*`` keys."""
+        if self.open_view is not None and self.view is None:
+            self.view = self.open_view(iteration == 0)
+        if not self.handles:
+            self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
+        both = [_clean(metrics), _clean(seconds)]
+        for handle, values in zip(self.handles, both, strict=True):
+            handle.write(json.dumps({"iteration": iteration, **values}, allow_nan=False) + "\n")
+            handle.flush()
+        if self.view is not None:
+            self.view.put(iteration, both[0] | both[1])
+
+    def close(self, finished: bool = True) -> None:
+        """Close the files and give MLflow a few seconds to take what is still queued."""
+        self._close_files()
+        if self.view is not None:
+            self.view.close("FINISHED" if finished else "FAILED")
+            self.view = None
+
+    def _close_files(self) -> None:
+        for handle in self.handles:
+            handle.close()
+        self.handles = []
+
+
+class LiveView:
+    """A thread that passes an iteration's numbers on to MLflow, in batches, until something fails.
+
+    Args:
+        uri, run_name, experiment, params, tags: as :class:`RunLogger`.
+        fresh: the training starts at iteration 0, so an older MLflow run of this name is of another training.
+        every: seconds between batches.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        run_name: str,
+        experiment: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        fresh: bool,
+        every: float = 2.0,
+    ):
+        self.target, self.fresh, self.every = (uri, run_name, experiment, params, tags), fresh, every
+        self.queue: queue.SimpleQueue[tuple[int, dict[str, Number]]] = queue.SimpleQueue()
+        self.stop, self.failed, self.status = threading.Event(), False, "FINISHED"
+        self.thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self.thread.start()
+
+    def put(self, iteration: int, values: dict[str, Number]) -> None:
+        """Queue an iteration; never waits."""
+        if not self.failed:
+            self.queue.put((iteration, values))
+
+    def close(self, status: str, wait: float = 8.0) -> None:
+        """Pass on the rest and set the run's status; give up after ``wait`` seconds."""
+        self.status = status
+        self.stop.set()
+        self.thread.join(wait)
+        if self.thread.is_alive() and not self.failed:
+            self.failed = True
+            warn(f"MLflow at {self.target[0]} is too slow; all of {self.target[1]} is in its metrics.jsonl")
+
+    def _run(self) -> None:
+        uri, run_name, experiment, params, tags = self.target
+        try:
+            from artune.mlflow_store import (
+                RunView,  # imports mlflow: seconds, here where nobody waits for them
+            )
+
+            view = RunView(uri, experiment, run_name, params, tags, fresh=self.fresh)
+            view.reopen()
+            while not self.stop.wait(self.every):
+                view.add(self._waiting())
+            view.add(self._waiting())
+            view.finish(self.status)
+        except Exception as error:  # a view: no failure of it may reach the training
+            if not self.failed:
+                self.failed = True
+                warn(f"MLflow at {uri} failed, training goes on ({type(error).__name__}: {error})")
+
+    def _waiting(self) -> list[tuple[str, float, int]]:
+        rows = []
+        while not self.queue.empty():
+            iteration, values = self.queue.get()
+            rows += [(key, value, iteration) for key, value in values.items() if value is not None]
+        return rows

@@ -1,0 +1,231 @@
+"""Training of the frozen networks at a scale without released ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artune.augment import corrupt, jitter
+from artune.checkpoints import save_module
+from artune.config import Data, Network, Training
+from artune.data import load_split, prompts, to_pixels
+from artune.encoders import build_network
+from artune.encoders.mnist import FEATURE_TRACE, Classifier, Quality
+from artune.encoders.mnist_clip import MnistCLIP
+from artune.errors import ArtuneError
+from artune.fit import draw, fit
+from artune.seeds import generator_for, seed_for
+
+WORST = 0.5  # largest share of tokens that is replaced in a training image of preference and quality
+WRONG_LABEL = 0.25  # share of the preference pairs that differ in the label instead
+VERSIONS = 2  # corrupted decodings of every training image
+
+Loss = Callable[[int], tuple[Tensor, str]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from: the training images, and their decodings with a share of clean tokens."""
+
+    data: Data
+    images: Tensor  # uint8 [N, 3, H, W]
+    labels: Tensor  # [N]
+    clean: Tensor | None = None  # [N], share of the tokens that were not replaced
+
+
+def train_network(
+    name: str,
+    network: Network,
+    data: Data,
+    data_path: Path | str,
+    tokenizer: nn.Module | None,
+    out_path: Path | str,
+    seed: int,
+) -> str:
+    """Train a network on the training split and write its weights.
+
+    Args:
+        name: its role, e.g. ``clip``; names the draws, so that two networks of one kind differ.
+        network: kind, architecture and ``train``.
+        data: the data set; data_path: npz of :func:`artune.data.write_data`.
+        tokenizer: preference and quality only: whose decodings are judged.
+        out_path: safetensors to write.
+        seed: of the initial weights and the batches.
+
+    Returns:
+        One line with the network's main number on the validation split.
+
+    Raises:
+        ArtuneError: no ``train`` settings, a missing tokenizer, or a loss that is not finite.
+    """
+    if network.train is None:
+        raise ArtuneError(f"networks.{name}: train is missing; this network is loaded, not trained")
+    judges_decodings = network.kind in ("preference", "quality")
+    if judges_decodings and tokenizer is None:
+        raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; give it a tokenizer")
+    prepare, measure = TRAINERS[network.kind] if network.kind in TRAINERS else _unknown(name, network.kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "network", name))
+        module = build_network(network, data)
+    material = {
+        split: Material(data, *load_split(data_path, split)) for split in ("train", "validation")
+    }
+    if judges_decodings:
+        material = {
+            split: corrupted(own, tokenizer, VERSIONS, generator_for(seed, "corruption", name, split))
+            for split, own in material.items()
+        }
+    loss = prepare(module, material["train"], network.train, generator_for(seed, "network batches", name))
+    fit(f"network {name}", module.parameters(), network.train, loss)
+    module.eval().requires_grad_(False)
+    if isinstance(module, Classifier):
+        spread = in_batches(module.features, material["train"].images).var(dim=0).sum()
+        module.feature_scale.fill_((FEATURE_TRACE / spread).sqrt())
+    summary = measure(module, material["validation"], generator_for(seed, "network measure", name))
+    save_module(out_path, module)
+    return f"network {name}  {summary}"
+
+
+def _unknown(name: str, kind: str) -> tuple[Callable, Callable]:
+    raise ArtuneError(f"networks.{name}: kind {kind!r} is not trained here; known are {', '.join(TRAINERS)}")
+
+
+def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Material:
+    """Decodings of every image with a random share of its tokens replaced, ``versions`` times."""
+    images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
+    share = WORST * torch.rand(len(labels), generator=generator)
+    return Material(material.data, corrupt(tokenizer, images, share, generator), labels, 1.0 - share)
+
+
+def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, batch: int = 200) -> Tensor:
+    """``function`` of the images, a batch at a time."""
+    return torch.cat([function(part) for part in images.split(batch)])
+
+
+def prepare_classifier(module: Classifier, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+    """Cross-entropy on jittered images."""
+    pixels = to_pixels(train.images)
+
+    def loss(step: int) -> tuple[Tensor, str]:
+        chosen = draw(settings.batch, len(pixels), generator)
+        logits = module.head(module.pooled(jitter(pixels[chosen], generator)))
+        labels = train.labels[chosen]
+        return F.cross_entropy(logits, labels), f"accuracy {(logits.argmax(1) == labels).float().mean():.2f}"
+
+    return loss
+
+
+def measure_classifier(module: Classifier, validation: Material, generator: torch.Generator) -> str:
+    """Accuracy on the validation split."""
+    predicted = in_batches(module.probabilities, validation.images).argmax(1)
+    return f"validation accuracy {(predicted == validation.labels).float().mean():.3f}"
+
+
+def prepare_clip(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+    """CLIP's symmetric contrastive loss in groups of one image a class, so that no caption is there twice."""
+    pixels = to_pixels(train.images)
+    classes, groups = train.data.classes, max(1, settings.batch // train.data.classes)
+    members = train.labels.argsort(stable=True).view(classes, -1)  # the split is balanced
+    captions = caption_ids(module, train.data)
+    target = torch.arange(classes).repeat(groups)
+
+    def loss(step: int) -> tuple[Tensor, str]:
+        column = draw(groups * classes, members.shape[1], generator).view(groups, classes)
+        chosen = members[torch.arange(classes), column].flatten()
+        wording = draw(groups, len(module.templates), generator)
+        images = module.images(jitter(pixels[chosen], generator)).view(groups, classes, -1)
+        texts = module.texts(captions[wording].flatten(0, 1)).view(groups, classes, -1)
+        logits = module.model.logit_scale.exp() * images @ texts.transpose(1, 2)
+        by_image, by_text = logits.flatten(0, 1), logits.transpose(1, 2).flatten(0, 1)
+        accuracy = (by_image.argmax(1) == target).float().mean()
+        return 0.5 * (F.cross_entropy(by_image, target) + F.cross_entropy(by_text, target)), f"accuracy {accuracy:.2f}"
+
+    return loss
+
+
+def caption_ids(module: MnistCLIP, data: Data) -> Tensor:
+    """Word ids of every template with every class name: [templates, classes, words]."""
+    from artune.data import class_names
+
+    texts = [template.format(name) for template in module.templates for name in class_names(data)]
+    return module.tokenize(texts).view(len(module.templates), data.classes, -1)
+
+
+def measure_clip(module: MnistCLIP, validation: Material, generator: torch.Generator) -> str:
+    """Zero-shot accuracy with the prompts of the rewards, and how far the cosines spread."""
+    cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
+    accuracy = (cosine.argmax(1) == validation.labels).float().mean()
+    own = cosine.gather(1, validation.labels[:, None])
+    return f"validation accuracy {accuracy:.3f}, cosine to the own prompt {own.mean():.3f} +- {own.std():.3f}"
+
+
+def draw_pairs(material: Material, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of images for one prompt: indices of the better and of the worse one, and the label, [count] each.
+
+    Both show the label and the better is the cleaner one; in a quarter of the pairs the worse shows another label.
+    """
+    total, classes = len(material.labels), material.data.classes
+    members = material.labels.argsort(stable=True).view(classes, -1)
+    first = draw(count, total, generator)
+    label = material.labels[first]
+    wrong = torch.rand(count, generator=generator) < WRONG_LABEL
+    other = torch.where(wrong, (label + 1 + draw(count, classes - 1, generator)) % classes, label)
+    second = members[other, draw(count, members.shape[1], generator)]
+    swap = ~wrong & (material.clean[second] > material.clean[first])
+    return torch.where(swap, second, first), torch.where(swap, first, second), label
+
+
+def pair_margin(module: MnistCLIP, images: Callable, better: Tensor, worse: Tensor, texts: Tensor) -> Tensor:
+    """Cosine of the better image to its prompt less that of the worse: [B]."""
+    first, second = module.images(images(torch.cat((better, worse)))).chunk(2)
+    return ((first - second) * texts).sum(-1)
+
+
+def prepare_preference(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+    """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt."""
+    pixels, captions = to_pixels(train.images), module.tokenize(list(prompts(train.data)))
+
+    def loss(step: int) -> tuple[Tensor, str]:
+        better, worse, label = draw_pairs(train, settings.batch // 2, generator)
+        texts = module.texts(captions)[label]
+        margin = pair_margin(module, pixels.__getitem__, better, worse, texts)
+        return F.softplus(-module.model.logit_scale.exp() * margin).mean(), f"pairs {(margin > 0).float().mean():.2f}"
+
+    return loss
+
+
+@torch.no_grad()
+def measure_preference(module: MnistCLIP, validation: Material, generator: torch.Generator) -> str:
+    """Share of validation pairs in the right order."""
+    better, worse, label = draw_pairs(validation, 2000, generator)
+    cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
+    right = cosine[better, label] > cosine[worse, label]
+    return f"validation pair accuracy {right.float().mean():.3f}"
+
+
+def prepare_quality(module: Quality, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+    """Squared error of the share of clean tokens."""
+    pixels = to_pixels(train.images)
+
+    def loss(step: int) -> tuple[Tensor, str]:
+        chosen = draw(settings.batch, len(pixels), generator)
+        return F.mse_loss(module.rate(pixels[chosen]), train.clean[chosen]), ""
+
+    return loss
+
+
+def measure_quality(module: Quality, validation: Material, generator: torch.Generator) -> str:
+    """Correlation with the share of clean tokens."""
+    pair = torch.stack((in_batches(module.score, validation.images), validation.clean))
+    return f"validation correlation {torch.corrcoef(pair)[0, 1]:.3f}"
+
+
+TRAINERS: dict[str, tuple[Callable, Callable]] = {
+    "classifier": (prepare_classifier, measure_classifier),
+    "clip": (prepare_clip, measure_clip),
+    "preference": (prepare_preference, measure_preference),
+    "quality": (prepare_quality, measure_quality),
+}

@@ -1,0 +1,143 @@
+"""Training of a tokenizer at a scale without released weights, and the token files that priors learn from."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artune.checkpoints import save_module
+from artune.config import Tokenizer
+from artune.data import SPLITS, load_split, to_pixels
+from artune.errors import ArtuneError
+from artune.files import load_npz, save_npz
+from artune.fit import draw, fit
+from artune.seeds import generator_for, seed_for
+from artune.tokenizers import build_tokenizer
+
+DECAY = 0.97  # of the running counts and sums behind the codes
+DEAD = 0.05  # of the mean count: a code used less is put on a latent of the batch
+COMMITMENT = 0.25  # the encoder's pull towards its codes; the codes themselves follow by running means
+RESTART_UNTIL = 0.8  # share of the steps; the rest settles the codes
+
+
+class RunningCodebook:
+    """Codes as running means of the latents they stand for; a code that dies restarts on a latent.
+
+    Works on ``tokenizer.quantize.embedding.weight`` in place, so that the checkpoint keeps the official names.
+    """
+
+    def __init__(self, codebook: nn.Module, generator: torch.Generator):
+        self.codebook, self.generator = codebook, generator
+        self.weight = codebook.embedding.weight.requires_grad_(False)
+        self.counts = torch.zeros(len(self.weight))
+        self.sums = torch.zeros_like(self.weight)
+        self.ready = False
+
+    @torch.no_grad()
+    def update(self, latents: Tensor, restart: bool) -> None:
+        """Take in the latents [B, dim, h, w] of a batch."""
+        flat = latents.movedim(1, -1).flatten(0, -2)
+        if not self.ready:
+            self._place(torch.arange(len(self.weight)), flat)
+            self.counts.fill_(len(flat) / len(self.weight))
+            self.sums.copy_(self.weight * self.counts[:, None])
+            self.ready = True
+        chosen = F.one_hot(self.codebook.nearest(latents).flatten(), len(self.weight)).to(flat.dtype)
+        self.counts.lerp_(chosen.sum(0), 1 - DECAY)
+        self.sums.lerp_(chosen.T @ flat, 1 - DECAY)
+        self.weight.copy_(self.codebook.project(self.sums / self.counts.clamp(min=1e-4)[:, None], -1))
+        dead = torch.nonzero(self.counts < DEAD * self.counts.mean()).flatten()
+        if restart and len(dead):
+            self._place(dead, flat)
+            self.counts[dead] = self.counts.mean()
+            self.sums[dead] = self.weight[dead] * self.counts[dead, None]
+
+    def _place(self, codes: Tensor, flat: Tensor) -> None:
+        self.weight[codes] = flat[draw(len(codes), len(flat), self.generator)]
+
+
+def train_tokenizer(
+    tokenizer: Tokenizer, data_path: Path | str, out_path: Path | str, codes_path: Path | str, seed: int
+) -> str:
+    """Train a tokenizer on the training split; write its weights and the tokens of every split.
+
+    Args:
+        tokenizer: sizes and ``train``.
+        data_path: npz of :func:`artune.data.write_data`.
+        out_path: safetensors to write; codes_path: npz to write, ``{split}_codes`` [N, T] and ``{split}_labels`` [N].
+        seed: of the initial weights and the batches.
+
+    Returns:
+        One line with the validation PSNR and the share of codes in use.
+
+    Raises:
+        ArtuneError: no ``train`` settings, a loss that is not finite, or a broken data file.
+    """
+    if tokenizer.train is None:
+        raise ArtuneError("tokenizers: train is missing; this tokenizer is loaded, not trained")
+    images, _ = load_split(data_path, "train")
+    pixels = to_pixels(images)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "tokenizer", tokenizer.family))
+        module = build_tokenizer(tokenizer, image_size=images.shape[-1])
+    generator = generator_for(seed, "tokenizer batches", tokenizer.family)
+    codebook = RunningCodebook(module.quantize, generator)
+    settings = tokenizer.train
+
+    def loss(step: int) -> tuple[Tensor, str]:
+        batch = pixels[draw(settings.batch, len(pixels), generator)]
+        latents = module.latents(batch)
+        codebook.update(latents.detach(), restart=step < RESTART_UNTIL * settings.steps)
+        codes = module.quantize.look_up(module.quantize.nearest(latents.detach()))
+        straight_through = latents + (codes - latents).detach()
+        error = F.mse_loss(module.decoder(module.post_quant_conv(straight_through)), batch)
+        return error + COMMITMENT * F.mse_loss(latents, codes), f"PSNR {psnr(error.item()):.1f} dB"
+
+    fit(f"tokenizer {tokenizer.family}", module.parameters(), settings, loss)
+    module.requires_grad_(False).eval()
+    arrays = {}
+    for split in SPLITS:
+        own, labels = load_split(data_path, split)
+        arrays |= {f"{split}_codes": encode_split(module, own).numpy(), f"{split}_labels": labels.numpy()}
+    save_module(out_path, module)
+    save_npz(codes_path, arrays)
+    validation, _ = load_split(data_path, "validation")
+    used = torch.bincount(torch.from_numpy(arrays["train_codes"]).flatten(), minlength=tokenizer.codebook_size) > 0
+    return (
+        f"tokenizer {tokenizer.family}  validation PSNR {reconstruction_psnr(module, validation):.2f} dB, "
+        f"{int(used.sum())} of {tokenizer.codebook_size} codes used"
+    )
+
+
+def psnr(mean_squared_error: float) -> float:
+    """Decibels of a mean squared error on [-1, 1] pixels, whose peak-to-peak range is 2."""
+    return (10.0 * torch.log10(torch.tensor(4.0 / max(mean_squared_error, 1e-12)))).item()
+
+
+@torch.no_grad()
+def reconstruction_psnr(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> float:
+    """PSNR in dB of the decoded tokens of uint8 images [N, 3, H, W], clamped to [-1, 1]."""
+    squares = [
+        (tokenizer.decode(tokenizer.encode(to_pixels(part))).clamp(-1, 1) - to_pixels(part)).square().mean((1, 2, 3))
+        for part in images.split(batch)
+    ]
+    return psnr(torch.cat(squares).mean().item())
+
+
+@torch.no_grad()
+def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tensor:
+    """Tokens [N, T] int64 of uint8 images [N, 3, H, W], in chunks of ``batch``."""
+    return torch.cat([tokenizer.encode(to_pixels(part)) for part in images.split(batch)])
+
+
+def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
+    """Tokens [N, T] and labels [N] of a split, int64, as :func:`train_tokenizer` wrote them.
+
+    Raises:
+        ArtuneError: an unknown split, or a file that is missing or broken.
+    """
+    if split not in SPLITS:
+        raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
+    arrays = load_npz(path, f"{split}_codes", f"{split}_labels")
+    return torch.from_numpy(arrays[f"{split}_codes"]), torch.from_numpy(arrays[f"{split}_labels"])

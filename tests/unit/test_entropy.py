@@ -1,0 +1,51 @@
+"""The entropy bonus: Eq. 28-34 and the schedule's three phases."""
+
+import math
+
+import pytest
+import torch
+
+from artune.entropy import EntropyController, entropy_fraction, scheduled_coefficient, token_entropy
+
+PAPER = EntropyController(c0=2.2e-3, c_min=7e-5, c_max=4e-3, target=0.78)
+
+
+def test_token_entropy_equals_the_sum_over_the_vocabulary():
+    logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    p = logits.softmax(-1)
+    torch.testing.assert_close(token_entropy(logits), -(p * p.log()).sum(-1))
+
+
+def test_uniform_logits_have_the_full_fraction():
+    assert entropy_fraction(token_entropy(torch.zeros(4, 9, 128)), 128).item() == pytest.approx(1.0)
+
+
+def test_certain_logits_have_zero_entropy_and_no_nan():
+    logits = torch.full((1, 5), -1e4)
+    logits[0, 2] = 1e4
+    assert token_entropy(logits).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 0.0), (0.025, 0.5), (0.05, 1.0), (0.5, 1.0), (0.85, 1.0), (0.925, 0.5), (1.0, 0.0)]
+)
+def test_the_schedule_warms_up_stays_and_decays(progress, expected):
+    assert scheduled_coefficient(progress, 1.0) == pytest.approx(expected)
+
+
+def test_the_decay_may_end_at_a_floor():
+    assert scheduled_coefficient(1.0, 1.0, floor=0.2) == pytest.approx(0.2)
+
+
+def test_inside_the_deadband_the_coefficient_is_the_schedule():
+    assert PAPER.coefficient(0.5, 0.78 - 0.014) == pytest.approx(2.2e-3)
+
+
+def test_outside_the_deadband_the_feedback_is_exponential():
+    assert PAPER.coefficient(0.5, 0.70) == pytest.approx(2.2e-3 * math.exp(3.0 * 0.08))
+    assert PAPER.coefficient(0.5, 0.90) == pytest.approx(2.2e-3 * math.exp(-3.0 * 0.12))
+
+
+def test_the_coefficient_stays_between_its_bounds():
+    assert PAPER.coefficient(0.0, 0.78) == 7e-5
+    assert PAPER.coefficient(0.5, 0.0) == 4e-3

@@ -1,0 +1,132 @@
+"""GRPO's maths against naive loops over the paper's equations."""
+
+import math
+
+import pytest
+import torch
+
+from artune.grpo import clip_fraction, combined_advantages, group_advantages, grpo_loss, kl_penalty, log_ratio
+
+
+@pytest.fixture
+def draw():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(("std", "correction"), [("n", 0), ("n-1", 1)])
+def test_advantages_are_normalised_within_each_prompt(draw, std, correction):
+    rewards = torch.randn(12, generator=draw)
+    ours = group_advantages(rewards, 4, std=std)
+    for first in range(0, 12, 4):
+        group = rewards[first : first + 4]
+        expected = (group - group.mean()) / (group.std(correction=correction) + 1e-4)
+        torch.testing.assert_close(ours[first : first + 4], expected)
+
+
+def test_advantages_over_the_batch_ignore_prompts(draw):
+    rewards = torch.randn(12, generator=draw)
+    ours = group_advantages(rewards, 4, over="batch")
+    torch.testing.assert_close(ours, (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-4))
+
+
+def test_equal_rewards_give_zero_advantages_not_nan():
+    assert group_advantages(torch.ones(8), 4).tolist() == [0.0] * 8
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ValueError, match="group_size: 1"):
+        group_advantages(torch.ones(3), 1)
+
+
+def test_rewards_must_fill_their_groups():
+    with pytest.raises(ValueError, match="7 is not a multiple"):
+        group_advantages(torch.ones(7), 2)
+
+
+def test_the_sum_of_weighted_rewards_is_normalised_once(draw):
+    rewards = {name: torch.randn(8, generator=draw) for name in ("clip", "hps", "loo_fid")}
+    weights = {"clip": 1.0, "hps": 2.0, "loo_fid": 0.5}
+    advantages, loss_weights = combined_advantages(rewards, weights, 4)
+    total = sum(weights[name] * rewards[name] for name in rewards)
+    torch.testing.assert_close(advantages, group_advantages(total, 4)[None])
+    assert loss_weights.tolist() == [1.0]
+
+
+def test_separate_rewards_are_normalised_then_added(draw):
+    rewards = {"clip": torch.randn(8, generator=draw), "loo_fid": 1e-3 * torch.randn(8, generator=draw)}
+    advantages, _ = combined_advantages(rewards, {"clip": 1.0, "loo_fid": 1.0}, 4, combine="separate", epsilon=1e-9)
+    expected = sum(group_advantages(value, 4, epsilon=1e-9) for value in rewards.values())
+    torch.testing.assert_close(advantages[0], expected)
+
+
+def test_the_release_keeps_a_loss_for_fid_and_counts_it_twice(draw):
+    rewards = {name: torch.randn(8, generator=draw) for name in ("clip", "hps", "loo_fid")}
+    weights = dict.fromkeys(rewards, 1.0)
+    advantages, loss_weights = combined_advantages(
+        rewards,
+        weights,
+        4,
+        combine="separate",
+        groups=[["clip", "hps", "maniqa"], ["loo_fid"]],
+        group_weights=[1.0, 2.0],
+        add="losses",
+    )
+    torch.testing.assert_close(advantages[0], group_advantages(rewards["clip"] + rewards["hps"], 4))
+    torch.testing.assert_close(advantages[1], group_advantages(rewards["loo_fid"], 4))
+    assert loss_weights.tolist() == [1.0, 2.0]
+
+
+def test_log_ratio_has_the_three_readings(draw):
+    new, old = torch.randn(3, 5, generator=draw), torch.randn(3, 5, generator=draw)
+    torch.testing.assert_close(log_ratio(new, old, "mean"), (new.mean(1) - old.mean(1)))
+    torch.testing.assert_close(log_ratio(new, old, "product").exp(), (new - old).exp().prod(1))
+    assert log_ratio(new, old, "token").shape == (3, 5)
+
+
+@pytest.mark.parametrize("sign", ["eq2", "alg1"])
+def test_the_clipped_loss_equals_the_equation_sample_by_sample(draw, sign):
+    ratios, advantages = torch.randn(40, generator=draw), torch.randn(40, generator=draw)
+    ours = grpo_loss(ratios, advantages, 0.2, sign=sign)
+    for value, ratio, advantage in zip(ours.tolist(), ratios.tolist(), advantages.tolist(), strict=True):
+        rho = math.exp(ratio)
+        clipped = min(max(rho, 0.8), 1.2)
+        eq2 = -min(rho * advantage, clipped * advantage)
+        alg1 = min(-rho * advantage, -clipped * advantage)
+        assert value == pytest.approx(eq2 if sign == "eq2" else alg1, abs=1e-5)
+
+
+def test_clipping_stops_the_gradient_only_where_the_bound_acts():
+    ratio = torch.tensor([math.log(1.5), math.log(1.5), 0.0], requires_grad=True)
+    grpo_loss(ratio, torch.tensor([1.0, -1.0, 1.0]), 0.2).sum().backward()
+    assert ratio.grad[0] == 0  # a good sample that is already more likely
+    assert ratio.grad[1] > 0  # a bad one is still pushed down
+    assert ratio.grad[2] == -1
+
+
+def test_token_ratios_average_over_tokens(draw):
+    ratio, advantages = 0.01 * torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
+    torch.testing.assert_close(
+        grpo_loss(ratio, advantages, 0.2),
+        torch.stack([grpo_loss(ratio[:, t], advantages, 0.2) for t in range(6)]).mean(0),
+    )
+
+
+def test_clip_fraction_counts_ratios_outside_the_band():
+    assert clip_fraction(torch.tensor([0.0, math.log(1.3), math.log(0.7), math.log(1.1)]), 0.2) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["mean", "product", "token"])
+def test_kl_is_k3_and_zero_only_at_equality(draw, kind):
+    logp = torch.randn(5, 7, generator=draw)
+    reference = logp + 0.1 * torch.randn(5, 7, generator=draw)
+    assert (kl_penalty(reference, logp, kind) > 0).all()
+    assert kl_penalty(logp, logp, kind).tolist() == [0.0] * 5
+    if kind != "token":
+        delta = log_ratio(reference, logp, kind)
+        torch.testing.assert_close(kl_penalty(reference, logp, kind), delta.exp() - delta - 1)
+
+
+def test_k3_is_an_unbiased_kl_for_single_tokens():
+    policy, reference = torch.tensor([0.7, 0.2, 0.1]).log(), torch.tensor([0.3, 0.3, 0.4]).log()
+    expectation = (policy.exp() * kl_penalty(reference[:, None], policy[:, None], "token")).sum()
+    torch.testing.assert_close(expectation, (policy.exp() * (policy - reference)).sum())

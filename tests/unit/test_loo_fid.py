@@ -1,0 +1,237 @@
+import numpy as np
+import pytest
+import torch
+
+from artune.errors import ArtuneError
+from artune.rewards.loo_fid import FeatureMoments, ReferenceMoments, loo_fid_reward
+
+
+def draw(seed, n, width, shift=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=generator, dtype=torch.float64) / width**0.5
+    return torch.randn(n, width, generator=generator, dtype=torch.float64) @ mix + shift
+
+
+def reference_for(width, covariance="diag", pca=None):
+    real = draw(0, 4 * width, width)
+    return ReferenceMoments.from_moments(real.mean(0), torch.cov(real.T), covariance=covariance, pca=pca)
+
+
+def naive_fid(reference, mean, second, epsilon):
+    """Eq. 14 and its whole-covariance form, from first and second raw moments."""
+    mu_r, sd_r = reference.mean.numpy(), reference.sd.numpy()
+    covariance = second - np.outer(mean, mean) + epsilon * np.eye(len(mean))
+    if reference.covariance == "diag":
+        return ((mu_r - mean) ** 2).sum() + ((sd_r - np.sqrt(np.diag(covariance))) ** 2).sum()
+    root = reference.root.numpy()
+    values = np.linalg.eigvalsh(root.T @ covariance @ root)
+    values = values[values > 1e-13 * values.max()]
+    return ((mu_r - mean) ** 2).sum() + (sd_r**2).sum() + np.trace(covariance) - 2 * np.sqrt(values).sum()
+
+
+def naive_step(x, past, reference, alpha, epsilon):
+    """Algorithm of Appendix B with a loop over samples; ``past`` and the returned state are raw moments."""
+
+    def mixed(part):
+        mean, second = part.mean(0), part.T @ part / len(part)
+        return (1 - alpha) * past[0] + alpha * mean, (1 - alpha) * past[1] + alpha * second
+
+    now = mixed(x)
+    fid = naive_fid(reference, *now, epsilon)
+    rewards = [naive_fid(reference, *mixed(np.delete(x, j, axis=0)), epsilon) - fid for j in range(len(x))]
+    return np.array(rewards), fid, now
+
+
+def assert_rewards_close(got, expected, tolerance):
+    assert np.abs(got.numpy() - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("pca", [None, 5])
+@pytest.mark.parametrize("n", [30, 6])  # 6 samples of 12 features: every covariance starts rank-deficient
+@pytest.mark.parametrize(
+    ("covariance", "epsilon", "tolerance"), [("diag", 1e-6, 1e-9), ("full", 0.0, 1e-6), ("full", 1e-3, 1e-6)]
+)
+def test_several_moving_average_steps_equal_a_naive_loop(covariance, epsilon, tolerance, n, pca):
+    reference = reference_for(12, covariance, pca)
+    state, past = None, None
+    for step in range(4):
+        raw = draw(10 + step, n, 12, shift=0.3 * step)
+        x = reference.project(raw).numpy()
+        past = past or (x.mean(0), x.T @ x / n)
+        expected, fid, past = naive_step(x, past, reference, 0.5, epsilon)
+        result = loo_fid_reward(raw, state, reference, alpha=0.5, epsilon=epsilon)
+        state = result.state
+        assert_rewards_close(result.rewards, expected, tolerance)
+        assert result.fid == pytest.approx(fid, rel=1e-7)
+        np.testing.assert_allclose(state.mean.numpy(), past[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.9, 1.0])
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_other_weights_of_the_new_batch_equal_a_naive_loop(covariance, alpha):
+    reference = reference_for(8, covariance)
+    before, x = draw(1, 40, 8, 0.5), draw(2, 20, 8)
+    expected, _, _ = naive_step(
+        x.numpy(), (before.mean(0).numpy(), (before.T @ before / 40).numpy()), reference, alpha, 1e-6
+    )
+    result = loo_fid_reward(x, reference.moments_of(before), reference, alpha=alpha, epsilon=1e-6)
+    assert_rewards_close(result.rewards, expected, 1e-7)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+@pytest.mark.parametrize("n", [20, 5])
+def test_batch_mode_equals_a_naive_loop_and_forgets_the_state(covariance, n):
+    reference = reference_for(8, covariance)
+    x = draw(3, n, 8, 0.2)
+    state = reference.moments_of(draw(4, 30, 8))
+    expected, fid, _ = naive_step(x.numpy(), (0.0, 0.0), reference, 1.0, 1e-6)
+    result = loo_fid_reward(x, state, reference, mode="batch", epsilon=1e-6)
+    assert_rewards_close(result.rewards, expected, 1e-6)
+    assert result.fid == pytest.approx(fid, rel=1e-9)
+    assert torch.equal(result.rewards, loo_fid_reward(x, None, reference, alpha=1.0, epsilon=1e-6).rewards)
+
+
+def test_smallest_batch_of_two_equals_a_naive_loop():
+    for covariance in ("diag", "full"):
+        reference = reference_for(4, covariance)
+        x, state = draw(5, 2, 4), reference.moments_of(draw(6, 9, 4))
+        second = state.covariance if covariance == "full" else state.covariance.diag()
+        past = (state.mean.numpy(), second.numpy() + np.outer(state.mean, state.mean))
+        expected, _, _ = naive_step(x.numpy(), past, reference, 0.5, 1e-6)
+        assert_rewards_close(loo_fid_reward(x, state, reference, epsilon=1e-6).rewards, expected, 1e-7)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_an_outlier_is_punished_and_its_opposite_praised(covariance):
+    reference = reference_for(6, covariance)
+    x = draw(7, 50, 6)
+    x[0] = reference.mean + 50
+    rewards = loo_fid_reward(x, None, reference).rewards
+    assert rewards[0] < 0
+    assert rewards.argmin() == 0
+    # A generator that sits to one side is helped most by the sample that leans to the other.
+    shifted = draw(7, 50, 6, shift=3.0)
+    shifted[0] = reference.mean - 3
+    rewards = loo_fid_reward(shifted, None, reference).rewards
+    assert rewards[0] > 0
+    assert rewards.argmax() == 0
+
+
+def test_float32_features_with_variance_far_below_the_squared_mean_keep_their_rewards():
+    x = (1000 + 1e-3 * draw(8, 40, 16)).float()
+    reference = ReferenceMoments.from_moments(torch.full((16,), 1000.0), torch.full((16,), 4e-6))
+    reference_longdouble = np.longdouble(1000.0), np.longdouble(4e-6) ** np.longdouble(0.5)
+    wide = x.numpy().astype(np.longdouble)
+
+    def fid(part):
+        sd = np.sqrt(part.var(0) + np.longdouble(1e-6))
+        return ((part.mean(0) - reference_longdouble[0]) ** 2).sum() + ((sd - reference_longdouble[1]) ** 2).sum()
+
+    expected = np.array([fid(np.delete(wide, j, axis=0)) - fid(wide) for j in range(40)]).astype(float)
+    assert_rewards_close(loo_fid_reward(x, None, reference, alpha=1.0).rewards, expected, 1e-7)
+
+
+def test_ways_to_start_differ_as_documented():
+    reference = reference_for(5)
+    x = draw(9, 12, 5)
+    raw = (x.mean(0).numpy(), (x.T @ x / 12).numpy())
+    zero = (np.zeros(5), np.zeros((5, 5)))
+    for start, past, alpha in (("first_batch", raw, 0.5), ("assign", raw, 1.0), ("zero", zero, 0.5)):
+        expected, fid, now = naive_step(x.numpy(), past, reference, alpha, 1e-6)
+        result = loo_fid_reward(x, None, reference, alpha=0.5, start=start)
+        assert_rewards_close(result.rewards, expected, 1e-9)
+        assert result.fid == pytest.approx(fid)
+        np.testing.assert_allclose(result.state.mean.numpy(), now[0])
+    with pytest.raises(ArtuneError, match="needs a state"):
+        loo_fid_reward(x, None, reference, start="given")
+    given = loo_fid_reward(x, reference.moments_of(x), reference, start="given")
+    torch.testing.assert_close(given.rewards, loo_fid_reward(x, None, reference).rewards)
+
+
+def test_rewards_do_not_depend_on_the_signs_of_principal_components():
+    x = draw(1, 20, 9)
+    for covariance in ("diag", "full"):
+        reference = reference_for(9, covariance, pca=4)
+        signs = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+        flipped = ReferenceMoments(
+            reference.mean * signs, reference.sd, root=reference.root, basis=reference.basis * signs
+        )
+        rewards = loo_fid_reward(x, None, reference).rewards
+        torch.testing.assert_close(loo_fid_reward(x, None, flipped).rewards, rewards)
+    assert not torch.allclose(rewards, loo_fid_reward(x, None, reference_for(9, "full")).rewards)
+
+
+def test_all_principal_components_give_the_full_covariance_reward():
+    x = draw(1, 20, 9)
+    whole = loo_fid_reward(x, None, reference_for(9, "full")).rewards
+    torch.testing.assert_close(loo_fid_reward(x, None, reference_for(9, "full", pca=9)).rewards, whole)
+
+
+def test_constant_features_give_finite_rewards_without_epsilon():
+    x = draw(2, 10, 4)
+    x[:, 1] = 0.0
+    for covariance in ("diag", "full"):
+        result = loo_fid_reward(x, None, reference_for(4, covariance), epsilon=0.0)
+        assert result.rewards.isfinite().all()
+        identical = loo_fid_reward(torch.ones(5, 4), None, reference_for(4, covariance), epsilon=0.0)
+        torch.testing.assert_close(identical.rewards, torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_state_returns_from_a_checkpoint_unchanged(tmp_path):
+    state = loo_fid_reward(draw(3, 10, 4), None, reference_for(4)).state
+    torch.save(state.state_dict(), tmp_path / "state.pt")
+    loaded = FeatureMoments.from_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(loaded.mean, state.mean)
+    assert torch.equal(loaded.covariance, state.covariance)
+
+
+def test_state_does_not_hold_on_to_the_graph():
+    x = draw(3, 10, 4).requires_grad_()
+    result = loo_fid_reward(x, None, reference_for(4))
+    assert not result.state.mean.requires_grad
+    assert not result.state.covariance.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("features", "arguments", "message"),
+    [
+        (torch.zeros(1, 4), {}, "at least 2"),
+        (torch.zeros(0, 4), {}, "at least 2"),
+        (torch.full((3, 4), torch.nan), {}, "loo_fid: NaN"),
+        (torch.full((3, 4), torch.inf), {}, "loo_fid: NaN or infinity"),
+        (torch.zeros(3, 5), {}, r"needs \[N, 4\]"),
+        (torch.zeros(3), {}, r"needs \[N, 4\]"),
+        (torch.zeros(3, 4), {"alpha": 0.0}, "alpha=0.0"),
+        (torch.zeros(3, 4), {"alpha": 1.5}, "alpha=1.5"),
+        (torch.zeros(3, 4), {"mode": "mean"}, "mode='mean'"),
+        (torch.zeros(3, 4), {"start": "ones"}, "start='ones'"),
+    ],
+)
+def test_bad_input_is_one_clear_error(features, arguments, message):
+    with pytest.raises(ArtuneError, match=message):
+        loo_fid_reward(features, None, reference_for(4), **arguments)
+
+
+def test_state_of_another_covariance_or_width_is_refused():
+    x = draw(4, 10, 4)
+    for state in (FeatureMoments.of(x, "full"), FeatureMoments.of(x[:, :3])):
+        with pytest.raises(ArtuneError, match="start without a state"):
+            loo_fid_reward(x, state, reference_for(4))
+
+
+@pytest.mark.parametrize(
+    ("mu", "sigma", "arguments", "message"),
+    [
+        (torch.zeros(3), torch.ones(3), {"covariance": "full"}, "whole matrix"),
+        (torch.zeros(3), torch.ones(3), {"pca": 2}, "whole matrix"),
+        (torch.zeros(3), torch.eye(4), {}, "do not fit"),
+        (torch.zeros(3), torch.eye(3), {"pca": 4}, "pca=4"),
+        (torch.zeros(3), torch.eye(3), {"pca": 0}, "pca=0"),
+        (torch.zeros(3), -torch.eye(3), {}, "negative variance"),
+        (torch.full((3,), torch.nan), torch.eye(3), {}, "NaN"),
+        (torch.zeros(3), torch.eye(3), {"covariance": "band"}, "covariance='band'"),
+    ],
+)
+def test_bad_reference_moments_are_one_clear_error(mu, sigma, arguments, message):
+    with pytest.raises(ArtuneError, match=message):
+        ReferenceMoments.from_moments(mu, sigma, **arguments)

@@ -1,0 +1,247 @@
+import math
+
+import pytest
+import torch
+
+from artune.errors import ArtuneError
+from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
+from artune.metrics.inception_score import inception_score
+from artune.metrics.kid import kid
+from artune.metrics.precision_recall import covered, neighbour_radii, precision_recall
+from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
+
+
+def draw(seed, n, width, shift=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, width, generator=generator, dtype=torch.float64) + shift
+
+
+def trace_sqrt(matrix):
+    return torch.linalg.eigvalsh(matrix).clamp_min(0).sqrt().sum()
+
+
+# --- traces of roots
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [0.0, 2.0, 5.0])  # orders of magnitude between the eigenvalues
+def test_downdated_trace_equals_brute_force(spread):
+    values = 10 ** torch.linspace(-spread, 0.5, 7, dtype=torch.float64)
+    z = draw(0, 20, 7) * values.sqrt()
+    z *= (torch.linspace(0, 1, 20, dtype=torch.float64) / (z.square() / values).sum(1)).sqrt()[:, None]
+    expected = torch.stack([trace_sqrt(values.diag() - torch.outer(row, row)) for row in z]) - values.sqrt().sum()
+    # The last row takes a whole direction away, where brute force itself rounds to sqrt(machine epsilon).
+    torch.testing.assert_close(downdate_trace_sqrt(values, z)[:-1], expected[:-1], rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(downdate_trace_sqrt(values, z)[-1], expected[-1], rtol=1e-6, atol=1e-7)
+
+
+def test_downdated_trace_is_exact_in_one_dimension():
+    values = torch.tensor([4.0], dtype=torch.float64)
+    z = torch.tensor([[0.0], [1.0], [1.9999], [2.0]], dtype=torch.float64)
+    expected = (4 - z[:, 0].square()).clamp_min(0).sqrt() - 2
+    torch.testing.assert_close(downdate_trace_sqrt(values, z), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_root_of_a_covariance_gives_it_back_and_rank_counts_its_directions():
+    x = draw(1, 5, 30)
+    covariance = torch.cov(x.T)
+    root = covariance_root(covariance)
+    torch.testing.assert_close(root @ root.T, covariance)
+    assert numerical_rank(torch.linalg.eigvalsh(covariance)) == 4
+    assert numerical_rank(torch.zeros(3, dtype=torch.float64)) == 0
+
+
+# --- FID
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_fid_of_commuting_gaussians_has_its_closed_form():
+    mu1, mu2 = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.0, 5.0])
+    sd1, sd2 = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([3.0, 0.5, 1.0])
+    expected = float((mu1 - mu2).square().sum() + (sd1 - sd2).square().sum())
+    assert frechet_distance(mu1, sd1.square().diag(), mu2, sd2.square().diag()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_fid_is_symmetric_and_zero_for_equal_moments():
+    one, two = feature_moments(draw(0, 50, 8)), feature_moments(draw(1, 40, 8, 0.3))
+    assert frechet_distance(*one, *two) == pytest.approx(frechet_distance(*two, *one), rel=1e-12)
+    assert frechet_distance(*one, *one) == pytest.approx(0, abs=1e-12)
+
+
+def test_moments_follow_the_official_rule():
+    features = draw(2, 100, 5, 7.0).float()
+    mean, covariance = feature_moments(features)
+    assert torch.equal(mean, torch.from_numpy(features.numpy().mean(0)).double())
+    assert mean.dtype == covariance.dtype == torch.float64
+    torch.testing.assert_close(covariance, torch.cov(features.double().T))
+
+
+@pytest.mark.parametrize(("n", "width"), [(40, 6), (7, 12), (3, 2)])
+def test_jackknife_equals_brute_force_on_small_n(n, width):
+    features, real = draw(3, n, width, 0.2), draw(4, 60, width)
+    mu, cov = feature_moments(real)
+
+    def fid(
+        x,
+    ):  # directions that the samples do not span are left out of the root, where rounding would enter
+        root = covariance_root(cov)
+        values = torch.linalg.eigvalsh(root.T @ torch.cov(x.T) @ root)
+        cross = values[values > 1e-12 * values.max()].sqrt().sum()
+        return (x.mean(0) - mu).square().sum() + torch.cov(x.T).trace() + cov.trace() - 2 * cross
+
+    without = torch.stack([fid(torch.cat([features[:i], features[i + 1 :]])) for i in range(n)])
+    error = ((n - 1) / n * (without - without.mean()).square().sum()).sqrt()
+    got = jackknife_fid(features, mu, cov, chunk=16)
+    assert got.value == pytest.approx(float(fid(features)), rel=1e-6)
+    assert got.standard_error == pytest.approx(float(error), rel=1e-6)
+    assert got.bias_corrected == pytest.approx(float(n * fid(features) - (n - 1) * without.mean()), rel=1e-6)
+
+
+def test_bias_corrected_fid_is_far_closer_to_the_truth_than_the_plain_one():
+    mu, cov = torch.zeros(16), torch.eye(16)
+    runs = [jackknife_fid(draw(100 + seed, 200, 16), mu, cov) for seed in range(20)]  # the truth is 0
+    plain = sum(run.value for run in runs) / len(runs)
+    corrected = sum(run.bias_corrected for run in runs) / len(runs)
+    assert plain > 0.3
+    assert abs(corrected) < 0.05 * plain
+
+
+def test_jackknife_standard_error_matches_the_spread_over_repeated_draws():
+    mu, cov = torch.zeros(4), torch.eye(4)
+    runs = [jackknife_fid(draw(200 + seed, 300, 4, 0.5), mu, cov) for seed in range(200)]
+    spread = torch.tensor([run.value for run in runs]).std()
+    mean_error = sum(run.standard_error for run in runs) / len(runs)
+    assert mean_error == pytest.approx(float(spread), rel=0.2)
+
+
+def test_fid_refuses_what_it_cannot_compare():
+    mu, cov = torch.zeros(3), torch.eye(3)
+    with pytest.raises(ArtuneError, match="do not match"):
+        frechet_distance(mu, cov, torch.zeros(4), torch.eye(4))
+    with pytest.raises(ArtuneError, match="NaN or infinity"):
+        frechet_distance(mu, cov, mu, cov * torch.nan)
+    with pytest.raises(ArtuneError, match="NaN or infinity"):
+        feature_moments(torch.full((5, 3), torch.inf))
+    with pytest.raises(ArtuneError, match="n >= 2"):
+        feature_moments(torch.zeros(1, 3))
+    with pytest.raises(ArtuneError, match="n >= 3"):
+        jackknife_fid(torch.zeros(2, 3), mu, cov)
+
+
+# --- inception score
+# ------------------------------------------------------------------------------------------------
+
+
+def test_inception_score_of_certain_and_balanced_classes_is_their_number():
+    mean, deviation = inception_score(torch.eye(10).repeat(5, 1))
+    assert mean == pytest.approx(10)
+    assert deviation == 0
+
+
+def test_inception_score_counts_a_short_last_chunk_fully():
+    probs = torch.softmax(draw(5, 25, 4), dim=1)
+    scores = []
+    for part in (probs[:10], probs[10:20], probs[20:]):
+        scores.append(math.exp(float((part * (part / part.mean(0)).log()).sum(1).mean())))
+    mean, deviation = inception_score(probs, 10)
+    assert mean == pytest.approx(sum(scores) / 3)
+    assert deviation == pytest.approx(float(torch.tensor(scores, dtype=torch.float64).std(correction=0)))
+
+
+@pytest.mark.parametrize("probs", [torch.zeros(0, 3), torch.zeros(3), torch.full((2, 2), torch.nan), -torch.ones(2, 2)])
+def test_inception_score_refuses_bad_probabilities(probs):
+    with pytest.raises(ArtuneError, match="inception score"):
+        inception_score(probs)
+
+
+# --- precision and recall
+# -------------------------------------------------------------------------------------------
+
+
+def test_precision_and_recall_equal_a_naive_loop_at_every_block_size():
+    reference, samples = draw(6, 60, 3), draw(7, 45, 3, 0.8)
+
+    def share(points, centres, k=3):
+        distances = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        radii = [sorted(row.tolist())[k] for row in distances]
+        hits = [any(float((p - c).norm()) <= r for c, r in zip(centres, radii, strict=True)) for p in points]
+        return sum(hits) / len(hits)
+
+    precision = share(samples, reference)
+    for block in (1, 7, 10_000):
+        got = precision_recall(reference, samples, block=block)
+        assert got.precision == precision
+        assert got.recall == share(reference, samples)
+        assert got.precision_standard_error == pytest.approx(math.sqrt(precision * (1 - precision) / 45))
+    assert 0.1 < precision < 0.9
+
+
+def test_ball_holds_its_boundary():
+    centres = torch.tensor([[0.0], [1.0], [2.0], [3.0]], dtype=torch.float64)
+    radii = neighbour_radii(centres, k=1)
+    assert radii.tolist() == [1, 1, 1, 1]
+    assert covered(torch.tensor([[-1.0], [-1.001], [4.0]]), centres, radii).tolist() == [True, False, True]
+
+
+def test_half_precision_that_overflows_is_done_again_in_float32():
+    features = 300 * draw(8, 30, 16).float()  # squared distances near 3e6, beyond half's 65504
+    half = neighbour_radii(features, 3, precision="adm_half")
+    torch.testing.assert_close(half, neighbour_radii(features, 3).float(), rtol=1e-4, atol=0)
+
+
+def test_precision_recall_refuses_bad_input():
+    good = draw(9, 10, 3)
+    for reference, samples, arguments, message in (
+        (good, good[:3], {}, "k=3 with 10 and 3"),
+        (good, good[:, :2], {}, "shapes"),
+        (good, good * torch.nan, {}, "NaN"),
+        (good, good, {"precision": "double"}, "exact, adm_half"),
+    ):
+        with pytest.raises(ArtuneError, match=message):
+            precision_recall(reference, samples, **arguments)
+
+
+# --- KID
+# ------------------------------------------------------------------------------------------------------------
+
+
+def naive_kid(reference, samples):
+    width = samples.shape[1]
+
+    def mean_of_pairs(x):
+        kernel = (x @ x.T / width + 1) ** 3
+        return (kernel.sum() - kernel.diagonal().sum()) / (len(x) * (len(x) - 1))
+
+    across = ((samples @ reference.T / width + 1) ** 3).mean()
+    return float(mean_of_pairs(samples) + mean_of_pairs(reference) - 2 * across)
+
+
+def test_kid_and_its_jackknife_equal_brute_force_at_every_block_size():
+    reference, samples = draw(10, 30, 5), draw(11, 20, 5, 0.4)
+    without = torch.tensor(
+        [naive_kid(reference, torch.cat([samples[:i], samples[i + 1 :]])) for i in range(20)],
+        dtype=torch.float64,
+    )
+    error = float((19 / 20 * (without - without.mean()).square().sum()).sqrt())
+    for block in (1, 7, 4096):
+        got = kid(reference, samples, block=block)
+        assert got.value == pytest.approx(naive_kid(reference, samples), rel=1e-9)
+        assert got.standard_error == pytest.approx(error, rel=1e-9)
+
+
+def test_kid_is_unbiased_for_equal_distributions():
+    values = [kid(draw(300 + 2 * seed, 40, 4), draw(301 + 2 * seed, 20, 4)).value for seed in range(200)]
+    values = torch.tensor(values, dtype=torch.float64)
+    assert abs(float(values.mean())) < 3 * float(values.std()) / math.sqrt(200)
+    assert values.min() < 0 < values.max()
+
+
+def test_kid_refuses_bad_input():
+    good = draw(12, 10, 3)
+    for reference, samples, message in (
+        (good, good[:2], "at least 2 and 3"),
+        (good, good[:, :2], "shapes"),
+        (good, good * torch.inf, "NaN"),
+    ):
+        with pytest.raises(ArtuneError, match=message):
+            kid(reference, samples)

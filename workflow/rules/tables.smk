@@ -1,0 +1,45 @@
+# One generic rule a kind of table; results/tableN.csv is a copy of the configured scale's.
+
+
+rule table:
+    input:
+        lambda wildcards: expand("results/{scale}/runs/{run}/scores.json", scale=SCALE, run=table_runs(wildcards.table)),
+    output:
+        csv=report(
+            "results/{scale}/tables/{table}.csv",
+            category="Tables",
+            caption="../report/table.rst",
+            labels={"table": "{table}", "scale": "{scale}"},
+        ),
+        markdown="results/{scale}/tables/{table}.md",
+        latex="results/{scale}/tables/{table}.tex",
+    log:
+        "results/{scale}/tables/{table}.log",
+    wildcard_constraints:
+        table="|".join(SCORE_TABLES),
+    params:
+        layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
+        title=lambda wildcards: caption("table", wildcards.table),
+        runs=f"results/{SCALE}/runs",
+        seeds=SETTINGS.seeds,
+    shell:
+        "python -m artune table {wildcards.table} --runs {params.runs} --seeds {params.seeds}"
+        f" --output {{output.csv}} {SHARED}"
+
+
+rule publish_table:
+    input:
+        csv=f"results/{SCALE}/tables/{{table}}.csv",
+        markdown=f"results/{SCALE}/tables/{{table}}.md",
+        tracked=lambda wildcards: (
+            [f"results/{SCALE}/tracking/{wildcards.table}.json"] if wildcards.table in SCORE_TABLES else []
+        ),
+    output:
+        csv="results/{table}.csv",
+        markdown="results/{table}.md",
+    log:
+        "results/.{table}.log",
+    params:
+        scale=SCALE,  # another scale replaces the published copy
+    shell:
+        "cp {input.csv} {output.csv} 2> {log} && cp {input.markdown} {output.markdown} 2>> {log}"
