@@ -50,4 +50,4 @@ rule figures:
 
 rule mlflow:
     input:
-        expand(f"results/{SCALE}/tracking/{{table}}.json", table=SCORE_TABLES),
+        expand(f"{PLAN.folder}/tracking/{{table}}.json", table=PLAN.score_tables),

@@ -31,22 +31,24 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def corrupt(
     tokenizer: nn.Module, images: Tensor, share: Tensor, generator: torch.Generator, batch: int = 200
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Decode the images' tokens after a share of them was replaced by random ones.
 
     Args:
         tokenizer: with ``encode``, ``decode`` and ``codebook_size``.
-        images: uint8 [N, 3, H, W]; share: [N], probability of a token of image n to be replaced.
+        images: uint8 [N, 3, H, W]; share: [N], of the tokens of image n to be replaced, rounded to whole tokens.
         generator: of the replacements.
         batch: images at a time.
 
     Returns:
-        uint8 [N, 3, H, W].
+        The decodings, uint8 [N, 3, H, W], and the share of tokens that were left, [N].
     """
-    decoded = []
+    decoded, clean = [], []
     for part, rate in zip(images.split(batch), share.split(batch), strict=True):
         tokens = tokenizer.encode(to_pixels(part))
         noise = torch.randint(tokenizer.codebook_size, tokens.shape, generator=generator)
-        replaced = torch.rand(tokens.shape, generator=generator) < rate[:, None]
-        decoded.append(to_uint8(tokenizer.decode(torch.where(replaced, noise, tokens))))
-    return torch.cat(decoded)
+        order = torch.rand(tokens.shape, generator=generator).argsort(dim=1)
+        kept = order >= (rate[:, None] * tokens.shape[1]).round()
+        decoded.append(to_uint8(tokenizer.decode(torch.where(kept, tokens, noise))))
+        clean.append(kept.float().mean(dim=1))
+    return torch.cat(decoded), torch.cat(clean)

@@ -24,11 +24,8 @@ from artune.files import read_json, replacing
 if TYPE_CHECKING:
     from artune.models import Policy
 
-WRAPPERS = (
-    "model",
-    "module",
-    "state_dict",
-)  # the order of LlamaGen's sampler; its EMA is never what was evaluated
+# In the order of LlamaGen's sampler; the moving average that lies beside them is never what was evaluated.
+WRAPPERS = ("model", "module", "state_dict")
 PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.")  # AR-GRPO, AR-GRPO, taming, taming
 OTHER_MODELS = "ref_model."  # the frozen reference policy inside AR-GRPO's step checkpoints
 # Buffers and statistics that the modules here recompute or do without, and losses saved with a first stage.
@@ -49,10 +46,17 @@ LISTED = 6  # keys of one kind that an error message spells out
 
 
 def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the state of ``module`` as safetensors in one step, with ``metadata`` in the file's header."""
+    """Write the state of ``module`` as safetensors in one step, with ``metadata`` in the file's header.
+
+    Raises:
+        ArtuneError: the file cannot be written.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"format": "pt", **(metadata or {})})
+    try:
+        with replacing(path) as temporary:
+            save_file(state, temporary, metadata={"format": "pt", **(metadata or {})})
+    except safetensors.SafetensorError as error:
+        raise ArtuneError(f"{path}: cannot be written ({error}); check the space on the disk") from error
 
 
 def save_policy(path: Path | str, policy: "Policy", metadata: Mapping[str, str] | None = None) -> None:

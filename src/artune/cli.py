@@ -25,6 +25,7 @@ PATHS = {
     "timings": "timings.jsonl of the run",
     "grid": "picture to write",
     "runs": "folder of the runs",
+    "results": "folder of the scale",
     "votes": "SQLite file of the human study",
     "tally": "counted votes",
 }
@@ -58,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         {"config": True, "features": True, "reference": True, "timings": False, "output": True},
     ),
     "table": ("write a table", "table", {"runs": True, "tally": False, "output": True}),
-    "figure": ("draw a figure", "figure", {"runs": False, "output": True}),
+    "figure": ("draw a figure", "figure", {"results": True, "output": True}),
     "figure_samples": (
         "images of a figure's classes",
         "figure",

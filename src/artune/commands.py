@@ -278,7 +278,7 @@ def figure(arguments: Namespace) -> str:
 
     smoothing = arguments.smoothing or settings_of(arguments).figure2.smoothing
     return draw_figure(
-        registry_of(arguments), arguments.figure, arguments.runs, arguments.output, smoothing, arguments.compare
+        registry_of(arguments), arguments.figure, arguments.results, arguments.output, smoothing, arguments.compare
     )
 
 

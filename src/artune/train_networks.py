@@ -21,6 +21,7 @@ from artune.seeds import generator_for, seed_for
 
 WORST = 0.5  # largest share of tokens that is replaced in a training image of preference and quality
 WRONG_LABEL = 0.25  # share of the preference pairs that differ in the label instead
+CONTRASTIVE = 0.5  # share of a preference network's steps that are CLIP's own
 VERSIONS = 2  # corrupted decodings of every training image
 
 Loss = Callable[[int], tuple[Tensor, str]]
@@ -97,7 +98,8 @@ def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator
     """Decodings of every image with a random share of its tokens replaced, ``versions`` times."""
     images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
     share = WORST * torch.rand(len(labels), generator=generator)
-    return Material(material.data, corrupt(tokenizer, images, share, generator), labels, 1.0 - share)
+    decoded, clean = corrupt(tokenizer, images, share, generator)
+    return Material(material.data, decoded, labels, clean)
 
 
 def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, batch: int = 200) -> Tensor:
@@ -185,10 +187,16 @@ def pair_margin(module: MnistCLIP, images: Callable, better: Tensor, worse: Tens
 
 
 def prepare_preference(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
-    """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt."""
+    """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt.
+
+    As HPSv2 is CLIP fine-tuned on preferences, the first steps are CLIP's: alone, the pairs hardly teach the labels.
+    """
     pixels, captions = to_pixels(train.images), module.tokenize(list(prompts(train.data)))
+    contrastive = prepare_clip(module, train, settings, generator)
 
     def loss(step: int) -> tuple[Tensor, str]:
+        if step < CONTRASTIVE * settings.steps:
+            return contrastive(step)
         better, worse, label = draw_pairs(train, settings.batch // 2, generator)
         texts = module.texts(captions)[label]
         margin = pair_margin(module, pixels.__getitem__, better, worse, texts)
@@ -203,7 +211,9 @@ def measure_preference(module: MnistCLIP, validation: Material, generator: torch
     better, worse, label = draw_pairs(validation, 2000, generator)
     cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
     right = cosine[better, label] > cosine[worse, label]
-    return f"validation pair accuracy {right.float().mean():.3f}"
+    w=validation.labels[worse]!=label
+    c=cosine.gather(1, validation.labels[:, None])
+    return f"validation pair accuracy {right.float().mean():.3f} {right[w].float().mean():.3f} {right[~w].float().mean():.3f} {c.mean():.3f} {c.std():.3f}"
 
 
 def prepare_quality(module: Quality, train: Material, settings: Training, generator: torch.Generator) -> Loss:

@@ -210,6 +210,19 @@ def test_only_the_vq_family_normalises_its_codes():
         assert torch.allclose(norms, torch.ones(32)) == unit
 
 
+def test_a_restart_moves_dead_codes_onto_latents_and_leaves_the_others(tokenizer):
+    images = torch.rand(2, 3, 24, 24) * 2 - 1
+    with torch.no_grad():
+        latents = tokenizer.latents(images)
+    dead = torch.arange(32) % 4 == 0
+    before = tokenizer.quantize.embedding.weight.detach().clone()
+    tokenizer.quantize.restart(dead, latents, torch.Generator().manual_seed(0))
+    after = tokenizer.quantize.embedding.weight.detach()
+    assert torch.equal(after[~dead], before[~dead])
+    distances = torch.cdist(after[dead], latents.movedim(1, -1).reshape(-1, 8))
+    assert distances.min(1).values.max() < 1e-3
+
+
 def test_tokenizers_refuse_what_does_not_fit():
     with pytest.raises(ArtuneError, match="family 'vae'"):
         build_tokenizer(SimpleNamespace(family="vae", **TOKENIZER))

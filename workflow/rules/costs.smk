@@ -3,11 +3,13 @@
 
 rule costs:
     input:
-        f"results/{SCALE}/runs/llamagen_l-ours/timings.jsonl",
+        f"{PLAN.runs}/llamagen_l-ours/timings.jsonl",
     output:
         "results/{scale}/costs.csv",
     log:
         "results/{scale}/costs.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         run="llamagen_l-ours",
     shell:
@@ -16,11 +18,13 @@ rule costs:
 
 rule publish_costs:
     input:
-        f"results/{SCALE}/costs.csv",
+        f"{PLAN.folder}/costs.csv",
     output:
         "results/costs.csv",
     log:
         "results/.costs.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         scale=SCALE,
     shell:

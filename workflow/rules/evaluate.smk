@@ -4,9 +4,9 @@
 rule sample:
     input:
         config="results/{scale}/runs/{run}/config.yaml",
-        policy=lambda wildcards: policy_file(wildcards.run),
-        pretrained=lambda wildcards: prior_file(wildcards.run),
-        tokenizer=lambda wildcards: tokenizer_file(wildcards.run),
+        policy=lambda wildcards: PLAN.policy(wildcards.run),
+        pretrained=lambda wildcards: PLAN.prior(wildcards.run),
+        tokenizer=lambda wildcards: PLAN.tokenizer(wildcards.run),
     output:
         samples=temp("results/{scale}/runs/{run}/samples.npz"),
         grid=report(
@@ -18,11 +18,17 @@ rule sample:
         "results/{scale}/runs/{run}/sample.log",
     benchmark:
         "results/{scale}/runs/{run}/sample.benchmark.tsv"
-    params:
-        protocol=[REGISTRY.evaluation.samples, REGISTRY.evaluation.labels, REGISTRY.evaluation.seed],
+    conda:
+        "../../envs/artune.yaml"
     threads: SETTINGS.threads
     resources:
         launcher="python",
+    params:
+        protocol=[
+            REGISTRY.evaluation.samples,
+            REGISTRY.evaluation.labels,
+            REGISTRY.evaluation.seed,
+        ],
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
@@ -32,23 +38,19 @@ rule sample:
 rule features:
     input:
         samples="results/{scale}/runs/{run}/samples.npz",
-        networks=evaluation_networks,
+        networks=PLAN.evaluation_networks(),
     output:
         "results/{scale}/runs/{run}/features.npz",
     log:
         "results/{scale}/runs/{run}/features.log",
-    params:
-        networks=f"results/{SCALE}/inputs/networks",
+    conda:
+        "../../envs/artune.yaml"
     threads: SETTINGS.threads
+    params:
+        networks=lambda wildcards, input: Path(input.networks[0]).parent,
     shell:
         "python -m artune features --samples {input.samples} --networks {params.networks}"
         f" --output {{output}} {SHARED}"
-
-
-def timings_of(wildcards):
-    if spec(wildcards.run)["method"] in ("grpo", "mle"):
-        return [f"results/{SCALE}/runs/{wildcards.run}/timings.jsonl"]
-    return []
 
 
 rule evaluate:
@@ -56,17 +58,19 @@ rule evaluate:
         config="results/{scale}/runs/{run}/config.yaml",
         features="results/{scale}/runs/{run}/features.npz",
         reference="results/{scale}/reference.npz",
-        timings=timings_of,
+        timings=lambda wildcards: PLAN.timings(wildcards.run),
     output:
         "results/{scale}/runs/{run}/scores.json",
     log:
         "results/{scale}/runs/{run}/evaluate.log",
     benchmark:
         "results/{scale}/runs/{run}/evaluate.benchmark.tsv"
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
     params:
         protocol=REGISTRY.tree["evaluation"],
-        timings=lambda wildcards, input: f"--timings {input.timings}" if input.timings else "",
-    threads: SETTINGS.threads
+        timings=lambda wildcards, input: (f"--timings {input.timings}" if input.timings else ""),
     shell:
         "python -m artune evaluate --config {input.config} --features {input.features} --reference {input.reference}"
         f" {{params.timings}} --output {{output}} {SHARED}"

@@ -1,38 +1,20 @@
 # One generic rule; what a figure needs follows from its kind.
 
 
-def figure_runs(figure):
-    chosen = REGISTRY.figures[figure]
-    compared = list(SETTINGS.figure2.compare) if chosen.kind == "training_dynamics" else []
-    return [*chosen.runs, *compared]
-
-
-def figure_inputs(wildcards):
-    kind = REGISTRY.figures[wildcards.figure].kind
-    if kind == "training_dynamics":
-        return expand("results/{scale}/runs/{run}/metrics.jsonl", scale=SCALE, run=figure_runs(wildcards.figure))
-    if kind == "samples":
-        return expand(
-            "results/{scale}/figures/samples/{figure}/{run}.npz",
-            scale=SCALE,
-            figure=wildcards.figure,
-            run=figure_runs(wildcards.figure),
-        )
-    return []
-
-
 rule figure_samples:
     input:
         config="results/{scale}/runs/{run}/config.yaml",
-        policy=lambda wildcards: policy_file(wildcards.run),
-        tokenizer=lambda wildcards: tokenizer_file(wildcards.run),
+        policy=lambda wildcards: PLAN.policy(wildcards.run),
+        tokenizer=lambda wildcards: PLAN.tokenizer(wildcards.run),
     output:
         "results/{scale}/figures/samples/{figure}/{run}.npz",
     log:
         "results/{scale}/figures/samples/{figure}/{run}.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
     params:
         layout=lambda wildcards: REGISTRY.figures[wildcards.figure].model_dump(),
-    threads: SETTINGS.threads
     shell:
         "python -m artune figure_samples {wildcards.figure} --config {input.config} --policy {input.policy}"
         f" --tokenizer {{input.tokenizer}} --output {{output}} {SHARED}"
@@ -40,7 +22,7 @@ rule figure_samples:
 
 rule figure:
     input:
-        figure_inputs,
+        lambda wildcards: PLAN.figure(wildcards.figure),
     output:
         pdf="results/{scale}/figures/{figure}.pdf",
         png=report(
@@ -51,18 +33,16 @@ rule figure:
         ),
     log:
         "results/{scale}/figures/{figure}.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         layout=lambda wildcards: REGISTRY.figures[wildcards.figure].model_dump(),
-        title=lambda wildcards: caption("figure", wildcards.figure),
-        settings=lambda wildcards: (
-            SETTINGS.figure2.model_dump() if REGISTRY.figures[wildcards.figure].kind == "training_dynamics" else None
-        ),
-        runs=f"results/{SCALE}",
-        smoothing=lambda wildcards: SETTINGS.figure2.smoothing,
-        compare=lambda wildcards: " ".join(SETTINGS.figure2.compare),
+        title=lambda wildcards: PLAN.title("figure", wildcards.figure),
+        options=lambda wildcards: PLAN.figure_options(wildcards.figure),
+        results=PLAN.folder,
     shell:
-        "python -m artune figure {wildcards.figure} --runs {params.runs} --output {output.pdf}"
-        f" --smoothing {{params.smoothing}} --compare {{params.compare}} {SHARED}"
+        "python -m artune figure {wildcards.figure} {params.options} --results {params.results}"
+        f" --output {{output.pdf}} {SHARED}"
 
 
 rule publish_figure:
@@ -74,7 +54,9 @@ rule publish_figure:
         png="results/{figure}.png",
     log:
         "results/.{figure}.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
-        scale=SCALE,
+        scale=SCALE,  # another scale replaces the published copy
     shell:
         "cp {input.pdf} {output.pdf} 2> {log} && cp {input.png} {output.png} 2>> {log}"

@@ -6,6 +6,8 @@ rule asset:
         "results/{scale}/assets/{asset}.json",
     log:
         "results/{scale}/assets/{asset}.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         asset=lambda wildcards: REGISTRY.assets[wildcards.asset].model_dump(),
     shell:
@@ -19,56 +21,45 @@ if REGISTRY.data.source == "mnist":
             "results/{scale}/inputs/data.npz",
         log:
             "results/{scale}/inputs/data.log",
+        conda:
+            "../../envs/artune.yaml"
         params:
             data=REGISTRY.tree["data"],
         shell:
             f"python -m artune data --output {{output}} {SHARED}"
 
 
-def network_inputs(wildcards):
-    settings = REGISTRY.networks[wildcards.network]
-    if settings.train is None:
-        return {"asset": asset_stamp(settings.checkpoint)}
-    inputs = {"data": f"results/{SCALE}/inputs/data.npz"}
-    if settings.kind in ("preference", "quality"):  # trained on token-corrupted decodings
-        inputs["tokenizer"] = f"results/{SCALE}/pretrained/vq/tokenizer.safetensors"
-    return inputs
-
-
 rule network:
     input:
-        unpack(network_inputs),
+        unpack(lambda wildcards: PLAN.network(wildcards.network)),
     output:
         "results/{scale}/inputs/networks/{network}.safetensors",
     log:
         "results/{scale}/inputs/networks/{network}.log",
     benchmark:
         "results/{scale}/inputs/networks/{network}.benchmark.tsv"
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
     params:
         network=lambda wildcards: REGISTRY.tree["networks"][wildcards.network],
-        data=lambda wildcards, input: f"--data {input.data}" if "data" in input.keys() else "",
-        tokenizer=lambda wildcards, input: f"--tokenizer {input.tokenizer}" if "tokenizer" in input.keys() else "",
-    threads: SETTINGS.threads
+        data=lambda wildcards, input: option("data", input),
+        tokenizer=lambda wildcards, input: option("tokenizer", input),
     shell:
         f"python -m artune network {{wildcards.network}} {{params.data}} {{params.tokenizer}} --output {{output}} {SHARED}"
 
 
-def reference_data(_):
-    if REGISTRY.data.source == "mnist":
-        return [f"results/{SCALE}/inputs/data.npz"]
-    return [asset_stamp(REGISTRY.evaluation.reference)]
-
-
 rule reference:
     input:
-        data=reference_data,
-        networks=network_files([REGISTRY.evaluation.features, REGISTRY.evaluation.reward_features]),
+        **PLAN.reference(),
     output:
         "results/{scale}/reference.npz",
     log:
         "results/{scale}/reference.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
     params:
         networks=lambda wildcards, input: Path(input.networks[0]).parent,
-    threads: SETTINGS.threads
     shell:
         f"python -m artune reference --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"

@@ -1,18 +1,15 @@
 # Table 3: votes of people. Without a store of votes it says "no votes yet".
 
 
-def votes_file(_):
-    store = Path(f"results/{SCALE}/study/votes.sqlite")
-    return [str(store)] if store.exists() else []
-
-
 rule study_tally:
     input:
-        votes_file,
+        PLAN.votes(),
     output:
         "results/{scale}/study/tally.json",
     log:
         "results/{scale}/study/tally.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         votes=lambda wildcards, input: f"--votes {input}" if input else "",
     shell:
@@ -29,10 +26,12 @@ rule study_table:
     log:
         "results/{scale}/tables/{table}.log",
     wildcard_constraints:
-        table="|".join(STUDY_TABLES),
+        table="|".join(PLAN.study_tables),
+    conda:
+        "../../envs/artune.yaml"
     params:
         layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
-        runs=f"results/{SCALE}/runs",
+        runs=PLAN.runs,
     shell:
         "python -m artune table {wildcards.table} --runs {params.runs} --tally {input}"
         f" --output {{output.csv}} {SHARED}"

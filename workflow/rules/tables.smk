@@ -1,9 +1,9 @@
-# One generic rule a kind of table; results/tableN.csv is a copy of the configured scale's.
+# One generic rule for every table of scores; results/tableN.csv is a copy of the configured scale's.
 
 
 rule table:
     input:
-        lambda wildcards: expand("results/{scale}/runs/{run}/scores.json", scale=SCALE, run=table_runs(wildcards.table)),
+        lambda wildcards: PLAN.scores(wildcards.table),
     output:
         csv=report(
             "results/{scale}/tables/{table}.csv",
@@ -16,11 +16,13 @@ rule table:
     log:
         "results/{scale}/tables/{table}.log",
     wildcard_constraints:
-        table="|".join(SCORE_TABLES),
+        table="|".join(PLAN.score_tables),
+    conda:
+        "../../envs/artune.yaml"
     params:
         layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
-        title=lambda wildcards: caption("table", wildcards.table),
-        runs=f"results/{SCALE}/runs",
+        title=lambda wildcards: PLAN.title("table", wildcards.table),
+        runs=PLAN.runs,
         seeds=SETTINGS.seeds,
     shell:
         "python -m artune table {wildcards.table} --runs {params.runs} --seeds {params.seeds}"
@@ -31,14 +33,14 @@ rule publish_table:
     input:
         csv=f"results/{SCALE}/tables/{{table}}.csv",
         markdown=f"results/{SCALE}/tables/{{table}}.md",
-        tracked=lambda wildcards: (
-            [f"results/{SCALE}/tracking/{wildcards.table}.json"] if wildcards.table in SCORE_TABLES else []
-        ),
+        tracked=lambda wildcards: PLAN.tracked(wildcards.table),
     output:
         csv="results/{table}.csv",
         markdown="results/{table}.md",
     log:
         "results/.{table}.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
         scale=SCALE,  # another scale replaces the published copy
     shell:

@@ -6,6 +6,8 @@ rule mlflow_store:
         "results/.mlflow_store.json",
     log:
         "results/.mlflow_store.log",
+    conda:
+        "../../envs/artune.yaml"
     shell:
         f"python -m artune mlflow_store --output {{output}} {SHARED}"
 
@@ -13,17 +15,17 @@ rule mlflow_store:
 rule mlflow_log:
     input:
         store=ancient("results/.mlflow_store.json"),
-        scores=lambda wildcards: expand(
-            "results/{scale}/runs/{run}/scores.json", scale=SCALE, run=table_runs(wildcards.table)
-        ),
+        scores=lambda wildcards: PLAN.scores(wildcards.table),
     output:
         "results/{scale}/tracking/{table}.json",
     log:
         "results/{scale}/tracking/{table}.log",
     wildcard_constraints:
-        table="|".join(SCORE_TABLES),
+        table="|".join(PLAN.score_tables),
+    conda:
+        "../../envs/artune.yaml"
     params:
-        runs=f"results/{SCALE}/runs",
+        runs=PLAN.runs,
         seeds=SETTINGS.seeds,
     shell:
         "python -m artune mlflow_log {wildcards.table} --runs {params.runs} --seeds {params.seeds}"

@@ -6,32 +6,18 @@ rule run_config:
         "results/{scale}/runs/{run}/config.yaml",
     log:
         "results/{scale}/runs/{run}/config.log",
+    conda:
+        "../../envs/artune.yaml"
     params:
-        spec=lambda wildcards: spec(wildcards.run),  # editing one run's line replans that run only
+        spec=lambda wildcards: PLAN.spec(wildcards.run),  # editing one run's line replans that run only
     shell:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
 
 
-def train_inputs(wildcards):
-    run = wildcards.run
-    inputs = {
-        "config": f"results/{SCALE}/runs/{run}/config.yaml",
-        "policy": prior_file(run),
-        "tokenizer": tokenizer_file(run),
-        "store": ancient("results/.mlflow_store.json"),
-    }
-    if spec(run)["method"] == "mle":
-        return inputs | {"codes": codes_file(run)}
-    networks = list(spec(run)["networks"])
-    inputs["networks"] = network_files(networks)
-    if "loo_fid" in spec(run)["rewards"]["terms"]:
-        inputs["reference"] = f"results/{SCALE}/reference.npz"
-    return inputs
-
-
 rule train:
     input:
-        unpack(train_inputs),
+        unpack(lambda wildcards: PLAN.train(wildcards.run)),
+        store=ancient("results/.mlflow_store.json"),
     output:
         policy="results/{scale}/runs/{run}/policy.safetensors",
         metrics="results/{scale}/runs/{run}/metrics.jsonl",
@@ -41,13 +27,15 @@ rule train:
         "results/{scale}/runs/{run}/train.log",
     benchmark:
         "results/{scale}/runs/{run}/train.benchmark.tsv"
-    params:
-        networks=f"results/{SCALE}/inputs/networks",
-        codes=lambda wildcards, input: f"--codes {input.codes}" if "codes" in input.keys() else "",
-        reference=lambda wildcards, input: f"--reference {input.reference}" if "reference" in input.keys() else "",
+    conda:
+        "../../envs/artune.yaml"
     threads: SETTINGS.threads
     resources:
         launcher="python",
+    params:
+        networks=f"{PLAN.inputs}/networks",  # none for method mle
+        codes=lambda wildcards, input: option("codes", input),
+        reference=lambda wildcards, input: option("reference", input),
     shell:
         "{resources.launcher} -m artune train --config {input.config} --policy {input.policy}"
         " --tokenizer {input.tokenizer} --networks {params.networks} {params.codes} {params.reference}"

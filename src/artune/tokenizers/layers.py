@@ -209,6 +209,7 @@ class Codebook(nn.Module):
         self.normalised = normalised
         self.embedding = nn.Embedding(size, dim)
         nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
+        self.embedding.weight.data = self.codes().detach()
 
     def project(self, vectors: Tensor, dim: int) -> Tensor:
         """Put vectors (along axis ``dim``) where the codes lie."""
@@ -225,6 +226,13 @@ class Codebook(nn.Module):
         flat = latents.movedim(1, -1).reshape(-1, codes.shape[1])
         distance = codes.square().sum(1) - 2 * flat @ codes.T  # less the latent's own norm, the same for all codes
         return distance.argmin(1).view(latents.shape[0], *latents.shape[2:])
+
+    @torch.no_grad()
+    def restart(self, dead: Tensor, latents: Tensor, generator: torch.Generator | None = None) -> None:
+        """Move the codes marked in ``dead`` [size, bool] onto latents drawn from [B, dim, h, w], while training."""
+        flat = latents.movedim(1, -1).flatten(0, -2)
+        drawn = torch.randint(len(flat), (int(dead.sum()),), generator=generator, device=flat.device)
+        self.embedding.weight[dead] = flat[drawn]
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Ids [B, h, w] -> [B, dim, h, w]."""

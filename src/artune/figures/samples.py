@@ -1,0 +1,133 @@
+"""Sample grids: the one of every run, and Figures 3, 4, 6-26 (pretrained beside tuned, class by class)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from artune.errors import ArtuneError
+from artune.figures.style import INK, add_caption, save, style
+from artune.layouts import Figure as Layout
+
+GAP = 1  # white pixels between images
+
+
+def choose_classes(layout: Layout, class_names: Sequence[str], number: int = 2) -> tuple[list[int], str]:
+    """Class ids that a figure shows, and a sentence for the caption.
+
+    The classes that the layout names, without regard to case; the first ``number`` of the data set if it names none,
+    or if the data set has none of them (digits have no goldfish).
+
+    Raises:
+        ArtuneError: the data set has some of the named classes and lacks others.
+    """
+    ids = {name.casefold(): index for index, name in reversed(list(enumerate(class_names)))}
+    missing = [name for name in layout.classes if name.casefold() not in ids]
+    first = list(range(min(number, len(class_names))))
+    if not layout.classes:
+        return first, f"The first {len(first)} classes of the data set."
+    if len(missing) == len(layout.classes):
+        return first, f"The data set has no {' or '.join(missing)}: its first {len(first)} classes instead."
+    if missing:
+        raise ArtuneError(f"config/figures.yaml: {layout.title}: unknown class {missing[0]!r}")
+    return [ids[name.casefold()] for name in layout.classes], "The classes that the paper shows."
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """One picture uint8 [H', W', 3] of images uint8 [N, H, W, 3], row by row, white gaps between them."""
+    number, height, width, _ = images.shape
+    rows = -(-number // columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
+    for at, image in enumerate(images):
+        top, left = (at // columns) * (height + GAP), (at % columns) * (width + GAP)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def draw_grid(
+    columns: Sequence[np.ndarray], row_labels: Sequence[str], column_titles: Sequence[str], title: str, path: Path
+) -> None:
+    """A row a class, a block of images a policy; the images of a row's blocks were drawn with the same seeds.
+
+    Args:
+        columns: one array a policy, uint8 [classes, images, H, W, 3].
+        row_labels: names of the classes.
+        column_titles: names of the policies.
+        title: above the grid.
+        path: ``.png`` for that alone, ``.pdf`` for both.
+    """
+    _check(columns, row_labels, column_titles)
+    classes, images = columns[0].shape[:2]
+    cell = 0.5
+    with style():
+        size = (0.9 + len(columns) * (images * cell + 0.15), 0.7 + classes * cell)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(columns), squeeze=False)[0]
+        for panel, block, name in zip(panels, columns, column_titles, strict=True):
+            height = block.shape[2] + GAP
+            panel.imshow(tile(block.reshape(-1, *block.shape[2:]), images), interpolation="nearest")
+            panel.set_title(name)
+            _bare(panel)
+            if panel is panels[0]:
+                panel.set_yticks([row * height + height / 2 for row in range(classes)], row_labels)
+        figure.suptitle(title, fontsize=9)
+        save(figure, path)
+
+
+def draw_comparison(
+    columns: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    column_titles: Sequence[str],
+    caption: str,
+    path: Path,
+    across: int = 3,
+) -> None:
+    """Figures 3, 4, 6-26: for every class all images of the pretrained policy beside all of the tuned one.
+
+    Args:
+        columns: as :func:`draw_grid`, pretrained first.
+        class_names: one a class.
+        column_titles: one a policy.
+        caption: seeds, scale and choice of classes; that nothing was picked is added.
+        path: the PDF; a PNG is written beside it.
+        across: images side by side in a block.
+    """
+    _check(columns, class_names, column_titles)
+    classes, images = columns[0].shape[:2]
+    rows = -(-images // across)
+    cell = 0.95
+    with style():
+        size = (len(columns) * (across * cell + 0.2), 0.6 + classes * (rows * cell + 0.3))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(classes, len(columns), squeeze=False)
+        for row, name in enumerate(class_names):
+            for column, block in enumerate(columns):
+                panel = panels[row][column]
+                panel.imshow(tile(block[row], across), interpolation="nearest")
+                _bare(panel)
+                if row == 0:
+                    panel.set_title(column_titles[column])
+                if column == 0:
+                    panel.set_ylabel(name, color=INK)
+        rule = "Both columns use the same seeds; every image drawn is shown, none was picked."
+        add_caption(figure, f"{caption} {rule}".strip())
+        save(figure, path)
+
+
+def _bare(panel: Axes) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.grid(visible=False)
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+
+
+def _check(columns: Sequence[np.ndarray], rows: Sequence[str], titles: Sequence[str]) -> None:
+    shapes = {block.shape for block in columns}
+    if len(shapes) != 1 or any(block.dtype != np.uint8 or block.ndim != 5 for block in columns):
+        raise ArtuneError(f"sample grid: need equal uint8 [classes, images, H, W, 3], got {sorted(map(str, shapes))}")
+    if len(rows) != columns[0].shape[0] or len(titles) != len(columns):
+        raise ArtuneError(f"sample grid: {len(rows)} rows and {len(titles)} titles do not fit {columns[0].shape}")

@@ -1,0 +1,94 @@
+"""Figure 2: reward, EMA FID and token entropy over the iterations, from ``metrics.jsonl`` alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from artune.errors import ArtuneError
+from artune.figures.style import COLOURS, FAINT, add_caption, save, style
+from artune.tracking import read_lines
+
+# heading -> the logged keys whose sum is drawn
+PANELS: dict[str, tuple[str, ...]] = {
+    "CLIP + HPS reward": ("reward/clip", "reward/hps"),
+    "EMA FID": ("fid/ema",),
+    "Mean token entropy": ("policy/entropy",),
+}
+
+
+def moving_average(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean over ``window`` iterations, fewer at the ends; NaN is left out, and NaN where nothing is left.
+
+    An even window reaches one further back than forward.
+    """
+    if window < 1:
+        raise ArtuneError(f"figure2.smoothing: {window}; use 1 (off) or more iterations")
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    at = np.arange(len(values))
+    first = np.maximum(at - window // 2, 0)
+    last = np.minimum(at + (window - 1) // 2 + 1, len(values))
+    number = counts[last] - counts[first]
+    return np.where(number > 0, (sums[last] - sums[first]) / np.maximum(number, 1), np.nan)
+
+
+def read_trace(lines: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Iterations and summed values of ``keys`` (null: NaN); None if a key is in no line."""
+    if not all(any(key in line for line in lines) for key in keys):
+        return None
+    values = [[np.nan if line.get(key) is None else line[key] for key in keys] for line in lines]
+    return np.array([line["iteration"] for line in lines]), np.array(values, dtype=float).sum(axis=1)
+
+
+def draw(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, caption: str = "") -> None:
+    """Write Figure 2 as PDF and PNG.
+
+    Args:
+        paths_by_label: run -> its metrics.jsonl; the first is ours, the others stand beside it.
+        smoothing: iterations of the moving average (solid); the light trace is every iteration's value.
+        output: the PDF.
+        caption: printed under the panels.
+
+    Raises:
+        ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. Another run may lack one
+            (AR-GRPO has no LOO-FID); its absence is then said in the panel. A torn last line is left out.
+    """
+    runs = {}
+    for label, path in paths_by_label.items():
+        runs[label] = read_lines(Path(path))
+        if not runs[label]:
+            raise ArtuneError(f"{path}: no iteration in it; train {label} first")
+    with style():
+        figure = Figure(figsize=(9.0, 3.0), layout="constrained")
+        axes = figure.subplots(1, len(PANELS))
+        for panel, (title, keys) in zip(axes, PANELS.items(), strict=True):
+            absent = [label for label, lines in runs.items() if read_trace(lines, keys) is None]
+            if next(iter(runs)) in absent:
+                path = next(iter(paths_by_label.values()))
+                raise ArtuneError(f"{path}: logs no {' and '.join(keys)}; the panel {title!r} needs it")
+            _panel(panel, title, {label: read_trace(lines, keys) for label, lines in runs.items()}, smoothing)
+            if absent:
+                note = f"not logged: {', '.join(absent)}"
+                panel.text(0.02, 0.02, note, transform=panel.transAxes, fontsize=6.5, color=FAINT)
+        if len(runs) > 1:
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
+        if caption:
+            add_caption(figure, caption)
+        save(figure, output)
+
+
+def _panel(panel: Axes, title: str, traces: Mapping[str, tuple[np.ndarray, np.ndarray] | None], smoothing: int) -> None:
+    for colour, (label, trace) in zip(COLOURS * len(traces), traces.items(), strict=False):
+        if trace is not None:
+            iterations, values = trace
+            panel.plot(iterations, values, color=colour, alpha=0.25, linewidth=0.8)
+            panel.plot(iterations, moving_average(values, smoothing), color=colour, label=label)
+    panel.set_title(title)
+    panel.set_xlabel("iteration")
+    panel.margins(x=0.01)

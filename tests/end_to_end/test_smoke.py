@@ -1,0 +1,212 @@
+"""Table 4 and Figure 2 of the smoke scale, and what happens when something changes or breaks afterwards."""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMOKE, TARGETS, artune, planned, snakemake
+
+RUN = "results/smoke/runs/llamagen_l-ours"
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def replanned(folder, *targets, config=("scale=smoke",)):
+    output = snakemake(folder, "-n", "--quiet", "rules", "--config", *config, "--", *(targets or TARGETS))
+    return planned(output)
+
+
+@pytest.fixture
+def changed(smoke):
+    """The finished project, whose configuration is put back afterwards."""
+    shutil.copytree(smoke / "config", smoke / "config.kept")
+    yield smoke
+    shutil.rmtree(smoke / "config")
+    shutil.move(smoke / "config.kept", smoke / "config")
+
+
+def test_table4_holds_ours_beside_the_paper(smoke):
+    table = pd.read_csv(smoke / "results/table4.csv")
+    assert table["run"].tolist() == [
+        "llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa",
+    ]  # fmt: skip
+    assert table["fid_paper"].tolist() == [6.37, 3.83, 9.34, 6.43]
+    assert (table["fid"] > 0).all()
+    assert (table["fid_se"] > 0).all()
+    np.testing.assert_allclose(table["fid_difference"], table["fid"] - table["fid_paper"], atol=1e-4)
+    assert (table["scale"] == "smoke").all()
+    assert table["note"].str.contains("not comparable").all()
+    assert "FID" in (smoke / "results/table4.md").read_text()
+
+
+def test_scores_say_everything_that_makes_them_comparable(smoke):
+    scores = json.loads((smoke / RUN / "scores.json").read_text())
+    for key in ("n", "labels", "cfg", "top_k", "reference", "networks", "seed", "precision_recall", "versions"):
+        assert key in scores
+    assert scores["networks"]["features"] != scores["networks"]["reward_features"]
+    assert scores["scores"]["fid"] != scores["scores"]["fid_reward"]
+
+
+def test_figure_2_and_the_grid_are_pictures(smoke):
+    assert (smoke / "results/figure2.pdf").read_bytes().startswith(b"%PDF")
+    assert (smoke / RUN / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert not (smoke / RUN / "samples.npz").exists()  # temporary; its features stay
+
+
+def test_nothing_is_done_twice(smoke):
+    assert "Nothing to be done" in snakemake(smoke, "-n", *SMOKE, *TARGETS)
+
+
+def test_a_comment_replans_nothing(changed):
+    path = changed / "config/grpo.yaml"
+    path.write_text("# a remark\n" + path.read_text())
+    assert replanned(changed) == {}
+
+
+def test_editing_one_ablation_replans_that_run_only(changed):
+    path = changed / "config/experiments.yaml"
+    path.write_text(
+        path.read_text().replace("rewards: [clip, hps, maniqa]}", "rewards: [clip, hps, maniqa], grpo.beta: 2.0}")
+    )
+    counts = replanned(changed)
+    assert counts["train"] == counts["run_config"] == counts["sample"] == counts["evaluate"] == 1
+    assert "network" not in counts
+
+
+def test_the_evaluation_protocol_does_not_retrain(changed):
+    path = changed / "config/scales/smoke.yaml"
+    text = path.read_text()
+    assert "evaluation:" in text
+    path.write_text(text.replace("evaluation:", "evaluation:\n  neighbours: 2", 1))
+    counts = replanned(changed)
+    assert counts["evaluate"] == 4
+    assert "train" not in counts
+
+
+def test_smoothing_redraws_figure_2_without_training(changed):
+    before = digest(changed / "results/figure2.pdf")
+    path = changed / "config/config.yaml"
+    path.write_text(path.read_text().replace("smoothing: 15", "smoothing: 2"))
+    assert set(replanned(changed, "results/figure2.pdf")) == {"figure", "publish_figure"}
+    snakemake(changed, *SMOKE, "results/figure2.pdf")
+    assert digest(changed / "results/figure2.pdf") != before
+
+
+def test_other_runs_can_be_drawn_into_figure_2(changed):
+    path = changed / "config/config.yaml"
+    path.write_text(path.read_text().replace("compare: []", "compare: [llamagen_l-argrpo]"))
+    assert set(replanned(changed, "results/figure2.pdf")) == {"figure", "publish_figure"}
+
+
+def test_the_table_is_the_same_bytes_when_made_again(smoke):
+    before = digest(smoke / "results/smoke/tables/table4.csv")
+    snakemake(smoke, "--forcerun", "table", *SMOKE, "results/smoke/tables/table4.csv")
+    assert digest(smoke / "results/smoke/tables/table4.csv") == before
+
+
+def test_table_4_is_a_filter_in_mlflow(smoke):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{smoke}/results/mlflow.db")
+    experiment = client.get_experiment_by_name("smoke")
+    runs = client.search_runs([experiment.experiment_id], "tags.table4 IS NOT NULL")
+    assert {run.data.tags["mlflow.runName"] for run in runs} == {
+        "llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa",
+    }  # fmt: skip
+    ours = next(run for run in runs if run.data.tags["mlflow.runName"] == "llamagen_l-ours")
+    scores = json.loads((smoke / RUN / "scores.json").read_text())["scores"]
+    assert ours.data.metrics["eval/fid"] == pytest.approx(scores["fid"])
+    assert ours.data.metrics["paper/fid"] == 3.83
+    lines = (smoke / RUN / "metrics.jsonl").read_text().splitlines()
+    assert len(client.get_metric_history(ours.info.run_id, "reward/clip")) == len(lines)
+
+
+def test_the_store_that_is_gone_is_rebuilt_from_files(smoke):
+    (smoke / "results/mlflow.db").rename(smoke / "results/mlflow.db.kept")
+    try:
+        snakemake(
+            smoke, "--forcerun", "mlflow_store", "mlflow_log", *SMOKE, "results/smoke/tracking/table4.json"
+        )
+        with sqlite3.connect(smoke / "results/mlflow.db") as store:
+            assert store.execute("SELECT COUNT(*) FROM runs").fetchone()[0] >= 4
+    finally:
+        (smoke / "results/mlflow.db.kept").replace(smoke / "results/mlflow.db")
+
+
+def refused(done, *words):
+    """One clear line, no traceback, status 2."""
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line
+
+
+def test_a_truncated_npz_is_named_and_nothing_is_overwritten(smoke, tmp_path):
+    features = smoke / RUN / "features.npz"
+    broken = tmp_path / "features.npz"
+    broken.write_bytes(features.read_bytes()[:-1000])
+    before = digest(smoke / RUN / "scores.json")
+    refused(
+        artune(smoke, "evaluate", "--config", f"{RUN}/config.yaml", "--features", broken,
+               "--reference", "results/smoke/reference.npz", "--output", f"{RUN}/scores.json"),
+        "features.npz", "truncated",
+    )  # fmt: skip
+    assert digest(smoke / RUN / "scores.json") == before
+
+
+def test_a_corrupt_checkpoint_is_named(smoke, tmp_path):
+    broken = tmp_path / "policy.safetensors"
+    broken.write_bytes((smoke / RUN / "policy.safetensors").read_bytes()[:5000])
+    refused(
+        artune(smoke, "sample", "--config", f"{RUN}/config.yaml", "--policy", broken,
+               "--tokenizer", "results/smoke/pretrained/vq/tokenizer.safetensors",
+               "--output", tmp_path / "samples.npz", "--grid", tmp_path / "grid.png"),
+        "policy.safetensors",
+    )  # fmt: skip
+    assert not (tmp_path / "samples.npz").exists()
+
+
+def test_unknown_names_are_refused(smoke, tmp_path):
+    refused(artune(smoke, "table", "table13", "--runs", "results/smoke/runs", "--output", tmp_path / "t.csv"), "table13")
+    refused(artune(smoke, "run_config", "nobody", "--output", tmp_path / "c.yaml"), "unknown run 'nobody'")
+    refused(artune(smoke, "network", "nobody", "--output", tmp_path / "n"), "unknown 'nobody'")
+    refused(artune(smoke, "bench", "nothing"), "nothing")
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_out_of_range_are_refused_by_train(smoke, tmp_path):
+    text = (smoke / RUN / "config.yaml").read_text()
+    for old, new, word in (
+        ("group_size: 4", "group_size: 1", "grpo.group_size"),
+        ("cfg: 1.5", "cfg: 1.5\n  top_p: 0.0", "sampling.top_p"),
+        ("hps: 1.0", "hps: -1.0", "rewards.weights.hps"),
+    ):
+        assert old in text
+        config = tmp_path / "config.yaml"
+        config.write_text(text.replace(old, new, 1))
+        refused(
+            artune(smoke, "train", "--config", config, "--policy", "x", "--tokenizer", "x", "--networks", "x",
+                   "--output", tmp_path / "out/policy.safetensors"),
+            "config.yaml", word,
+        )  # fmt: skip
+
+
+def test_an_unwritable_tracking_store_does_not_stop_the_work(smoke, tmp_path):
+    path = smoke / "config/config.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("sqlite:///results/mlflow.db", "http://127.0.0.1:9"))
+    try:
+        done = artune(smoke, "mlflow_log", "table4", "--runs", "results/smoke/runs", "--output", tmp_path / "t.json")
+    finally:
+        path.write_text(kept)
+    assert done.returncode == 0, done.stderr
+    assert "warning" in done.stderr
+    assert json.loads((tmp_path / "t.json").read_text())["logged"] is False

@@ -1,0 +1,181 @@
+import csv
+import math
+import subprocess
+import sys
+
+import pytest
+
+from artune.errors import ArtuneError
+from artune.registry import Registry
+from artune.table_text import write_latex, write_markdown
+from artune.tables import NO_VOTES, build_study_table, build_table, write_csv
+
+REGISTRY = Registry("mnist")
+
+
+def record(run: str, seed: int = 0, scale: str = "mnist", n: int = 2000, **scores: float) -> dict:
+    scores = {"fid": 1.0, "fid_se": 0.05, "fid_bias_corrected": 0.9, "inception_score": 6.5, "precision": 0.8,
+              "precision_se": 0.01, "recall": 0.7, "kid": 0.002, "kid_se": 0.0001, "clip_score": 0.86,
+              "clip_score_se": 0.003, "accuracy": 0.9, "fid_reward": 1.3, "fid_reward_se": 0.04,
+              "clip_score_reward": 0.88} | scores  # fmt: skip
+    return {"run": run, "base": run, "scale": scale, "seed": seed, "n": n, "labels": "random", "cfg": 1.5, "top_k": 0,
+            "top_p": 1.0, "temperature": 1.0, "reference": "heldout_1000", "precision_recall": "exact",
+            "networks": {"features": "classifier_b", "clip": "clip_2"}, "scores": scores}  # fmt: skip
+
+
+def table4() -> dict[str, list[dict]]:
+    return {
+        "llamagen_l-ours": [record("llamagen_l-ours", fid=1.05)],
+        "llamagen_l-argrpo": [record("llamagen_l-argrpo", fid=1.83, recall=0.6)],
+    }
+
+
+def test_a_row_holds_value_error_paper_and_difference():
+    row = build_table(REGISTRY, "table4", table4()).iloc[1]
+    assert row["Model"] == "Ours (CLIPScore + HPSv2)"
+    assert (row["fid"], row["fid_se"], row["fid_bias_corrected"], row["fid_paper"]) == (1.05, 0.05, 0.9, 3.83)
+    assert row["fid_difference"] == pytest.approx(1.05 - 3.83)
+    assert (row["scale"], row["n"], row["seeds"], row["run"]) == ("mnist", 2000, 1, "llamagen_l-ours")
+    assert row["networks"] == "features: classifier_b; clip: clip_2"
+    assert (row["reference"], row["note"], row["status"]) == ("heldout_1000", REGISTRY.about.note, "ok")
+
+
+def test_scores_of_the_rewards_own_networks_have_columns_of_their_own():
+    row = build_table(REGISTRY, "table4", table4()).iloc[1]
+    assert (row["fid_reward"], row["clip_score_reward"]) == (1.3, 0.88)
+
+
+def test_seeds_become_mean_standard_deviation_and_error_of_the_mean():
+    values = [1.0, 1.2, 1.7]
+    scores = table4() | {"llamagen_l-ours": [record("llamagen_l-ours", i, fid=v) for i, v in enumerate(values)]}
+    frame = build_table(REGISTRY, "table4", scores)
+    row = frame.iloc[1]
+    mean = sum(values) / 3
+    assert row["fid"] == pytest.approx(mean)
+    assert row["fid_std"] == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 2), rel=1e-5)
+    assert row["fid_se"] == pytest.approx(0.05 / math.sqrt(3), rel=1e-5)
+    assert row["seeds"] == 3
+    assert math.isnan(frame.iloc[0]["fid_std"])
+
+
+def test_the_order_of_seeds_does_not_matter():
+    records = [record("llamagen_l-ours", i, fid=1 + 0.1 * i) for i in range(3)]
+    forward, backward = (
+        build_table(REGISTRY, "table4", {"llamagen_l-ours": order}) for order in (records, records[::-1])
+    )
+    assert forward.equals(backward)
+
+
+def test_without_several_seeds_there_is_no_column_of_deviations():
+    assert not [name for name in build_table(REGISTRY, "table4", table4()) if name.endswith("_std")]
+
+
+def test_a_row_without_scores_is_empty_and_says_why(monkeypatch):
+    monkeypatch.setattr(REGISTRY, "unavailable", lambda run: "unreleased" if "vapi" in run else None)
+    frame = build_table(REGISTRY, "table5", {"llamagen_xl-ours": [record("llamagen_xl-ours")]})
+    assert list(frame["status"]) == ["missing", "unreleased", "missing", "missing", "unreleased", "ok"]
+    assert math.isnan(frame.iloc[1]["fid"])
+    assert frame.iloc[1]["fid_paper"] == 7.65
+
+
+def test_a_metric_missing_in_one_seed_is_left_empty_rather_than_averaged_over_the_others():
+    records = [record("llamagen_l-ours", seed) for seed in range(2)]
+    del records[1]["scores"]["recall"]
+    row = build_table(REGISTRY, "table4", {"llamagen_l-ours": records}).iloc[1]
+    assert math.isnan(row["recall"])
+    assert row["fid"] == 1.0
+
+
+def test_csv_has_the_same_bytes_every_time_and_plain_numbers(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        write_csv(build_table(REGISTRY, "table4", table4()), tmp_path / name)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()))
+    assert (rows[0]["fid"], rows[0]["fid_difference"], rows[0]["n"]) == ("1.83", "-4.54", "2000")
+    assert (rows[2]["fid"], rows[2]["n"], rows[2]["status"]) == ("", "", "missing")
+
+
+def test_markdown_sets_the_best_in_bold_and_the_papers_value_beside_it(tmp_path):
+    write_markdown(REGISTRY, "table4", build_table(REGISTRY, "table4", table4()), tmp_path / "table4.md")
+    text = (tmp_path / "table4.md").read_text(encoding="utf-8")
+    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | 3.83 |" in text
+    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 |" in text
+    assert "| FID ↓ | paper | IS ↑ | paper |" in text
+    caption = text.splitlines()[0]
+    for part in ("Table 4", "Scale mnist", REGISTRY.about.note, "2000 samples", "heldout_1000", "standard error"):
+        assert part in caption
+
+
+def test_the_note_of_a_scale_stands_in_every_row_and_caption(tmp_path):
+    registry = Registry("mnist")
+    registry.about = registry.about.model_copy(update={"note": "not comparable with the paper's numbers"})
+    frame = build_table(registry, "table4", table4())
+    write_markdown(registry, "table4", frame, tmp_path / "table4.md")
+    assert set(frame["note"]) == {"not comparable with the paper's numbers"}
+    assert "not comparable" in (tmp_path / "table4.md").read_text(encoding="utf-8")
+
+
+def test_markdown_rows_have_as_many_cells_as_their_headings(tmp_path):
+    for key, table in REGISTRY.tables.items():
+        if table.kind == "scores":
+            write_markdown(REGISTRY, key, build_table(REGISTRY, key, {}), tmp_path / f"{key}.md")
+            for block in (tmp_path / f"{key}.md").read_text(encoding="utf-8").split("\n\n"):
+                widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
+                assert len(widths) <= 1, (key, block)
+
+
+def test_latex_escapes_what_latex_would_read_as_its_own(tmp_path):
+    write_latex(REGISTRY, "table4", build_table(REGISTRY, "table4", table4()), tmp_path / "table4.tex")
+    text = (tmp_path / "table4.tex").read_text(encoding="utf-8")
+    assert r"Ours (CLIPScore + HPSv2) & \textbf{1.05} $\pm$ 0.05 & 3.83" in text
+    assert r"heldout\_1000" in text
+    assert text.count(r"\\") == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": "imagenet"}, "at scale imagenet given for llamagen_l-ours at scale mnist"),
+        ({"base": "llamagen_l-kl2"}, "scores of llamagen_l-kl2"),
+        ({"seed": 0}, "a seed is given twice"),
+        ({"n": 500}, r"seeds differ in n \(2000 and 500\)"),
+    ],
+)
+def test_scores_that_do_not_belong_together_are_refused(change, message):
+    records = [record("llamagen_l-ours", 0), record("llamagen_l-ours", 1) | change]
+    with pytest.raises(ArtuneError, match=message):
+        build_table(REGISTRY, "table4", {"llamagen_l-ours": records})
+
+
+def test_an_unknown_table_is_one_line():
+    with pytest.raises(ArtuneError, match="unknown table 'table13'"):
+        build_table(REGISTRY, "table13", {})
+
+
+def test_table_3_without_votes_says_so_and_shows_no_number_of_ours():
+    frame = build_study_table(REGISTRY, "table3", None)
+    assert {cell for column in ("ours", "tie", "pretrained") for cell in frame[column]} == {NO_VOTES}
+    assert list(frame["ours_paper"]) == [117, 135, 318, 291]
+
+
+def test_table_3_counts_votes_a_task(tmp_path):
+    tally = {"No CFG": {"Realism": {"ours": 5, "pretrained": 2}}}
+    frame = build_study_table(REGISTRY, "table3", tally)
+    assert list(frame["ours"]) == [NO_VOTES, NO_VOTES, "5", NO_VOTES]
+    assert list(frame.iloc[2][["tie", "pretrained", "votes", "status"]]) == ["0", "2", 7, "ok"]
+    write_markdown(REGISTRY, "table3", frame, tmp_path / "table3.md")
+    assert "| No CFG | Realism | 5 | 318 | 0 | 103 | 2 | 149 |" in (tmp_path / "table3.md").read_text(encoding="utf-8")
+
+
+def test_votes_for_an_unknown_task_are_refused():
+    with pytest.raises(ArtuneError, match="CFG / Beauty"):
+        build_study_table(REGISTRY, "table3", {"CFG": {"Beauty": {"ours": 1}}})
+
+
+def test_tables_are_built_without_torch():
+    script = (
+        "import sys; from artune.registry import Registry; from artune.tables import build_table\n"
+        "import artune.table_text, artune.tracking, artune.mlflow_store\n"
+        "build_table(Registry('imagenet'), 'table1', {}); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

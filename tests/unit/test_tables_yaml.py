@@ -1,0 +1,153 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from artune.errors import ArtuneError
+from artune.registry import Registry
+from artune.tables import paper_values, row_labels, tables_of
+
+IMAGENET = Registry("imagenet")
+PAPER = [f"table{number}" for number in range(1, 13)]
+
+
+def rows(registry: Registry = IMAGENET):
+    return [(key, row) for key in PAPER for row in registry.tables[key].rows]
+
+
+def edited(folder: Path, name: str, old: str, new: str) -> Path:
+    """A copy of config/ with one text of one file replaced."""
+    root = folder / "config"
+    shutil.copytree("config", root)
+    text = (root / name).read_text(encoding="utf-8")
+    assert old in text
+    (root / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return root
+
+
+def test_the_paper_has_12_tables_and_26_figures():
+    assert [key for key in IMAGENET.tables if key.startswith("table")] == PAPER
+    assert list(IMAGENET.figures) == [f"figure{number}" for number in range(1, 27)]
+
+
+def test_the_tables_rest_on_35_runs_of_which_25_are_trained():
+    runs = {row.run for _, row in rows() if row.run}
+    methods = [IMAGENET.resolve(run).method for run in sorted(runs)]
+    assert len(runs) == 35
+    assert {method: methods.count(method) for method in set(methods)} == {
+        "grpo": 23, "mle": 2, "pretrained": 8, "external": 2,
+    }  # fmt: skip
+
+
+def test_the_tables_have_47_rows_of_scores_and_4_of_votes():
+    studied = [row for key, row in rows() if IMAGENET.tables[key].kind == "study"]
+    assert (len(rows()) - len(studied), len(studied)) == (47, 4)
+
+
+def test_every_paper_value_is_there():
+    for key, row in rows():
+        assert len(row.paper) == len(IMAGENET.tables[key].columns), (key, row.labels)
+        assert None not in row.paper, (key, row.labels)
+
+
+def test_a_run_has_the_same_paper_value_in_every_table():
+    for key, table in IMAGENET.tables.items():
+        for row in table.rows:
+            if row.run and row.paper:
+                known = paper_values(IMAGENET, row.run)
+                for column, value in zip(table.columns, row.paper, strict=True):
+                    assert value is None or known[column] == value, (key, row.run, column)
+
+
+@pytest.mark.parametrize(
+    ("run", "metric", "value"),
+    [
+        ("llamagen_b-ours", "recall", 0.54),
+        ("llamagen_xl-pretrained-nocfg", "fid", 12.66),
+        ("llamagen_l-ours-maniqa", "inception_score", 175.34),
+        ("llamagen_xl-vapi", "precision", 0.80),
+        ("vqgan-ours-topk100", "fid", 13.04),
+        ("llamagen_l-pca_full", "loo_fid_ms", 550),
+        ("llamagen_l-kl0", "inception_score", 342.91),
+        ("llamagen_l-mle5000", "fid", 4.54),
+    ],
+)
+def test_a_value_is_the_one_printed_in_the_paper(run, metric, value):
+    assert paper_values(IMAGENET, run)[metric] == value
+
+
+def test_votes_of_the_study_add_up_to_the_pairs_shown():
+    totals = [sum(row.paper) for row in IMAGENET.tables["table3"].rows]
+    assert totals == [260, 260, 570, 570]
+
+
+def test_labels_made_from_settings_are_the_papers_at_the_papers_scale():
+    def labels(key: str) -> list[tuple[str, ...]]:
+        return [row_labels(IMAGENET, row) for row in IMAGENET.tables[key].rows]
+
+    assert labels("table10") == [("3.0",), ("2.0",), ("1.0",), ("None",)]
+    assert labels("table11") == [("0.004",), ("0.0004",), ("0.0",)]
+    assert labels("table12")[1:] == [("+MLE (500 iter.)",), ("+MLE (5000 iter.)",), ("+ours (600 iter.)",)]
+    assert [cells[1] for cells in labels("table6")] == ["0", "0", "100", "100"]
+    assert [cells[1] for cells in labels("table8")] == ["–", "3.0", "0.0"]
+
+
+@pytest.mark.parametrize("scale", ["mnist", "imagenet"])
+def test_every_label_can_be_made_at_every_scale_and_tells_rows_apart(scale):
+    registry = Registry(scale)
+    for key, table in registry.tables.items():
+        labels = [row_labels(registry, row) if row.run else row.labels for row in table.rows]
+        assert len(set(labels)) == len(labels), (key, labels)
+        assert not any("{" in cell for cells in labels for cell in cells)
+
+
+def test_tables_of_names_the_tables_and_rows_that_show_a_run():
+    assert list(tables_of(IMAGENET, "llamagen_l-ours")) == [
+        "table1", "table4", "table9", "table10", "table11", "table12", "extra_cfg",
+    ]  # fmt: skip
+    assert tables_of(IMAGENET, "llamagen_xl-vapi") == {"table5": "VA-π | ✓"}
+
+
+def test_sample_figures_show_pretrained_beside_tuned_with_the_same_guidance():
+    figures = {key: figure for key, figure in IMAGENET.figures.items() if figure.kind == "samples"}
+    assert len(figures) == 23
+    for key, figure in figures.items():
+        pretrained, tuned = (IMAGENET.resolve(run) for run in figure.runs)
+        assert (pretrained.method, tuned.method) == ("pretrained", "grpo")
+        assert pretrained.sampling == tuned.sampling
+        assert (pretrained.sampling.cfg == 1.0) == (key in ("figure4", "figure6"))
+        assert len(figure.classes) == (0 if key in ("figure3", "figure4", "figure6", "figure7") else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("tables.yaml", "[6.37, 223.95, 0.82, 0.56]", "[6.37, 223.95, 0.82]",
+         r"config/tables\.yaml: table4: row llamagen_l-argrpo: 3 paper values for 4 columns"),
+        ("tables.yaml", "run: llamagen_l-kl2", "run: llamagen_l-kl9", r"table10: unknown run 'llamagen_l-kl9'"),
+        ("tables.yaml", "[fid, inception_score, precision", "[fidd, inception_score, precision", r"table4: .*'fidd'"),
+        ("tables.yaml", "labels: [VA-π, –]", "labels: [VA-π]", r"table5: row llamagen_xl-vapi-nocfg: 1 labels for 2"),
+        ("tables.yaml", "columns: [ours, tie", "columns: [ours, draw", r"table3: .*unknown 'draw'"),
+        ("figures.yaml", "runs: [llamagen_l-ours]", "runs: [llamagen_l-our]", r"figure2: unknown run 'llamagen_l-our'"),
+        ("figures.yaml", "kind: toy", "kind: toys", r"config/figures\.yaml: figure5: kind: .*'toys'"),
+        ("figures.yaml", "[llamagen_l-pretrained, llamagen_l-ours]", "[llamagen_l-ours]", r"figure3: runs: 1 given"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_the_layouts_is_one_line_that_names_file_and_key(name, old, new, message, tmp_path):
+    with pytest.raises(ArtuneError, match=message) as caught:
+        Registry("imagenet", root=edited(tmp_path, name, old, new))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_names_no_setting_is_one_line(tmp_path):
+    registry = Registry("imagenet", root=edited(tmp_path, "tables.yaml", "{grpo.beta}", "{grpo.betta}"))
+    with pytest.raises(ArtuneError, match=r"row llamagen_l-fid: \{grpo\.betta\}"):
+        row_labels(registry, registry.tables["table8"].rows[1])
+
+
+def test_figures_name_classes_as_imagenets_list_does():
+    categories = pytest.importorskip("torchvision.models._meta")._IMAGENET_CATEGORIES
+    known = {name.lower() for name in categories}
+    named = [name for figure in IMAGENET.figures.values() for name in figure.classes]
+    assert len(named) == 38
+    assert [name for name in named if name.lower() not in known] == []

@@ -1,0 +1,237 @@
+"""The training loop on a miniature run: every switch acts, numbers are repeatable, bad numbers stop it."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import Brightness, tiny_policy, tiny_renderer, tiny_run
+
+from artune.errors import ArtuneError
+from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
+from artune.objective import learning_rate, objective, score_tokens
+from artune.rewards.distribution import DistributionReward
+from artune.rollout import draw_prompts
+from artune.tracking import RunLogger
+from artune.train import fit
+from artune.trainer import GRPOTrainer
+
+CPU = torch.device("cpu")
+
+
+class Flat(torch.nn.Module):
+    """Features of an image for LOO-FID: its mean colour."""
+
+    def features(self, images):
+        return images.float().mean((2, 3)) / 255
+
+
+class Broken:
+    """A reward that turns NaN after a few iterations."""
+
+    name = "clip"
+
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, batch):
+        self.left -= 1
+        return torch.full((len(batch.tokens),), math.nan if self.left < 0 else 1.0) + Brightness()(batch)
+
+
+def trainer_of(run, reward=None, loo_fid=None):
+    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], loo_fid, CPU)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.policy.parameters()])
+
+
+def run_fit(run, folder, trainer, config="text"):
+    folder.mkdir(exist_ok=True)
+    logger = RunLogger(folder, run.name, "smoke", {}, {}, None)
+    try:
+        return fit(trainer, run, folder, logger, config)
+    finally:
+        logger.close()
+
+
+def test_the_reward_rises_on_a_learnable_task():
+    run = tiny_run(grpo={"iterations": 60, "learning_rate": 3e-3, "beta": 0.0}, entropy={"enabled": False})
+    trainer = trainer_of(run)
+    rewards = [trainer.step(i)[0]["reward/clip"] for i in range(60)]
+    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.02
+
+
+def test_the_objective_equals_the_sum_of_its_terms():
+    run = tiny_run()
+    policy = tiny_policy(run)
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(8, (12, 4), generator=draw)
+    class_ids = torch.arange(3).repeat_interleave(4)
+    logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, 1.5)
+    old, reference = logp.detach() + 0.1, logp.detach() - 0.05
+    advantages = group_advantages(torch.randn(12, generator=draw), 4)
+    loss, parts = objective(logp, old, reference, entropy, advantages[None], [1.0], 0.02, run.grpo)
+    expected = (
+        grpo_loss(log_ratio(logp, old), advantages, 0.2).mean()
+        - 0.02 * entropy.mean()
+        + 3.0 * kl_penalty(reference, logp).mean()
+    )
+    torch.testing.assert_close(loss, expected)
+    assert parts["policy/kl"] == pytest.approx(kl_penalty(reference, logp).mean().item())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 1}, {"ratio": "product"}, {"ratio": "token"}, {"kl": "product"}, {"kl": "token"}, {"beta": 0.0},
+        {"advantage_over": "batch"}, {"advantage_std": "n-1"}, {"prompts_drawn": "with_replacement"},
+        {"reference": "ema", "reference_decay": 0.5}, {"score_logits": "guided"}, {"class_dropout": 0.5},
+        {"dropout": 0.2}, {"reduction": "sum"}, {"weights_dtype": "bfloat16"}, {"autocast": "bfloat16"},
+        {"clip_sign": "alg1", "clip": 1e-3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_switch_of_grpo_changes_what_is_learnt(change):
+    def final(**grpo):
+        run = tiny_run(grpo={"iterations": 3, "clip": 1e-3, **grpo})
+        trainer = trainer_of(run)
+        for iteration in range(3):
+            torch.manual_seed(iteration)
+            metrics, _ = trainer.step(iteration)
+        assert all(math.isfinite(value) for value in metrics.values())
+        return weights(trainer).float()
+
+    assert not torch.equal(final(), final(**({"clip": 1e-3} | change)))
+
+
+def test_micro_batches_change_nothing_beyond_rounding():
+    whole, split = tiny_run(grpo={"micro_batch": 12}), tiny_run(grpo={"micro_batch": 5})
+    first, second = trainer_of(whole), trainer_of(split)
+    for iteration in range(3):
+        one, _ = first.step(iteration)
+        two, _ = second.step(iteration)
+        assert two["policy/loss"] == pytest.approx(one["policy/loss"], abs=1e-5)
+        assert two["entropy/coefficient"] == pytest.approx(one["entropy/coefficient"], rel=1e-5)
+    # AdamW divides by the gradient's size, so rounding shows where a gradient is almost zero.
+    assert (weights(first) - weights(second)).abs().max() < 1e-3
+    assert (weights(first) - weights(second)).abs().median() < 1e-6
+
+
+def test_the_frozen_reference_does_not_move_and_the_ema_one_does():
+    for kind, moves in (("frozen", False), ("ema", True)):
+        trainer = trainer_of(tiny_run(grpo={"reference": kind, "reference_decay": 0.5}))
+        before = torch.cat([p.flatten().clone() for p in trainer.reference.parameters()])
+        trainer.step(0)
+        after = torch.cat([p.flatten() for p in trainer.reference.parameters()])
+        assert torch.equal(before, after) is not moves
+
+
+def test_the_first_epoch_starts_at_ratio_one():
+    trainer = trainer_of(tiny_run(grpo={"epochs": 1}))
+    metrics, _ = trainer.step(0)
+    assert metrics["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
+    assert metrics["policy/clip_fraction"] == 0.0
+    assert metrics["policy/kl"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_prompts_are_distinct_by_default_and_may_repeat():
+    draw = torch.Generator().manual_seed(0)
+    ids = draw_prompts(4, 4, 3, "distinct", draw).view(4, 3)
+    assert sorted(ids[:, 0].tolist()) == [0, 1, 2, 3]
+    assert (ids == ids[:, :1]).all()
+    repeated = [draw_prompts(4, 4, 1, "with_replacement", draw) for _ in range(20)]
+    assert any(len(set(ids.tolist())) < 4 for ids in repeated)
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    grpo = tiny_run(grpo={"iterations": 10, "warmup": 2, "decay_from": 0.5}).grpo
+    rates = [learning_rate(grpo, i) / grpo.learning_rate for i in range(10)]
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert rates[5] == pytest.approx(1.0)
+    assert rates[9] == pytest.approx(0.2)
+
+
+def test_loo_fid_moments_are_committed_once_an_iteration():
+    run = tiny_run(rewards={"terms": ["clip", "loo_fid"]})
+    loo_fid = DistributionReward(Flat(), run.rewards.loo_fid, torch.full((3,), 0.5), torch.eye(3) * 0.01)
+    trainer = trainer_of(run, loo_fid=loo_fid)
+    assert loo_fid.moments is None
+    metrics, _ = trainer.step(0)
+    assert metrics["fid/ema"] > 0
+    first = loo_fid.moments
+    trainer.step(1)
+    assert not torch.equal(first.mean, loo_fid.moments.mean)
+
+
+def test_a_nan_reward_stops_the_run_names_the_step_and_keeps_the_state(tmp_path):
+    run = tiny_run(grpo={"iterations": 6, "save_every": 100})
+    trainer = trainer_of(run, Broken(after=3))
+    with pytest.raises(ArtuneError, match=r"reward clip: NaN or infinite for 12 of 12 images at iteration 3 of tiny"):
+        run_fit(run, tmp_path / "a", trainer)
+    assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 3
+    good = trainer_of(run)
+    for iteration in range(3):
+        torch.manual_seed(iteration)
+        good.step(iteration)
+    healed = trainer_of(run)
+    start, _ = run_fit(run, tmp_path / "a", healed)
+    assert start == 3  # goes on from the state before the bad step
+
+
+def test_an_infinite_loss_stops_the_run(tmp_path):
+    run = tiny_run(grpo={"learning_rate": 1e20, "warmup": 0, "grad_clip": 1e9})
+    with pytest.raises(ArtuneError, match=r"(loss|gradient|reward clip): NaN or infinite .*iteration \d of tiny"):
+        run_fit(run, tmp_path / "a", trainer_of(run))
+
+
+def test_interrupted_and_whole_trainings_agree_to_the_bit(tmp_path):
+    run = tiny_run(rewards={"terms": ["clip", "loo_fid"]}, grpo={"reference": "ema", "dropout": 0.1})
+
+    def fresh():
+        loo_fid = DistributionReward(Flat(), run.rewards.loo_fid, torch.full((3,), 0.5), torch.eye(3) * 0.01)
+        return trainer_of(run, loo_fid=loo_fid)
+
+    whole = fresh()
+    run_fit(run, tmp_path / "whole", whole)
+
+    class Killed(Exception):
+        pass
+
+    for kill_at in (3, 5):  # states are saved after 2 and 4 iterations
+        trainer = fresh()
+        step = trainer.step
+
+        def dying(iteration, step=step, kill_at=kill_at):
+            if iteration == kill_at:
+                raise Killed
+            return step(iteration)
+
+        trainer.step = dying
+        with pytest.raises(Killed):
+            run_fit(run, tmp_path / "cut", trainer)
+    last = fresh()
+    start, _ = run_fit(run, tmp_path / "cut", last)
+    assert start == 4
+    assert torch.equal(weights(last), weights(whole))
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
+    assert lines[0] == lines[1]
+    assert [json.loads(line)["iteration"] for line in lines[0].splitlines()] == list(range(6))
+
+
+def test_a_state_of_other_settings_is_not_resumed(tmp_path):
+    run = tiny_run()
+    run_fit(run, tmp_path / "a", trainer_of(run), config="one")
+    start, _ = run_fit(run, tmp_path / "a", trainer_of(run), config="two")
+    assert start == 0
+
+
+def test_a_torn_state_is_recognised_and_the_one_before_is_used(tmp_path):
+    run = tiny_run()
+    run_fit(run, tmp_path / "a", trainer_of(run))
+    newest = max((tmp_path / "a").glob("state-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match="torn or altered"):
+        start, _ = run_fit(run, tmp_path / "a", trainer_of(run))
+    assert start == 2
