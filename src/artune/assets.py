@@ -1,17 +1,58 @@
-"""Files from outside: found by name under ``data/assets``, checked, and imported into the project's own layout."""
+"""Files from outside: fetched or asked for, checked, pinned, and imported into the project's own layout.
 
+Planning imports this module: torch, requests and the networks are imported where they are used.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from filelock import FileLock
 
-from artune.checkpoints import load_into, save_module, save_policy
-from artune.config import Backbone, Network, Tokenizer
-from artune.encoders import load_network
+from artune.config import Backbone, Frozen, Network, Tokenizer
 from artune.errors import ArtuneError
-from artune.files import sha256, write_json
-from artune.models import build_policy
-from artune.registry import Registry
-from artune.tokenizers import build_tokenizer
+from artune.files import read_json, sha256, write_json
+from artune.registry import Asset, Registry, parse, read_yaml
+
+if TYPE_CHECKING:
+    import torch
+
+PINS = "pins.json"  # beside the assets: what each file was when it was first used
+
+
+class Source(Frozen):
+    """How an asset is had (config/downloads.yaml)."""
+
+    url: str | None = None
+    bring: bool = False
+    size: str | None = None
+    sha256_prefix: str | None = None
+
+
+def asset_of(registry: Registry, key: str | None) -> Asset:
+    """The asset called ``key``. Raises ArtuneError: unknown."""
+    if key not in registry.assets:
+        raise ArtuneError(f"config/assets.yaml: unknown asset {key!r}; known are {', '.join(registry.assets)}")
+    return registry.assets[key]
+
+
+def source_of(registry: Registry, key: str) -> Source:
+    """How ``key`` is had; one that downloads.yaml does not name must be brought."""
+    found = read_yaml(registry.root / "downloads.yaml").get(key, {"bring": True})
+    return parse(Source, found, f"config/downloads.yaml: {key}")
+
+
+def published_digest(registry: Registry, key: str) -> str | None:
+    """SHA-256 that the source publishes, perhaps its first digits only; None where it publishes none."""
+    return asset_of(registry, key).sha256 or source_of(registry, key).sha256_prefix
+
+
+def find_asset(registry: Registry, key: str | None, folder: Path) -> Path | None:
+    """Where ``key`` lies, None where it does not; a folder may be there as a tar of its name."""
+    path = folder / asset_of(registry, key).file
+    candidates = (path,) if path.suffix else (path, path.with_name(f"{path.name}.tar"))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
@@ -20,35 +61,170 @@ def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
     Raises:
         ArtuneError: the asset is unknown, or not there; the line says where to get it and where to put it.
     """
-    if key not in registry.assets:
-        raise ArtuneError(
-            f"config/assets.yaml: unknown asset {key!r}; known are {', '.join(registry.assets)}"
+    path = find_asset(registry, key, folder)
+    if path is None:
+        asset = registry.assets[str(key)]
+        how = (
+            "run `artune asset`"
+            if source_of(registry, str(key)).url
+            else f"get it from {asset.source} (licence: {asset.license})"
         )
-    asset = registry.assets[key]
-    path = folder / asset.file
-    if not path.exists():
-        raise ArtuneError(
-            f"asset {key}: not there; get {asset.file} from {asset.source} and put it at {path}"
-        )
+        raise ArtuneError(f"asset {key}: not there; {how} and put it at {folder / asset.file}")
     return path
 
 
-def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
-    """Check that an asset is there and has the published digest; write its size and digest to ``output``.
+def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) -> Path:
+    """The asset ``key``, fetched if it is not there and may be fetched, with its digest checked.
 
     Raises:
-        ArtuneError: it is missing, or its digest is not the published one.
+        ArtuneError: it must be brought, cannot be fetched, or has a wrong digest.
     """
-    path = asset_path(registry, key, folder)
-    digest, published = sha256(path), registry.assets[key].sha256
-    if published is not None and digest != published:
-        raise ArtuneError(f"asset {key}: {path} has sha256 {digest}, not {published}; fetch it again")
-    write_json(output, {"asset": key, "path": str(path), "bytes": path.stat().st_size, "sha256": digest})
-    return f"{path}: sha256 {digest[:16]}{'' if published else ' (none is published)'}"
+    source, asset = source_of(registry, key), asset_of(registry, key)
+    if find_asset(registry, key, folder) is None and source.url:
+        from artune.download import download
+
+        path = folder / asset.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):  # several jobs may want the same file
+            if not path.exists():
+                download(source.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
+    verify(registry, key, folder)
+    return asset_path(registry, key, folder)
+
+
+def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
+    """Check the digest of an asset that is there, and pin one that its source publishes no digest of.
+
+    Returns:
+        The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (else it was pinned on first use).
+
+    Raises:
+        ArtuneError: missing, not the published digest, or not the digest it had when it was first used.
+    """
+    path, published = asset_path(registry, key, folder), published_digest(registry, key)
+    found = {"file": str(path.relative_to(folder)), **_stamp(path), "sha256": digest_of(path)}
+    if published is not None and not found["sha256"].startswith(published.lower()):
+        raise ArtuneError(
+            f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
+        )
+    with FileLock(folder / f".{PINS}.lock"):
+        pins = read_pins(folder)
+        pinned = pins.get(key)
+        if published is None and pinned and pinned["sha256"] != found["sha256"]:
+            raise ArtuneError(
+                f"asset {key}: {path} has sha256 {found['sha256']}, but {pinned['sha256']} when it was first used; "
+                f"put the old file back, or delete {key} from {folder / PINS} to take the new one"
+            )
+        pin = {**found, "published": published is not None}
+        if pin != pinned:
+            write_json(folder / PINS, {**pins, key: pin})
+    return pin
+
+
+def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
+    """The pins of ``folder``; empty before the first use of any asset."""
+    return read_json(folder / PINS) if (folder / PINS).exists() else {}
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and sizes in it (its images would take an hour to read)."""
+    if path.is_file():
+        return sha256(path)
+    names = sorted(member for member in path.rglob("*") if member.is_file())
+    lines = (f"{member.relative_to(path).as_posix()}\t{member.stat().st_size}\n" for member in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    if path.is_file():
+        return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+    return {"bytes": sum(member.stat().st_size for member in path.rglob("*") if member.is_file()), "mtime_ns": 0}
+
+
+def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
+    """Fetch an asset if need be, check its digest, and write where it lies, its size and its digest to ``output``.
+
+    Raises:
+        ArtuneError: as :func:`fetch_asset`.
+    """
+    path = fetch_asset(registry, key, folder)
+    pin = read_pins(folder)[key]
+    write_json(
+        output, {"asset": key, "path": str(path), **{name: pin[name] for name in ("bytes", "sha256", "published")}}
+    )
+    how = "as published" if pin["published"] else "none is published: pinned on first use"
+    return f"{path}: sha256 {pin['sha256'][:16]} ({how})"
+
+
+def stamped_path(path: Path) -> Path:
+    """The file behind an asset's stamp (as :func:`check_asset` writes it); any other path is itself."""
+    return Path(read_json(path)["path"]) if path.suffix == ".json" else path
+
+
+def asset_users(registry: Registry) -> dict[str, list[str]]:
+    """The rules that need each asset at the registry's scale, e.g. ``{"llamagen_l": ["pretrained_policy llamagen_l"]}``."""
+    users: dict[str, list[str]] = {key: [] for key in registry.assets}
+    sections: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("tokenizer", registry.tokenizers), ("pretrained_policy", registry.backbones), ("network", registry.networks),
+    )  # fmt: skip
+    needs = [
+        (part.checkpoint, f"{rule} {name}")
+        for rule, section in sections
+        for name, part in section.items()
+        if part.train is None
+    ]
+    specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
+    needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
+    if registry.data.source == "imagenet":
+        needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
+    for key, rule in needs:
+        asset_of(registry, key)
+        if rule not in users[key]:
+            users[key].append(rule)
+    return users
+
+
+def needed_assets(registry: Registry) -> list[str]:
+    """The assets without which something of the scale cannot be made."""
+    return [key for key, rules in asset_users(registry).items() if rules]
+
+
+def asset_state(registry: Registry, key: str, folder: Path) -> str:
+    """``present``, ``missing``, ``part of it`` or ``wrong digest``; a file unchanged since its pin is not read again."""
+    path = find_asset(registry, key, folder)
+    if path is None:
+        return "part of it" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
+    pin, published = read_pins(folder).get(key), published_digest(registry, key)
+    same = pin is not None and path.is_file() and all(pin[name] == value for name, value in _stamp(path).items())
+    wanted = published or (pin["sha256"] if pin else None)
+    if wanted is None:
+        return "present"
+    return "present" if (pin["sha256"] if same else digest_of(path)).startswith(wanted.lower()) else "wrong digest"  # type: ignore[index]
+
+
+def assets_table(registry: Registry, folder: Path) -> str:
+    """Every asset with its state, size, licence and the rules that need it; below, what must be brought and to where."""
+    rows = [("asset", "state", "size", "licence", "needed by")]
+    absent = []
+    for key, rules in asset_users(registry).items():
+        state, asset, source = asset_state(registry, key, folder), registry.assets[key], source_of(registry, key)
+        path = find_asset(registry, key, folder)
+        size = f"{_stamp(path)['bytes'] / 1e9:.3g} GB" if path else f"~{source.size}" if source.size else "?"
+        rows.append((key, state, size, asset.license, ", ".join(rules) or "-"))
+        if state == "missing" and rules and not source.url:
+            absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+    ]
+    return "\n".join([*lines, *absent])
 
 
 def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, output: Path) -> str:
     """Read a released tokenizer and write it as safetensors."""
+    from artune.checkpoints import load_into, save_module
+    from artune.tokenizers import build_tokenizer
+
     path = asset_path(registry, tokenizer.checkpoint, folder)
     module = build_tokenizer(tokenizer, image_size=registry.data.image_size)
     load_into(module, path)
@@ -58,6 +234,9 @@ def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, out
 
 def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: Path) -> str:
     """Read a released policy and write it as safetensors."""
+    from artune.checkpoints import load_into, save_policy
+    from artune.models import build_policy
+
     path = asset_path(registry, backbone.checkpoint, folder)
     policy = build_policy(backbone)
     load_into(policy, path)
@@ -65,10 +244,11 @@ def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: 
     return f"{output}: from {path.name}"
 
 
-def import_network(
-    registry: Registry, network: Network, folder: Path, output: Path, device: torch.device
-) -> str:
+def import_network(registry: Registry, network: Network, folder: Path, output: Path, device: "torch.device") -> str:
     """Read a released network and write it as safetensors."""
+    from artune.checkpoints import save_module
+    from artune.encoders import load_network
+
     path = asset_path(registry, network.checkpoint, folder)
     save_module(output, load_network(path, network, registry.data, device), {"source": path.name})
     return f"{output}: from {path.name}"

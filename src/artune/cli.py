@@ -33,7 +33,8 @@ PATHS = {
 # command -> (what it does, name of its positional argument, {path option: required})
 COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "run_config": ("resolve a run's settings", "run", {"output": True}),
-    "asset": ("check a file from outside", "asset", {"output": True}),
+    "asset": ("check a file from outside, fetch it if need be", "asset", {"output": True}),
+    "assets": ("list the files from outside: present, missing, wrong digest", None, {}),
     "data": ("write the data set of a scale that ships one", None, {"output": True}),
     "tokenizer": ("train or import a tokenizer", "name", {"data": False, "output": True}),
     "codes": ("token codes of the data set", "name", {"data": True, "tokenizer": True, "output": True}),
@@ -66,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         {"config": True, "policy": True, "tokenizer": True, "output": True},
     ),
     "study_tally": ("count the votes of the human study", None, {"votes": False, "output": True}),
+    "export": ("write a run's policy as LlamaGen's own sampling script loads it", "run", {"output": True}),
     "costs": ("seconds of every stage beside the paper's", "run", {"timings": True, "output": True}),
     "mlflow_store": ("create the tracking store", None, {"output": True}),
     "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
@@ -74,6 +76,9 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
 }  # fmt: skip
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "assets": {"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
+    "codes": {"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},
+    "export": {"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},
     "external_policy": {"--asset": {"required": True, "help": "key of config/assets.yaml"}},
     "figure": {
         "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
@@ -94,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(positional)
         for path, required in paths.items():
             sub.add_argument(f"--{path}", type=Path, required=required, metavar="PATH", help=PATHS[path])
+        for option, settings in OPTIONS.get(name, {}).items():
+            sub.add_argument(option, **settings)
         sub.add_argument(
             "--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)"
         )

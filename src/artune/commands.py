@@ -63,11 +63,23 @@ def run_config(arguments: Namespace) -> str:
 
 
 def asset(arguments: Namespace) -> str:
-    """Check a file from outside and write its digest."""
+    """Check a file from outside, fetching it if need be, and write its digest."""
     from artune.assets import check_asset
 
     settings, registry = settings_of(arguments), registry_of(arguments)
     return check_asset(registry, arguments.asset, Path(settings.assets), arguments.output)
+
+
+def assets(arguments: Namespace) -> str:
+    """Print which files from outside are there; fetch the missing ones if asked."""
+    from artune.assets import assets_table, fetch_needed
+
+    registry, folder = registry_of(arguments), Path(settings_of(arguments).assets)
+    problems = fetch_needed(registry, folder) if arguments.fetch else []
+    print(assets_table(registry, folder))  # noqa: T201
+    if problems:
+        raise ArtuneError("; ".join(problems))
+    return f"{folder} at the {registry.scale} scale"
 
 
 def data(arguments: Namespace) -> str:
@@ -95,11 +107,17 @@ def codes(arguments: Namespace) -> str:
     """Token codes of every split of the data set."""
     from artune.train_tokenizer import write_codes
 
-    device_of(arguments)
+    device = device_of(arguments)
     registry = registry_of(arguments)
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
-    if registry.data.source != "mnist":
-        raise ArtuneError(f"codes: no reader for data.source {registry.data.source}; mnist is the one that has one")
+    if registry.data.source == "imagenet":
+        from artune.assets import stamped_path
+        from artune.imagenet_codes import write_imagenet_codes
+
+        images, protocol = stamped_path(arguments.data), registry.data
+        return write_imagenet_codes(
+            chosen, arguments.tokenizer, images, arguments.output, device, protocol, crops=arguments.crops
+        )
     return write_codes(chosen, arguments.tokenizer, arguments.data, arguments.output)
 
 
@@ -114,13 +132,12 @@ def network(arguments: Namespace) -> str:
         return import_network(registry, chosen, Path(settings_of(arguments).assets), arguments.output, device)
     from artune.train_networks import train_network
 
-    vq = registry.tokenizers["vq"]
     return train_network(
         arguments.name,
         chosen,
         registry.data,
         arguments.data,
-        vq,
+        registry.tokenizers["vq"],
         arguments.tokenizer,
         arguments.output,
         seed=0,
@@ -274,7 +291,7 @@ def table(arguments: Namespace) -> str:
 
 def figure(arguments: Namespace) -> str:
     """Draw a figure as PDF, and as PNG beside it."""
-    from artune.figures import draw_figure
+    from artune.figures.draw import draw_figure
 
     smoothing = arguments.smoothing or settings_of(arguments).figure2.smoothing
     return draw_figure(
@@ -284,8 +301,8 @@ def figure(arguments: Namespace) -> str:
 
 def figure_samples(arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
-    from artune.data import classes_by_name
-    from artune.figures import figure_classes
+    from artune.data import class_names
+    from artune.figures.samples import choose_classes
     from artune.files import save_npz
     from artune.sample import grid_images
     from artune.train import load_policy, load_renderer, read_run
@@ -293,10 +310,10 @@ def figure_samples(arguments: Namespace) -> str:
     registry, device = registry_of(arguments), device_of(arguments)
     chosen = entry(registry.figures, arguments.figure, "figure")
     run = read_run(arguments.config)
-    names = figure_classes(registry, arguments.figure)
+    ids, _ = choose_classes(chosen, class_names(run.data))
     images = grid_images(
         run,
-        classes_by_name(run.data, names),
+        ids,
         chosen.per_class,
         chosen.seed,
         load_policy(run, arguments.policy, device),
@@ -304,7 +321,17 @@ def figure_samples(arguments: Namespace) -> str:
         device,
     )
     save_npz(arguments.output, {"images": images})
-    return f"{arguments.output}: {len(names)} classes of {run.name}"
+    return f"{arguments.output}: {len(ids)} classes of {run.name}"
+
+
+def export(arguments: Namespace) -> str:
+    """Write a run's policy as others load it."""
+    from artune.export import export_policy
+    from artune.plan import Plan
+
+    plan = Plan(settings_of(arguments).model_dump(), Path("config"))
+    config = Path(plan.runs) / arguments.run / "config.yaml"
+    return export_policy(config, Path(plan.policy(arguments.run)), arguments.output, arguments.format)
 
 
 def study_tally(arguments: Namespace) -> str:
@@ -324,7 +351,8 @@ def costs(arguments: Namespace) -> str:
 def mlflow_store(arguments: Namespace) -> str:
     """Create the tracking store."""
     from artune.files import write_json
-    from artune.tracking import init_store, tracking_uri
+    from artune.mlflow_store import init_store
+    from artune.tracking import tracking_uri
 
     uri = tracking_uri(settings_of(arguments).tracking_uri)
     ready = init_store(uri)
@@ -335,8 +363,9 @@ def mlflow_store(arguments: Namespace) -> str:
 def mlflow_log(arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
     from artune.files import write_json
+    from artune.mlflow_store import upsert
     from artune.tables import find_table
-    from artune.tracking import tracking_uri, upsert
+    from artune.tracking import tracking_uri
 
     settings, registry = settings_of(arguments), registry_of(arguments)
     rows = find_table(registry, arguments.table).rows

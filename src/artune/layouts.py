@@ -79,9 +79,7 @@ class Figure(Frozen):
     kind: Literal["method", "training_dynamics", "toy", "samples"]
     title: str
     runs: tuple[str, ...] = ()  # samples: pretrained, then tuned
-    classes: tuple[
-        str, ...
-    ] = ()  # samples: the classes that the caption names; empty: the first of the data set
+    classes: tuple[str, ...] = ()  # samples: the classes that the caption names; empty: the first of the data set
     per_class: int = Field(default=6, gt=0)
     seed: int = Field(default=0, ge=0)
 

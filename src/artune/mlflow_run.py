@@ -22,6 +22,7 @@ MOST = 900  # metrics a request; MLflow takes 1,000
 def connect(uri: str) -> "MlflowClient":
     """A client that neither reports home, nor chatters, nor waits long for a dead server."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient

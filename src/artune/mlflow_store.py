@@ -71,15 +71,15 @@ def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, 
     return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
 
 
-def upsert(uri: str, folders: Sequence[Path], registry: Registry) -> bool:
+def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
     """Bring the store up to date with the finished runs among ``folders``; what is there is not logged twice.
 
     A run that the store tells otherwise (trained or scored again since) is put away and logged afresh.
 
     Args:
         uri: tracking URI.
-        folders: ``results/{scale}/runs/{run}``; one without scores.json is passed over.
         registry: of the folders' scale.
+        folders: ``results/{scale}/runs/{run}``; one without scores.json is passed over.
 
     Returns:
         False, after one warning, if the store is down or too slow.

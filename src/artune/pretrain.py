@@ -20,7 +20,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
 
     Args:
         backbone: sizes and ``train``.
-        codes_path: npz of :func:`artune.train_tokenizer.train_tokenizer`.
+        codes_path: npz of :func:`artune.train_tokenizer.write_codes`.
         out_path: safetensors to write.
         seed: of the initial weights, the batches and the class dropout.
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def write_markdown(registry: Registry, key: str, frame: "DataFrame", path: Path | str) -> None:
+def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
     """Write the readable form: value ± spread, the paper's value beside it, the best of a column in bold."""
     table = find_table(registry, key)
-    lines = [f"**{_name(key)}. {table.title}.** {caption(registry, key, frame)}", ""]
+    lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
     lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
     if table.extra:
         lines += ["", "Beyond the paper's columns:", ""]
@@ -26,7 +26,7 @@ def write_markdown(registry: Registry, key: str, frame: "DataFrame", path: Path 
     write_text(path, "\n".join(lines) + "\n")
 
 
-def write_latex(registry: Registry, key: str, frame: "DataFrame", path: Path | str) -> None:
+def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
     """Write the paper's columns as a LaTeX ``table`` (booktabs); the caption as in the Markdown form."""
     table = find_table(registry, key)
     headings = [*table.labels, *_headings(table.columns)]
@@ -34,16 +34,16 @@ def write_latex(registry: Registry, key: str, frame: "DataFrame", path: Path | s
     rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [headings, *body]]
     sides = "l" * len(table.labels) + "r" * (len(headings) - len(table.labels))
     text = [r"\begin{table}", r"\centering"]
-    text += [rf"\caption{{{_latex(f'{table.title}. {caption(registry, key, frame)}')}}}"]
+    text += [rf"\caption{{{_latex(f'{table.title}. {caption(frame, registry, key)}')}}}"]
     text += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
     text += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     write_text(path, "\n".join(text) + "\n")
 
 
-def caption(registry: Registry, key: str, frame: "DataFrame") -> str:
+def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     """What the numbers rest on: scale, samples, seeds, reference, and what ± means."""
     note = registry.about.note
-    parts = [f"Scale {registry.scale}" + (f": {note}" if note else "")]
+    parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
     if find_table(registry, key).kind == "study":
         return "; ".join([*parts, f"{frame['votes'].sum()} votes"]) + "."
     done = frame[frame["status"] == "ok"]
@@ -54,8 +54,7 @@ def caption(registry: Registry, key: str, frame: "DataFrame") -> str:
         several = [bool(seeds > 1) for seeds in done["seeds"]]
         alone = "standard error of the evaluation" + (" (rows of one seed)" if any(several) else "")
         parts.append(
-            "± "
-            + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
+            "± " + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
         )
     if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
         parts.append(f"empty cells: {', '.join(gaps)}")

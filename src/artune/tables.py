@@ -31,9 +31,7 @@ NO_VOTES = "no votes yet"
 def find_table(registry: Registry, key: str) -> Table:
     """The layout called ``key``; an unknown key is an ArtuneError."""
     if key not in registry.tables:
-        raise ArtuneError(
-            f"config/tables.yaml: unknown table {key!r}; known are {', '.join(registry.tables)}"
-        )
+        raise ArtuneError(f"config/tables.yaml: unknown table {key!r}; known are {', '.join(registry.tables)}")
     return registry.tables[key]
 
 
@@ -44,9 +42,7 @@ def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
         value: Any = registry.resolve(str(row.run))
         for part in match[1].split("."):
             if not hasattr(value, part):
-                raise ArtuneError(
-                    f"config/tables.yaml: row {row.run}: {match[0]} names no setting of the run"
-                )
+                raise ArtuneError(f"config/tables.yaml: row {row.run}: {match[0]} names no setting of the run")
             value = getattr(value, part)
         return str(value)
 
@@ -199,9 +195,7 @@ def build_study_table(registry: Registry, key: str, tally: Tally | None) -> "Dat
         raise ArtuneError(f"{key}: holds scores, not votes")
     given = {(setting, task) for setting, tasks in (tally or {}).items() for task in tasks}
     if unknown := sorted(given - {(row.labels[0], row.labels[1]) for row in table.rows}):
-        raise ArtuneError(
-            f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is no row of the table"
-        )
+        raise ArtuneError(f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is no row of the table")
     lines = []
     for row in table.rows:
         votes = dict((tally or {}).get(row.labels[0], {}).get(row.labels[1], {}))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import queue
 import sys
 import threading
@@ -74,6 +75,11 @@ METRICS: dict[str, str] = {
     **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in SCORES.items()},
     **{f"paper/{name}": f"the paper's value: {text}" for name, text in SCORES.items() if "_se" not in name},
 }  # fmt: skip
+
+
+def tracking_uri(configured: str) -> str:
+    """Where MLflow is: the environment's ``MLFLOW_TRACKING_URI``, else what the configuration says."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or configured
 
 
 def warn(text: str) -> None:

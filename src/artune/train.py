@@ -208,8 +208,10 @@ def train(
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), {}, tracking_uri)
     try:
         start, metrics = fit(trainer, run, work, logger, text)
-    finally:
-        logger.close()
+    except BaseException:
+        logger.close(finished=False)
+        raise
+    logger.close()
     save_policy(output, policy, {"run": run.name, "iterations": str(trainer.iterations)})
     seconds = time.time() - began
     for name in ("metrics.jsonl", "timings.jsonl"):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.checkpoints import save_module
+from artune.checkpoints import load_into, save_module
 from artune.config import Tokenizer
 from artune.data import SPLITS, load_split, to_pixels
 from artune.errors import ArtuneError
@@ -57,15 +57,13 @@ class RunningCodebook:
         self.weight[codes] = flat[draw(len(codes), len(flat), self.generator)]
 
 
-def train_tokenizer(
-    tokenizer: Tokenizer, data_path: Path | str, out_path: Path | str, codes_path: Path | str, seed: int
-) -> str:
-    """Train a tokenizer on the training split; write its weights and the tokens of every split.
+def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path | str, seed: int) -> str:
+    """Train a tokenizer on the training split and write its weights.
 
     Args:
         tokenizer: sizes and ``train``.
         data_path: npz of :func:`artune.data.write_data`.
-        out_path: safetensors to write; codes_path: npz to write, ``{split}_codes`` [N, T] and ``{split}_labels`` [N].
+        out_path: safetensors to write.
         seed: of the initial weights and the batches.
 
     Returns:
@@ -96,18 +94,47 @@ def train_tokenizer(
 
     fit(f"tokenizer {tokenizer.family}", module.parameters(), settings, loss)
     module.requires_grad_(False).eval()
-    arrays = {}
-    for split in SPLITS:
-        own, labels = load_split(data_path, split)
-        arrays |= {f"{split}_codes": encode_split(module, own).numpy(), f"{split}_labels": labels.numpy()}
     save_module(out_path, module)
-    save_npz(codes_path, arrays)
     validation, _ = load_split(data_path, "validation")
-    used = torch.bincount(torch.from_numpy(arrays["train_codes"]).flatten(), minlength=tokenizer.codebook_size) > 0
+    used = len(encode_split(module, images).unique())
     return (
         f"tokenizer {tokenizer.family}  validation PSNR {reconstruction_psnr(module, validation):.2f} dB, "
-        f"{int(used.sum())} of {tokenizer.codebook_size} codes used"
+        f"{used} of {tokenizer.codebook_size} codes used"
     )
+
+
+def load_tokenizer(path: Path | str, tokenizer: Tokenizer, image_size: int) -> nn.Module:
+    """The tokenizer of ``path``, in evaluation mode and without gradients, on the CPU.
+
+    Raises:
+        ArtuneError: a file that is missing, broken or does not fit ``tokenizer``.
+    """
+    module = build_tokenizer(tokenizer, image_size=image_size)
+    load_into(module, path)
+    return module.eval().requires_grad_(False)
+
+
+def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Path | str, out_path: Path | str) -> str:
+    """Write the tokens of every split: ``{split}_codes`` int64 [N, T] and ``{split}_labels`` int64 [N].
+
+    Args:
+        tokenizer: sizes; tokenizer_path: its weights.
+        data_path: npz of :func:`artune.data.write_data`.
+        out_path: npz to write.
+
+    Returns:
+        One line that says how evenly the codes are used.
+    """
+    arrays = {}
+    for split in SPLITS:
+        images, labels = load_split(data_path, split)
+        module = load_tokenizer(tokenizer_path, tokenizer, images.shape[-1])
+        arrays |= {f"{split}_codes": encode_split(module, images).numpy(), f"{split}_labels": labels.numpy()}
+    save_npz(out_path, arrays)
+    counts = torch.bincount(torch.from_numpy(arrays["train_codes"]).flatten(), minlength=tokenizer.codebook_size)
+    share = counts / counts.sum()
+    perplexity = torch.special.entr(share).sum().exp().item()
+    return f"codes  {int((counts > 0).sum())} of {len(counts)} used, perplexity {perplexity:.0f}"
 
 
 def psnr(mean_squared_error: float) -> float:
@@ -132,7 +159,7 @@ def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tens
 
 
 def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
-    """Tokens [N, T] and labels [N] of a split, int64, as :func:`train_tokenizer` wrote them.
+    """Tokens [N, T] and labels [N] of a split, int64, as :func:`write_codes` wrote them.
 
     Raises:
         ArtuneError: an unknown split, or a file that is missing or broken.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
-from conftest import copy_project, planned, snakemake  # noqa: E402, F401
+from conftest import copy_project, planned, snakemake  # noqa: F401
 
 SMOKE = ("--config", "scale=smoke", "--")
 TARGETS = ("results/table4.csv", "results/figure2.pdf")

@@ -199,7 +199,7 @@ def test_upsert_to_a_dead_server_warns_once_and_says_no(kind, tmp_path, capfd, m
     server = hanging_server()
     port = free_port() if kind == "refused" else server.getsockname()[1]
     began = time.monotonic()
-    assert not upsert(f"http://127.0.0.1:{port}", [folder], REGISTRY)
+    assert not upsert(f"http://127.0.0.1:{port}", REGISTRY, [folder])
     assert time.monotonic() - began < 15.0
     server.close()
     assert len(capfd.readouterr().err.splitlines()) == 1
@@ -219,7 +219,7 @@ def test_a_store_is_put_in_place_whole_by_several_processes_at_once(tmp_path):
 
 def test_a_finished_run_is_found_by_its_table_with_curves_scores_and_the_papers_values(tmp_path, store):
     folders = [finished_run(tmp_path, name) for name in ("llamagen_l-ours", "llamagen_l-argrpo", "llamagen_l-kl2")]
-    assert upsert(store, folders, REGISTRY)
+    assert upsert(store, REGISTRY, folders)
     table4 = {run.info.run_name: run for run in runs_where(store, "tags.table4 IS NOT NULL")}
     assert set(table4) == {"llamagen_l-ours", "llamagen_l-argrpo"}
     run = table4["llamagen_l-ours"]
@@ -240,9 +240,9 @@ def test_upserting_twice_adds_nothing(tmp_path, store):
         (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-fid'")
         return [run.to_dictionary(), {key: curve(store, run, key) for key in run.data.metrics}]
 
-    assert upsert(store, [folder], REGISTRY)
+    assert upsert(store, REGISTRY, [folder])
     before = state()
-    assert upsert(store, [folder], REGISTRY)
+    assert upsert(store, REGISTRY, [folder])
     assert state() == before
 
 
@@ -253,15 +253,15 @@ def test_upsert_completes_what_the_live_view_missed(tmp_path, store):
     logged(live, range(2))
     live.close(finished=False)
     (before,) = runs_where(store, "attributes.run_name = 'llamagen_l-kl1'")
-    assert upsert(store, [folder], REGISTRY)
+    assert upsert(store, REGISTRY, [folder])
     (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-kl1'")
     assert (run.info.run_id, run.info.status) == (before.info.run_id, "FINISHED")
     assert curve(store, run, "reward/total") == [(i, i / 3) for i in range(4)]
 
 
 def test_a_run_scored_again_is_logged_afresh(tmp_path, store):
-    assert upsert(store, [finished_run(tmp_path / "first", "llamagen_l-kl0")], REGISTRY)
-    assert upsert(store, [finished_run(tmp_path / "second", "llamagen_l-kl0", fid=0.75)], REGISTRY)
+    assert upsert(store, REGISTRY, [finished_run(tmp_path / "first", "llamagen_l-kl0")])
+    assert upsert(store, REGISTRY, [finished_run(tmp_path / "second", "llamagen_l-kl0", fid=0.75)])
     (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-kl0'")
     assert curve(store, run, "eval/fid") == [(0, 0.75)]
 
@@ -269,7 +269,7 @@ def test_a_run_scored_again_is_logged_afresh(tmp_path, store):
 def test_a_run_without_scores_is_passed_over(tmp_path, store):
     folder = finished_run(tmp_path, "llamagen_l-hps")
     (folder / "scores.json").unlink()
-    assert upsert(store, [folder], REGISTRY)
+    assert upsert(store, REGISTRY, [folder])
     assert runs_where(store, "attributes.run_name = 'llamagen_l-hps'") == []
 
 

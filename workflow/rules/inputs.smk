@@ -1,4 +1,5 @@
 # Data, files from outside, frozen networks, the reference's moments.
+from artune.assets import needed_assets
 
 
 rule asset:
@@ -12,6 +13,17 @@ rule asset:
         asset=lambda wildcards: REGISTRY.assets[wildcards.asset].model_dump(),
     shell:
         f"python -m artune asset {{wildcards.asset}} --output {{output}} {SHARED}"
+
+
+rule assets:  # every file from outside that the scale needs; --keep-going fetches the rest when one must be brought
+    input:
+        [PLAN.asset(key) for key in needed_assets(REGISTRY)],
+    log:
+        f"{PLAN.folder}/assets.log",
+    conda:
+        "../../envs/artune.yaml"
+    shell:
+        f"python -m artune assets {SHARED}"
 
 
 if REGISTRY.data.source == "mnist":

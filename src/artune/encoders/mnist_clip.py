@@ -18,15 +18,13 @@ TEMPLATES = (
 CONTEXT = 8  # words of a prompt and its end
 EMBEDDING = 32
 
-VISION = {  # towers of open_clip.model.CLIP
-    "vit": {"layers": 3, "width": 48, "head_width": 12, "patch_size": 4, "mlp_ratio": 2.0},
-    "vit-wide": {"layers": 2, "width": 64, "head_width": 16, "patch_size": 6, "mlp_ratio": 2.0, "pool_type": "avg"},
-    "resnet": {"layers": (1, 1, 1, 1), "width": 8, "head_width": 64},
+VISION = {  # image towers of open_clip.model.CLIP
+    "transformer": {"layers": 2, "width": 64, "head_width": 16, "patch_size": 6, "mlp_ratio": 2.0, "pool_type": "avg"},
+    "residual": {"layers": (1, 1, 1, 1), "width": 8, "head_width": 64},
 }
-TEXT = {
-    "vit": {"width": 32, "heads": 4, "layers": 1},
-    "vit-wide": {"width": 32, "heads": 2, "layers": 1},
-    "resnet": {"width": 48, "heads": 4, "layers": 2},
+TEXT = {  # the text towers beside them
+    "transformer": {"width": 32, "heads": 2, "layers": 1},
+    "residual": {"width": 48, "heads": 4, "layers": 2},
 }
 
 
@@ -47,7 +45,7 @@ class MnistCLIP(nn.Module):
         self.vocabulary = {word: index for index, word in enumerate(sorted(words), start=1)}  # 0 pads
         self.templates = tuple(dict.fromkeys(templates))
         # The residual tower halves the grid five times: images stand on a canvas of a multiple of 32 pixels.
-        side = -(-data.image_size // 32) * 32 if architecture == "resnet" else data.image_size
+        side = -(-data.image_size // 32) * 32 if architecture == "residual" else data.image_size
         self.margin = (side - data.image_size) // 2
         # open_clip pools the text at the largest token id, so the end of a prompt must have that
         self.end = len(self.vocabulary) + 1
@@ -69,7 +67,9 @@ class MnistCLIP(nn.Module):
             if unknown := [word for word in words if word not in self.vocabulary]:
                 raise ArtuneError(f"prompt {text!r}: {unknown[0]!r} is not among the words of the mnist scale's CLIP")
             if len(words) >= CONTEXT:
-                raise ArtuneError(f"prompt {text!r}: has {len(words)} words, the mnist scale's CLIP reads {CONTEXT - 1}")
+                raise ArtuneError(
+                    f"prompt {text!r}: has {len(words)} words; the mnist scale's CLIP reads {CONTEXT - 1}"
+                )
             ids[row, : len(words) + 1] = torch.tensor([*(self.vocabulary[word] for word in words), self.end])
         return ids.to(self.model.logit_scale.device)
 

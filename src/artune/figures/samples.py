@@ -80,6 +80,7 @@ def draw_comparison(
     columns: Sequence[np.ndarray],
     class_names: Sequence[str],
     column_titles: Sequence[str],
+    title: str,
     caption: str,
     path: Path,
     across: int = 3,
@@ -90,7 +91,8 @@ def draw_comparison(
         columns: as :func:`draw_grid`, pretrained first.
         class_names: one a class.
         column_titles: one a policy.
-        caption: seeds, scale and choice of classes; that nothing was picked is added.
+        title: above the grid.
+        caption: scale and choice of classes; that seeds are shared and nothing was picked is added.
         path: the PDF; a PNG is written beside it.
         across: images side by side in a block.
     """
@@ -99,8 +101,10 @@ def draw_comparison(
     rows = -(-images // across)
     cell = 0.95
     with style():
-        size = (len(columns) * (across * cell + 0.2), 0.6 + classes * (rows * cell + 0.3))
+        size = (0.3 + len(columns) * (across * cell + 0.25), 0.95 + classes * (rows * cell + 0.12))
         figure = Figure(figsize=size, layout="constrained")
+        figure.get_layout_engine().set(wspace=0.03, hspace=0.02)
+        figure.suptitle(title, fontsize=9)
         panels = figure.subplots(classes, len(columns), squeeze=False)
         for row, name in enumerate(class_names):
             for column, block in enumerate(columns):

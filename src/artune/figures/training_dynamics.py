@@ -52,7 +52,7 @@ def draw(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, capti
         paths_by_label: run -> its metrics.jsonl; the first is ours, the others stand beside it.
         smoothing: iterations of the moving average (solid); the light trace is every iteration's value.
         output: the PDF.
-        caption: printed under the panels.
+        caption: printed under the panels, after what the lines are.
 
     Raises:
         ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. Another run may lack one
@@ -78,8 +78,8 @@ def draw(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, capti
         if len(runs) > 1:
             handles, labels = axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
-        if caption:
-            add_caption(figure, caption)
+        lines = f"Light: every iteration; solid: moving average over {smoothing} iterations."
+        add_caption(figure, f"{lines} {caption}".strip())
         save(figure, output)
 
 

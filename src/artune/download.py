@@ -1,0 +1,198 @@
+"""Fetch a file over HTTPS: go on where a cut connection stopped, check the digest, rename only what is whole."""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from artune.errors import ArtuneError
+from artune.files import sha256
+from artune.progress import Progress
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CHUNK = 1 << 20  # bytes
+TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
+REDIRECTS = 8
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses worth another try
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
+
+
+class _CutError(Exception):
+    """The transfer ended early; what has arrived is in the part file."""
+
+
+def download(
+    url: str, path: Path, digest: str | None = None, *, label: str = "", attempts: int = 5, pause: float = 1.0
+) -> str:
+    """Fetch ``url`` to ``path`` through ``path.part``, which a later call goes on with.
+
+    A part is gone on with only if the server confirms by ETag or date that its file is still the same one; else
+    the transfer begins anew. Redirects are followed to HTTPS only, and to plain HTTP on the loopback only from there.
+
+    Args:
+        url: https, or http on the loopback.
+        path: the file to write.
+        digest: SHA-256 in hexadecimal, or its first digits; None checks nothing but the length.
+        label: what messages call the file (default: its name).
+        attempts: tries in a row that bring no byte before the transfer counts as failed.
+        pause: seconds before the second such try; doubles with each.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        ArtuneError: no connection, a refusal, a wrong digest (the file is removed), or a full disk.
+    """
+    label = label or path.name
+    part, tag = Path(f"{path}.part"), Path(f"{path}.part.tag")
+    with _disk_errors(label, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            _transfer(url, part, tag, label)
+            break
+        except _CutError as cut:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= attempts:
+                raise ArtuneError(
+                    f"{label}: connection to {urlsplit(url).hostname} failed {attempts} times ({cut}); "
+                    f"run again to go on from {_size(part):,} bytes, or put the file at {path} yourself"
+                ) from cut
+            time.sleep(min(pause * 2 ** max(failures - 1, 0), 60.0))
+    found = sha256(part)
+    if digest is not None and not found.startswith(digest.lower()):
+        part.unlink()
+        tag.unlink(missing_ok=True)
+        raise ArtuneError(
+            f"{label}: what {url} sent has sha256 {found}, not {digest}; it was removed: run again, or "
+            "look whether the source replaced the file"
+        )
+    with _disk_errors(label, path):
+        with open(part, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    tag.unlink(missing_ok=True)
+    return found
+
+
+def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
+    """One connection: append what is missing to ``part``. Raises _CutError when it is worth another try."""
+    have, validator = _size(part), tag.read_text(encoding="utf-8") if tag.exists() else ""
+    resuming = bool(have and validator)
+    headers = {"Accept-Encoding": "identity"}  # lengths and digests are of the file itself
+    if resuming:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    try:
+        with requests.Session() as session, _open(session, url, headers, label) as response:
+            place = response.headers.get("Content-Range", "")
+            if response.status_code == 416 and place == f"bytes */{have}":  # all is there already
+                return
+            start = have if response.status_code == 206 and place.startswith(f"bytes {have}-") else 0
+            if response.status_code != 200 and not start:
+                part.unlink(missing_ok=True)
+                raise _CutError(f"{response.status_code} for bytes {have:,} on")
+            known = "Content-Length" in response.headers and "Content-Encoding" not in response.headers
+            total = start + int(response.headers["Content-Length"]) if known else None
+            with _disk_errors(label, part):
+                _write_validator(response, tag)
+                _require_space(part, start, total, label)
+                _append(response, part, start, total, label)
+    except BROKEN as error:
+        raise _CutError(type(error).__name__) from error
+    if total is not None and _size(part) < total:
+        raise _CutError(f"{_size(part):,} of {total:,} bytes")
+
+
+def _append(response: requests.Response, part: Path, start: int, total: int | None, label: str) -> None:
+    megabytes = -(-total // CHUNK) if total else 0
+    progress = Progress(f"{label} [MB]", megabytes, start=start // CHUNK)
+    with open(part, "ab" if start else "wb") as handle:
+        for block in response.iter_content(CHUNK):
+            handle.write(block)
+            if megabytes:
+                progress.update(-(-handle.tell() // CHUNK))
+
+
+def _open(session: requests.Session, url: str, headers: dict[str, str], label: str) -> requests.Response:
+    """The response after redirects, each of which is looked at before it is followed."""
+    for _ in range(REDIRECTS):
+        _require_safe(url, label)
+        response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=TIMEOUT)
+        if not response.is_redirect:
+            break
+        target = urljoin(url, response.headers["Location"])
+        response.close()
+        if urlsplit(target).hostname in LOOPBACK and urlsplit(url).hostname not in LOOPBACK:
+            raise ArtuneError(f"{label}: {url} redirects to this machine ({target}); fetch the file yourself")
+        url = target
+    else:
+        raise ArtuneError(f"{label}: more than {REDIRECTS} redirects, the last to {url}; fetch the file yourself")
+    status = response.status_code
+    if status in (200, 206, 416):
+        return response
+    reason = response.reason
+    response.close()
+    if status in AGAIN:
+        raise _CutError(f"{status} {reason}")
+    hint = {
+        401: "it wants an account: fetch it yourself",
+        403: "it may want an account: fetch it yourself",
+        404: "the source moved it: mend its url, or fetch it yourself",
+    }
+    raise ArtuneError(f"{label}: {url} answers {status} {reason}; {hint.get(status, 'fetch it yourself')}")
+
+
+def _require_safe(url: str, label: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return
+    raise ArtuneError(f"{label}: {url} is not https; only that is fetched")
+
+
+def _write_validator(response: requests.Response, tag: Path) -> None:
+    """Keep what identifies the server's file; a weak ETag cannot confirm bytes."""
+    strong = response.headers.get("ETag", "")
+    validator = strong if strong and not strong.startswith("W/") else response.headers.get("Last-Modified", "")
+    if validator:
+        tag.write_text(validator, encoding="utf-8")
+    else:
+        tag.unlink(missing_ok=True)
+
+
+def _require_space(part: Path, start: int, total: int | None, label: str) -> None:
+    missing = (total or 0) - start
+    freed = _size(part) if start == 0 else 0  # a part that is begun anew makes room
+    free = shutil.disk_usage(part.parent).free + freed
+    if missing > free:
+        raise ArtuneError(
+            f"{label}: {part.parent} has {free:,} bytes free, {missing:,} are needed; make room and run again"
+        )
+
+
+@contextmanager
+def _disk_errors(label: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BROKEN:  # requests' errors are OSErrors too
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise ArtuneError(f"{label}: disk full while writing {path}; make room and run again to go on") from error
+        raise ArtuneError(f"{label}: {path} cannot be written ({error.strerror or error})") from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

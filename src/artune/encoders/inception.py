@@ -1,0 +1,93 @@
+"""The Inception-v3 of FID: torch-fidelity's port of the TensorFlow graph of 2015-12-05, from a local file."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from artune.errors import ArtuneError
+
+ARCHITECTURE = "inception-v3-compat"
+SPATIAL_CHANNELS = 7  # of the 192 of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
+IMAGES_AT_ONCE = 64  # bounds the memory of one call; activations take about 25 MB an image
+
+
+class Inception(FeatureExtractorInceptionV3):
+    """Features, class probabilities and spatial features of uint8 images of any size.
+
+    The graph resizes to 299 x 299 itself, by TensorFlow 1's rule. Always float32, without TF32 and autocast.
+
+    Args:
+        architecture: inception-v3-compat.
+        empty: leave the weights unset, for a checkpoint to fill; else they are random and not degenerate.
+
+    Raises:
+        ArtuneError: another architecture.
+    """
+
+    complete = False  # while torch-fidelity's constructor runs, which insists on loading a file
+
+    def __init__(self, architecture: str = ARCHITECTURE, empty: bool = False) -> None:
+        if architecture != ARCHITECTURE:
+            raise ArtuneError(f"networks: architecture {architecture!r} of inception is unknown; known: {ARCHITECTURE}")
+        nothing = io.BytesIO()
+        torch.save({}, nothing)
+        nothing.seek(0)
+        super().__init__(ARCHITECTURE, ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
+        self.complete = True
+        if not empty:  # with torch's own start the pooled features are all but equal
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's; only the empty file of the constructor is taken without complaint."""
+        return super().load_state_dict(state_dict, strict and self.complete, assign)
+
+    @torch.no_grad()
+    def pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 [B, 3, H, W] -> ``pool_3`` [B, 2048] and logits [B, 1008] without the bias, float32."""
+        with full_float32(images.device.type):
+            parts = [self(part) for part in images.split(IMAGES_AT_ONCE)]
+        features, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return features, logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images uint8 [B, 3, H, W] -> ``pool_3`` float32 [B, 2048], of FID, KID, Precision and Recall."""
+        return self.pooled(images)[0]
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], without the bias as officially."""
+        return self.pooled(images)[1].softmax(dim=-1)
+
+    def features_and_spatial(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`features`, and sFID's spatial features float32 [B, 2023] (17 x 17 x 7, channels fastest)."""
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            # TensorFlow flattens H, W, C; any other order gives an sFID of hundreds against the released moments
+            found.append(output[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1))
+
+        hook = self.Mixed_6d.branch1x1.register_forward_hook(keep)
+        try:
+            features = self.features(images)
+        finally:
+            hook.remove()
+        return features, torch.cat(found)
+
+
+@contextlib.contextmanager
+def full_float32(device_type: str) -> Iterator[None]:
+    """No TF32 and no autocast: either moves FID in its third digit."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

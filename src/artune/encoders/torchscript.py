@@ -1,0 +1,129 @@
+"""Weights of a TorchScript archive, the form in which OpenAI released CLIP, read without running its code.
+
+``torch.jit.load`` compiles and may run the program inside an archive, and ``torch.load(weights_only=True)`` refuses
+archives. Here the program is never looked at: of the pickled module only names and tensors are taken, and any
+class or function that plain weights have no use for is refused.
+"""
+
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from artune.errors import ArtuneError
+
+DTYPES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "BoolStorage": torch.bool, "ByteStorage": torch.uint8,
+}  # fmt: skip
+SETTINGS = ("input_resolution", "context_length", "vocab_size")  # sizes that OpenAI stored among the weights
+DEPTH = 32  # modules inside modules
+UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError,
+    AttributeError, RuntimeError,
+)  # fmt: skip
+
+
+def is_torchscript(path: Path | str) -> bool:
+    """Is there a TorchScript archive at ``path``?"""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript(path: Path | str) -> dict[str, Tensor]:
+    """Parameters and buffers of an archive by name, on the CPU, in the dtypes of the file.
+
+    Raises:
+        ArtuneError: the archive is damaged, holds no weights, or names anything but modules and tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
+            tensors = dict(_named(_Reader(archive, root).load()))
+    except (*UNREADABLE, StopIteration) as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ArtuneError(f"{path}: truncated, damaged or not only weights ({detail}); fetch it again") from error
+    if not tensors:
+        raise ArtuneError(f"{path}: holds no weights; check the file")
+    return {name: tensor for name, tensor in tensors.items() if name not in SETTINGS}
+
+
+def load_torchscript(module: nn.Module, path: Path | str) -> None:
+    """Load the weights of an archive into ``module``, keeping the module's dtype and device.
+
+    Raises:
+        ArtuneError: as :func:`read_torchscript`, or the names and shapes are not exactly the module's.
+    """
+    try:
+        module.load_state_dict(read_torchscript(path))
+    except RuntimeError as error:  # torch lists every key on a line of its own
+        detail = " ".join(str(error).split())
+        raise ArtuneError(f"{path}: {detail[:300]}; check the architecture in config/networks.yaml") from error
+
+
+class _Part:
+    """Stands for a module of the archive, whatever its class: its attributes, and nothing that could run."""
+
+    def __init__(self, *args: Any) -> None:
+        self.slots: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.slots = state if isinstance(state, dict) else {}
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(BytesIO(archive.read(f"{root}data.pkl")))
+        self.archive, self.root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name in the pickle stands for; nothing here does more than hold or shape data."""
+        if module.split(".")[0] == "__torch__":
+            return _Part
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _strided
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return list
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which weights have no use for")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """A storage: the bytes of one member of the archive."""
+        _, dtype, key, _, count = pid
+        raw = bytearray(self.archive.read(f"{self.root}data/{key}"))
+        if len(raw) != count * dtype.itemsize:
+            raise ValueError(f"storage {key} has {len(raw)} bytes, not {count} of {dtype}")
+        return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
+def _strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    """A tensor's view of its storage, refused where it reaches out of it."""
+    reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
+    inside = min((offset, *size, *stride)) >= 0 and math.prod(size) <= len(storage)
+    if not inside or (math.prod(size) and reach > len(storage)):
+        raise ValueError(f"a tensor of shape {list(size)} reaches out of its storage of {len(storage)}")
+    return storage.as_strided(size, stride, offset).contiguous()
+
+
+def _named(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a module and of the modules in it, by dotted name."""
+    if depth > DEPTH:
+        raise ValueError(f"modules are nested more than {DEPTH} deep")
+    for name, value in getattr(part, "slots", {}).items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(value, _Part):
+            yield from _named(value, f"{prefix}{name}.", depth + 1)

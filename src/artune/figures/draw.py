@@ -1,0 +1,47 @@
+"""The command ``figure``: a figure's kind in ``config/figures.yaml`` picks the module that draws it."""
+
+from pathlib import Path
+
+from artune.data import class_names
+from artune.errors import ArtuneError
+from artune.figures import method, samples, toy, training_dynamics
+from artune.files import load_npz
+from artune.registry import Registry
+
+
+def draw_figure(
+    registry: Registry, key: str, results: Path, output: Path, smoothing: int = 15, compare: tuple[str, ...] = ()
+) -> str:
+    """Draw a figure as PDF, and as PNG beside it, from files alone.
+
+    Args:
+        registry: supplies the layout and the scale's note.
+        key: ``figure2`` and so on.
+        results: ``results/{scale}``.
+        output: the PDF.
+        smoothing: iterations of the moving average (training dynamics).
+        compare: further runs (training dynamics).
+
+    Raises:
+        ArtuneError: an unknown figure, or a file that is missing or damaged.
+    """
+    if key not in registry.figures:
+        raise ArtuneError(f"config/figures.yaml: unknown figure {key!r}; known are {', '.join(registry.figures)}")
+    layout = registry.figures[key]
+    note = registry.about.note or f"{registry.scale} scale"
+    if layout.kind == "training_dynamics":
+        paths = {run: results / "runs" / run / "metrics.jsonl" for run in (*layout.runs, *compare)}
+        training_dynamics.draw(paths, smoothing, output, note)
+    elif layout.kind == "samples":
+        ids, which = samples.choose_classes(layout, class_names(registry.data))
+        names = [class_names(registry.data)[index] for index in ids]
+        columns = [
+            load_npz(results / "figures/samples" / key / f"{run}.npz", "images")["images"] for run in layout.runs
+        ]
+        caption = f"{layout.title}. {which} {note}"
+        samples.draw_comparison(columns, names, ("pretrained", "ours"), caption, output)
+    elif layout.kind == "toy":
+        toy.draw(output)
+    else:
+        method.draw(output)
+    return f"{output}: {layout.title}"

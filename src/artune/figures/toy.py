@@ -1,0 +1,166 @@
+"""Figure 5: a policy in the plane learns a line from the LOO-FID reward alone (App. B.1).
+
+Two things differ from the appendix's sketch, because as sketched it cannot work. A diagonal distance of raw (x, y) does
+not see correlation, so a slanted line would count as matched by an upright blob: the features are the coordinates along
+four axes, whose variances fix the whole covariance. And following the gradient of the summed rewards through the
+samples rewards sensitivity and diverges: the update is a policy gradient, as for images.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from artune.figures.style import COLOURS, FAINT, INK, add_caption, save, style
+from artune.grpo import group_advantages
+from artune.rewards.loo_fid import FeatureMoments, Mode, ReferenceMoments, loo_fid_reward
+from artune.seeds import generator_for
+
+SHOWN = 500  # points of a panel
+MODES: dict[Mode, str] = {"ema": "EMA-LOO (Eq. 27)", "batch": "LOO of the batch alone (Eq. 21)"}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Settings; batch, moving average and iterations are the paper's for images (App. D)."""
+
+    iterations: int = 600
+    batch: int = 144
+    alpha: float = 0.5
+    learning_rate: float = 5e-3  # falls linearly to 0
+    hidden: int = 64
+    every: int = 15  # iterations between two points of the curve
+    shown_at: int = 45  # iteration of the panel in between
+
+
+@dataclass
+class Trace:
+    """What a run leaves: distance over iterations, and points [SHOWN, 2] of some of them."""
+
+    iterations: list[int] = field(default_factory=list)
+    distance: list[float] = field(default_factory=list)
+    points: dict[int, Tensor] = field(default_factory=dict)
+
+
+def line(number: int, generator: torch.Generator) -> Tensor:
+    """Target points [number, 2]: a slanted segment with a little width."""
+    along = 4 * torch.rand(number, generator=generator) - 2
+    return torch.stack([along, 0.5 * along], dim=1) + 0.05 * torch.randn(number, 2, generator=generator)
+
+
+def features(points: Tensor) -> Tensor:
+    """Coordinates along x, y and both diagonals: [N, 2] -> [N, 4]."""
+    x, y = points.unbind(dim=1)
+    return torch.stack([x, y, (x + y) / 2**0.5, (x - y) / 2**0.5], dim=1)
+
+
+class GaussianPolicy(nn.Module):
+    """pi(x | z) = N(mu(z), diag sigma(z)^2), z standard normal; it starts as a blob beside the line."""
+
+    def __init__(self, hidden: int, generator: torch.Generator):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 4)
+        )
+        for layer, scale in ((self.layers[0], 1.0), (self.layers[2], 1.0), (self.layers[4], 0.1)):
+            nn.init.normal_(layer.weight, std=scale / layer.in_features**0.5, generator=generator)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.layers[4].bias.copy_(torch.tensor([0.0, 1.5, -1.0, -1.0]))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation, [N, 2] each."""
+        mean, log_sd = self.layers(z).chunk(2, dim=1)
+        return mean, log_sd.clamp(-5, 2)
+
+    @torch.no_grad()
+    def draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """z and x, [number, 2] each."""
+        z = torch.randn(number, 2, generator=generator)
+        mean, log_sd = self(z)
+        return z, mean + log_sd.exp() * torch.randn(number, 2, generator=generator)
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """log pi(x | z) up to a constant, [N]."""
+        mean, log_sd = self(z)
+        return (-0.5 * ((x - mean) / log_sd.exp()) ** 2 - log_sd).sum(dim=1)
+
+
+def learn(mode: Mode, seed: int, toy: Toy) -> Trace:
+    """Train one policy and trace its diagonal FID on 2,000 fresh points."""
+    real = features(line(20_000, generator_for(seed, "toy", "target"))).double()
+    reference = ReferenceMoments.from_moments(real.mean(0), real.var(0, unbiased=False))
+    policy = GaussianPolicy(toy.hidden, generator_for(seed, "toy", "weights"))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=toy.learning_rate)
+    generator = generator_for(seed, "toy", "rollout")
+    state: FeatureMoments | None = None
+    trace = Trace()
+    for iteration in range(toy.iterations + 1):
+        shown = iteration in (0, toy.shown_at, toy.iterations)
+        if iteration % toy.every == 0 or shown:
+            points = policy.draw(2000, generator_for(seed, "toy", "judge"))[1]
+            fresh = FeatureMoments.of(features(points))
+            gap = (fresh.mean - reference.mean).square() + (fresh.covariance.sqrt() - reference.sd).square()
+            trace.iterations.append(iteration)
+            trace.distance.append(gap.sum().item())
+            if shown:
+                trace.points[iteration] = points[:SHOWN]
+        if iteration == toy.iterations:
+            break
+        z, x = policy.draw(toy.batch, generator)
+        outcome = loo_fid_reward(features(x), state, reference, alpha=toy.alpha, mode=mode)
+        state = outcome.state
+        advantages = group_advantages(outcome.rewards.float(), toy.batch)
+        loss = -(advantages * policy.log_prob(x, z)).mean()
+        optimizer.param_groups[0]["lr"] = toy.learning_rate * (1 - iteration / toy.iterations)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    return trace
+
+
+def draw(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = None) -> dict[Mode, list[float]]:
+    """Write Figure 5 as PDF and PNG; returns the last distance of every seed.
+
+    Args:
+        output: the PDF.
+        seeds: of policy, target and draws; the panels show the first, the curves all.
+        toy: settings.
+    """
+    toy = toy or Toy()
+    traces = {mode: [learn(mode, seed, toy) for seed in seeds] for mode in MODES}
+    shown = traces["ema"][0]
+    with style():
+        figure = Figure(figsize=(10.0, 2.7), layout="constrained")
+        panels = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.6])
+        target = line(SHOWN, generator_for(seeds[0], "toy", "shown"))
+        _scatter(panels[0], "target", target, None)
+        for panel, (iteration, points) in zip(panels[1:4], sorted(shown.points.items()), strict=True):
+            name = "start" if iteration == 0 else f"iteration {iteration}"
+            _scatter(panel, name, target, points)
+        for colour, (mode, label) in zip(COLOURS, MODES.items(), strict=False):
+            for number, trace in enumerate(traces[mode]):
+                text = label if number == 0 else None
+                panels[4].plot(trace.iterations, trace.distance, color=colour, alpha=0.75, linewidth=1.1, label=text)
+        panels[4].set(yscale="log", xlabel="iteration", title="diagonal FID to the line")
+        panels[4].legend(loc="upper right", fontsize=7)
+        add_caption(
+            figure,
+            f"A Gaussian policy learns a line from the LOO-FID reward alone by policy gradient: {toy.batch} points an "
+            f"iteration, alpha = {toy.alpha}. Panels: EMA-LOO, seed {seeds[0]}, target in grey. Curves: distance of "
+            f"2,000 fresh points, {len(seeds)} seeds each.",
+        )
+        save(figure, output)
+    return {mode: [trace.distance[-1] for trace in runs] for mode, runs in traces.items()}
+
+
+def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor | None) -> None:
+    colour = INK if points is None else FAINT
+    panel.scatter(*target.T.numpy(), s=2, color=colour, alpha=0.5, linewidths=0)
+    if points is not None:
+        panel.scatter(*points.T.numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
+    panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))

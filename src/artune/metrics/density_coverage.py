@@ -1,0 +1,50 @@
+"""Density and coverage (Naeem et al., 2020): precision and recall that one stray image cannot move."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from artune.errors import ArtuneError
+from artune.metrics.precision_recall import DISTANCES, neighbour_radii
+
+
+@dataclass(frozen=True)
+class DensityCoverage:
+    """Density, 1 in expectation where both sets are of one distribution (it may be more), and coverage in [0, 1]."""
+
+    density: float
+    coverage: float
+
+
+def density_coverage(reference: Tensor, samples: Tensor, k: int = 5, block: int = 10_000) -> DensityCoverage:
+    """Density: reference balls that a sample lies in, over k. Coverage: reference balls that hold a sample.
+
+    A ball reaches to its centre's k-th neighbour, the boundary left out: of two equal sets both numbers are then 1.
+
+    Args:
+        reference: [m, D] features, m > k.
+        samples: [n, D] features.
+        k: neighbour that sets the radius; 5 is the authors'.
+        block: rows and columns of a block of distances.
+
+    Raises:
+        ArtuneError: too few features, other shapes, or NaN or infinity among them.
+    """
+    if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
+        shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
+        raise ArtuneError(f"density_coverage: features of shapes {shapes}; give [m, D] and [n, D]")
+    if k < 1 or len(reference) <= k or len(samples) < 1:
+        sizes = f"{len(reference)} reference and {len(samples)} sample features"
+        raise ArtuneError(f"density_coverage: k={k} with {sizes}; give k >= 1 and more than k reference features")
+    if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
+        raise ArtuneError("density_coverage: NaN or infinity in the features; look for broken images")
+    held = []  # samples in each reference ball
+    radii = neighbour_radii(reference, k, block=block)
+    for centres, radius in zip(reference.split(block), radii.split(block), strict=True):
+        distances = (DISTANCES["exact"](centres, points) for points in samples.split(block))
+        held.append(sum((near < radius[:, None]).sum(dim=1) for near in distances))
+    counts = torch.cat(held).double()
+    return DensityCoverage(
+        density=float(counts.sum() / (k * len(samples))), coverage=float((counts > 0).double().mean())
+    )

@@ -1,0 +1,180 @@
+"""The frozen networks of the mnist scale: shapes, training, loading."""
+
+import pytest
+import torch
+
+from artune.augment import corrupt, jitter
+from artune.checkpoints import save_module
+from artune.config import Data, Network, Tokenizer, Training
+from artune.data import load_split, prompts, to_pixels, write_data
+from artune.encoders import KINDS, build_network, load_network
+from artune.encoders.mnist_clip import MnistCLIP
+from artune.errors import ArtuneError
+from artune.fit import draw, fit, schedule
+from artune.seeds import generator_for
+from artune.tokenizers import build_tokenizer
+from artune.train_networks import Material, draw_pairs, train_network
+
+DIGITS = Data(
+    source="mnist", image_size=24, classes=10, train_per_class=30, validation_per_class=4, heldout_per_class=6,
+    class_names=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+)  # fmt: skip
+TOKENIZER = Tokenizer(
+    family="vq", channels=8, channel_multipliers=(1, 1, 1), residual_blocks=1, latent_channels=8, codebook_size=16,
+    codebook_dim=4, norm_groups=4,
+)  # fmt: skip
+ALL = [(kind, name) for kind, (architectures, _) in KINDS.items() for name in architectures]
+
+
+def network(kind, architecture, steps=8):
+    training = Training(steps=steps, batch=40, learning_rate=3e-3)
+    return Network(kind=kind, architecture=architecture, train=training)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    write_data(DIGITS, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(256, (5, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), ALL)
+def test_every_network_answers_for_uint8_images(kind, architecture, images):
+    module = build_network(network(kind, architecture), DIGITS).eval()
+    if kind == "classifier":
+        assert module.features(images).shape == (5, 64)
+        torch.testing.assert_close(module.probabilities(images).sum(1), torch.ones(5))
+    elif kind == "quality":
+        score = module.score(images)
+        assert score.shape == (5,)
+        assert ((score > 0) & (score < 1)).all()
+    else:
+        embedded, texts = module.embed_images(images), module.embed_texts(prompts(DIGITS))
+        assert embedded.shape[1] == texts.shape[1]
+        torch.testing.assert_close(embedded.norm(dim=1), torch.ones(5))
+        torch.testing.assert_close(texts.norm(dim=1), torch.ones(10))
+        assert len(texts.unique(dim=0)) == 10
+
+
+def test_quality_is_the_weighted_mean_of_patch_scores(images):
+    module = build_network(network("quality", "plain"), DIGITS).eval()
+    patches = module.body(to_pixels(images))
+    scores, weights = module.patch_score(patches).sigmoid(), module.patch_weight(patches).sigmoid()
+    for index in range(5):
+        expected = sum(w * s for w, s in zip(weights[index].flatten(), scores[index].flatten(), strict=True))
+        torch.testing.assert_close(module.score(images)[index], expected / weights[index].sum())
+
+
+def test_a_word_outside_the_vocabulary_is_named():
+    with pytest.raises(ArtuneError, match="'unicorn'"):
+        MnistCLIP("transformer", DIGITS).embed_texts(["a photo of unicorn"])
+
+
+def test_a_prompt_that_is_too_long_is_refused():
+    with pytest.raises(ArtuneError, match="8 words"):
+        MnistCLIP("transformer", DIGITS).embed_texts(["a a a a a a a three"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "message"),
+    [("inception", "x", "kind 'inception' has no encoder; known are"), ("clip", "x", "'x' of clip is unknown")],
+)
+def test_unknown_networks_are_errors_that_list_the_known_ones(kind, architecture, message):
+    with pytest.raises(ArtuneError, match=message):
+        build_network(network(kind, architecture), DIGITS)
+
+
+def test_a_trained_classifier_beats_chance_and_its_features_have_trace_100(digits, tmp_path):
+    settings = network("classifier", "residual", steps=40)
+    line = train_network("judge", settings, DIGITS, digits, None, None, tmp_path / "judge.safetensors", 0)
+    assert float(line.split("accuracy ")[1]) > 0.5
+    module = load_network(tmp_path / "judge.safetensors", settings, DIGITS)
+    assert not module.training
+    features = module.features(load_split(digits, "train")[0])
+    assert features.var(dim=0).sum().item() == pytest.approx(100.0, rel=1e-3)
+
+
+def test_training_is_deterministic_and_names_and_seeds_matter(digits, tmp_path):
+    written = {}
+    for key, (name, seed) in {"a": ("clip", 0), "b": ("clip", 0), "c": ("clip", 1), "d": ("other", 0)}.items():
+        path = tmp_path / key
+        before = torch.random.get_rng_state()
+        train_network(name, network("clip", "residual", 3), DIGITS, digits, None, None, path, seed)
+        assert torch.equal(before, torch.random.get_rng_state())
+        written[key] = path.read_bytes()
+    assert written["a"] == written["b"]
+    assert len(set(written.values())) == 3
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [("preference", "residual"), ("quality", "plain")])
+def test_networks_that_judge_decodings_train_with_a_tokenizer_and_refuse_without(kind, architecture, digits, tmp_path):
+    save_module(tmp_path / "vq.safetensors", build_tokenizer(TOKENIZER))
+    arguments = (kind, network(kind, architecture), DIGITS, digits)
+    line = train_network(*arguments, TOKENIZER, tmp_path / "vq.safetensors", tmp_path / "net.safetensors", 0)
+    assert "validation" in line
+    with pytest.raises(ArtuneError, match="tokenizer"):
+        train_network(*arguments, None, None, tmp_path / "x.safetensors", 0)
+
+
+def test_a_network_without_train_settings_is_not_trained(digits, tmp_path):
+    with pytest.raises(ArtuneError, match=r"networks\.clip: train is missing"):
+        train_network(
+            "clip", Network(kind="clip", architecture="residual"), DIGITS, digits, None, None, tmp_path / "x", 0
+        )
+
+
+def test_preferred_images_are_cleaner_and_carry_the_right_label():
+    labels = torch.arange(10).repeat_interleave(20)
+    clean = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    material = Material(DIGITS, torch.zeros(200, 3, 24, 24, dtype=torch.uint8), labels, clean)
+    better, worse, label = draw_pairs(material, 4000, torch.Generator().manual_seed(1))
+    assert torch.equal(labels[better], label)
+    right = labels[worse] == label
+    assert (clean[better][right] >= clean[worse][right]).all()
+    assert 0.22 < 1 - right.float().mean() < 0.28
+
+
+def test_corruption_replaces_the_share_asked_for(digits):
+    images = load_split(digits, "validation")[0]
+    tokenizer = build_tokenizer(TOKENIZER)
+    decoded, clean = corrupt(tokenizer, images, torch.full((40,), 0.25), generator_for(0))
+    assert decoded.dtype == torch.uint8
+    assert decoded.shape == images.shape
+    assert clean.tolist() == [0.75] * 40
+    untouched, clean = corrupt(tokenizer, images, torch.zeros(40), generator_for(0))
+    assert clean.tolist() == [1.0] * 40
+    assert not torch.equal(decoded, untouched)
+
+
+def test_jitter_moves_every_image_differently_and_stays_in_range():
+    pixels = -torch.ones(3, 3, 24, 24)
+    pixels[:, :, 8:16, 10:14] = 1.0
+    moved = jitter(pixels, generator_for(0))
+    assert moved.min() >= -1
+    assert moved.max() <= 1
+    assert not torch.equal(moved[0], moved[1])
+    assert torch.equal(moved, jitter(pixels, generator_for(0)))
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step():
+    weight = torch.nn.Parameter(torch.ones(1))
+    training = Training(steps=5, batch=1, learning_rate=0.1)
+    with pytest.raises(ArtuneError, match="toy: the loss is nan at step 3"):
+        fit("toy", [weight], training, lambda step: (weight.sum() * (float("nan") if step == 3 else 1.0), ""))
+
+
+def test_the_learning_rate_rises_then_falls_to_nearly_zero():
+    factors = [schedule(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(0.2)
+    assert max(factors) == factors[5] == 1.0
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+    assert 0 < factors[-1] < 0.001
+
+
+def test_draws_cover_the_range():
+    assert draw(2000, 5, generator_for(0)).unique().tolist() == [0, 1, 2, 3, 4]
