@@ -13,7 +13,8 @@ from filelock import FileLock
 from artune.config import Backbone, Frozen, Network, Tokenizer
 from artune.errors import ArtuneError
 from artune.files import read_json, sha256, write_json
-from artune.registry import Asset, Registry, parse, read_yaml
+from artune.layers import parse, read_yaml
+from artune.registry import Asset, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -63,13 +64,11 @@ def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
     """
     path = find_asset(registry, key, folder)
     if path is None:
-        asset = registry.assets[str(key)]
-        how = (
-            "run `artune asset`"
-            if source_of(registry, str(key)).url
-            else f"get it from {asset.source} (licence: {asset.license})"
+        asset = asset_of(registry, key)
+        raise ArtuneError(
+            f"asset {key}: not there; get {asset.file} from {asset.source} (licence: {asset.license}) "
+            f"and put it at {folder / asset.file}"
         )
-        raise ArtuneError(f"asset {key}: not there; {how} and put it at {folder / asset.file}")
     return path
 
 
@@ -84,8 +83,8 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) 
         from artune.download import download
 
         path = folder / asset.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # several jobs may want the same file
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{key}.lock"):  # several jobs may want the same file
             if not path.exists():
                 download(source.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
     verify(registry, key, folder)
@@ -102,7 +101,7 @@ def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
         ArtuneError: missing, not the published digest, or not the digest it had when it was first used.
     """
     path, published = asset_path(registry, key, folder), published_digest(registry, key)
-    found = {"file": str(path.relative_to(folder)), **_stamp(path), "sha256": digest_of(path)}
+    found = {"file": str(path.relative_to(folder)), **measure(path)}
     if published is not None and not found["sha256"].startswith(published.lower()):
         raise ArtuneError(
             f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
@@ -126,19 +125,18 @@ def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
     return read_json(folder / PINS) if (folder / PINS).exists() else {}
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the names and sizes in it (its images would take an hour to read)."""
+def measure(path: Path) -> dict[str, Any]:
+    """Bytes, time and SHA-256 of a file; of a folder, the digest of the names and sizes in it (hours, if read)."""
     if path.is_file():
-        return sha256(path)
-    names = sorted(member for member in path.rglob("*") if member.is_file())
-    lines = (f"{member.relative_to(path).as_posix()}\t{member.stat().st_size}\n" for member in names)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return {**_stamp(path), "sha256": sha256(path)}
+    members = (member for member in path.rglob("*") if member.is_file())
+    sizes = {member.relative_to(path).as_posix(): member.stat().st_size for member in members}
+    lines = "".join(f"{name}\t{sizes[name]}\n" for name in sorted(sizes))
+    return {"bytes": sum(sizes.values()), "mtime_ns": 0, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def _stamp(path: Path) -> dict[str, int]:
-    if path.is_file():
-        return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
-    return {"bytes": sum(member.stat().st_size for member in path.rglob("*") if member.is_file()), "mtime_ns": 0}
+    return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
 
 
 def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
@@ -149,9 +147,8 @@ def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str
     """
     path = fetch_asset(registry, key, folder)
     pin = read_pins(folder)[key]
-    write_json(
-        output, {"asset": key, "path": str(path), **{name: pin[name] for name in ("bytes", "sha256", "published")}}
-    )
+    kept = {name: pin[name] for name in ("bytes", "sha256", "published")}
+    write_json(output, {"asset": key, "path": str(path), **kept})
     how = "as published" if pin["published"] else "none is published: pinned on first use"
     return f"{path}: sha256 {pin['sha256'][:16]} ({how})"
 
@@ -162,17 +159,13 @@ def stamped_path(path: Path) -> Path:
 
 
 def asset_users(registry: Registry) -> dict[str, list[str]]:
-    """The rules that need each asset at the registry's scale, e.g. ``{"llamagen_l": ["pretrained_policy llamagen_l"]}``."""
+    """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``."""
     users: dict[str, list[str]] = {key: [] for key in registry.assets}
-    sections: tuple[tuple[str, Mapping[str, Any]], ...] = (
-        ("tokenizer", registry.tokenizers), ("pretrained_policy", registry.backbones), ("network", registry.networks),
-    )  # fmt: skip
-    needs = [
-        (part.checkpoint, f"{rule} {name}")
-        for rule, section in sections
-        for name, part in section.items()
-        if part.train is None
-    ]
+    sections: dict[str, Mapping[str, Any]] = {
+        "tokenizer": registry.tokenizers, "pretrained_policy": registry.backbones, "network": registry.networks,
+    }  # fmt: skip
+    parts = [(f"{rule} {name}", part) for rule, section in sections.items() for name, part in section.items()]
+    needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
     specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
     needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
     if registry.data.source == "imagenet":
@@ -190,34 +183,46 @@ def needed_assets(registry: Registry) -> list[str]:
 
 
 def asset_state(registry: Registry, key: str, folder: Path) -> str:
-    """``present``, ``missing``, ``part of it`` or ``wrong digest``; a file unchanged since its pin is not read again."""
+    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file that is as it was pinned is not read again."""
     path = find_asset(registry, key, folder)
     if path is None:
-        return "part of it" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
-    pin, published = read_pins(folder).get(key), published_digest(registry, key)
-    same = pin is not None and path.is_file() and all(pin[name] == value for name, value in _stamp(path).items())
-    wanted = published or (pin["sha256"] if pin else None)
-    if wanted is None:
+        return "in part" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
+    pin = read_pins(folder).get(key, {})
+    wanted = published_digest(registry, key) or pin.get("sha256")
+    if wanted is None or path.is_dir():
         return "present"
-    return "present" if (pin["sha256"] if same else digest_of(path)).startswith(wanted.lower()) else "wrong digest"  # type: ignore[index]
+    unread = pin and _stamp(path).items() <= pin.items()
+    digest = pin["sha256"] if unread else sha256(path)
+    return "present" if digest.startswith(wanted.lower()) else "wrong digest"
 
 
 def assets_table(registry: Registry, folder: Path) -> str:
-    """Every asset with its state, size, licence and the rules that need it; below, what must be brought and to where."""
+    """Every asset with its state, size, licence and the rules that need it; then what must be brought, and to where."""
     rows = [("asset", "state", "size", "licence", "needed by")]
     absent = []
     for key, rules in asset_users(registry).items():
-        state, asset, source = asset_state(registry, key, folder), registry.assets[key], source_of(registry, key)
-        path = find_asset(registry, key, folder)
-        size = f"{_stamp(path)['bytes'] / 1e9:.3g} GB" if path else f"~{source.size}" if source.size else "?"
-        rows.append((key, state, size, asset.license, ", ".join(rules) or "-"))
-        if state == "missing" and rules and not source.url:
+        asset, source, path = asset_of(registry, key), source_of(registry, key), find_asset(registry, key, folder)
+        about = f"~{source.size}" if source.size else "?"
+        size = f"{path.stat().st_size / 1e9:.3f} GB" if path and path.is_file() else about
+        rows.append((key, asset_state(registry, key, folder), size, asset.license, ", ".join(rules) or "-"))
+        if path is None and rules and not source.url:
             absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
-    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, *absent])
+
+
+def fetch_needed(registry: Registry, folder: Path) -> list[str]:
+    """Fetch and check every asset that the scale needs and that may be fetched; returns one line for each failure."""
+    problems = []
+    for key in needed_assets(registry):
+        if find_asset(registry, key, folder) is None and not source_of(registry, key).url:
+            continue
+        try:
+            fetch_asset(registry, key, folder)
+        except ArtuneError as error:
+            problems.append(str(error))
+    return problems
 
 
 def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, output: Path) -> str:

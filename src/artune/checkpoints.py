@@ -6,6 +6,7 @@ that a file names is ever run.
 """
 
 import argparse
+import json
 import pickle
 import re
 import zipfile
@@ -54,7 +55,8 @@ def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str]
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     try:
         with replacing(path) as temporary:
-            save_file(state, temporary, metadata={"format": "pt", **(metadata or {})})
+            # One key: safetensors writes several in random order, and equal weights should be equal bytes.
+            save_file(state, temporary, metadata={"artune": json.dumps(metadata or {}, sort_keys=True)})
     except safetensors.SafetensorError as error:
         raise ArtuneError(f"{path}: cannot be written ({error}); check the space on the disk") from error
 
@@ -65,7 +67,7 @@ def save_policy(path: Path | str, policy: "Policy", metadata: Mapping[str, str] 
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """The header of a safetensors file.
+    """What :func:`save_module` wrote into the header of a safetensors file; empty for a file of another's.
 
     Raises:
         ArtuneError: the file is missing, truncated or no safetensors file.
@@ -73,7 +75,7 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     _exists(Path(path))
     try:
         with safetensors.safe_open(path, framework="pt") as archive:
-            return dict(archive.metadata() or {})
+            return json.loads((archive.metadata() or {}).get("artune", "{}"))
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(Path(path), error) from error
 

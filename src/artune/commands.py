@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from artune.config import Settings
 from artune.errors import ArtuneError
-from artune.registry import Registry, parse, read_yaml
+from artune.layers import parse, read_yaml
+from artune.registry import Registry
+from artune.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -193,8 +194,8 @@ def reference(arguments: Namespace) -> str:
 
 def train(arguments: Namespace) -> str:
     """Tune a policy."""
+    from artune.build import read_run
     from artune.tracking import tracking_uri
-    from artune.train import read_run
     from artune.train import train as tune
 
     device = device_of(arguments)
@@ -214,8 +215,8 @@ def train(arguments: Namespace) -> str:
 
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
+    from artune.build import load_policy, load_renderer, read_run
     from artune.sample import sample as draw
-    from artune.train import load_policy, load_renderer, read_run
 
     run, device = read_run(arguments.config), device_of(arguments)
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
@@ -250,8 +251,9 @@ def features(arguments: Namespace) -> str:
 
 def evaluate(arguments: Namespace) -> str:
     """Score a run."""
+    from artune.build import read_run
     from artune.evaluate import evaluate as score
-    from artune.train import provenance, read_run
+    from artune.provenance import provenance
 
     return score(
         read_run(arguments.config),
@@ -277,9 +279,7 @@ def table(arguments: Namespace) -> str:
     else:
         runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
         scores = {
-            run: [
-                read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)
-            ]
+            run: [read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)]
             for run in runs
         }
         frame = build_table(registry, arguments.table, scores)
@@ -301,11 +301,11 @@ def figure(arguments: Namespace) -> str:
 
 def figure_samples(arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
+    from artune.build import load_policy, load_renderer, read_run
     from artune.data import class_names
     from artune.figures.samples import choose_classes
     from artune.files import save_npz
     from artune.sample import grid_images
-    from artune.train import load_policy, load_renderer, read_run
 
     registry, device = registry_of(arguments), device_of(arguments)
     chosen = entry(registry.figures, arguments.figure, "figure")

@@ -210,9 +210,7 @@ class Rewards(Frozen):
     weights: dict[RewardName, NonNegative]
     units: dict[RewardName, Annotated[float, Field(gt=0.0)]]
     combine: Literal["sum", "separate"] = "sum"
-    groups: tuple[tuple[RewardName, ...], ...] | None = (
-        None  # separate: normalised together; None: each alone
-    )
+    groups: tuple[tuple[RewardName, ...], ...] | None = None  # separate: normalised together; None: each alone
     group_weights: tuple[NonNegative, ...] | None = None
     add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
     clip_network: str
@@ -227,9 +225,7 @@ class Rewards(Frozen):
         for name in self.terms:
             if name not in self.weights or name not in self.units:
                 raise ValueError(f"weights and units: need an entry for {name}")
-        if self.groups is not None and not set(self.terms) <= {
-            name for group in self.groups for name in group
-        }:
+        if self.groups is not None and not set(self.terms) <= {name for group in self.groups for name in group}:
             raise ValueError("groups: every reward of terms must be in a group")
         if self.group_weights is not None and len(self.group_weights) != len(self.groups or ()):
             raise ValueError("group_weights: one weight a group")
@@ -282,29 +278,9 @@ class Run(Frozen):
     def _consistent(self) -> "Run":
         if self.backbone.family == "vqgan" and self.sampling.cfg != 1.0:
             raise ValueError("sampling.cfg: the VQGAN policy has no null class; only 1.0 is possible")
-        if self.method == "grpo" and self.grpo and self.grpo.prompts_drawn == "distinct":
-            if self.grpo.prompts > self.data.classes:
-                raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
+        distinct = self.method == "grpo" and self.grpo is not None and self.grpo.prompts_drawn == "distinct"
+        if distinct and self.grpo is not None and self.grpo.prompts > self.data.classes:
+            raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
         if self.backbone.codebook_size != self.tokenizer.codebook_size:
             raise ValueError("backbone.codebook_size: differs from the tokenizer's")
         return self
-
-
-class Figure2(Frozen):
-    """What may be changed about Figure 2 without training anything."""
-
-    smoothing: Positive = 15  # iterations of the moving average
-    compare: tuple[str, ...] = ()  # further runs to draw
-
-
-class Settings(Frozen):
-    """``config/config.yaml``: what a user sets."""
-
-    scale: str
-    seeds: Positive = 1
-    preset: str = "paper"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 1
-    assets: str = "data/assets"
-    tracking_uri: str = "sqlite:///results/mlflow.db"
-    figure2: Figure2 = Figure2()

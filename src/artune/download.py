@@ -16,7 +16,8 @@ from artune.files import sha256
 from artune.progress import Progress
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes; what a cut connection loses at most
+MEGABYTE = 10**6
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 REDIRECTS = 8
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses worth another try
@@ -107,6 +108,8 @@ def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
             known = "Content-Length" in response.headers and "Content-Encoding" not in response.headers
             total = start + int(response.headers["Content-Length"]) if known else None
             with _disk_errors(label, part):
+                if not start:
+                    part.unlink(missing_ok=True)  # before its tag changes: old bytes must never pass as the new file's
                 _write_validator(response, tag)
                 _require_space(part, start, total, label)
                 _append(response, part, start, total, label)
@@ -117,13 +120,13 @@ def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
 
 
 def _append(response: requests.Response, part: Path, start: int, total: int | None, label: str) -> None:
-    megabytes = -(-total // CHUNK) if total else 0
-    progress = Progress(f"{label} [MB]", megabytes, start=start // CHUNK)
+    megabytes = -(-total // MEGABYTE) if total else 0
+    progress = Progress(f"{label} [MB]", megabytes, start=start // MEGABYTE)
     with open(part, "ab" if start else "wb") as handle:
         for block in response.iter_content(CHUNK):
             handle.write(block)
             if megabytes:
-                progress.update(-(-handle.tell() // CHUNK))
+                progress.update(-(-handle.tell() // MEGABYTE))
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str], label: str) -> requests.Response:
@@ -173,9 +176,7 @@ def _write_validator(response: requests.Response, tag: Path) -> None:
 
 
 def _require_space(part: Path, start: int, total: int | None, label: str) -> None:
-    missing = (total or 0) - start
-    freed = _size(part) if start == 0 else 0  # a part that is begun anew makes room
-    free = shutil.disk_usage(part.parent).free + freed
+    missing, free = (total or 0) - start, shutil.disk_usage(part.parent).free
     if missing > free:
         raise ArtuneError(
             f"{label}: {part.parent} has {free:,} bytes free, {missing:,} are needed; make room and run again"

@@ -18,7 +18,7 @@ from artune.metrics.precision_recall import precision_recall
 
 
 def score(
-    features: dict[str, np.ndarray], reference: dict[str, np.ndarray], evaluation: Evaluation
+    features: dict[str, np.ndarray], reference: dict[str, np.ndarray], evaluation: Evaluation, classes: int
 ) -> dict[str, float]:
     """Every score of a run.
 
@@ -29,6 +29,7 @@ def score(
         features: arrays of :func:`artune.features.sample_features`.
         reference: arrays of :func:`artune.features.write_reference`.
         evaluation: the protocol.
+        classes: of the data set.
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
@@ -55,11 +56,12 @@ def score(
         "precision": coverage[mode].precision,
         "precision_se": coverage[mode].precision_standard_error,
         "recall": coverage[mode].recall,
-        "accuracy": hits.mean().item(),
         **{f"precision_{kind}": found.precision for kind, found in coverage.items()},
         **{f"recall_{kind}": found.recall for kind, found in coverage.items()},
         **cosine_scores(arrays["clip"], "clip_score"),
     }
+    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception are in an order of their own
+        scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
     own = f"heldout/{evaluation.reward_features}"
     rewarded = arrays.get("reward_features", ours)
     second = (
@@ -100,7 +102,7 @@ def evaluate(
     """
     features = load_npz(features_path)
     reference = load_npz(reference_path)
-    scores = score(features, reference, evaluation)
+    scores = score(features, reference, evaluation, run.data.classes)
     bad = [name for name, value in scores.items() if not np.isfinite(value)]
     if bad:
         raise ArtuneError(f"{features_path}: {', '.join(bad)} is not finite; delete it and run again")

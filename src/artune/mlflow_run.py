@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artune.registry import leaves
+from artune.layers import leaves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from artune.files import read_json
+from artune.layers import read_yaml
 from artune.mlflow_run import Point, RunView, alone, connect, experiment_id, sqlite_file
-from artune.registry import SCALES, Registry, read_yaml
+from artune.registry import SCALES, Registry
 from artune.tables import paper_values, tables_of
 from artune.tracking import read_lines, warn
 
@@ -103,7 +104,8 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
                 if view.outdated(points):
                     view.replace()
                 view.add(points)
-                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()])
+                grids = sorted((folder / "grids").glob("*.png"))
+                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + grids)
                 view.finish()
     except Exception as error:
         warn(f"MLflow store {uri} failed; its runs are not up to date ({type(error).__name__}: {error})")

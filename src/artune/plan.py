@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from artune.config import Settings
-from artune.registry import Registry, Tree, parse
+from artune.layers import Tree, parse
+from artune.registry import Registry
+from artune.settings import Settings
 
 Files = dict[str, Any]
 

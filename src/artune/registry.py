@@ -7,13 +7,13 @@ scale's own line for that run. Everything is validated when it is read; this mod
 import functools
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import Field
 
 from artune.config import Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
 from artune.errors import ArtuneError
+from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.layouts import Figure, Table
 
 AXES = ("data", "backbones", "networks", "grpo", "entropy", "rewards", "sampling", "evaluation")
@@ -23,8 +23,6 @@ SECTIONS = (
 RUN_SECTIONS = ("grpo", "mle", "entropy", "rewards", "sampling")
 SCALES = ("mnist", "imagenet", "smoke")
 SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
-Model = TypeVar("Model", bound=BaseModel)
-Tree = dict[str, Any]
 
 
 class About(Frozen):
@@ -32,7 +30,7 @@ class About(Frozen):
 
     note: str = ""  # printed beside every number of the scale
     pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
-    unavailable: dict[str, str] = {}  # run -> why it cannot be had here, one word or two
+    unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it cannot be had here, one word or two
 
 
 class Asset(Frozen):
@@ -42,74 +40,6 @@ class Asset(Frozen):
     source: str
     license: str
     sha256: str | None = None
-
-
-def read_yaml(path: Path) -> Tree:
-    """Read a mapping from YAML.
-
-    Raises:
-        ArtuneError: no such file, bad syntax, or no mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
-    except yaml.YAMLError as error:
-        raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise ArtuneError(f"{path}: must hold a mapping")
-    return value
-
-
-def parse(kind: type[Model], value: Any, where: str) -> Model:
-    """Validate ``value``; the first problem becomes one line that names ``where`` and the key."""
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = (
-            "unknown key"
-            if first["type"] == "extra_forbidden"
-            else first["msg"].removeprefix("Value error, ")
-        )
-        got = (
-            ""
-            if first["type"] in ("extra_forbidden", "missing", "value_error")
-            else f" (got {first['input']!r})"
-        )
-        raise ArtuneError(f"{where}: {key + ': ' if key else ''}{message}{got}") from error
-
-
-def merge(below: Tree, above: Tree) -> Tree:
-    """``above`` over ``below``: mappings are merged, anything else is replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
-def undot(line: Tree) -> Tree:
-    """``{"grpo.beta": 2}`` -> ``{"grpo": {"beta": 2}}``; a list of rewards is short for ``rewards.terms``."""
-    tree: Tree = {}
-    for key, value in line.items():
-        if key == "rewards" and isinstance(value, list):
-            key = "rewards.terms"
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = merge(tree, value)
-    return tree
-
-
-def leaves(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """``{"grpo": {"beta": 2}}`` -> ``{"grpo.beta": 2}``."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= (
-            leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
-        )
-    return flat
 
 
 class Registry:
@@ -152,8 +82,7 @@ class Registry:
         self.tokenizers = self._section(Tokenizer, "tokenizers", "config/backbones.yaml")
         self.backbones = self._section(Backbone, "backbones", "config/backbones.yaml")
         self.assets = {
-            key: parse(Asset, value, f"config/assets.yaml: {key}")
-            for key, value in self._read("assets.yaml").items()
+            key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in self._read("assets.yaml").items()
         }
         self.tables = self._tables()
         self.figures = self._figures()
@@ -223,9 +152,7 @@ class Registry:
         method, backbone = tree.get("method"), tree.get("backbone")
         where = f"config/experiments.yaml: {base}"
         if backbone not in self.backbones:
-            raise ArtuneError(
-                f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}"
-            )
+            raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",)}.get(str(method), ())
         known = {"method", "backbone", "description", "checkpoint", *SECTIONS}
         if unknown := [key for key in tree if key not in known]:

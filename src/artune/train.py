@@ -1,9 +1,6 @@
 """The command ``train``: run a trainer to its end, saving states on the way, and go on from the last one."""
 
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,24 +9,24 @@ from typing import Any, Protocol
 import torch
 import yaml
 
-import artune
-from artune.checkpoints import load_into, save_policy
+from artune.build import build_grpo, load_policy, load_renderer, read_run, start_moments
+from artune.checkpoints import save_policy
 from artune.config import Run
 from artune.continuation import MLETrainer
-from artune.encoders import load_network
+from artune.data import class_names
 from artune.errors import ArtuneError
-from artune.files import load_npz, write_json, write_text
-from artune.models import Policy, build_policy
+from artune.figures.samples import draw_grid
+from artune.files import sha256, write_json, write_text
+from artune.models import Policy
 from artune.progress import Progress
-from artune.registry import parse, read_yaml
-from artune.rewards import build_rewards
-from artune.rewards.distribution import DistributionReward
-from artune.rollout import Renderer, make_renderer, roll_out
-from artune.seeds import generator_for, seed_for
+from artune.provenance import provenance
+from artune.sample import grid_images
+from artune.seeds import seed_for
 from artune.state import load_state, save_state
-from artune.tokenizers import build_tokenizer
 from artune.tracking import RunLogger
 from artune.trainer import GRPOTrainer
+
+GRIDS = 4  # pictures of a training's samples, evenly over it
 
 
 class Trainer(Protocol):
@@ -53,67 +50,15 @@ class Trainer(Protocol):
         """The numbers that matter, for the progress line."""
 
 
-def read_run(path: Path | str) -> Run:
-    """The resolved settings of a run's folder."""
-    return parse(Run, read_yaml(Path(path)), str(path))
+def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> None:
+    """A grid of samples of the policy after ``iteration``, the same draws every time."""
+    names = class_names(trainer.run.data)[:10]
+    images = grid_images(trainer.run, list(range(len(names))), 4, 0, trainer.policy, trainer.render, trainer.device)
+    title = f"{trainer.run.name} after iteration {iteration}, {trainer.run.scale} scale"
+    draw_grid([images], names, [""], title, folder / f"iteration-{iteration:06d}.png")
 
 
-def load_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
-    """The run's policy with the weights of ``path``, on ``device`` in float32."""
-    policy = build_policy(run.backbone)
-    load_into(policy, path)
-    return policy.to(device)
-
-
-def load_renderer(run: Run, path: Path | str, device: torch.device) -> Renderer:
-    """The run's decoder from tokens to images."""
-    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
-    tokenizer = build_tokenizer(run.tokenizer, image_size=side)
-    load_into(tokenizer, path)
-    return make_renderer(tokenizer.to(device).requires_grad_(False), run)
-
-
-def build_grpo(
-    run: Run,
-    policy: Policy,
-    render: Renderer,
-    networks: dict[str, Path],
-    reference: Path,
-    device: torch.device,
-) -> GRPOTrainer:
-    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz."""
-    assert run.rewards is not None
-    loaded = {
-        name: load_network(networks[name], settings, run.data, device)
-        for name, settings in run.networks.items()
-    }
-    loo_fid = None
-    if "loo_fid" in run.rewards.terms:
-        settings = run.rewards.loo_fid
-        keys = [f"train/{settings.network}/{moment}" for moment in ("mu", "sigma")]
-        moments = load_npz(reference, *keys)
-        mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
-        loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device)
-    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device)
-
-
-def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
-    """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
-    run, loo_fid = trainer.run, trainer.loo_fid
-    if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
-        return
-    images = []
-    for at in range(0, loo_fid.settings.start_samples, batch):
-        generator = generator_for(run.seed, "start", at, device=trainer.device)
-        number = min(batch, loo_fid.settings.start_samples - at)
-        class_ids = torch.randint(run.data.classes, (number,), generator=generator, device=trainer.device)
-        images.append(roll_out(trainer.policy, trainer.render, class_ids, run, generator).images)
-    loo_fid.start_from(torch.cat(images))
-
-
-def fit(
-    trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
-) -> tuple[int, dict[str, float]]:
+def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str) -> tuple[int, dict[str, float]]:
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
     Raises:
@@ -138,30 +83,12 @@ def fit(
                 save_state(folder, iteration, {"config": config, "trainer": trainer.state_dict()})
             raise
         logger.log(iteration, metrics, seconds)
+        if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
+            draw_progress(trainer, iteration, folder.parent / "grids")
         if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
             save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
         progress.update(iteration + 1, trainer.note(metrics))
     return start, metrics
-
-
-def provenance(device: torch.device) -> dict[str, Any]:
-    """What a number was made with: versions, commit, device, threads."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
-    return {
-        "artune": artune.__version__,
-        "results_version": artune.RESULTS_VERSION,
-        "commit": git.stdout.strip() or "unknown",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-    }
 
 
 def train(
@@ -207,7 +134,8 @@ def train(
         raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), {}, tracking_uri)
     try:
-        start, metrics = fit(trainer, run, work, logger, text)
+        identity = f"{text}\npolicy {sha256(policy_path)}"  # another prior is another training
+        start, metrics = fit(trainer, run, work, logger, identity)
     except BaseException:
         logger.close(finished=False)
         raise

@@ -5,8 +5,7 @@ import subprocess
 import time
 
 import yaml
-from conftest import artune, command, environment
-from test_smoke import RUN, digest
+from project import RUN, artune, command, digest, environment
 
 PRETRAINED = "results/smoke/pretrained"
 

@@ -1,6 +1,5 @@
 """Table 4 and Figure 2 of the smoke scale, and what happens when something changes or breaks afterwards."""
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -8,13 +7,7 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMOKE, TARGETS, artune, planned, snakemake
-
-RUN = "results/smoke/runs/llamagen_l-ours"
-
-
-def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+from project import RUN, SMOKE, TARGETS, artune, digest, planned, snakemake
 
 
 def replanned(folder, *targets, config=("scale=smoke",)):
@@ -130,9 +123,7 @@ def test_table_4_is_a_filter_in_mlflow(smoke):
 def test_the_store_that_is_gone_is_rebuilt_from_files(smoke):
     (smoke / "results/mlflow.db").rename(smoke / "results/mlflow.db.kept")
     try:
-        snakemake(
-            smoke, "--forcerun", "mlflow_store", "mlflow_log", *SMOKE, "results/smoke/tracking/table4.json"
-        )
+        snakemake(smoke, "--forcerun", "mlflow_store", "mlflow_log", *SMOKE, "results/smoke/tracking/table4.json")
         with sqlite3.connect(smoke / "results/mlflow.db") as store:
             assert store.execute("SELECT COUNT(*) FROM runs").fetchone()[0] >= 4
     finally:
@@ -175,7 +166,9 @@ def test_a_corrupt_checkpoint_is_named(smoke, tmp_path):
 
 
 def test_unknown_names_are_refused(smoke, tmp_path):
-    refused(artune(smoke, "table", "table13", "--runs", "results/smoke/runs", "--output", tmp_path / "t.csv"), "table13")
+    refused(
+        artune(smoke, "table", "table13", "--runs", "results/smoke/runs", "--output", tmp_path / "t.csv"), "table13"
+    )
     refused(artune(smoke, "run_config", "nobody", "--output", tmp_path / "c.yaml"), "unknown run 'nobody'")
     refused(artune(smoke, "network", "nobody", "--output", tmp_path / "n"), "unknown 'nobody'")
     refused(artune(smoke, "bench", "nothing"), "nothing")

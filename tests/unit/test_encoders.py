@@ -82,11 +82,11 @@ def test_a_prompt_that_is_too_long_is_refused():
 
 @pytest.mark.parametrize(
     ("kind", "architecture", "message"),
-    [("inception", "x", "kind 'inception' has no encoder; known are"), ("clip", "x", "'x' of clip is unknown")],
+    [("sound", "x", "kind 'sound' has no encoder; known are"), ("clip", "x", "'x' of clip is unknown")],
 )
 def test_unknown_networks_are_errors_that_list_the_known_ones(kind, architecture, message):
     with pytest.raises(ArtuneError, match=message):
-        build_network(network(kind, architecture), DIGITS)
+        build_network(network("clip", architecture).model_copy(update={"kind": kind}), DIGITS)
 
 
 def test_a_trained_classifier_beats_chance_and_its_features_have_trace_100(digits, tmp_path):

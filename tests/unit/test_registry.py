@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from artune.errors import ArtuneError
-from artune.registry import Registry, merge, undot
+from artune.layers import merge, undot
+from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2] / "config"
 SCALES = ("mnist", "imagenet", "smoke")
@@ -60,7 +61,7 @@ def test_the_spec_holds_only_values_written_in_yaml():
     assert "reference_decay" not in spec["grpo"]  # a default of the type, in no YAML file
 
 
-def test_arGRPO_is_ours_without_loo_fid_and_entropy():
+def test_argrpo_is_ours_without_loo_fid_and_entropy():
     registry = Registry("imagenet", root=ROOT)
     ours, theirs = registry.spec("llamagen_l-ours"), registry.spec("llamagen_l-argrpo")
     assert theirs["rewards"]["terms"] == ["clip", "hps"]
@@ -94,15 +95,14 @@ def test_dotted_keys_become_a_tree():
 def test_bad_input_is_one_line_that_names_file_and_key(config, file, change, message):
     edit(config / file, change)
     with pytest.raises(ArtuneError, match=message) as caught:
-        registry = Registry("imagenet", root=config)
-        registry.resolve("llamagen_l-ours")
+        Registry("imagenet", root=config).resolve("llamagen_l-ours")
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; choose one of mnist"):
         Registry("cifar", root=ROOT)
-    with pytest.raises(ArtuneError, match="unknown run 'llamagen_l-our'; known are .*llamagen_l-ours"):
+    with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; known are .*llamagen_l-ours"):
         Registry("mnist", root=ROOT).resolve("llamagen_l-our")
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import Brightness, tiny_policy, tiny_renderer, tiny_run
+from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
 from artune.errors import ArtuneError
 from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
@@ -196,7 +196,7 @@ def test_interrupted_and_whole_trainings_agree_to_the_bit(tmp_path):
     whole = fresh()
     run_fit(run, tmp_path / "whole", whole)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     for kill_at in (3, 5):  # states are saved after 2 and 4 iterations
@@ -205,11 +205,11 @@ def test_interrupted_and_whole_trainings_agree_to_the_bit(tmp_path):
 
         def dying(iteration, step=step, kill_at=kill_at):
             if iteration == kill_at:
-                raise Killed
+                raise KilledError
             return step(iteration)
 
         trainer.step = dying
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run_fit(run, tmp_path / "cut", trainer)
     last = fresh()
     start, _ = run_fit(run, tmp_path / "cut", last)

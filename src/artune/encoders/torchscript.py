@@ -24,7 +24,8 @@ DTYPES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "BoolStorage": torch.bool, "ByteStorage": torch.uint8,
 }  # fmt: skip
-SETTINGS = ("input_resolution", "context_length", "vocab_size")  # sizes that OpenAI stored among the weights
+# Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP makes for itself.
+SETTINGS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 DEPTH = 32  # modules inside modules
 UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError,
@@ -55,7 +56,7 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
         raise ArtuneError(f"{path}: truncated, damaged or not only weights ({detail}); fetch it again") from error
     if not tensors:
         raise ArtuneError(f"{path}: holds no weights; check the file")
-    return {name: tensor for name, tensor in tensors.items() if name not in SETTINGS}
+    return {name: tensor for name, tensor in tensors.items() if name.split(".")[-1] not in SETTINGS}
 
 
 def load_torchscript(module: nn.Module, path: Path | str) -> None:

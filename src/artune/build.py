@@ -1,0 +1,73 @@
+"""From a run's settings and weight files to the objects that train and sample."""
+
+from pathlib import Path
+
+import torch
+
+from artune.checkpoints import load_into
+from artune.config import Run
+from artune.encoders import load_network
+from artune.files import load_npz
+from artune.layers import parse, read_yaml
+from artune.models import Policy, build_policy
+from artune.rewards import build_rewards
+from artune.rewards.distribution import DistributionReward
+from artune.rollout import Renderer, make_renderer, roll_out
+from artune.seeds import generator_for
+from artune.tokenizers import build_tokenizer
+from artune.trainer import GRPOTrainer
+
+
+def read_run(path: Path | str) -> Run:
+    """The resolved settings of a run's folder."""
+    return parse(Run, read_yaml(Path(path)), str(path))
+
+
+def load_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
+    """The run's policy with the weights of ``path``, on ``device`` in float32."""
+    policy = build_policy(run.backbone)
+    load_into(policy, path)
+    return policy.to(device)
+
+
+def load_renderer(run: Run, path: Path | str, device: torch.device) -> Renderer:
+    """The run's decoder from tokens to images."""
+    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
+    tokenizer = build_tokenizer(run.tokenizer, image_size=side)
+    load_into(tokenizer, path)
+    return make_renderer(tokenizer.to(device).requires_grad_(False), run)
+
+
+def build_grpo(
+    run: Run,
+    policy: Policy,
+    render: Renderer,
+    networks: dict[str, Path],
+    reference: Path,
+    device: torch.device,
+) -> GRPOTrainer:
+    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz."""
+    assert run.rewards is not None
+    loaded = {name: load_network(networks[name], settings, run.data, device) for name, settings in run.networks.items()}
+    loo_fid = None
+    if "loo_fid" in run.rewards.terms:
+        settings = run.rewards.loo_fid
+        keys = [f"train/{settings.network}/{moment}" for moment in ("mu", "sigma")]
+        moments = load_npz(reference, *keys)
+        mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
+        loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device)
+    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device)
+
+
+def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
+    """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
+    run, loo_fid = trainer.run, trainer.loo_fid
+    if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
+        return
+    images = []
+    for at in range(0, loo_fid.settings.start_samples, batch):
+        generator = generator_for(run.seed, "start", at, device=trainer.device)
+        number = min(batch, loo_fid.settings.start_samples - at)
+        class_ids = torch.randint(run.data.classes, (number,), generator=generator, device=trainer.device)
+        images.append(roll_out(trainer.policy, trainer.render, class_ids, run, generator).images)
+    loo_fid.start_from(torch.cat(images))

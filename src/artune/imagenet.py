@@ -1,0 +1,256 @@
+"""Images of an ImageNet split, wherever they lie: synset folders, a tar, or parquet shards; and the crops of them."""
+
+import io
+import itertools
+import os
+import re
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from artune.errors import ArtuneError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+SYNSET = re.compile(r"^(n\d{8})_")  # ILSVRC2012's training images: n01440764_10026.JPEG
+RANGES = (1.1, 1.05)  # LlamaGen's two sides of the square that ten crops are cut from, over the crop's side
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image, not read yet. ``name`` is what an error calls it, ``label`` the rank of its sorted synset."""
+
+    name: str
+    label: int
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split: how many images (None before a tar of tars is read), how many classes, and an iterator over them."""
+
+    size: int | None
+    classes: int
+    records: Callable[[], Iterator[Record]]
+
+
+def open_split(path: Path, classes: int | None = None) -> Split:
+    """A split of ImageNet.
+
+    Class indices are the ranks of the sorted synsets (of a parquet file, its ``label`` column), so a missing synset
+    would shift all that follow: give ``classes`` to have their number checked.
+
+    Args:
+        path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of a tar for each
+            synset (as image-net.org serves the training set); a parquet file or a folder of them.
+        classes: how many there must be.
+
+    Raises:
+        ArtuneError: none of these, damaged, or another number of classes.
+    """
+    if not path.exists():
+        raise ArtuneError(f"{path}: no such file or folder; put the images there (see `artune assets`)")
+    shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
+    split = _parquet(shards, path) if shards else _folder(path) if path.is_dir() else _tar(path)
+    if classes is not None and split.classes != classes:
+        raise ArtuneError(f"{path}: holds {split.classes} classes, not {classes}; the class indices would be wrong")
+    return split
+
+
+def _folder(path: Path) -> Split:
+    synsets = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not synsets:
+        raise ArtuneError(f"{path}: has neither synset folders (n01440764, ...) nor parquet shards; sort the images")
+    records = []
+    for label, synset in enumerate(synsets):
+        names = sorted(name for name in os.listdir(path / synset) if _is_image(name))
+        if not names:
+            raise ArtuneError(f"{path / synset}: has no images; put them there, or remove what is no synset")
+        files = (path / synset / name for name in names)
+        records += [Record(str(file), label, file.read_bytes) for file in files]
+    return Split(len(records), len(synsets), lambda: iter(records))
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    offset: int
+    size: int
+
+
+def _members(path: Path, offset: int = 0) -> Iterator[_Member]:
+    """Files of the uncompressed tar that begins at ``offset`` of ``path``; only headers are read, none are kept."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(offset)
+            with tarfile.open(fileobj=handle, mode="r:") as archive:
+                for member in archive:
+                    if member.isfile():
+                        yield _Member(member.name, member.offset_data, member.size)
+                    archive.members = []  # a million headers would fill the memory
+    except tarfile.TarError as error:
+        raise ArtuneError(f"{path}: not an uncompressed tar, or damaged ({error}); fetch it again") from error
+
+
+def _synset(member: _Member, path: Path) -> str:
+    named, folder = SYNSET.match(Path(member.name).name), Path(member.name).parent.name
+    if not named and not folder:
+        raise ArtuneError(f"{path}: {member.name} has no synset in its name nor a folder; sort the images by synset")
+    return named[1] if named else folder
+
+
+def _tar(path: Path) -> Split:
+    found = [member for member in _members(path) if _is_image(member.name) or member.name.endswith(".tar")]
+    nested = sorted((member for member in found if member.name.endswith(".tar")), key=lambda member: member.name)
+    if not found or (nested and len(nested) < len(found)):
+        raise ArtuneError(f"{path}: must hold images, or one tar for each synset; fetch it again")
+
+    def record(member: _Member, label: int) -> Record:
+        def read() -> bytes:
+            with open(path, "rb") as handle:
+                handle.seek(member.offset)
+                return handle.read(member.size)
+
+        return Record(f"{path}: {member.name}", label, read)
+
+    def from_tars() -> Iterator[Record]:
+        for label, inner in enumerate(nested):
+            yield from (record(member, label) for member in _members(path, inner.offset) if _is_image(member.name))
+
+    if nested:
+        return Split(None, len(nested), from_tars)
+    by_synset = sorted((_synset(member, path), member.name, member) for member in found)
+    labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, _, _ in by_synset))}
+    records = [record(member, labels[synset]) for synset, _, member in by_synset]
+    return Split(len(records), len(labels), lambda: iter(records))
+
+
+class _RowGroup:
+    """Images of one row group, read when the first of them is."""
+
+    def __init__(self, file, group: int):
+        self.file, self.group = file, group
+
+    @cached_property
+    def images(self) -> list[bytes]:
+        rows = self.file.read_row_group(self.group, columns=["image"]).column("image").to_pylist()
+        return [row["bytes"] if isinstance(row, dict) else row for row in rows]
+
+
+def _parquet(shards: list[Path], path: Path) -> Split:
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = sorted({shard.stem.split("-")[0] for shard in shards})
+    if len(kinds) > 1:
+        raise ArtuneError(f"{path}: holds shards of several splits ({', '.join(kinds)}); make a folder for each")
+    try:
+        files = [pyarrow.parquet.ParquetFile(shard) for shard in shards]
+        for shard, file in zip(shards, files, strict=True):
+            if missing := {"image", "label"} - set(file.schema_arrow.names):
+                raise ArtuneError(f"{shard}: has no column {', '.join(sorted(missing))}")
+        labels = [np.asarray(file.read(columns=["label"]).column("label")) for file in files]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ArtuneError(f"{path}: damaged parquet ({str(error).splitlines()[0]}); fetch it again") from error
+    classes = np.unique(np.concatenate(labels))
+    if not np.array_equal(classes, np.arange(len(classes))):
+        raise ArtuneError(f"{path}: labels are not 0, 1, 2, ... without a gap; a test split, or part of the shards?")
+
+    def records() -> Iterator[Record]:
+        for shard, file, own in zip(shards, files, labels, strict=True):
+            row = 0
+            for group in range(file.num_row_groups):
+                rows = _RowGroup(file, group)
+                for index in range(file.metadata.row_group(group).num_rows):
+                    yield Record(f"{shard} row {row}", int(own[row]), lambda rows=rows, index=index: rows.images[index])
+                    row += 1
+
+    return Split(sum(map(len, labels)), len(classes), records)
+
+
+def decode(name: str, data: bytes) -> Image.Image:
+    """The RGB image in ``data``. Raises ArtuneError, with ``name`` in it: damaged or no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ArtuneError(f"{name}: damaged image ({reason}); put an intact copy there") from error
+
+
+def load_images(
+    split: Split, prepare: Callable[[Image.Image], Prepared], start: int = 0, workers: int = 4
+) -> Iterator[tuple[Prepared, int]]:
+    """``(prepare(image), class index)`` in the split's order from image ``start`` on, decoded by ``workers`` threads.
+
+    Images before ``start`` are not read.
+
+    Raises:
+        ArtuneError: a damaged image or archive; the line names it.
+    """
+
+    def work(name: str, data: bytes) -> Prepared:
+        return prepare(decode(name, data))
+
+    waiting: deque[tuple[Future[Prepared], int]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for record in itertools.islice(split.records(), start, None):
+            waiting.append((pool.submit(work, record.name, _read(record)), record.label))
+            if len(waiting) > 2 * workers:
+                future, label = waiting.popleft()
+                yield future.result(), label
+        while waiting:
+            future, label = waiting.popleft()
+            yield future.result(), label
+
+
+def _read(record: Record) -> bytes:
+    try:
+        return record.read()
+    except (OSError, ValueError) as error:  # pyarrow's are among these
+        raise ArtuneError(f"{record.name}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
+
+
+def images(path: Path, classes: int | None = None) -> Iterator[tuple[Image.Image, int]]:
+    """``(RGB image, class index)`` of a split; arguments and errors as :func:`open_split`."""
+    return load_images(open_split(path, classes), lambda image: image)
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """ADM's crop: halve (box filter) while the short side is at least 2 ``side``, then bicubic, then the centre."""
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def ten_crop(image: Image.Image, side: int, scale: float) -> np.ndarray:
+    """Corners and centre, then the same of the mirrored image: uint8 [10, side, side, 3].
+
+    They are cut from the ADM crop whose side is ``scale`` times ``side``, rounded down.
+    """
+    square = np.asarray(centre_crop(image, int(side * scale)))
+    last = len(square) - side
+    middle = round(last / 2)
+    places = ((0, 0), (0, last), (last, 0), (last, last), (middle, middle))
+    both = (square, square[:, ::-1])
+    return np.stack([view[top : top + side, left : left + side] for view in both for top, left in places])
+
+
+def twenty_crops(image: Image.Image, side: int) -> np.ndarray:
+    """LlamaGen's training crops, :func:`ten_crop` at both ranges: uint8 [20, side, side, 3]."""
+    return np.concatenate([ten_crop(image, side, scale) for scale in RANGES])

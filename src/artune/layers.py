@@ -1,0 +1,70 @@
+"""YAML files as layers: reading, validating and merging them. Never imports torch."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from artune.errors import ArtuneError
+
+Model = TypeVar("Model", bound=BaseModel)
+Tree = dict[str, Any]
+
+
+def read_yaml(path: Path) -> Tree:
+    """Read a mapping from YAML.
+
+    Raises:
+        ArtuneError: no such file, bad syntax, or no mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ArtuneError(f"{path}: must hold a mapping")
+    return value
+
+
+def parse(kind: type[Model], value: Any, where: str) -> Model:
+    """Validate ``value``; the first problem becomes one line that names ``where`` and the key."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {first['input']!r})"
+        raise ArtuneError(f"{where}: {key + ': ' if key else ''}{message}{got}") from error
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """``above`` over ``below``: mappings are merged, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def undot(line: Tree) -> Tree:
+    """``{"grpo.beta": 2}`` -> ``{"grpo": {"beta": 2}}``; a list of rewards is short for ``rewards.terms``."""
+    tree: Tree = {}
+    for key, value in line.items():
+        if key == "rewards" and isinstance(value, list):
+            key = "rewards.terms"
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
+
+
+def leaves(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """``{"grpo": {"beta": 2}}`` -> ``{"grpo.beta": 2}``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+    return flat

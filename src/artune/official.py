@@ -1,0 +1,183 @@
+"""The two references of ImageNet evaluation: ADM's published file, and the validation images (open choice 32)."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artune.errors import ArtuneError
+from artune.files import load_npz, save_npz
+from artune.imagenet import centre_crop, load_images, open_split
+from artune.metrics.fid import feature_moments
+from artune.progress import Progress
+
+
+class FeatureNetwork(Protocol):
+    """Features of images; a network that has ``features_and_spatial`` gives sFID's moments too."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> float32 [B, D]."""
+        ...
+
+
+def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
+    """The array ``name`` of an npz in chunks of ``batch`` rows; the whole of it is never in memory.
+
+    Raises:
+        ArtuneError: the file is missing, no npz, cut short, or lacks the array.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(member)
+            if fortran or dtype.hasobject:
+                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
+            row = dtype.itemsize * int(np.prod(shape[1:]))
+            for at in range(0, shape[0], batch):
+                count = min(batch, shape[0] - at)
+                data = member.read(count * row)
+                if len(data) != count * row:
+                    raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
+                yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except KeyError as error:
+        raise ArtuneError(f"{path}: lacks {name}") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch it again") from error
+
+
+def adm_moments(path: Path) -> dict[str, np.ndarray]:
+    """``mu``, ``sigma``, ``mu_s``, ``sigma_s`` of ADM's reference file: moments of ImageNet's whole training set.
+
+    Raises:
+        ArtuneError: one is missing, its shape does not fit, or it is not finite.
+    """
+    moments = load_npz(path, "mu", "sigma", "mu_s", "sigma_s")
+    for mean, covariance in (("mu", "sigma"), ("mu_s", "sigma_s")):
+        width = moments[mean].size
+        if moments[mean].shape != (width,) or moments[covariance].shape != (width, width):
+            raise ArtuneError(
+                f"{path}: {mean} {moments[mean].shape} and {covariance} {moments[covariance].shape} differ"
+            )
+    if bad := [name for name, value in moments.items() if not np.isfinite(value).all()]:
+        raise ArtuneError(f"{path}: {', '.join(bad)} is not finite; fetch it again")
+    return {name: value.astype(np.float64) for name, value in moments.items()}
+
+
+@torch.no_grad()
+def adm_reference(
+    path: Path, network: FeatureNetwork, device: torch.device, batch: int = 128, name: str = "inception"
+) -> dict[str, np.ndarray]:
+    """ADM's reference file under this project's names.
+
+    Its moments are of the training images under the 2015 TensorFlow Inception network, whatever ``network`` is; its
+    10,000 images serve Precision and Recall only, so their features are taken here.
+
+    Args:
+        path: ``VIRTUAL_imagenet256_labeled.npz``.
+        network: the port of that network, on ``device``.
+        device: where the images are put.
+        batch: images a forward.
+        name: the network's name in the registry.
+
+    Returns:
+        ``train/{name}/{mu,sigma}`` (what LOO-FID compares with), ``heldout/{name}/{mu,sigma}`` (the same: what FID
+        compares with), ``heldout/{name}/{mu_s,sigma_s}`` (sFID) and ``heldout/{name}/features`` [n, D] float32.
+
+    Raises:
+        ArtuneError: the file is damaged, or the network's width is not that of the moments.
+    """
+    moments = adm_moments(path)
+    parts = []
+    for rows in npz_rows(path, "arr_0", batch):
+        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
+            raise ArtuneError(f"{path}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
+        parts.append(network.features(torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)).float().cpu())
+    features = torch.cat(parts).numpy()
+    if features.shape[1] != moments["mu"].size:
+        raise ArtuneError(f"{path}: moments of {moments['mu'].size} features, but {name} gives {features.shape[1]}")
+    both = {f"{split}/{name}/{key}": moments[key] for split in ("train", "heldout") for key in ("mu", "sigma")}
+    spatial = {f"heldout/{name}/{key}": moments[key] for key in ("mu_s", "sigma_s")}
+    return {**both, **spatial, f"heldout/{name}/features": features}
+
+
+def write_adm_reference(
+    path: Path, network: FeatureNetwork, output: Path, device: torch.device, batch: int = 128, name: str = "inception"
+) -> str:
+    """Write :func:`adm_reference` as reference.npz."""
+    arrays = adm_reference(path, network, device, batch, name)
+    save_npz(output, arrays)
+    return f"{output}: moments of ADM's file, features of {len(arrays[f'heldout/{name}/features'])} images"
+
+
+@torch.no_grad()
+def write_val_reference(
+    path: Path,
+    networks: Mapping[str, FeatureNetwork],
+    output: Path,
+    device: torch.device,
+    batch: int = 128,
+    side: int = 256,
+    classes: int | None = None,
+    train: Mapping[str, np.ndarray] | None = None,
+) -> str:
+    """Write the moments and features of a split of real images (ADM's centre crop) as reference.npz.
+
+    Args:
+        path: a split as :func:`artune.imagenet.open_split` takes it, such as the 50,000 validation images.
+        networks: by their names in the registry, on ``device``.
+        output: npz with ``heldout/{name}/{mu,sigma,features}``, and ``{mu_s,sigma_s}`` where the network has a
+            spatial output.
+        device: where the images are put.
+        batch: images a forward.
+        side: of the crop, pixels.
+        classes: how many there must be.
+        train: arrays to add as they are; the reward's ``train/...`` moments are of the training set, ADM's file.
+
+    Raises:
+        ArtuneError: a damaged image (one line that names it), or another number of classes.
+    """
+    split = open_split(path, classes)
+    found: dict[str, dict[str, list[Tensor]]] = {name: {"features": [], "spatial": []} for name in networks}
+
+    def take(crops: list[np.ndarray]) -> None:
+        stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+        for name, network in networks.items():
+            if hasattr(network, "features_and_spatial"):
+                features, spatial = network.features_and_spatial(stacked)
+                found[name]["spatial"].append(spatial.float().cpu())
+            else:
+                features = network.features(stacked)
+            found[name]["features"].append(features.float().cpu())
+
+    crops: list[np.ndarray] = []
+    progress = Progress("reference", split.size or split.classes)
+    for number, (crop, label) in enumerate(load_images(split, lambda image: np.asarray(centre_crop(image, side))), 1):
+        crops.append(crop)
+        if len(crops) == batch:
+            take(crops)
+            crops = []
+        progress.update(number if split.size else label)
+    if crops:
+        take(crops)
+    arrays = dict(train or {})
+    for name, parts in found.items():
+        features = torch.cat(parts["features"])
+        arrays |= _named_moments(f"heldout/{name}", features, "")
+        arrays[f"heldout/{name}/features"] = features.numpy()
+        if parts["spatial"]:
+            arrays |= _named_moments(f"heldout/{name}", torch.cat(parts["spatial"]), "_s")
+    save_npz(output, arrays)
+    return f"{output}: moments of {number} images under {', '.join(networks)}"
+
+
+def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.ndarray]:
+    mu, sigma = feature_moments(features)
+    return {f"{prefix}/mu{suffix}": mu.numpy(), f"{prefix}/sigma{suffix}": sigma.numpy()}

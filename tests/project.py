@@ -1,0 +1,64 @@
+"""Snakemake on a copy of the workflow, as a user calls it."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ("--config", "scale=smoke", "--")
+RUN = "results/smoke/runs/llamagen_l-ours"
+TARGETS = ("results/table4.csv", "results/figure2.pdf")
+
+
+def copy_project(target: Path) -> Path:
+    """What Snakemake reads, without results."""
+    for name in ("Snakefile", "workflow", "config", "envs", "src"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    return target
+
+
+def snakemake(folder: Path, *arguments: str, check: bool = True) -> str:
+    """Run Snakemake in ``folder``; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+def planned(output: str) -> dict[str, int]:
+    """Job counts of a dry-run."""
+    counts = re.findall(r"^(\w+) +(\d+)$", output, re.M)
+    return {rule: int(number) for rule, number in counts if rule != "total"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """A command of the smoke scale, as the rules call it."""
+    return [sys.executable, "-m", "artune", *map(str, arguments), "--scale", "smoke", "--threads", "1"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Run the copy's own sources."""
+    return os.environ | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run a command in ``folder``."""
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
+
+
+def digest(path: Path) -> str:
+    """Fingerprint of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
