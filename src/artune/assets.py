@@ -10,25 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from artune.config import Backbone, Frozen, Network, Tokenizer
+from artune.config import Backbone, Network, Tokenizer
 from artune.errors import ArtuneError
 from artune.files import read_json, sha256, write_json
-from artune.layers import parse, read_yaml
 from artune.registry import Asset, Registry
 
 if TYPE_CHECKING:
     import torch
 
 PINS = "pins.json"  # beside the assets: what each file was when it was first used
-
-
-class Source(Frozen):
-    """How an asset is had (config/downloads.yaml)."""
-
-    url: str | None = None
-    bring: bool = False
-    size: str | None = None
-    sha256_prefix: str | None = None
 
 
 def asset_of(registry: Registry, key: str | None) -> Asset:
@@ -38,15 +28,10 @@ def asset_of(registry: Registry, key: str | None) -> Asset:
     return registry.assets[key]
 
 
-def source_of(registry: Registry, key: str) -> Source:
-    """How ``key`` is had; one that downloads.yaml does not name must be brought."""
-    found = read_yaml(registry.root / "downloads.yaml").get(key, {"bring": True})
-    return parse(Source, found, f"config/downloads.yaml: {key}")
-
-
 def published_digest(registry: Registry, key: str) -> str | None:
     """SHA-256 that the source publishes, perhaps its first digits only; None where it publishes none."""
-    return asset_of(registry, key).sha256 or source_of(registry, key).sha256_prefix
+    asset = asset_of(registry, key)
+    return asset.sha256 or asset.sha256_prefix
 
 
 def find_asset(registry: Registry, key: str | None, folder: Path) -> Path | None:
@@ -78,15 +63,15 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) 
     Raises:
         ArtuneError: it must be brought, cannot be fetched, or has a wrong digest.
     """
-    source, asset = source_of(registry, key), asset_of(registry, key)
-    if find_asset(registry, key, folder) is None and source.url:
+    asset = asset_of(registry, key)
+    if find_asset(registry, key, folder) is None and asset.url:
         from artune.download import download
 
         path = folder / asset.file
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{key}.lock"):  # several jobs may want the same file
             if not path.exists():
-                download(source.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
+                download(asset.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
     verify(registry, key, folder)
     return asset_path(registry, key, folder)
 
@@ -201,11 +186,11 @@ def assets_table(registry: Registry, folder: Path) -> str:
     rows = [("asset", "state", "size", "licence", "needed by")]
     absent = []
     for key, rules in asset_users(registry).items():
-        asset, source, path = asset_of(registry, key), source_of(registry, key), find_asset(registry, key, folder)
-        about = f"~{source.size}" if source.size else "?"
+        asset, path = asset_of(registry, key), find_asset(registry, key, folder)
+        about = f"~{asset.size}" if asset.size else "?"
         size = f"{path.stat().st_size / 1e9:.3f} GB" if path and path.is_file() else about
         rows.append((key, asset_state(registry, key, folder), size, asset.license, ", ".join(rules) or "-"))
-        if path is None and rules and not source.url:
+        if path is None and rules and not asset.url:
             absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -216,7 +201,7 @@ def fetch_needed(registry: Registry, folder: Path) -> list[str]:
     """Fetch and check every asset that the scale needs and that may be fetched; returns one line for each failure."""
     problems = []
     for key in needed_assets(registry):
-        if find_asset(registry, key, folder) is None and not source_of(registry, key).url:
+        if find_asset(registry, key, folder) is None and not asset_of(registry, key).url:
             continue
         try:
             fetch_asset(registry, key, folder)

@@ -89,9 +89,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser of all commands."""
-    top = argparse.ArgumentParser(
-        prog="artune", description="Policy-based tuning of autoregressive image models."
-    )
+    top = argparse.ArgumentParser(prog="artune", description="Policy-based tuning of autoregressive image models.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, positional, paths) in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
@@ -101,16 +99,12 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(f"--{path}", type=Path, required=required, metavar="PATH", help=PATHS[path])
         for option, settings in OPTIONS.get(name, {}).items():
             sub.add_argument(option, **settings)
-        sub.add_argument(
-            "--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)"
-        )
+        sub.add_argument("--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)")
         sub.add_argument("--preset", default=None, help="paper or release (default: config/config.yaml)")
         sub.add_argument("--seeds", type=int, default=None, help="repetitions of every run")
         sub.add_argument("--threads", type=int, default=None, help="CPU threads")
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default=None)
-        sub.add_argument(
-            "--log", type=Path, default=None, metavar="PATH", help="also write what is printed here"
-        )
+        sub.add_argument("--log", type=Path, default=None, metavar="PATH", help="also write what is printed here")
     return top
 
 

@@ -37,7 +37,7 @@ class MLETrainer:
         )
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
-        """One optimiser step on a batch drawn without replacement.
+        """One optimiser step on a batch drawn at random.
 
         Raises:
             ArtuneError: the loss is NaN or infinite; nothing is updated.
@@ -47,7 +47,7 @@ class MLETrainer:
             chosen = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
             loss = likelihood_loss(
                 self.policy,
-                self.tokens[chosen].to(self.device),
+                self.tokens[chosen].long().to(self.device),
                 self.labels[chosen].to(self.device),
                 class_dropout=settings.class_dropout,
                 dropout=settings.dropout,

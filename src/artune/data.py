@@ -84,9 +84,9 @@ def class_names(data: Data) -> tuple[str, ...]:
     """
     names = data.class_names
     if not names and data.source == "imagenet":
-        from open_clip import IMAGENET_CLASSNAMES
+        from torchvision.models import Inception_V3_Weights
 
-        names = tuple(alias.split(",")[0] for alias in IMAGENET_CLASSNAMES)  # open choice 28
+        names = tuple(Inception_V3_Weights.IMAGENET1K_V1.meta["categories"])  # open choice 28
     if len(names) != data.classes:
         raise ArtuneError(f"data.class_names: {len(names)} names for {data.classes} classes")
     return tuple(names)

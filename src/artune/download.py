@@ -126,7 +126,9 @@ def _append(response: requests.Response, part: Path, start: int, total: int | No
         for block in response.iter_content(CHUNK):
             handle.write(block)
             if megabytes:
-                progress.update(-(-handle.tell() // MEGABYTE))
+                progress.update(min(handle.tell() // MEGABYTE, megabytes - 1))
+    if megabytes:
+        progress.update(megabytes)  # not reached by a transfer that is cut
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str], label: str) -> requests.Response:

@@ -42,9 +42,6 @@ def score(
         for kind in ("exact", "adm_half")
     }
     inception, inception_spread = inception_score(arrays["probabilities"], evaluation.inception_split)
-    hits = (
-        arrays["probabilities"][:, : int(arrays["labels"].max()) + 1].argmax(1) == arrays["labels"]
-    ).double()
     scores = {
         "fid": fid.value,
         "fid_se": fid.standard_error,
@@ -64,11 +61,7 @@ def score(
         scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
     own = f"heldout/{evaluation.reward_features}"
     rewarded = arrays.get("reward_features", ours)
-    second = (
-        jackknife_fid(rewarded, real[f"{own}/mu"], real[f"{own}/sigma"])
-        if "reward_features" in arrays
-        else fid
-    )
+    second = jackknife_fid(rewarded, real[f"{own}/mu"], real[f"{own}/sigma"]) if "reward_features" in arrays else fid
     scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
     return scores | cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward")
 

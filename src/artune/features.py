@@ -55,9 +55,7 @@ def sample_features(
             f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {arrays['arr_0'].dtype} {arrays['arr_0'].shape}"
         )
     if len(arrays["arr_0"]) != evaluation.samples:
-        raise ArtuneError(
-            f"{samples}: {len(arrays['arr_0'])} images, evaluation.samples asks for {evaluation.samples}"
-        )
+        raise ArtuneError(f"{samples}: {len(arrays['arr_0'])} images, evaluation.samples asks for {evaluation.samples}")
     images = torch.from_numpy(arrays["arr_0"]).permute(0, 3, 1, 2)
     labels = torch.from_numpy(arrays["labels"])
 

@@ -40,6 +40,10 @@ class Asset(Frozen):
     source: str
     license: str
     sha256: str | None = None
+    sha256_prefix: str | None = None  # all that some sources publish
+    url: str | None = None  # may be fetched without an account
+    bring: bool = False  # a licence, a login or no direct link: the user's own copy
+    size: str | None = None  # about, for people
 
 
 class Registry:

@@ -44,9 +44,7 @@ def make_renderer(tokenizer: nn.Module, run: Run, batch: int = 256) -> Renderer:
 
 
 @torch.no_grad()
-def roll_out(
-    policy: Policy, render: Renderer, class_ids: Tensor, run: Run, generator: torch.Generator
-) -> RolloutBatch:
+def roll_out(policy: Policy, render: Renderer, class_ids: Tensor, run: Run, generator: torch.Generator) -> RolloutBatch:
     """Sample and decode one sequence a class id (Alg. 1, lines 1-5)."""
     tokens = generate(policy, class_ids, run.sampling, generator)
     return RolloutBatch(class_ids, tokens, render(tokens))

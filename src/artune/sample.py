@@ -78,9 +78,7 @@ def sample(
     columns = [grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, policy, render, device)]
     titles = [run.name]
     if pretrained is not None:
-        columns.insert(
-            0, grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, pretrained, render, device)
-        )
+        columns.insert(0, grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, pretrained, render, device))
         titles.insert(0, "pretrained")
     names = class_names(run.data)
     draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", grid)

@@ -24,9 +24,7 @@ def count_votes(path: Path | None) -> Tally:
     try:
         store = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
-            rows = store.execute(
-                "SELECT setting, task, choice, COUNT(*) FROM votes GROUP BY 1, 2, 3"
-            ).fetchall()
+            rows = store.execute("SELECT setting, task, choice, COUNT(*) FROM votes GROUP BY 1, 2, 3").fetchall()
         finally:
             store.close()
     except sqlite3.Error as error:

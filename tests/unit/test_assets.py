@@ -252,10 +252,11 @@ def project(tmp_path, server):
         "signed": {"file": "deep/signed.pt", **common, "sha256": DIGEST},
         "gated": {"file": "gated/folder", **common},
     }
-    ways = {"free": {"url": server.url}, "signed": {"url": server.url, "size": "3 MB"}, "gated": {"bring": True}}
-    for name, extra in (("assets.yaml", assets), ("downloads.yaml", ways)):
-        known = yaml.safe_load((config / name).read_text())
-        (config / name).write_text(yaml.safe_dump({**known, **extra}))
+    assets["free"] |= {"url": server.url}
+    assets["signed"] |= {"url": server.url, "size": "3 MB"}
+    assets["gated"] |= {"bring": True}
+    known = yaml.safe_load((config / "assets.yaml").read_text())
+    (config / "assets.yaml").write_text(yaml.safe_dump({**known, **assets}))
     return Registry("imagenet", root=config), tmp_path / "data"
 
 
@@ -343,11 +344,9 @@ def test_the_table_tells_present_missing_part_and_wrong(project):
 
 def test_every_asset_says_how_it_is_had():
     registry = Registry("imagenet", root=ROOT / "config")
-    ways = yaml.safe_load((ROOT / "config/downloads.yaml").read_text())
-    assert set(ways) == set(registry.assets)
-    for key, way in ways.items():
-        assert bool(way.get("url")) != bool(way.get("bring")), key
-        assert not way.get("url") or way["url"].startswith("https://"), key
+    for key, asset in registry.assets.items():
+        assert bool(asset.url) != asset.bring, key
+        assert not asset.url or asset.url.startswith("https://"), key
 
 
 def test_the_paper_scale_needs_what_its_rules_read_and_the_mnist_scale_nothing():
@@ -361,11 +360,13 @@ def test_the_paper_scale_needs_what_its_rules_read_and_the_mnist_scale_nothing()
 def test_fetching_what_is_needed_goes_on_after_a_failure(tmp_path, server):
     config = tmp_path / "config"
     shutil.copytree(ROOT / "config", config)
-    ways = yaml.safe_load((config / "downloads.yaml").read_text())
-    ways = {key: {"url": server.url} if "url" in way else way for key, way in ways.items()}
-    ways["llamagen_b"]["url"] = server.url.replace("file.pt", "gone")
+    assets = yaml.safe_load((config / "assets.yaml").read_text())
+    assets = {key: {**asset, "url": server.url} if "url" in asset else asset for key, asset in assets.items()}
+    for asset in assets.values():
+        asset.pop("sha256_prefix", None)
+    assets["llamagen_b"]["url"] = server.url.replace("file.pt", "gone")
     server.answers["/gone"] = (404, {})
-    (config / "downloads.yaml").write_text(yaml.safe_dump(ways))
+    (config / "assets.yaml").write_text(yaml.safe_dump(assets, sort_keys=False))
     problems = fetch_needed(Registry("imagenet", root=config), tmp_path / "data")
     assert [line.split(":")[0] for line in problems] == ["asset llamagen_b", "asset clip_vit_l_14"]
     assert (tmp_path / "data/c2i_L_256.pt").read_bytes() == BODY

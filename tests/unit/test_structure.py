@@ -22,7 +22,21 @@ LEVELS = [
     {"models", "tokenizers", "encoders", "checkpoints", "data"},
     {"plan", "registry", "layers", "layouts", "config", "settings", "errors", "files", "seeds", "progress", "clock"},
 ]  # fmt: skip
-TORCH_FREE = ("cli", "commands", "config", "registry", "layers", "layouts", "settings", "plan", "errors", "files", "tables", "study", "costs")
+TORCH_FREE = (
+    "cli",
+    "commands",
+    "config",
+    "registry",
+    "layers",
+    "layouts",
+    "settings",
+    "plan",
+    "errors",
+    "files",
+    "tables",
+    "study",
+    "costs",
+)
 
 
 def imports(path):
@@ -99,6 +113,8 @@ def test_the_find_it_table_of_the_readme_points_at_code_that_exists():
 
 
 def test_help_is_instant():
-    code = "import time; t = time.perf_counter(); import artune.cli; artune.cli.parser(); print(time.perf_counter() - t)"
+    code = (
+        "import time; t = time.perf_counter(); import artune.cli; artune.cli.parser(); print(time.perf_counter() - t)"
+    )
     seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert seconds < 0.5

@@ -1,0 +1,55 @@
+"""What each command of the command line does: read arguments, call one function of the library.
+
+The library's modules are imported inside the functions, so that a command loads only what it needs.
+"""
+
+from artune.commands.inputs import (
+    asset,
+    assets,
+    codes,
+    data,
+    external_policy,
+    network,
+    pretrained_policy,
+    reference,
+    tokenizer,
+)
+from artune.commands.outputs import (
+    bench,
+    costs,
+    figure,
+    figure_samples,
+    mlflow_log,
+    mlflow_store,
+    show,
+    study_tally,
+    table,
+)
+from artune.commands.runs import evaluate, export, features, run_config, sample, train
+
+__all__ = [
+    "asset",
+    "assets",
+    "bench",
+    "codes",
+    "costs",
+    "data",
+    "evaluate",
+    "export",
+    "external_policy",
+    "features",
+    "figure",
+    "figure_samples",
+    "mlflow_log",
+    "mlflow_store",
+    "network",
+    "pretrained_policy",
+    "reference",
+    "run_config",
+    "sample",
+    "show",
+    "study_tally",
+    "table",
+    "tokenizer",
+    "train",
+]

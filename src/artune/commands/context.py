@@ -1,0 +1,60 @@
+"""What every command reads first: settings, registry, device."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artune.errors import ArtuneError
+from artune.layers import parse, read_yaml
+from artune.registry import Registry
+from artune.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """``config/config.yaml`` with the options of the command line over it."""
+    values = read_yaml(Path("config/config.yaml"))
+    for name in ("scale", "preset", "seeds", "threads", "device"):
+        if getattr(arguments, name) is not None:
+            values[name] = getattr(arguments, name)
+    return parse(Settings, values, "config/config.yaml")
+
+
+def registry_of(arguments: Namespace) -> Registry:
+    """The registry of the command's scale and preset."""
+    settings = settings_of(arguments)
+    return Registry(settings.scale, settings.preset)
+
+
+def device_of(arguments: Namespace) -> "torch.device":
+    """The device to run on; arithmetic is made repeatable on the way."""
+    import torch
+
+    settings = settings_of(arguments)
+    torch.set_num_threads(settings.threads)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
+    name = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
+    return torch.device(name)
+
+
+def entry(section: dict, name: str, what: str) -> object:
+    """``section[name]``, or one line that lists the known names."""
+    if name not in section:
+        raise ArtuneError(f"{what}: unknown {name!r}; known are {', '.join(section)}")
+    return section[name]
+
+
+def load_networks(registry: Registry, names: set[str], folder: Path, device: "torch.device") -> dict:
+    """The frozen networks called ``names``."""
+    from artune.encoders import load_network
+
+    return {
+        name: load_network(
+            folder / f"{name}.safetensors", entry(registry.networks, name, "network"), registry.data, device
+        )
+        for name in sorted(names)
+    }

@@ -1,0 +1,130 @@
+"""Commands that make what trainings start from."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from artune.commands.context import device_of, entry, load_networks, registry_of, settings_of
+from artune.errors import ArtuneError
+
+
+def asset(arguments: Namespace) -> str:
+    """Check a file from outside, fetching it if need be, and write its digest."""
+    from artune.assets import check_asset
+
+    settings, registry = settings_of(arguments), registry_of(arguments)
+    return check_asset(registry, arguments.asset, Path(settings.assets), arguments.output)
+
+
+def assets(arguments: Namespace) -> str:
+    """Print which files from outside are there; fetch the missing ones if asked."""
+    from artune.assets import assets_table, fetch_needed
+
+    registry, folder = registry_of(arguments), Path(settings_of(arguments).assets)
+    problems = fetch_needed(registry, folder) if arguments.fetch else []
+    print(assets_table(registry, folder))  # noqa: T201
+    if problems:
+        raise ArtuneError("; ".join(problems))
+    return f"{folder} at the {registry.scale} scale"
+
+
+def data(arguments: Namespace) -> str:
+    """Write the data set that ships with a wheel."""
+    from artune.data import write_data
+
+    return write_data(registry_of(arguments).data, arguments.output)
+
+
+def tokenizer(arguments: Namespace) -> str:
+    """Train or import a tokenizer."""
+    from artune.train_tokenizer import train_tokenizer
+
+    device_of(arguments)
+    registry = registry_of(arguments)
+    chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
+    if chosen.train is None:
+        from artune.assets import import_tokenizer
+
+        return import_tokenizer(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
+    return train_tokenizer(chosen, arguments.data, arguments.output, seed=0)
+
+
+def codes(arguments: Namespace) -> str:
+    """Token codes of every split of the data set."""
+    from artune.train_tokenizer import write_codes
+
+    device = device_of(arguments)
+    registry = registry_of(arguments)
+    chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
+    if registry.data.source == "imagenet":
+        from artune.assets import stamped_path
+        from artune.imagenet_codes import write_imagenet_codes
+
+        images, protocol = stamped_path(arguments.data), registry.data
+        return write_imagenet_codes(
+            chosen, arguments.tokenizer, images, arguments.output, device, protocol, crops=arguments.crops
+        )
+    return write_codes(chosen, arguments.tokenizer, arguments.data, arguments.output)
+
+
+def network(arguments: Namespace) -> str:
+    """Train or import a frozen network."""
+    device = device_of(arguments)
+    registry = registry_of(arguments)
+    chosen = entry(registry.networks, arguments.name, "network")
+    if chosen.train is None:
+        from artune.assets import import_network
+
+        return import_network(registry, chosen, Path(settings_of(arguments).assets), arguments.output, device)
+    from artune.train_networks import train_network
+
+    return train_network(
+        arguments.name,
+        chosen,
+        registry.data,
+        arguments.data,
+        registry.tokenizers["vq"],
+        arguments.tokenizer,
+        arguments.output,
+        seed=0,
+    )
+
+
+def pretrained_policy(arguments: Namespace) -> str:
+    """Train or import a prior; ``llamagen_l-s1`` is the second seed of ``llamagen_l``."""
+    device_of(arguments)
+    registry = registry_of(arguments)
+    name, _, seed = arguments.name.partition("-s")
+    chosen = entry(registry.backbones, name, "backbone")
+    if chosen.train is None:
+        from artune.assets import import_policy
+
+        return import_policy(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
+    from artune.pretrain import pretrain
+
+    return pretrain(chosen, arguments.codes, arguments.output, seed=int(seed or 0))
+
+
+def external_policy(arguments: Namespace) -> str:
+    """Import a policy that others released."""
+    from artune.assets import import_policy
+
+    registry = registry_of(arguments)
+    chosen = entry(registry.backbones, arguments.name, "backbone")
+    released = chosen.model_copy(update={"checkpoint": arguments.asset})
+    return import_policy(registry, released, Path(settings_of(arguments).assets), arguments.output)
+
+
+def reference(arguments: Namespace) -> str:
+    """Moments and features of the real images."""
+    from artune.features import write_reference
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    protocol = registry.evaluation
+    networks = load_networks(registry, {protocol.features, protocol.reward_features}, arguments.networks, device)
+    if registry.data.source == "imagenet":
+        from artune.assets import stamped_path
+        from artune.official import write_adm_reference
+
+        path = stamped_path(arguments.data)
+        return write_adm_reference(path, networks[protocol.features], arguments.output, device, name=protocol.features)
+    return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)

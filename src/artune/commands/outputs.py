@@ -1,0 +1,124 @@
+"""Commands that make tables, figures and the tracking store, and those for people."""
+
+from argparse import Namespace
+
+from artune.commands.context import device_of, entry, registry_of, settings_of
+
+
+def table(arguments: Namespace) -> str:
+    """Write a table as CSV, and as Markdown beside it."""
+    from artune.files import read_json
+    from artune.table_text import write_latex, write_markdown
+    from artune.tables import build_study_table, build_table, find_table, write_csv
+
+    registry, seeds = registry_of(arguments), settings_of(arguments).seeds
+    layout = find_table(registry, arguments.table)
+    if layout.kind == "study":
+        frame = build_study_table(registry, arguments.table, read_json(arguments.tally))
+    else:
+        runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
+        scores = {
+            run: [read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)]
+            for run in runs
+        }
+        frame = build_table(registry, arguments.table, scores)
+    write_markdown(frame, registry, arguments.table, arguments.output.with_suffix(".md"))
+    write_latex(frame, registry, arguments.table, arguments.output.with_suffix(".tex"))
+    write_csv(frame, arguments.output)
+    return f"{arguments.output}: {len(frame)} rows, seeds {seeds}"
+
+
+def figure(arguments: Namespace) -> str:
+    """Draw a figure as PDF, and as PNG beside it."""
+    from artune.figures.draw import draw_figure
+
+    smoothing = arguments.smoothing or settings_of(arguments).figure2.smoothing
+    return draw_figure(
+        registry_of(arguments), arguments.figure, arguments.results, arguments.output, smoothing, arguments.compare
+    )
+
+
+def figure_samples(arguments: Namespace) -> str:
+    """Images of the classes that a figure shows."""
+    from artune.build import load_policy, load_renderer, read_run
+    from artune.data import class_names
+    from artune.figures.samples import choose_classes
+    from artune.files import save_npz
+    from artune.sample import grid_images
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    chosen = entry(registry.figures, arguments.figure, "figure")
+    run = read_run(arguments.config)
+    ids, _ = choose_classes(chosen, class_names(run.data))
+    images = grid_images(
+        run,
+        ids,
+        chosen.per_class,
+        chosen.seed,
+        load_policy(run, arguments.policy, device),
+        load_renderer(run, arguments.tokenizer, device),
+        device,
+    )
+    save_npz(arguments.output, {"images": images})
+    return f"{arguments.output}: {len(ids)} classes of {run.name}"
+
+
+def study_tally(arguments: Namespace) -> str:
+    """Count the votes of the human study."""
+    from artune.study import write_tally
+
+    return write_tally(arguments.votes, arguments.output)
+
+
+def costs(arguments: Namespace) -> str:
+    """Seconds of every stage beside the paper's."""
+    from artune.costs import write_costs
+
+    return write_costs(registry_of(arguments), arguments.run, arguments.timings, arguments.output)
+
+
+def mlflow_store(arguments: Namespace) -> str:
+    """Create the tracking store."""
+    from artune.files import write_json
+    from artune.mlflow_store import init_store
+    from artune.tracking import tracking_uri
+
+    uri = tracking_uri(settings_of(arguments).tracking_uri)
+    ready = init_store(uri)
+    write_json(arguments.output, {"ready": ready})
+    return f"{uri}: {'ready' if ready else 'not reachable; metrics.jsonl stays the record'}"
+
+
+def mlflow_log(arguments: Namespace) -> str:
+    """Bring the tracking store up to date with a table's runs."""
+    from artune.files import write_json
+    from artune.mlflow_store import upsert
+    from artune.tables import find_table
+    from artune.tracking import tracking_uri
+
+    settings, registry = settings_of(arguments), registry_of(arguments)
+    rows = find_table(registry, arguments.table).rows
+    runs = [row.run for row in rows if row.run and not registry.unavailable(row.run)]
+    names = [name for run in runs for name in registry.seed_names(run, settings.seeds)]
+    uri = tracking_uri(settings.tracking_uri)
+    logged = upsert(uri, registry, [arguments.runs / name for name in names])
+    write_json(arguments.output, {"runs": names, "logged": logged})
+    return f"{uri}: {len(names)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+
+
+def show(arguments: Namespace) -> str:
+    """Print a run's settings and the layer that set each."""
+    registry = registry_of(arguments)
+    registry.resolve(arguments.run)
+    for key, (value, where) in registry.origins(arguments.run).items():
+        print(f"{key:38} {value!s:28} {where}")  # noqa: T201
+    return f"{arguments.run} at the {registry.scale} scale"
+
+
+def bench(arguments: Namespace) -> str:
+    """Time a part of the method."""
+    from artune.bench import format_table, run
+
+    rows = run(arguments.target, device_of(arguments).type)
+    print(format_table(rows))  # noqa: T201
+    return f"{len(rows)} cases"

@@ -1,0 +1,102 @@
+"""Commands of a run: settings, training, samples, scores, export."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+
+from artune.commands.context import device_of, load_networks, registry_of, settings_of
+
+
+def run_config(arguments: Namespace) -> str:
+    """Resolve a run and write its settings."""
+    from artune.files import write_text
+
+    registry = registry_of(arguments)
+    run = registry.resolve(arguments.run)
+    write_text(arguments.output, yaml.safe_dump(registry.spec(arguments.run), sort_keys=False))
+    return f"{arguments.output}: {run.method} of {run.backbone_name}"
+
+
+def train(arguments: Namespace) -> str:
+    """Tune a policy."""
+    from artune.build import read_run
+    from artune.tracking import tracking_uri
+    from artune.train import train as tune
+
+    device = device_of(arguments)
+    run = read_run(arguments.config)
+    return tune(
+        config=arguments.config,
+        policy_path=arguments.policy,
+        tokenizer_path=arguments.tokenizer,
+        codes=arguments.codes,
+        networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
+        reference=arguments.reference,
+        output=arguments.output,
+        tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
+        device=device,
+    )
+
+
+def sample(arguments: Namespace) -> str:
+    """Draw the images that a run is scored on."""
+    from artune.build import load_policy, load_renderer, read_run
+    from artune.sample import sample as draw
+
+    run, device = read_run(arguments.config), device_of(arguments)
+    same = arguments.pretrained is None or arguments.pretrained == arguments.policy
+    return draw(
+        run,
+        registry_of(arguments).evaluation,
+        load_policy(run, arguments.policy, device),
+        None if same else load_policy(run, arguments.pretrained, device),
+        load_renderer(run, arguments.tokenizer, device),
+        arguments.output,
+        arguments.grid,
+        device,
+    )
+
+
+def features(arguments: Namespace) -> str:
+    """Features of a run's samples."""
+    from artune.features import write_features
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    protocol = registry.evaluation
+    names = {
+        protocol.features,
+        protocol.classifier,
+        protocol.clip,
+        protocol.reward_features,
+        protocol.reward_clip,
+    }
+    networks = load_networks(registry, names, arguments.networks, device)
+    return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device)
+
+
+def evaluate(arguments: Namespace) -> str:
+    """Score a run."""
+    from artune.build import read_run
+    from artune.evaluate import evaluate as score
+    from artune.provenance import provenance
+
+    return score(
+        read_run(arguments.config),
+        registry_of(arguments).evaluation,
+        arguments.features,
+        arguments.reference,
+        arguments.timings,
+        provenance(device_of(arguments)),
+        arguments.output,
+    )
+
+
+def export(arguments: Namespace) -> str:
+    """Write a run's policy as others load it."""
+    from artune.export import export_policy
+    from artune.plan import Plan
+
+    plan = Plan(settings_of(arguments).model_dump(), Path("config"))
+    config = Path(plan.runs) / arguments.run / "config.yaml"
+    return export_policy(config, Path(plan.policy(arguments.run)), arguments.output, arguments.format)
