@@ -23,9 +23,10 @@ from artune.provenance import provenance
 from artune.sample import grid_images
 from artune.seeds import seed_for
 from artune.state import load_state, save_state
-from artune.tracking import RunLogger
+from artune.tracking import RunLogger, warn
 from artune.trainer import GRPOTrainer
 
+VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
 GRIDS = 4  # pictures of a training's samples, evenly over it
 
 
@@ -124,6 +125,13 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     text = config.read_text(encoding="utf-8")
     policy = load_policy(run, policy_path, device)
+    entropy = run.entropy
+    absolute = entropy is not None and entropy.enabled and entropy.target_is == "absolute"
+    if run.backbone.family == "vqgan" and entropy is not None and absolute and entropy.target > VQGAN_CAP:
+        warn(
+            f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
+            f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
+        )
     if run.method == "grpo":
         trainer: Trainer = build_grpo(
             run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device
