@@ -1,9 +1,13 @@
 # Two commands for a machine with Python 3.11 and make: `make reproduce` and `make test`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3.11
 CORES ?= 2
 PORT ?= 5000
 BIN := .venv/bin
 STAMP := .venv/.pins-$(shell cksum < envs/requirements.txt | cut -d' ' -f1)
+# What Snakemake says between two of our own lines.
+CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Provided cores|Rules claiming|Using shell|Conda env|Assuming|Config file|$$)
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
 
@@ -16,6 +20,7 @@ help:
 	@echo "make lint        ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make format      ruff and snakefmt, in place"
 	@echo "make pins        resolve envs/requirements.txt anew"
+	@echo "make clean-results   remove the results of the scales that are trained here, and the tracking store"
 
 # uv installs the pinned set in seconds; it is itself installed by pip, so Python is enough to begin with. Compiling the
 # bytecode once halves the start of every job, also where PYTHONDONTWRITEBYTECODE is set.
@@ -34,7 +39,8 @@ $(STAMP): envs/requirements.txt pyproject.toml
 reproduce: $(STAMP)
 	@echo "reproduce: $(TARGETS)"
 	@echo "mnist scale, $(CORES) cores, about 6 minutes the first time, seconds when nothing changed; stop and start at will"
-	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS)
+	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS) 2>&1 \
+		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
 
 test: $(STAMP) lint
@@ -63,4 +69,5 @@ pins: $(STAMP)
 		--override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
 
 clean-results:
-	@rm -rf results/mnist results/smoke
+	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json results/*.csv results/*.md \
+		results/*.pdf results/*.png

@@ -46,8 +46,3 @@ rule tables:
 rule figures:
     input:
         expand("results/{figure}.pdf", figure=REGISTRY.figures),
-
-
-rule mlflow:
-    input:
-        expand(f"{PLAN.folder}/tracking/{{table}}.json", table=PLAN.score_tables),

@@ -20,7 +20,7 @@ TINY = {
     "entropy": {"c0": 2e-2, "c_min": 7e-4, "c_max": 4e-2, "warmup": 0.05, "decay_from": 0.85, "target": 0.08,
                 "target_is": "offset", "deadband": 0.015, "gain": 3.0},
     "rewards": {"terms": ["clip"], "weights": {"clip": 1.0, "loo_fid": 1.0}, "units": {"clip": 1.0, "loo_fid": 1.0},
-                "clip_network": "clip", "hps_network": "hps", "maniqa_network": "maniqa",
+                "networks": {"clip": "clip", "hps": "hps", "maniqa": "maniqa"},
                 "loo_fid": {"network": "inception", "start": "first_batch"}},
 }  # fmt: skip
 

@@ -155,11 +155,20 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
     if registry.data.source == "imagenet":
         needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
+        needs += [(name, "further_reference") for name in registry.evaluation.references]
     for key, rule in needs:
         asset_of(registry, key)
         if rule not in users[key]:
             users[key].append(rule)
     return users
+
+
+def evaluation_digests(registry: Registry, folder: Path) -> dict[str, str]:
+    """SHA-256 of every file from outside that an evaluation rests on: references and checkpoints of networks."""
+    protocol, pins = registry.evaluation, read_pins(folder)
+    keys = [protocol.reference, *protocol.references]
+    keys += [registry.networks[name].checkpoint for name in protocol.networks.values()]
+    return {key: pins[key]["sha256"] for key in dict.fromkeys(keys) if key in pins}
 
 
 def needed_assets(registry: Registry) -> list[str]:

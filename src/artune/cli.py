@@ -20,6 +20,7 @@ PATHS = {
     "data": "data.npz",
     "networks": "folder of the frozen networks",
     "reference": "reference.npz",
+    "references": "folder of further references",
     "samples": "samples.npz",
     "features": "features.npz",
     "timings": "timings.jsonl of the run",
@@ -42,6 +43,11 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "pretrained_policy": ("train or import a prior", "name", {"codes": False, "output": True}),
     "external_policy": ("import a policy that others released", "name", {"output": True}),
     "reference": ("moments and features of the real images", None, {"data": True, "networks": True, "output": True}),
+    "further_reference": (
+        "moments and features of another split of real images",
+        None,
+        {"data": True, "networks": True, "output": True},
+    ),
     "train": (
         "tune a policy",
         None,
@@ -57,7 +63,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "evaluate": (
         "score a run",
         None,
-        {"config": True, "features": True, "reference": True, "timings": False, "output": True},
+        {"config": True, "features": True, "reference": True, "references": False, "timings": False, "output": True},
     ),
     "table": ("write a table", "table", {"runs": True, "tally": False, "output": True}),
     "figure": ("draw a figure", "figure", {"results": True, "output": True}),
@@ -71,6 +77,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "costs": ("seconds of every stage beside the paper's", "run", {"timings": True, "output": True}),
     "mlflow_store": ("create the tracking store", None, {"output": True}),
     "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
+    "mlflow": ("rebuild the tracking store from the files of all finished runs", None, {"runs": True}),
     "show": ("a run's settings and the layer that set each", "run", {}),
     "bench": ("time a part of the method", "target", {}),
 }  # fmt: skip
@@ -130,13 +137,21 @@ class Tee:
         return self.terminal.isatty()
 
 
+def open_log(path: Path) -> Tee:
+    """Standard error, kept in ``path`` as well."""
+    try:
+        return Tee(path)
+    except OSError as error:
+        raise ArtuneError(f"--log: {path} cannot be written ({error.strerror})") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on standard error and status 2."""
     arguments = parser().parse_args(argv)
-    if arguments.log is not None:
-        sys.stderr = Tee(arguments.log)  # type: ignore[assignment]
     began = time.monotonic()
     try:
+        if arguments.log is not None:
+            sys.stderr = open_log(arguments.log)  # type: ignore[assignment]
         with_threads(arguments.threads)
         from artune import commands
 

@@ -4,7 +4,7 @@ Field names are YAML keys are MLflow parameter names (``grpo.beta``). The values
 ``config/*.yaml``; how the layers are merged is in :mod:`artune.registry`. This module never imports torch.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,13 +12,13 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 RewardName = Literal["clip", "hps", "loo_fid", "maniqa"]
-REWARDS: tuple[RewardName, ...] = ("clip", "hps", "loo_fid", "maniqa")
+REWARDS: tuple[RewardName, ...] = get_args(RewardName)
 
 
 class Frozen(BaseModel):
     """Immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Frozen):
@@ -141,12 +141,13 @@ class GRPO(Frozen):
     reference: Literal["frozen", "ema"] = "frozen"
     reference_decay: Fraction = 0.999
     score_logits: Literal["conditional", "guided"] = "conditional"
+    score_softmax: Literal["full", "truncated"] = "full"  # truncated: over what top-k and top-p leave
     class_dropout: Fraction = 0.0  # while scoring
     dropout: Fraction = 0.0  # while scoring
     reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: Literal["off", "bfloat16"] = "off"
-    micro_batch: Positive = 144  # sequences a forward; never changes the result beyond rounding
+    micro_batch: Positive = 144  # sequences a forward; changes rounding, and what entropy.over: slice and dropouts see
     save_every: Positive = 10  # iterations between saved states
 
 
@@ -195,12 +196,11 @@ class LooFid(Frozen):
     network: str
     mode: Literal["ema", "batch"] = "ema"
     alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    epsilon: NonNegative = 1e-6
+    epsilon: NonNegative = 1e-6  # covariance: diag only; a full covariance needs none
     covariance: Literal["diag", "full"] = "diag"
     pca: Positive | None = None
     start: Literal["pretrained", "first_batch", "assign", "zero"] = "pretrained"
     start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
-    scope: Literal["global", "local"] = "global"  # leave one out of all ranks' images, or of a rank's
 
 
 class Rewards(Frozen):
@@ -213,9 +213,7 @@ class Rewards(Frozen):
     groups: tuple[tuple[RewardName, ...], ...] | None = None  # separate: normalised together; None: each alone
     group_weights: tuple[NonNegative, ...] | None = None
     add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
-    clip_network: str
-    hps_network: str
-    maniqa_network: str
+    networks: dict[RewardName, str]  # of the instance-level rewards
     loo_fid: LooFid
 
     @model_validator(mode="after")
@@ -223,9 +221,12 @@ class Rewards(Frozen):
         if len(set(self.terms)) != len(self.terms):
             raise ValueError(f"terms: {list(self.terms)} names a reward twice")
         for name in self.terms:
-            if name not in self.weights or name not in self.units:
-                raise ValueError(f"weights and units: need an entry for {name}")
-        if self.groups is not None and not set(self.terms) <= {name for group in self.groups for name in group}:
+            if name not in self.weights or name not in self.units or name not in (*self.networks, "loo_fid"):
+                raise ValueError(f"weights, units and networks: need an entry for {name}")
+        grouped = [name for group in self.groups or () for name in group]
+        if len(set(grouped)) != len(grouped):
+            raise ValueError("groups: a reward stands in two groups and would count twice")
+        if self.groups is not None and not set(self.terms) <= set(grouped):
             raise ValueError("groups: every reward of terms must be in a group")
         if self.group_weights is not None and len(self.group_weights) != len(self.groups or ()):
             raise ValueError("group_weights: one weight a group")
@@ -248,8 +249,18 @@ class Evaluation(Frozen):
     precision_recall: Literal["exact", "adm_half"]
     neighbours: Positive = 3
     inception_split: Positive = 5000
+    inception_shuffle: bool = False  # shuffle the file order (evaluation.seed) before it is split
+    references: tuple[str, ...] = ()  # further references (keys of assets.yaml), each scored beside the first
+    density_neighbours: Positive | None = None  # k of density and coverage; None: neither
+    cmmd: str | None = None  # network of CMMD; None: no CMMD
     grid_classes: Positive = 10
     grid_per_class: Positive = 6
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """Role -> network, of the roles that are filled."""
+        roles = ("features", "classifier", "clip", "reward_features", "reward_clip", "cmmd")
+        return {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
 
 
 class Run(Frozen):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from artune.clock import Clock
 from artune.config import Run
@@ -24,7 +24,7 @@ class MLETrainer:
     def __init__(self, run: Run, policy: Policy, codes: Path, device: torch.device):
         assert run.mle is not None
         self.run, self.settings, self.policy, self.device = run, run.mle, policy, device
-        self.iterations, self.save_every, self.consistent = run.mle.iterations, run.mle.save_every, True
+        self.iterations, self.save_every = run.mle.iterations, run.mle.save_every
         self.tokens, self.labels = load_codes(codes, "train")
         parameters = list(policy.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -40,7 +40,7 @@ class MLETrainer:
         """One optimiser step on a batch drawn at random.
 
         Raises:
-            ArtuneError: the loss is NaN or infinite; nothing is updated.
+            ArtuneError: the loss or the gradient is NaN or infinite; nothing is updated.
         """
         settings, clock = self.settings, Clock(self.device)
         with clock("iteration"):
@@ -53,14 +53,11 @@ class MLETrainer:
                 dropout=settings.dropout,
                 generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
             )
-            if not math.isfinite(loss.item()):
-                raise ArtuneError(
-                    f"loss: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is "
-                    "kept: lower mle.learning_rate"
-                )
+            self._check(loss, "loss", iteration)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.grad_clip)
+            self._check(norm, "gradient", iteration)
             self.optimizer.step()
         metrics = {
             "mle/loss": loss.item(),
@@ -69,9 +66,20 @@ class MLETrainer:
         }
         return metrics, clock.seconds
 
+    def _check(self, value: Tensor, what: str, iteration: int) -> None:
+        if not math.isfinite(value.item()):
+            raise ArtuneError(
+                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
+                "lower mle.learning_rate"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def good_state(self) -> dict[str, Any]:
+        """After a step that failed: nothing was updated."""
+        return self.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""

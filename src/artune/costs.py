@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 from statistics import median
 
 from artune.errors import ArtuneError
-from artune.files import read_json, write_text
+from artune.files import read_json, read_lines, write_text
 from artune.registry import Registry
 
 # stage -> (keys of timings.jsonl that are added up, the paper's seconds for 144 images on one A100)
@@ -15,6 +14,7 @@ STAGES: dict[str, tuple[tuple[str, ...], float | None]] = {
     "generate and decode": (("time/generate", "time/decode"), 43.4),
     "CLIP": (("time/reward_clip",), 0.14),
     "HPS": (("time/reward_hps",), 11.20),
+    "LOO-FID features": (("time/reward_loo_fid",), None),
     "LOO-FID": (("time/loo_fid",), 0.03),
     "reference": (("time/reference",), None),
     "backward and update": (("time/update",), 2.4),
@@ -28,10 +28,9 @@ def write_costs(registry: Registry, run: str, timings: Path, output: Path) -> st
     Raises:
         ArtuneError: timings.jsonl is missing or damaged.
     """
-    try:
-        lines = [json.loads(line) for line in timings.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise ArtuneError(f"{timings}: cannot be read ({error}); train {run} again") from error
+    lines = read_lines(timings)
+    if not lines:
+        raise ArtuneError(f"{timings}: holds no iteration; train {run} again")
     device = read_json(timings.parent / "manifest.json")["provenance"]["device"]
     settings = registry.resolve(run).grpo
     images = settings.prompts * settings.group_size if settings else None
@@ -39,7 +38,7 @@ def write_costs(registry: Registry, run: str, timings: Path, output: Path) -> st
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["stage", "seconds", "paper", "ratio", "images", "device", "scale", "note"])
     for stage, (keys, paper) in STAGES.items():
-        seconds = sum(median(line[key] for line in lines) for key in keys if key in lines[0])
+        seconds = sum(median(line[key] for line in lines if key in line) for key in keys if key in lines[0])
         ratio = f"{seconds / paper:.4g}" if paper else ""
         writer.writerow(
             [stage, f"{seconds:.4g}", paper or "", ratio, images, device, registry.scale, registry.about.note]

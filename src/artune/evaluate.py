@@ -1,6 +1,7 @@
 """The command ``evaluate``: from features to scores.json (paper, Sec. 4)."""
 
-import json
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,18 @@ import torch
 from torch import Tensor
 
 from artune.config import Evaluation, Run
+from artune.data import prompts
 from artune.errors import ArtuneError
-from artune.files import load_npz, write_json
-from artune.metrics.fid import jackknife_fid
+from artune.files import load_npz, read_lines, write_json
+from artune.metrics.cmmd import cmmd
+from artune.metrics.density_coverage import density_coverage
+from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
+from artune.seeds import generator_for
+
+Arrays = Mapping[str, Tensor]
 
 
 def score(
@@ -22,8 +29,8 @@ def score(
 ) -> dict[str, float]:
     """Every score of a run.
 
-    ``fid``, ``kid``, ``precision``, ``recall``, ``inception_score``, ``accuracy`` and ``clip_score`` come from the
-    evaluation's networks, ``*_reward`` from the reward's own; they are equal where the scale has but one.
+    Those of :func:`score_against`, ``inception_score``, ``accuracy`` and ``clip_score`` come from the evaluation's
+    networks, ``*_reward`` from the reward's own; they are equal where the scale has but one.
 
     Args:
         features: arrays of :func:`artune.features.sample_features`.
@@ -33,37 +40,65 @@ def score(
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
-    ours, judged = arrays["features"], f"heldout/{evaluation.features}"
-    fid = jackknife_fid(ours, real[f"{judged}/mu"], real[f"{judged}/sigma"])
-    distance = kid(real[f"{judged}/features"], ours)
-    mode = evaluation.precision_recall
-    coverage = {
-        kind: precision_recall(real[f"{judged}/features"], ours, k=evaluation.neighbours, precision=kind)
-        for kind in ("exact", "adm_half")
+    probabilities = arrays["probabilities"]
+    if evaluation.inception_shuffle:  # a chunk of a file sorted by class would hold a few classes only
+        order = generator_for(evaluation.seed, "inception_score")
+        probabilities = probabilities[torch.randperm(len(probabilities), generator=order)]
+    inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
+    scores = {
+        **score_against(arrays, real, evaluation),
+        "inception_score": inception,
+        "inception_score_std": inception_spread,
+        **cosine_scores(arrays["clip"], "clip_score"),
     }
-    inception, inception_spread = inception_score(arrays["probabilities"], evaluation.inception_split)
+    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception are in an order of their own
+        scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
+    own = f"heldout/{evaluation.reward_features}"
+    scores |= {"fid_reward": scores["fid"], "fid_reward_se": scores["fid_se"]}
+    if "reward_features" in arrays:
+        second = jackknife_fid(arrays["reward_features"], real[f"{own}/mu"], real[f"{own}/sigma"])
+        scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
+    return scores | cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward")
+
+
+def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[str, float]:
+    """The scores that a reference decides: ``fid``, ``kid``, ``precision``, ``recall``, and where the arrays or the
+    protocol have what they need ``sfid``, ``density``, ``coverage`` and ``cmmd``.
+
+    Args:
+        arrays: of the samples, as :func:`artune.features.sample_features` gives them.
+        real: of one reference.
+        evaluation: the protocol.
+    """
+    ours, judged = arrays["features"], f"heldout/{evaluation.features}"
+    theirs, mode = real[f"{judged}/features"], evaluation.precision_recall
+    fid = jackknife_fid(ours, real[f"{judged}/mu"], real[f"{judged}/sigma"])
+    distance = kid(theirs, ours)
+    found = {
+        kind: precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind) for kind in ("exact", "adm_half")
+    }
     scores = {
         "fid": fid.value,
         "fid_se": fid.standard_error,
         "fid_bias_corrected": fid.bias_corrected,
         "kid": distance.value,
         "kid_se": distance.standard_error,
-        "inception_score": inception,
-        "inception_score_std": inception_spread,
-        "precision": coverage[mode].precision,
-        "precision_se": coverage[mode].precision_standard_error,
-        "recall": coverage[mode].recall,
-        **{f"precision_{kind}": found.precision for kind, found in coverage.items()},
-        **{f"recall_{kind}": found.recall for kind, found in coverage.items()},
-        **cosine_scores(arrays["clip"], "clip_score"),
+        "precision": found[mode].precision,
+        "precision_se": found[mode].precision_standard_error,
+        "recall": found[mode].recall,
+        **{f"precision_{kind}": value.precision for kind, value in found.items()},
+        **{f"recall_{kind}": value.recall for kind, value in found.items()},
     }
-    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception are in an order of their own
-        scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
-    own = f"heldout/{evaluation.reward_features}"
-    rewarded = arrays.get("reward_features", ours)
-    second = jackknife_fid(rewarded, real[f"{own}/mu"], real[f"{own}/sigma"]) if "reward_features" in arrays else fid
-    scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
-    return scores | cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward")
+    if "spatial" in arrays and f"{judged}/mu_s" in real:
+        moments = feature_moments(arrays["spatial"])
+        scores["sfid"] = frechet_distance(*moments, real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
+    if evaluation.density_neighbours is not None:
+        spread = density_coverage(theirs, ours, k=evaluation.density_neighbours)
+        scores |= {"density": spread.density, "coverage": spread.coverage}
+    if evaluation.cmmd is not None:
+        judge = cmmd(real[f"heldout/{evaluation.cmmd}/embeddings"], arrays["embeddings"])
+        scores |= {"cmmd": judge.value, "cmmd_se": judge.standard_error}
+    return scores
 
 
 def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
@@ -72,10 +107,14 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
     return {name: cosines.mean().item(), f"{name}_se": (cosines.std() / len(cosines) ** 0.5).item()}
 
 
+def _check_finite(scores: Mapping[str, float], where: str) -> None:
+    if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
+        raise ArtuneError(f"{where}: {', '.join(bad)} is not finite; delete it and run again")
+
+
 def median_milliseconds(timings: Path, key: str = "time/loo_fid") -> float | None:
     """Median over iterations of a stage's time (Table 9), None where it was not timed."""
-    lines = [json.loads(line) for line in timings.read_text(encoding="utf-8").splitlines()]
-    values = [line[key] for line in lines if key in line]
+    values = [line[key] for line in read_lines(timings) if key in line]
     return 1000.0 * float(np.median(values)) if values else None
 
 
@@ -87,21 +126,29 @@ def evaluate(
     timings: Path | None,
     provenance: dict[str, Any],
     output: Path,
+    references: Mapping[str, Path] | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> str:
     """Write scores.json: the scores, and everything that a row must carry to be compared (n, labels, cfg, ...).
+
+    ``scores`` are against ``reference_path``, and ``references`` holds those against each further reference.
 
     Raises:
         ArtuneError: a file is missing or damaged, or a score is not finite.
     """
+    load_npz(features_path, "labels", "features", "probabilities", "clip")  # names what is missing
     features = load_npz(features_path)
     reference = load_npz(reference_path)
     scores = score(features, reference, evaluation, run.data.classes)
-    bad = [name for name, value in scores.items() if not np.isfinite(value)]
-    if bad:
-        raise ArtuneError(f"{features_path}: {', '.join(bad)} is not finite; delete it and run again")
+    _check_finite(scores, f"{features_path} or {reference_path}")
+    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
+    further = {}
+    for name, path in (references or {}).items():
+        real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
+        further[name] = score_against(arrays, real, evaluation)
+        _check_finite(further[name], str(path))
     if timings is not None and (milliseconds := median_milliseconds(timings)) is not None:
         scores["loo_fid_ms"] = milliseconds
-    roles = ("features", "classifier", "clip", "reward_features", "reward_clip")
     write_json(
         output,
         {
@@ -117,10 +164,19 @@ def evaluate(
             "temperature": run.sampling.temperature,
             "reference": evaluation.reference,
             "precision_recall": evaluation.precision_recall,
-            "networks": {role: getattr(evaluation, role) for role in roles},
+            "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
+            "image_size": run.data.image_size,
+            "decoded_size": round(run.backbone.tokens**0.5) * run.tokenizer.downsampling,  # resized if another
+            "uint8_rule": run.backbone.uint8_rule,
+            "inception_split": evaluation.inception_split,
+            "inception_shuffle": evaluation.inception_shuffle,
+            "tf32": False,
+            "prompts_sha256": hashlib.sha256("\n".join(prompts(run.data)).encode()).hexdigest(),  # moves CLIP's values
+            "digests": dict(digests or {}),
             "versions": provenance,
             "scores": scores,
+            "references": further,
         },
     )
     return f"{output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"

@@ -41,6 +41,7 @@ def write_reference(
     return f"{output}: moments of {len(networks)} networks"
 
 
+@torch.no_grad()
 def sample_features(
     samples: Path, evaluation: Evaluation, data: Data, networks: Mapping[str, nn.Module], device: torch.device
 ) -> dict[str, np.ndarray]:
@@ -66,8 +67,15 @@ def sample_features(
         texts = network.embed_texts(prompts(data)).float().cpu()
         return (run(network.embed_images) * texts[labels]).sum(-1)
 
-    found = {
-        "features": run(networks[evaluation.features].features),
+    judge, found = networks[evaluation.features], {}
+    if hasattr(judge, "features_and_spatial"):  # sFID's features, of the same forward
+        pairs = [judge.features_and_spatial(part.to(device)) for part in images.split(evaluation.batch)]
+        found["features"], found["spatial"] = (
+            torch.cat([part.float().cpu() for part in column]) for column in zip(*pairs, strict=True)
+        )
+    else:
+        found["features"] = run(judge.features)
+    found |= {
         "probabilities": run(networks[evaluation.classifier].probabilities),
         "clip": cosine(networks[evaluation.clip]),
     }
@@ -75,6 +83,8 @@ def sample_features(
         found["reward_features"] = run(networks[evaluation.reward_features].features)
     if evaluation.reward_clip != evaluation.clip:
         found["reward_clip"] = cosine(networks[evaluation.reward_clip])
+    if evaluation.cmmd is not None:
+        found["embeddings"] = run(networks[evaluation.cmmd].embed_images)
     return {"labels": arrays["labels"]} | {key: value.numpy() for key, value in found.items()}
 
 

@@ -56,6 +56,23 @@ def read_json(path: Path | str) -> Any:
         raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
 
 
+def read_lines(path: Path | str) -> list[dict[str, Any]]:
+    """The objects of a JSONL file.
+
+    Raises:
+        ArtuneError: the file is missing, or a line is no JSON object.
+    """
+    try:
+        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise ArtuneError(f"{path}: damaged ({error}); delete it and train again") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ArtuneError(f"{path}: damaged (a line is no object); delete it and train again")
+    return lines
+
+
 def save_npz(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an uncompressed npz in one step; keys may hold slashes."""
     with replacing(path) as temporary, open(temporary, "wb") as handle:

@@ -26,9 +26,15 @@ COLUMNS: dict[str, Column] = {
     "clip_score_reward": Column("CLIPScore (reward's network)", +1, 4, 4),
     "accuracy": Column("Accuracy", +1, 3, 3),
     "kid": Column("KID", -1, 4, 4),
+    "sfid": Column("sFID", -1, 2, 2),
+    "density": Column("Density", +1, 3, 3),
+    "coverage": Column("Coverage", +1, 3, 3),
+    "cmmd": Column("CMMD", -1, 3, 3),
     "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
 }
-WITH_STANDARD_ERROR = ("fid", "fid_reward", "kid", "precision", "clip_score", "clip_score_reward")
+WITH_STANDARD_ERROR = ("fid", "fid_reward", "kid", "precision", "clip_score", "clip_score_reward", "cmmd")
+AGAINST = ("fid", "sfid", "kid", "precision", "recall", "density", "coverage", "cmmd")  # what a reference decides
+JUDGES = ("sfid", "density", "coverage", "cmmd")  # shown in every table of a scale whose evaluation has them
 VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
 
 

@@ -5,15 +5,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from artune.config import GRPO, Entropy
+from artune.config import GRPO, Entropy, Sampling
 from artune.entropy import EntropyController, token_entropy
 from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
 from artune.models import Policy
-from artune.sampling import guided_logits
+from artune.sampling import filter_logits, guided_logits
+
+LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
 
 
 def score_tokens(
-    policy: Policy, tokens: Tensor, class_ids: Tensor, grpo: GRPO, cfg: float, dropout: float = 0.0
+    policy: Policy, tokens: Tensor, class_ids: Tensor, grpo: GRPO, sampling: Sampling, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of drawn tokens and the entropies of their distributions, teacher forced.
 
@@ -21,21 +23,27 @@ def score_tokens(
         policy: the policy or its reference.
         tokens: [b, T].
         class_ids: [b].
-        grpo: ``score_logits`` chooses conditional or guided logits, ``autocast`` the arithmetic.
-        cfg: guidance scale of the guided logits.
+        grpo: ``score_logits`` chooses conditional or guided logits, ``score_softmax`` the whole codebook or what
+            top-k and top-p leave of it, ``autocast`` the arithmetic.
+        sampling: guidance scale, top-k, top-p and temperature behind those choices.
         dropout: layer dropout.
 
     Returns:
-        logp [b, T] and entropy [b, T] in nats, float32. The softmax is over the whole codebook (open choice 33).
+        logp [b, T] and entropy [b, T] in nats, float32; the entropy is always over the whole codebook.
     """
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=grpo.autocast == "bfloat16"):
-        if grpo.score_logits == "guided" and cfg > 1.0:
-            logits = guided_logits(policy, tokens, class_ids, cfg)
+        if grpo.score_logits == "guided" and sampling.cfg > 1.0:
+            logits = guided_logits(policy, tokens, class_ids, sampling.cfg, dropout)
         else:
             logits = policy(tokens, class_ids, dropout)  # [b, T, V]
     logits = logits.float()
+    entropy = token_entropy(logits)
+    if grpo.score_softmax == "truncated":  # open choice 33
+        kept = filter_logits(logits.detach(), sampling.temperature, sampling.top_k, sampling.top_p) > -torch.inf
+        kept = kept.scatter(-1, tokens[..., None], True)  # a drawn token keeps a probability when others overtake it
+        logits = (logits / sampling.temperature).masked_fill(~kept, LOWEST)
     logp = torch.log_softmax(logits, -1).gather(-1, tokens[..., None]).squeeze(-1)
-    return logp, token_entropy(logits)
+    return logp, entropy
 
 
 def objective(

@@ -25,6 +25,17 @@ class FeatureNetwork(Protocol):
         ...
 
 
+class EmbeddingNetwork(Protocol):
+    """The judge behind CMMD."""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> unit embeddings float32 [B, E]."""
+        ...
+
+
+Judges = Mapping[str, EmbeddingNetwork]
+
+
 def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
     """The array ``name`` of an npz in chunks of ``batch`` rows; the whole of it is never in memory.
 
@@ -73,7 +84,12 @@ def adm_moments(path: Path) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def adm_reference(
-    path: Path, network: FeatureNetwork, device: torch.device, batch: int = 128, name: str = "inception"
+    path: Path,
+    network: FeatureNetwork,
+    device: torch.device,
+    batch: int = 128,
+    name: str = "inception",
+    judges: Judges | None = None,
 ) -> dict[str, np.ndarray]:
     """ADM's reference file under this project's names.
 
@@ -86,33 +102,44 @@ def adm_reference(
         device: where the images are put.
         batch: images a forward.
         name: the network's name in the registry.
+        judges: networks that embed the images, by name.
 
     Returns:
         ``train/{name}/{mu,sigma}`` (what LOO-FID compares with), ``heldout/{name}/{mu,sigma}`` (the same: what FID
-        compares with), ``heldout/{name}/{mu_s,sigma_s}`` (sFID) and ``heldout/{name}/features`` [n, D] float32.
+        compares with), ``heldout/{name}/{mu_s,sigma_s}`` (sFID), ``heldout/{name}/features`` [n, D] float32, and
+        ``heldout/{judge}/embeddings`` [n, E] float32.
 
     Raises:
         ArtuneError: the file is damaged, or the network's width is not that of the moments.
     """
-    moments = adm_moments(path)
-    parts = []
+    moments, judges = adm_moments(path), judges or {}
+    parts, embedded = [], {judge: [] for judge in judges}
     for rows in npz_rows(path, "arr_0", batch):
         if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
             raise ArtuneError(f"{path}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
-        parts.append(network.features(torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)).float().cpu())
+        images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
+        parts.append(network.features(images).float().cpu())
+        for judge, clip in judges.items():
+            embedded[judge].append(clip.embed_images(images).cpu())
     features = torch.cat(parts).numpy()
     if features.shape[1] != moments["mu"].size:
         raise ArtuneError(f"{path}: moments of {moments['mu'].size} features, but {name} gives {features.shape[1]}")
     both = {f"{split}/{name}/{key}": moments[key] for split in ("train", "heldout") for key in ("mu", "sigma")}
     spatial = {f"heldout/{name}/{key}": moments[key] for key in ("mu_s", "sigma_s")}
-    return {**both, **spatial, f"heldout/{name}/features": features}
+    return {**both, **spatial, f"heldout/{name}/features": features, **_embeddings(embedded)}
 
 
 def write_adm_reference(
-    path: Path, network: FeatureNetwork, output: Path, device: torch.device, batch: int = 128, name: str = "inception"
+    path: Path,
+    network: FeatureNetwork,
+    output: Path,
+    device: torch.device,
+    batch: int = 128,
+    name: str = "inception",
+    judges: Judges | None = None,
 ) -> str:
     """Write :func:`adm_reference` as reference.npz."""
-    arrays = adm_reference(path, network, device, batch, name)
+    arrays = adm_reference(path, network, device, batch, name, judges)
     save_npz(output, arrays)
     return f"{output}: moments of ADM's file, features of {len(arrays[f'heldout/{name}/features'])} images"
 
@@ -127,6 +154,7 @@ def write_val_reference(
     side: int = 256,
     classes: int | None = None,
     train: Mapping[str, np.ndarray] | None = None,
+    judges: Judges | None = None,
 ) -> str:
     """Write the moments and features of a split of real images (ADM's centre crop) as reference.npz.
 
@@ -140,12 +168,14 @@ def write_val_reference(
         side: of the crop, pixels.
         classes: how many there must be.
         train: arrays to add as they are; the reward's ``train/...`` moments are of the training set, ADM's file.
+        judges: networks that embed the images, by name; adds ``heldout/{judge}/embeddings``.
 
     Raises:
         ArtuneError: a damaged image (one line that names it), or another number of classes.
     """
     split = open_split(path, classes)
     found: dict[str, dict[str, list[Tensor]]] = {name: {"features": [], "spatial": []} for name in networks}
+    embedded: dict[str, list[Tensor]] = {judge: [] for judge in judges or {}}
 
     def take(crops: list[np.ndarray]) -> None:
         stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
@@ -156,6 +186,8 @@ def write_val_reference(
             else:
                 features = network.features(stacked)
             found[name]["features"].append(features.float().cpu())
+        for judge, clip in (judges or {}).items():
+            embedded[judge].append(clip.embed_images(stacked).cpu())
 
     crops: list[np.ndarray] = []
     progress = Progress("reference", split.size or split.classes)
@@ -167,7 +199,7 @@ def write_val_reference(
         progress.update(number if split.size else label)
     if crops:
         take(crops)
-    arrays = dict(train or {})
+    arrays = {**(train or {}), **_embeddings(embedded)}
     for name, parts in found.items():
         features = torch.cat(parts["features"])
         arrays |= _named_moments(f"heldout/{name}", features, "")
@@ -176,6 +208,10 @@ def write_val_reference(
             arrays |= _named_moments(f"heldout/{name}", torch.cat(parts["spatial"]), "_s")
     save_npz(output, arrays)
     return f"{output}: moments of {number} images under {', '.join(networks)}"
+
+
+def _embeddings(embedded: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    return {f"heldout/{judge}/embeddings": torch.cat(parts).float().numpy() for judge, parts in embedded.items()}
 
 
 def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from artune.errors import ArtuneError
 from artune.layers import Tree, parse
 from artune.registry import Registry
 from artune.settings import Settings
@@ -33,7 +34,8 @@ class Plan:
         for name in self.registry.run_names:
             self.registry.resolve(name)
         for name in self.settings.figure2.compare:
-            self.registry.split_seed(name)
+            if self.spec(name)["method"] != "grpo":
+                raise ArtuneError(f"config/config.yaml: figure2.compare: {name} was not tuned, it has no curves")
         tables = self.registry.tables
         self.score_tables = [name for name, table in tables.items() if table.kind == "scores"]
         self.study_tables = [name for name, table in tables.items() if table.kind == "study"]
@@ -66,16 +68,19 @@ class Plan:
 
     def evaluation_networks(self) -> list[str]:
         """Weight files that the features of a run need."""
-        protocol = self.registry.evaluation
-        return self.networks(
-            [protocol.features, protocol.classifier, protocol.clip, protocol.reward_features, protocol.reward_clip]
-        )
+        return self.networks(self.registry.evaluation.networks.values())
 
     def reference(self) -> Files:
         """What the reference's moments are made from."""
         protocol = self.registry.evaluation
         data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
-        return {"data": data, "networks": self.networks([protocol.features, protocol.reward_features])}
+        names = [protocol.features, protocol.reward_features, protocol.cmmd]
+        return {"data": data, "networks": self.networks(name for name in names if name)}
+
+    def further_references(self) -> Files:
+        """Moments of the references that runs are scored against beside the first."""
+        names = self.registry.evaluation.references
+        return {"references": [f"{self.folder}/references/{name}.npz" for name in names]} if names else {}
 
     def tokenizer_source(self, name: str) -> str:
         """What a tokenizer is made from."""
@@ -129,6 +134,12 @@ class Plan:
         if "loo_fid" in spec["rewards"]["terms"]:
             files["reference"] = f"{self.folder}/reference.npz"
         return files
+
+    def sampling_protocol(self) -> list[Any]:
+        """What of the evaluation decides the images of a run and its grid."""
+        protocol = self.registry.evaluation
+        return [protocol.samples, protocol.labels, protocol.seed, protocol.batch, protocol.grid_classes,
+                protocol.grid_per_class]  # fmt: skip
 
     def timings(self, run: str) -> list[str]:
         """Seconds a stage, where a run was trained here."""

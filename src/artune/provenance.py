@@ -1,25 +1,39 @@
 """What a number was made with."""
 
+import importlib.metadata
 import os
 import platform
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import artune
 
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "open_clip_torch", "torch-fidelity", "timm", "snakemake")
+
+
+def git(*arguments: str) -> str | None:
+    """Output of a git command in the source's own repository; None without git or outside one."""
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, cwd=Path(artune.__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What a number was made with: versions, commit, device, threads."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    """Versions, commit, device, threads."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "artune": artune.__version__,
         "results_version": artune.RESULTS_VERSION,
-        "commit": git.stdout.strip() or "unknown",
+        "commit": git("rev-parse", "HEAD") or "unknown",
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{library: importlib.metadata.version(library) for library in LIBRARIES},
         "device": name,
         "threads": torch.get_num_threads(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from artune.config import Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
+from artune.config import REWARDS, Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
 from artune.errors import ArtuneError
 from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.layouts import Figure, Table
@@ -77,6 +77,9 @@ class Registry:
                     raise ArtuneError(f"config/{name}: {key}: unknown key; known are {', '.join(SECTIONS)}")
         self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
         self.lines: Tree = self._read("experiments.yaml")
+        for name, line in self.lines.items():
+            if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
+                raise ArtuneError(f"config/experiments.yaml: {name}: must be a mapping, e.g. {{base: llamagen_l-ours}}")
         self.run_names: tuple[str, ...] = tuple(self.lines)
         for name in (*self._scale_lines, *self.about.unavailable):
             self._known(name, f"config/scales/{scale}.yaml")
@@ -88,8 +91,29 @@ class Registry:
         self.assets = {
             key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in self._read("assets.yaml").items()
         }
+        self._check_references()
         self.tables = self._tables()
         self.figures = self._figures()
+
+    def _check_references(self) -> None:
+        """Every network, tokenizer and file from outside that is named must be known."""
+
+        def known(name: str | None, among: dict[str, Any], where: str) -> None:
+            if name is not None and name not in among:
+                raise ArtuneError(f"{where}: unknown {name!r}; known are {', '.join(among)}")
+
+        protocol = self.evaluation
+        for role in ("features", "classifier", "clip", "reward_features", "reward_clip"):
+            known(getattr(protocol, role), self.networks, f"config/evaluation.yaml: {role}")
+        if self.data.source == "imagenet":
+            known(protocol.reference, self.assets, "config/evaluation.yaml: reference")
+        for name, backbone in self.backbones.items():
+            known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
+        for section in ("tokenizers", "backbones", "networks"):
+            for name, settings in getattr(self, section).items():
+                known(settings.checkpoint, self.assets, f"config: {section}.{name}.checkpoint")
+        for name, line in self.lines.items():
+            known(line.get("checkpoint"), self.assets, f"config/experiments.yaml: {name}: checkpoint")
 
     def _read(self, name: str) -> Tree:
         return read_yaml(self.root / name)
@@ -158,9 +182,14 @@ class Registry:
         if backbone not in self.backbones:
             raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",)}.get(str(method), ())
-        known = {"method", "backbone", "description", "checkpoint", *SECTIONS}
-        if unknown := [key for key in tree if key not in known]:
-            raise ArtuneError(f"{where}: {unknown[0]}: unknown key")
+        known = ("method", "backbone", "description", "checkpoint", "sampling", *parts)
+        for layer_name, layer in self.run_layers(base):
+            if unknown := [key for key in layer if key not in known]:
+                raise ArtuneError(
+                    f"config/{layer_name}: {unknown[0]}: unknown key; a run of method {method} has {', '.join(known)}"
+                )
+        if method == "external" and "checkpoint" not in tree:
+            raise ArtuneError(f"{where}: checkpoint: missing; method external needs a key of assets.yaml")
         spec = {
             "name": name,
             "base": base,
@@ -182,10 +211,12 @@ class Registry:
             return []
         rewards = spec["rewards"]
         needed = []
+        if not isinstance(rewards["terms"], list):
+            raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
         for term in rewards["terms"]:
-            if term not in ("clip", "hps", "loo_fid", "maniqa"):
-                raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are clip, hps, loo_fid, maniqa")
-            network = rewards["loo_fid"]["network"] if term == "loo_fid" else rewards[f"{term}_network"]
+            if term not in REWARDS:
+                raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are {', '.join(REWARDS)}")
+            network = rewards["loo_fid"]["network"] if term == "loo_fid" else rewards["networks"].get(term)
             if network not in self.networks:
                 raise ArtuneError(
                     f"{where}: rewards: unknown network {network!r}; known are {', '.join(self.networks)}"

@@ -12,6 +12,7 @@ from artune.sampling import generate
 from artune.tokenizers import resize, to_uint8
 
 Renderer = Callable[[Tensor], Tensor]
+DECODED = 2**21  # pixels decoded at once: 32 images of 256 x 256, whose activations take about 4 GB
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ def draw_prompts(classes: int, prompts: int, group_size: int, how: str, generato
     return chosen.repeat_interleave(group_size)
 
 
-def make_renderer(tokenizer: nn.Module, run: Run, batch: int = 256) -> Renderer:
+def make_renderer(tokenizer: nn.Module, run: Run) -> Renderer:
     """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round."""
+    pixels = run.backbone.tokens * run.tokenizer.downsampling**2
+    batch = min(max(DECODED // pixels, 1), 256)
 
     @torch.no_grad()
     def render(tokens: Tensor) -> Tensor:

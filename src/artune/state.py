@@ -33,8 +33,15 @@ def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:16] != digest:
             warnings.warn(f"{path}: torn or altered, the state before it is used", stacklevel=2)
+            path.unlink()
             continue
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if state.get("config") == config:
             return int(iteration), state
     return None
+
+
+def clear_states(folder: Path) -> None:
+    """Remove every saved state: those of other settings would crowd out the new ones."""
+    for path in folder.glob("state-*.pt"):
+        path.unlink()

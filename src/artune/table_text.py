@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artune.files import write_text
-from artune.layouts import COLUMNS, VOTES, Table
+from artune.layouts import AGAINST, COLUMNS, JUDGES, VOTES, Table
 from artune.registry import Registry
 from artune.tables import find_table
 
@@ -19,10 +19,18 @@ def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path 
     table = find_table(registry, key)
     lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
     lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
-    if table.extra:
+    shown = (*table.columns, *table.extra)
+    if extra := [*table.extra, *(judge for judge in JUDGES if judge in frame and judge not in shown)]:
         lines += ["", "Beyond the paper's columns:", ""]
-        headings = [*table.labels, *_headings(table.extra, paper=False)]
-        lines += _grid(headings, _body(table, frame, table.extra, paper=False))
+        headings = [*table.labels, *_headings(extra, paper=False)]
+        lines += _grid(headings, _body(table, frame, extra, paper=False))
+    for name in registry.evaluation.references if table.kind == "scores" else ():
+        metrics = [metric for metric in AGAINST if f"{metric}_{name}" in frame]
+        ours = {f"{metric}_{name}{kind}": f"{metric}{kind}" for metric in metrics for kind in ("", "_se")}
+        part = frame[[*table.labels, "status", *(column for column in ours if column in frame)]].rename(columns=ours)
+        lines += ["", f"The same against {name}:", ""]
+        headings = [*table.labels, *_headings(metrics, paper=False)]
+        lines += _grid(headings, _body(table, part, metrics, paper=False))
     write_text(path, "\n".join(lines) + "\n")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from artune.errors import ArtuneError
 from artune.files import write_text
-from artune.layouts import WITH_STANDARD_ERROR, Row, Table
+from artune.layouts import AGAINST, JUDGES, WITH_STANDARD_ERROR, Row, Table
 from artune.registry import Registry
 
 if TYPE_CHECKING:
@@ -113,12 +113,17 @@ def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) ->
 def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[Scores]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     paper = dict(zip(table.columns, row.paper or (None,) * len(table.columns), strict=True))
-    for metric in (*table.columns, *table.extra):
+    for metric in (*table.columns, *table.extra, *JUDGES):
         cells |= _metric(metric, records)
         if metric in paper:
             ours, theirs = cells[metric], paper[metric]
             cells[f"{metric}_paper"] = theirs
             cells[f"{metric}_difference"] = None if ours is None or theirs is None else _digits(ours - theirs)
+    for name in registry.evaluation.references:
+        against = [{"scores": record.get("references", {}).get(name, {})} for record in records]
+        for metric in AGAINST:
+            found = _metric(metric, against)
+            cells |= {f"{metric}_{name}": found[metric], f"{metric}_{name}_se": found[f"{metric}_se"]}
     reason = registry.unavailable(str(row.run))
     cells |= {"scale": registry.scale, "run": row.run, "note": registry.about.note}
     cells["status"] = "ok" if records else reason or "missing"
@@ -129,14 +134,17 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
     return cells
 
 
-def _score_columns(table: Table, several_seeds: bool) -> list[str]:
+def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], references: Sequence[str]) -> list[str]:
     columns = list(table.labels)
-    for metric in (*table.columns, *table.extra):
+    for metric in (*table.columns, *table.extra, *judges):
         columns.append(metric)
         columns += [f"{metric}_se"] if metric in WITH_STANDARD_ERROR else []
         columns += [f"{metric}_std"] if several_seeds else []
         columns += ["fid_bias_corrected"] if metric == "fid" else []
         columns += [f"{metric}_paper", f"{metric}_difference"] if metric in table.columns else []
+    for name in references:
+        for metric in (metric for metric in AGAINST if metric in columns):
+            columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if metric in WITH_STANDARD_ERROR else [])
     return [*columns, *PROVENANCE]
 
 
@@ -151,8 +159,8 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
 
     Returns:
         For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper), in that
-        order, m_se only where the metric has one and m_std only where a row has several seeds; then what the
-        row rests on.
+        order, m_se only where the metric has one and m_std only where a row has several seeds; the judges' scores
+        where the scale has them; m_{reference} for every further reference; then what the row rests on.
 
     Raises:
         ArtuneError: an unknown table, scores of another run or scale, or seeds evaluated differently.
@@ -169,7 +177,9 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
         labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
         lines.append(labels | _score_cells(registry, table, row, records))
     several = any((line.get("seeds") or 0) > 1 for line in lines)
-    columns = _score_columns(table, several)
+    judged = {metric for records in scores.values() for record in records for metric in record["scores"]}
+    judges = [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
+    columns = _score_columns(table, several, judges, registry.evaluation.references)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = columns[len(table.labels) : -len(PROVENANCE)]
     return frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})

@@ -22,7 +22,7 @@ from artune.progress import Progress
 from artune.provenance import provenance
 from artune.sample import grid_images
 from artune.seeds import seed_for
-from artune.state import load_state, save_state
+from artune.state import clear_states, load_state, save_state
 from artune.tracking import RunLogger, warn
 from artune.trainer import GRPOTrainer
 
@@ -35,7 +35,6 @@ class Trainer(Protocol):
 
     iterations: int
     save_every: int
-    consistent: bool
     policy: Policy
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -43,6 +42,9 @@ class Trainer(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
+
+    def good_state(self) -> dict[str, Any]:
+        """After :meth:`step` raised: the state before it."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
@@ -70,8 +72,11 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
     if found is not None:
         start, state = found
         trainer.load_state_dict(state["trainer"])
-    elif isinstance(trainer, GRPOTrainer):
-        start_moments(trainer)
+    else:
+        clear_states(folder)
+        shutil.rmtree(folder.parent / "grids", ignore_errors=True)
+        if isinstance(trainer, GRPOTrainer):
+            start_moments(trainer)
     logger.resume(start)
     progress = Progress(f"train {run.name}", trainer.iterations, start)
     metrics: dict[str, float] = {}
@@ -80,8 +85,7 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
         try:
             metrics, seconds = trainer.step(iteration)
         except ArtuneError:
-            if trainer.consistent:
-                save_state(folder, iteration, {"config": config, "trainer": trainer.state_dict()})
+            save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
             raise
         logger.log(iteration, metrics, seconds)
         if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
@@ -101,6 +105,7 @@ def train(
     reference: Path | None,
     output: Path,
     tracking_uri: str | None,
+    tags: dict[str, str],
     device: torch.device,
 ) -> str:
     """Tune a policy and write ``output`` (policy.safetensors), metrics.jsonl, timings.jsonl and manifest.json.
@@ -114,6 +119,7 @@ def train(
         reference: reference.npz (LOO-FID).
         output: policy.safetensors of the run's folder.
         tracking_uri: MLflow store, or None.
+        tags: of the MLflow run.
         device: where to run.
 
     Returns:
@@ -140,9 +146,11 @@ def train(
         trainer = MLETrainer(run, policy, codes or Path(), device)
     else:
         raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
-    logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), {}, tracking_uri)
+    logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
-        identity = f"{text}\npolicy {sha256(policy_path)}"  # another prior is another training
+        # Another prior, tokenizer or network is another training, whatever the settings say.
+        files = [policy_path, tokenizer_path, codes, reference, *networks.values()]
+        identity = "\n".join([text, *(sha256(path) for path in files if path is not None)])
         start, metrics = fit(trainer, run, work, logger, identity)
     except BaseException:
         logger.close(finished=False)

@@ -49,7 +49,7 @@ class GRPOTrainer:
             policy.parameters(), run.grpo.learning_rate, run.grpo.betas, weight_decay=run.grpo.weight_decay
         )
         self.initial_entropy: float | None = None
-        self.consistent = True  # False between the first update of an iteration and its end
+        self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
 
     def step(self, iteration: int) -> tuple[Metrics, Metrics]:
         """Run iteration ``iteration`` (from 0); returns its metrics and the seconds of its stages.
@@ -86,7 +86,7 @@ class GRPOTrainer:
             metrics |= self._optimise(batch, advantages, loss_weights, iteration, clock)
             if self.loo_fid is not None:
                 self.loo_fid.commit()
-            self.consistent = True
+            self._before = None
         clock.seconds["time/generate"] = clock.seconds.pop("time/rollout") - clock.seconds["time/decode"]
         return metrics, clock.seconds
 
@@ -104,8 +104,10 @@ class GRPOTrainer:
             with clock(f"reward_{reward.name}"):
                 scores[reward.name] = rewards.units[reward.name] * reward(batch)
         if self.loo_fid is not None:
+            with clock("reward_loo_fid"):
+                features = self.loo_fid.features(batch)
             with clock("loo_fid"):
-                values, metrics["fid/ema"] = self.loo_fid(batch)
+                values, metrics["fid/ema"] = self.loo_fid(features)
                 scores["loo_fid"] = rewards.units["loo_fid"] * values.float()
         for name, value in scores.items():
             if not torch.isfinite(value).all():
@@ -169,7 +171,8 @@ class GRPOTrainer:
                         totals[key] = totals.get(key, 0.0) + share * value
                 norm = nn.utils.clip_grad_norm_(self.policy.parameters(), grpo.grad_clip)
                 self._check(norm, "gradient", iteration)
-                self.consistent = False
+                if self._before is None and grpo.epochs > 1:  # a later epoch may fail
+                    self._before = on_cpu(self.state_dict())
                 self.optimizer.step()  # Alg. 1, line 36
         if self.reference is not None and grpo.reference == "ema":
             for kept, new in zip(self.reference.parameters(), self.policy.parameters(), strict=True):
@@ -190,7 +193,7 @@ class GRPOTrainer:
                 generator = generator_for(self.run.seed, "class_dropout", iteration, part.start)
                 dropped = torch.rand(len(class_ids), generator=generator) < self.grpo.class_dropout
                 class_ids = class_ids.masked_fill(dropped.to(class_ids.device), policy.null_class)
-        return score_tokens(policy, batch.tokens[part], class_ids, self.grpo, self.run.sampling.cfg, dropout)
+        return score_tokens(policy, batch.tokens[part], class_ids, self.grpo, self.run.sampling, dropout)
 
     def _fraction(self, entropy: Tensor) -> float:
         return entropy_fraction(entropy, self.run.backbone.codebook_size).item()
@@ -222,6 +225,10 @@ class GRPOTrainer:
             "initial_entropy": self.initial_entropy,
         }
 
+    def good_state(self) -> dict[str, Any]:
+        """After a step that failed: the state before it."""
+        return self.state_dict() if self._before is None else self._before
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self.policy.load_state_dict(state["policy"])
@@ -241,3 +248,12 @@ class GRPOTrainer:
             "kl": "policy/kl",
         }
         return "  ".join(f"{label} {metrics[key]:.3f}" for label, key in shown.items() if key in metrics)
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of nested state whose tensors later updates cannot reach."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: on_cpu(value) for key, value in state.items()}
+    return [on_cpu(value) for value in state] if isinstance(state, list) else state

@@ -186,3 +186,33 @@ def test_tables_are_built_without_torch():
         "build_table(Registry('imagenet'), 'table1', {}); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def official(run: str, **further: float) -> dict:
+    found = record(run, scale="imagenet", n=50000, sfid=6.1, density=1.1, coverage=0.9, cmmd=0.5, cmmd_se=0.01)
+    against = {"fid": 2.5, "fid_se": 0.02, "precision": 0.7, "recall": 0.6, "sfid": 5.0, "cmmd": 0.4} | further
+    return found | {"references": {"imagenet_val": against}}
+
+
+def test_the_official_evaluation_shows_its_judges_and_every_further_reference(tmp_path):
+    registry = Registry("imagenet")
+    scores = {
+        "llamagen_l-ours": [official("llamagen_l-ours")],
+        "llamagen_l-argrpo": [official("llamagen_l-argrpo", fid=3.5)],
+    }
+    frame = build_table(registry, "table4", scores)
+    ours = frame.set_index("run").loc["llamagen_l-ours"]
+    assert (ours["sfid"], ours["coverage"], ours["cmmd_se"]) == (6.1, 0.9, 0.01)
+    assert (ours["fid"], ours["fid_imagenet_val"], ours["fid_imagenet_val_se"]) == (1.0, 2.5, 0.02)
+    assert "inception_score_imagenet_val" not in frame  # no reference decides it
+    assert math.isnan(frame.set_index("run").loc["llamagen_l-ours-maniqa", "fid_imagenet_val"])
+    write_markdown(frame, registry, "table4", tmp_path / "t.md")
+    first, beyond, second = (tmp_path / "t.md").read_text().split(":\n\n")
+    assert "imagenet_val" not in first
+    assert "sFID ↓" in beyond
+    assert "| **2.50** ± 0.02 |" in second
+    assert "| 3.50 ± 0.02 |" in second
+
+
+def test_other_scales_tables_have_no_such_columns():
+    assert not [name for name in build_table(REGISTRY, "table4", table4()) if "sfid" in name or "imagenet" in name]

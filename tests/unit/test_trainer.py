@@ -12,6 +12,7 @@ from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
 from artune.objective import learning_rate, objective, score_tokens
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import draw_prompts
+from artune.state import load_state
 from artune.tracking import RunLogger
 from artune.train import fit
 from artune.trainer import GRPOTrainer
@@ -69,7 +70,7 @@ def test_the_objective_equals_the_sum_of_its_terms():
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(8, (12, 4), generator=draw)
     class_ids = torch.arange(3).repeat_interleave(4)
-    logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, 1.5)
+    logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, run.sampling)
     old, reference = logp.detach() + 0.1, logp.detach() - 0.05
     advantages = group_advantages(torch.randn(12, generator=draw), 4)
     loss, parts = objective(logp, old, reference, entropy, advantages[None], [1.0], 0.02, run.grpo)
@@ -89,13 +90,13 @@ def test_the_objective_equals_the_sum_of_its_terms():
         {"advantage_over": "batch"}, {"advantage_std": "n-1"}, {"prompts_drawn": "with_replacement"},
         {"reference": "ema", "reference_decay": 0.5}, {"score_logits": "guided"}, {"class_dropout": 0.5},
         {"dropout": 0.2}, {"reduction": "sum"}, {"weights_dtype": "bfloat16"}, {"autocast": "bfloat16"},
-        {"clip_sign": "alg1", "clip": 1e-3},
+        {"clip_sign": "alg1", "clip": 1e-3}, {"score_softmax": "truncated"},
     ],
     ids=str,
 )  # fmt: skip
 def test_every_switch_of_grpo_changes_what_is_learnt(change):
     def final(**grpo):
-        run = tiny_run(grpo={"iterations": 3, "clip": 1e-3, **grpo})
+        run = tiny_run(grpo={"iterations": 3, "clip": 1e-3, **grpo}, sampling={"top_k": 5})
         trainer = trainer_of(run)
         for iteration in range(3):
             torch.manual_seed(iteration)
@@ -104,6 +105,37 @@ def test_every_switch_of_grpo_changes_what_is_learnt(change):
         return weights(trainer).float()
 
     assert not torch.equal(final(), final(**({"clip": 1e-3} | change)))
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("entropy", {"enabled": False}), ("entropy", {"c0": 0.2, "c_max": 0.2}), ("entropy", {"gain": 30.0}),
+        ("entropy", {"target": 0.9, "target_is": "absolute"}), ("entropy", {"over": "slice"}),
+        ("rewards", {"combine": "separate"}), ("rewards", {"weights": {"clip": 1.0, "loo_fid": 0.0}}),
+        ("rewards", {"units": {"clip": 1.0, "loo_fid": 9.0}}),
+        ("rewards", {"combine": "separate", "add": "losses", "groups": [["clip"], ["loo_fid"]],
+                     "group_weights": [1.0, 2.0]}),
+        ("loo_fid", {"mode": "batch"}), ("loo_fid", {"alpha": 0.9}), ("loo_fid", {"covariance": "full"}),
+        ("loo_fid", {"pca": 2}), ("loo_fid", {"start": "assign"}), ("loo_fid", {"start": "zero"}),
+        ("loo_fid", {"epsilon": 0.1}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_switch_of_entropy_and_rewards_changes_what_is_learnt(section, change):
+    def final(changes):
+        rewards = {"terms": ["clip", "loo_fid"], "units": {"clip": 1.0, "loo_fid": 5.0}}
+        settings = {"network": "inception", "start": "first_batch"} | changes.get("loo_fid", {})
+        rewards |= changes.get("rewards", {}) | {"loo_fid": settings}
+        run = tiny_run(grpo={"micro_batch": 5}, rewards=rewards, entropy=changes.get("entropy", {}))
+        sigma = torch.tensor([[0.02, 0.01, 0.0], [0.01, 0.03, 0.0], [0.0, 0.0, 0.01]])
+        loo_fid = DistributionReward(Flat(), run.rewards.loo_fid, torch.tensor([0.5, 0.4, 0.6]), sigma)
+        trainer = trainer_of(run, loo_fid=loo_fid)
+        for iteration in range(2):
+            trainer.step(iteration)
+        return weights(trainer)
+
+    assert not torch.equal(final({}), final({section: change}))
 
 
 def test_micro_batches_change_nothing_beyond_rounding():
@@ -171,19 +203,57 @@ def test_a_nan_reward_stops_the_run_names_the_step_and_keeps_the_state(tmp_path)
     with pytest.raises(ArtuneError, match=r"reward clip: NaN or infinite for 12 of 12 images at iteration 3 of tiny"):
         run_fit(run, tmp_path / "a", trainer)
     assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 3
-    good = trainer_of(run)
+    good = trainer_of(run, Broken(after=3))
     for iteration in range(3):
-        torch.manual_seed(iteration)
         good.step(iteration)
-    healed = trainer_of(run)
-    start, _ = run_fit(run, tmp_path / "a", healed)
+    iteration, state = load_state(tmp_path / "a", "text")
+    assert iteration == 3
+    assert all(torch.equal(state["trainer"]["policy"][name], value) for name, value in good.policy.state_dict().items())
+    start, _ = run_fit(run, tmp_path / "a", trainer_of(run))
     assert start == 3  # goes on from the state before the bad step
+
+
+def test_a_second_epoch_that_goes_bad_leaves_the_state_before_the_iteration(tmp_path, monkeypatch):
+    run = tiny_run(grpo={"iterations": 4, "epochs": 2, "save_every": 100})
+    trainer, good = trainer_of(run), trainer_of(run)
+    good.step(0)
+    calls = []
+
+    def bad_at_the_second_epoch_of_the_second_iteration(*arguments):
+        calls.append(1)
+        loss, parts = objective(*arguments)
+        return (loss * math.nan if len(calls) == 4 else loss), parts
+
+    monkeypatch.setattr("artune.trainer.objective", bad_at_the_second_epoch_of_the_second_iteration)
+    with pytest.raises(ArtuneError, match="loss: NaN or infinite at iteration 1"):
+        run_fit(run, tmp_path / "a", trainer)
+    iteration, state = load_state(tmp_path / "a", "text")
+    assert iteration == 1
+    assert all(torch.equal(state["trainer"]["policy"][name], value) for name, value in good.policy.state_dict().items())
 
 
 def test_an_infinite_loss_stops_the_run(tmp_path):
     run = tiny_run(grpo={"learning_rate": 1e20, "warmup": 0, "grad_clip": 1e9})
     with pytest.raises(ArtuneError, match=r"(loss|gradient|reward clip): NaN or infinite .*iteration \d of tiny"):
         run_fit(run, tmp_path / "a", trainer_of(run))
+    assert load_state(tmp_path / "a", "text") is not None
+
+
+def test_an_edited_run_starts_afresh_and_its_own_states_are_kept(tmp_path):
+    long = tiny_run(grpo={"iterations": 6, "save_every": 2})
+    run_fit(long, tmp_path / "a", trainer_of(long), config="old")
+    trainer = trainer_of(long)
+    step = trainer.step
+
+    def dying(iteration):
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return step(iteration)
+
+    trainer.step = dying
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(long, tmp_path / "a", trainer, config="new")
+    assert load_state(tmp_path / "a", "new")[0] == 2
 
 
 def test_interrupted_and_whole_trainings_agree_to_the_bit(tmp_path):

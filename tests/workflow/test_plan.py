@@ -36,7 +36,7 @@ def test_a_single_target_plans_by_itself(project, scale, target):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert planned(output)
     # Processor seconds, not wall: a neighbour's load is not the plan's. An idle machine takes about 2 s.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0  # 1.5 s where bytecode is compiled
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet", "smoke"])
@@ -102,7 +102,7 @@ def test_the_report_and_rule_graph_can_be_made(project):
 
 
 def test_config_files_carry_a_comment_on_their_values():
-    for name in ("grpo.yaml", "entropy.yaml", "rewards.yaml", "evaluation.yaml"):
+    for name in ("grpo.yaml", "entropy.yaml", "rewards.yaml", "sampling.yaml"):
         lines = [line for line in Path(ROOT / "config" / name).read_text().splitlines() if ": " in line]
         commented = [line for line in lines if "#" in line]
         assert len(commented) >= 0.6 * len(lines), name

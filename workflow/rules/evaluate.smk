@@ -24,11 +24,7 @@ rule sample:
     resources:
         launcher="python",
     params:
-        protocol=[
-            REGISTRY.evaluation.samples,
-            REGISTRY.evaluation.labels,
-            REGISTRY.evaluation.seed,
-        ],
+        protocol=PLAN.sampling_protocol(),
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
@@ -48,13 +44,18 @@ rule features:
     threads: SETTINGS.threads
     params:
         networks=lambda wildcards, input: Path(input.networks[0]).parent,
+        roles=REGISTRY.evaluation.networks,  # features are stored by role: another network in a role makes them stale
     shell:
         "python -m artune features --samples {input.samples} --networks {params.networks}"
         f" --output {{output}} {SHARED}"
 
 
+FURTHER = f" --references {PLAN.folder}/references" if PLAN.further_references() else ""
+
+
 rule evaluate:
     input:
+        **PLAN.further_references(),
         config="results/{scale}/runs/{run}/config.yaml",
         features="results/{scale}/runs/{run}/features.npz",
         reference="results/{scale}/reference.npz",
@@ -73,4 +74,4 @@ rule evaluate:
         timings=lambda wildcards, input: (f"--timings {input.timings}" if input.timings else ""),
     shell:
         "python -m artune evaluate --config {input.config} --features {input.features} --reference {input.reference}"
-        f" {{params.timings}} --output {{output}} {SHARED}"
+        f"{FURTHER} {{params.timings}} --output {{output}} {SHARED}"

@@ -61,6 +61,24 @@ rule network:
         f"python -m artune network {{wildcards.network}} {{params.data}} {{params.tokenizer}} --output {{output}} {SHARED}"
 
 
+rule further_reference:
+    input:
+        data=lambda wildcards: PLAN.asset(wildcards.asset),
+        networks=PLAN.reference()["networks"],
+    output:
+        "results/{scale}/references/{asset}.npz",
+    log:
+        "results/{scale}/references/{asset}.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+    shell:
+        "python -m artune further_reference --data {input.data} --networks {params.networks}"
+        f" --output {{output}} {SHARED}"
+
+
 rule reference:
     input:
         **PLAN.reference(),

@@ -30,3 +30,14 @@ rule mlflow_log:
     shell:
         "python -m artune mlflow_log {wildcards.table} --runs {params.runs} --seeds {params.seeds}"
         f" --output {{output}} {SHARED}"
+
+
+rule mlflow:  # no output: asked for by name, it always runs
+    log:
+        f"{PLAN.folder}/tracking/mlflow.log",
+    conda:
+        "../../envs/artune.yaml"
+    params:
+        runs=PLAN.runs,
+    shell:
+        f"python -m artune mlflow --runs {{params.runs}} {SHARED}"

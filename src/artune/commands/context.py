@@ -29,7 +29,7 @@ def registry_of(arguments: Namespace) -> Registry:
 
 
 def device_of(arguments: Namespace) -> "torch.device":
-    """The device to run on; arithmetic is made repeatable on the way."""
+    """The device to run on; threads are set and TF32 is switched off on the way."""
     import torch
 
     settings = settings_of(arguments)

@@ -125,6 +125,32 @@ def reference(arguments: Namespace) -> str:
         from artune.assets import stamped_path
         from artune.official import write_adm_reference
 
-        path = stamped_path(arguments.data)
-        return write_adm_reference(path, networks[protocol.features], arguments.output, device, name=protocol.features)
+        path, judges = stamped_path(arguments.data), _judges(arguments)
+        return write_adm_reference(
+            path, networks[protocol.features], arguments.output, device, name=protocol.features, judges=judges
+        )
     return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)
+
+
+def further_reference(arguments: Namespace) -> str:
+    """Moments and features of another split of real images that runs are scored against."""
+    from artune.assets import stamped_path
+    from artune.official import write_val_reference
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    return write_val_reference(
+        stamped_path(arguments.data),
+        load_networks(registry, {registry.evaluation.features}, arguments.networks, device),
+        arguments.output,
+        device,
+        side=registry.data.image_size,
+        classes=registry.data.classes,
+        judges=_judges(arguments),
+    )
+
+
+def _judges(arguments: Namespace) -> dict:
+    """CMMD's network, where the protocol names one."""
+    registry = registry_of(arguments)
+    name = registry.evaluation.cmmd
+    return load_networks(registry, {name} if name else set(), arguments.networks, device_of(arguments))

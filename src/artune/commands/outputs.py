@@ -3,6 +3,7 @@
 from argparse import Namespace
 
 from artune.commands.context import device_of, entry, registry_of, settings_of
+from artune.registry import SEED_SUFFIX
 
 
 def table(arguments: Namespace) -> str:
@@ -49,7 +50,7 @@ def figure_samples(arguments: Namespace) -> str:
     registry, device = registry_of(arguments), device_of(arguments)
     chosen = entry(registry.figures, arguments.figure, "figure")
     run = read_run(arguments.config)
-    ids, _ = choose_classes(chosen, class_names(run.data))
+    ids, _ = choose_classes(chosen, class_names(run.data), strict=run.data.source == "imagenet")
     images = grid_images(
         run,
         ids,
@@ -104,6 +105,19 @@ def mlflow_log(arguments: Namespace) -> str:
     logged = upsert(uri, registry, [arguments.runs / name for name in names])
     write_json(arguments.output, {"runs": names, "logged": logged})
     return f"{uri}: {len(names)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+
+
+def mlflow(arguments: Namespace) -> str:
+    """Rebuild the tracking store from the files of all finished runs."""
+    from artune.mlflow_store import upsert
+    from artune.tracking import tracking_uri
+
+    registry = registry_of(arguments)
+    uri = tracking_uri(settings_of(arguments).tracking_uri)
+    folders = sorted(path.parent for path in arguments.runs.glob("*/scores.json"))
+    known = [folder for folder in folders if SEED_SUFFIX.sub("", folder.name) in registry.run_names]
+    logged = upsert(uri, registry, known)
+    return f"{uri}: {len(known)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
 
 
 def show(arguments: Namespace) -> str:

@@ -21,6 +21,9 @@ def run_config(arguments: Namespace) -> str:
 def train(arguments: Namespace) -> str:
     """Tune a policy."""
     from artune.build import read_run
+    from artune.layers import read_yaml
+    from artune.mlflow_store import run_tags
+    from artune.provenance import git
     from artune.tracking import tracking_uri
     from artune.train import train as tune
 
@@ -35,6 +38,7 @@ def train(arguments: Namespace) -> str:
         reference=arguments.reference,
         output=arguments.output,
         tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
+        tags=run_tags(registry_of(arguments), read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
         device=device,
     )
 
@@ -64,31 +68,28 @@ def features(arguments: Namespace) -> str:
 
     registry, device = registry_of(arguments), device_of(arguments)
     protocol = registry.evaluation
-    names = {
-        protocol.features,
-        protocol.classifier,
-        protocol.clip,
-        protocol.reward_features,
-        protocol.reward_clip,
-    }
-    networks = load_networks(registry, names, arguments.networks, device)
+    networks = load_networks(registry, set(protocol.networks.values()), arguments.networks, device)
     return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device)
 
 
 def evaluate(arguments: Namespace) -> str:
     """Score a run."""
+    from artune.assets import evaluation_digests
     from artune.build import read_run
     from artune.evaluate import evaluate as score
     from artune.provenance import provenance
 
+    registry, folder = registry_of(arguments), arguments.references
     return score(
         read_run(arguments.config),
-        registry_of(arguments).evaluation,
+        registry.evaluation,
         arguments.features,
         arguments.reference,
         arguments.timings,
         provenance(device_of(arguments)),
         arguments.output,
+        {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {},
+        evaluation_digests(registry, Path(settings_of(arguments).assets)),
     )
 
 

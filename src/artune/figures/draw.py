@@ -33,13 +33,14 @@ def draw_figure(
         paths = {run: results / "runs" / run / "metrics.jsonl" for run in (*layout.runs, *compare)}
         training_dynamics.draw(paths, smoothing, output, note)
     elif layout.kind == "samples":
-        ids, which = samples.choose_classes(layout, class_names(registry.data))
+        ids, which = samples.choose_classes(
+            layout, class_names(registry.data), strict=registry.data.source == "imagenet"
+        )
         names = [class_names(registry.data)[index] for index in ids]
         columns = [
             load_npz(results / "figures/samples" / key / f"{run}.npz", "images")["images"] for run in layout.runs
         ]
-        caption = f"{layout.title}. {which} {note}"
-        samples.draw_comparison(columns, names, ("pretrained", "ours"), caption, output)
+        samples.draw_comparison(columns, names, ("pretrained", "ours"), layout.title, f"{which} {note}.", output)
     elif layout.kind == "toy":
         toy.draw(output)
     else:

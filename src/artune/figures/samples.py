@@ -14,11 +14,13 @@ from artune.layouts import Figure as Layout
 GAP = 1  # white pixels between images
 
 
-def choose_classes(layout: Layout, class_names: Sequence[str], number: int = 2) -> tuple[list[int], str]:
+def choose_classes(
+    layout: Layout, class_names: Sequence[str], number: int = 2, strict: bool = False
+) -> tuple[list[int], str]:
     """Class ids that a figure shows, and a sentence for the caption.
 
     The classes that the layout names, without regard to case; the first ``number`` of the data set if it names none,
-    or if the data set has none of them (digits have no goldfish).
+    or if the data set has none of them (digits have no goldfish) and the choice is not ``strict``.
 
     Raises:
         ArtuneError: the data set has some of the named classes and lacks others.
@@ -28,7 +30,7 @@ def choose_classes(layout: Layout, class_names: Sequence[str], number: int = 2) 
     first = list(range(min(number, len(class_names))))
     if not layout.classes:
         return first, f"The first {len(first)} classes of the data set."
-    if len(missing) == len(layout.classes):
+    if len(missing) == len(layout.classes) and not strict:
         return first, f"The data set has no {' or '.join(missing)}: its first {len(first)} classes instead."
     if missing:
         raise ArtuneError(f"config/figures.yaml: {layout.title}: unknown class {missing[0]!r}")

@@ -11,7 +11,7 @@ from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
 
 if TYPE_CHECKING:
-    from artune.config import BackboneConfig
+    from artune.config import Backbone
 
 
 class Policy(Protocol):
@@ -46,7 +46,7 @@ class Policy(Protocol):
         ...
 
 
-def build_policy(config: "BackboneConfig", generator: torch.Generator | None = None) -> LlamaGen | VQGANGPT:
+def build_policy(config: "Backbone", generator: torch.Generator | None = None) -> LlamaGen | VQGANGPT:
     """A freshly initialised policy of ``config.family``, in float32 on the CPU.
 
     Args:

@@ -21,20 +21,16 @@ class Reward(Protocol):
         """One score a sample, [B] float32, higher is better."""
 
 
-# name -> (the key of `rewards` that names its network, its class); loo_fid is distribution-level: loo_fid.py
-BUILDERS: dict[str, tuple[str, Callable[[nn.Module, Run], Reward]]] = {
-    "clip": ("clip_network", ClipReward),
-    "hps": ("hps_network", HPSReward),
-    "maniqa": ("maniqa_network", ManiqaReward),
+# loo_fid is not here: it is distribution-level and carries moments from step to step (distribution.py)
+BUILDERS: dict[str, Callable[[nn.Module, Run], Reward]] = {
+    "clip": ClipReward,
+    "hps": HPSReward,
+    "maniqa": ManiqaReward,
 }
 
 
 def build_rewards(run: Run, networks: Mapping[str, nn.Module]) -> list[Reward]:
     """The instance-level rewards of a run, in the order of ``rewards.terms``."""
     assert run.rewards is not None
-    rewards = []
-    for name in run.rewards.terms:
-        if name in BUILDERS:
-            key, build = BUILDERS[name]
-            rewards.append(build(networks[getattr(run.rewards, key)], run))
-    return rewards
+    chosen = run.rewards
+    return [BUILDERS[name](networks[chosen.networks[name]], run) for name in chosen.terms if name != "loo_fid"]

@@ -38,11 +38,15 @@ class DistributionReward:
         self.moments = self.reference.moments_of(self.network.features(images))
 
     @torch.no_grad()
-    def __call__(self, batch: RolloutBatch) -> tuple[Tensor, float]:
-        """Rewards [B] of a batch, and the FID (diagonal or full) of the moments after it."""
+    def features(self, batch: RolloutBatch) -> Tensor:
+        """Features [B, D] of a batch's images."""
+        return self.network.features(batch.images)
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, float]:
+        """Rewards [B] of a batch's features, and the FID (diagonal or full) of the moments after it."""
         settings = self.settings
         outcome = loo_fid_reward(
-            self.network.features(batch.images),
+            features,
             self.moments,
             self.reference,
             alpha=settings.alpha,

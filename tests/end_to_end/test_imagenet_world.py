@@ -1,0 +1,144 @@
+"""The imagenet scale for real, on a miniature of its world: official files in, Tables 1, 5 and 6 out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from imagenet_world import CODES, make_world
+from project import ROOT, snakemake
+
+from artune.checkpoints import read_tensors
+from artune.evaluate import score
+from artune.files import load_npz
+from artune.registry import Registry
+
+pytestmark = pytest.mark.slow
+RUNS, PRETRAINED = "results/imagenet/runs", "results/imagenet/pretrained"
+MLE, MANIQA = "llamagen_l-mle500", "llamagen_l-ours-maniqa"
+ROWS = {"table1": 6, "table5": 6, "table6": 4}
+TARGETS = (
+    *(f"results/{table}.csv" for table in ROWS),
+    f"{RUNS}/{MLE}/scores.json",  # codes of the image folder
+    f"{RUNS}/{MANIQA}/policy.safetensors",  # the one network that these tables do without
+    "results/imagenet/figures/figure3.pdf",
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The miniature world with everything in ``TARGETS`` made."""
+    folder = make_world(tmp_path_factory.mktemp("world"))
+    snakemake(folder, "--config", "scale=imagenet", "--", *TARGETS)
+    return folder
+
+
+def scores_of(world, run):
+    return json.loads((world / RUNS / run / "scores.json").read_text())
+
+
+def lines_of(world, run):
+    return [json.loads(line) for line in (world / RUNS / run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_miniature_differs_in_sizes_only(world):
+    real, tiny = Registry("imagenet", root=ROOT / "config"), Registry("imagenet", root=world / "config")
+    for section in ("backbones", "tokenizers"):
+        for name, settings in getattr(real, section).items():
+            other = getattr(tiny, section)[name]
+            assert (settings.family, settings.checkpoint) == (other.family, other.checkpoint)
+    for name, settings in real.networks.items():
+        assert (settings.kind, settings.checkpoint) == (tiny.networks[name].kind, tiny.networks[name].checkpoint)
+    sizes = {"samples", "batch", "inception_split", "grid_classes", "grid_per_class"}
+    assert real.evaluation.model_dump(exclude=sizes) == tiny.evaluation.model_dump(exclude=sizes)
+
+
+@pytest.mark.parametrize(("table", "rows"), ROWS.items())
+def test_a_table_reaches_its_csv_with_the_papers_numbers_and_both_references(world, table, rows):
+    frame = pd.read_csv(world / f"results/{table}.csv")
+    assert len(frame) == rows
+    assert (frame["status"] == "ok").all()
+    assert (frame["scale"] == "imagenet").all()
+    assert (frame["n"] == 8).all()
+    assert (frame["reference"] == "adm_virtual").all()
+    layout = Registry("imagenet", root=world / "config").tables[table]
+    assert frame["fid_paper"].tolist() == [row.paper[0] for row in layout.rows]
+    columns = ["fid", "fid_se", "inception_score", "clip_score", "sfid", "cmmd", "coverage"]
+    columns += [f"{name}_imagenet_val" for name in ("fid", "sfid", "kid", "precision", "recall", "cmmd")]
+    assert np.isfinite(frame[columns].to_numpy(float)).all()
+    assert frame["fid"].nunique() == rows  # every policy gives images of its own
+    text = (world / f"results/{table}.md").read_text()
+    assert "The same against imagenet_val" in text
+    assert "sFID" in text
+
+
+def test_a_score_names_the_files_that_it_rests_on(world):
+    pins = json.loads((world / "data/assets/pins.json").read_text())
+    found = scores_of(world, "llamagen_xl-ours")
+    assert set(found["digests"]) == {"adm_virtual", "imagenet_val", "inception", "clip_vit_l_14", "clip_vit_l_14_336"}
+    assert all(digest == pins[key]["sha256"] for key, digest in found["digests"].items())
+    assert pins["inception"]["published"]
+    assert not pins["llamagen_xl"]["published"]
+    assert (found["decoded_size"], found["image_size"], found["uint8_rule"]) == (48, 32, "llamagen")
+    assert scores_of(world, "vqgan-ours")["uint8_rule"] == "taming"
+
+
+def test_scores_follow_from_the_features_that_are_kept(world):
+    registry = Registry("imagenet", root=world / "config")
+    features = load_npz(world / RUNS / "llamagen_b-ours/features.npz")
+    assert features["features"].shape == (8, 2048)
+    assert features["spatial"].shape == (8, 2023)
+    reference = load_npz(world / "results/imagenet/reference.npz")
+    again = score(features, reference, registry.evaluation, registry.data.classes)
+    assert again == pytest.approx(
+        {key: value for key, value in scores_of(world, "llamagen_b-ours")["scores"].items() if key != "loo_fid_ms"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("asset", "policy"),
+    [
+        ("c2i_B_256.pt", "llamagen_b"),
+        ("c2i_XL_384.pt", "llamagen_xl"),
+        ("vapi_xl/consolidated.pth", "external/vapi_xl"),
+    ],
+)
+def test_policies_are_the_released_ones(world, asset, policy):
+    released = read_tensors(world / "data/assets" / asset)
+    ours = read_tensors(world / PRETRAINED / policy / "policy.safetensors")
+    assert released.keys() == ours.keys()
+    assert all(torch.equal(value, ours[name]) for name, value in released.items())
+
+
+def test_every_reward_of_the_paper_moves_the_policy(world):
+    for run, rewards in (
+        ("llamagen_l-ours", {"clip", "hps", "loo_fid"}),
+        (MANIQA, {"clip", "hps", "maniqa", "loo_fid"}),
+    ):
+        lines = lines_of(world, run)
+        assert len(lines) == 2
+        logged = {key.split("/")[1] for key in lines[0] if key.startswith("reward/") and "_std_" not in key}
+        assert logged == rewards | {"total"}
+        assert all(line[f"reward/{name}_std_within"] > 0 for line in lines for name in rewards)
+        before = read_tensors(world / PRETRAINED / "llamagen_l/policy.safetensors")
+        after = read_tensors(world / RUNS / run / "policy.safetensors")
+        assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_the_likelihood_baseline_learns_the_tokens_of_the_image_folder(world):
+    codes = load_npz(world / PRETRAINED / "vq/codes.npz")
+    assert codes["train_codes"].shape == (10 * 20, 4)  # images x crops, tokens
+    assert codes["train_codes"].min() >= 0
+    assert codes["train_codes"].max() < CODES
+    assert np.bincount(codes["train_labels"]).tolist() == [40] * 5
+    assert [line["iteration"] for line in lines_of(world, MLE)] == [0, 1, 2]
+    assert scores_of(world, MLE)["scores"]["fid"] > 0
+
+
+def test_the_samples_figure_is_drawn(world):
+    assert (world / "results/imagenet/figures/figure3.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_nothing_is_left_to_do(world):
+    assert "Nothing to be done" in snakemake(world, "-n", "--config", "scale=imagenet", "--", *TARGETS)

@@ -1,0 +1,56 @@
+"""The published scores of ADM's own samples; runs where the public files are (about 12 GB, an hour without a GPU)."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from artune.config import Network
+from artune.encoders import load_network
+from artune.evaluate import score_against
+from artune.metrics.inception_score import inception_score
+from artune.official import adm_reference, npz_rows
+from artune.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+ASSETS = Path(os.environ.get("ARTUNE_ASSETS", ROOT / "data/assets"))
+REGISTRY = Registry("imagenet", root=ROOT / "config")
+FILES = [ASSETS / REGISTRY.assets[key].file for key in ("adm_virtual", "adm_samples", "inception")]
+ABSENT = [path.name for path in FILES if not path.exists()]
+PUBLISHED = {  # value and accepted distance; rounding in half precision as the official evaluator does
+    "fid": (3.94256, 0.003),
+    "sfid": (6.14043, 0.003),
+    "inception_score": (215.837, 0.2),
+    "precision": (0.8265, 0.001),
+    "recall": (0.5309, 0.001),
+}
+
+
+def features_of(path, network, device, batch=128):
+    """Features, spatial features and class probabilities of all images of an npz, in file order."""
+    parts = {"features": [], "spatial": [], "probabilities": []}
+    for rows in npz_rows(path, "arr_0", batch):
+        images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
+        features, spatial = network.features_and_spatial(images)
+        for name, part in zip(parts, (features, spatial, network.probabilities(images)), strict=True):
+            parts[name].append(part.float().cpu())
+    return {name: torch.cat(found) for name, found in parts.items()}
+
+
+@pytest.mark.skipif(bool(ABSENT), reason=f"{ASSETS} lacks {', '.join(ABSENT)} (ARTUNE_ASSETS names another folder)")
+def test_adms_samples_have_their_published_scores():
+    virtual, samples, weights = FILES
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = load_network(
+        weights, Network(kind="inception", architecture="inception-v3-compat"), REGISTRY.data, device
+    )
+    real = {key: torch.from_numpy(value) for key, value in adm_reference(virtual, network, device).items()}
+    ours = features_of(samples, network, device)
+    protocol = REGISTRY.evaluation.model_copy(update={"cmmd": None, "density_neighbours": None})
+    scores = score_against(ours, real, protocol)
+    scores["inception_score"], _ = inception_score(ours["probabilities"], protocol.inception_split)
+    assert protocol.precision_recall == "adm_half"
+    assert protocol.inception_split == 5000
+    for name, (value, distance) in PUBLISHED.items():
+        assert scores[name] == pytest.approx(value, abs=distance), name
