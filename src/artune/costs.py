@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from artune.errors import ArtuneError
-from artune.files import read_json, read_lines, write_text
+from artune.files import read_json, read_jsonl, write_text
 from artune.registry import Registry
 
 # stage -> (keys of timings.jsonl that are added up, the paper's seconds for 144 images on one A100)
@@ -28,7 +28,7 @@ def write_costs(registry: Registry, run: str, timings: Path, output: Path) -> st
     Raises:
         ArtuneError: timings.jsonl is missing or damaged.
     """
-    lines = read_lines(timings)
+    lines = read_jsonl(timings)
     if not lines:
         raise ArtuneError(f"{timings}: holds no iteration; train {run} again")
     device = read_json(timings.parent / "manifest.json")["provenance"]["device"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from artune.config import Evaluation, Run
 from artune.data import prompts
 from artune.errors import ArtuneError
-from artune.files import load_npz, read_lines, write_json
+from artune.files import load_npz, read_jsonl, write_json
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
@@ -114,7 +114,7 @@ def _check_finite(scores: Mapping[str, float], where: str) -> None:
 
 def median_milliseconds(timings: Path, key: str = "time/loo_fid") -> float | None:
     """Median over iterations of a stage's time (Table 9), None where it was not timed."""
-    values = [line[key] for line in read_lines(timings) if key in line]
+    values = [line[key] for line in read_jsonl(timings) if key in line]
     return 1000.0 * float(np.median(values)) if values else None
 
 

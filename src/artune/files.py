@@ -56,7 +56,7 @@ def read_json(path: Path | str) -> Any:
         raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
 
 
-def read_lines(path: Path | str) -> list[dict[str, Any]]:
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """The objects of a JSONL file.
 
     Raises:

@@ -224,9 +224,7 @@ class LiveView:
     def _run(self) -> None:
         uri, run_name, experiment, params, tags = self.target
         try:
-            from artune.mlflow_store import (
-                RunView,  # imports mlflow: seconds, here where nobody waits for them
-            )
+            from artune.mlflow_run import RunView  # imports mlflow: seconds, here where nobody waits for them
 
             view = RunView(uri, experiment, run_name, params, tags, fresh=self.fresh)
             view.reopen()
