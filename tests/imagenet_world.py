@@ -59,7 +59,11 @@ SCALE = {
     "mle": {"batch": 4, "save_every": 2, "learning_rate": 0.05},
     "rewards": {"loo_fid": {"start_samples": 4}},
     "evaluation": {"samples": 8, "batch": 8, "inception_split": 4, "grid_classes": 2, "grid_per_class": 1},
-    "experiments": {"llamagen_l-mle500": {"mle.iterations": 3}},
+    "experiments": {
+        "llamagen_l-mle500": {"mle.iterations": 3},
+        "vqgan-pretrained-topk100": {"sampling.top_k": 4},  # of 16 codes
+        "vqgan-ours-topk100": {"sampling.top_k": 4},
+    },
 }
 
 
