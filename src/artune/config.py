@@ -1,7 +1,7 @@
 """Types of the configuration: frozen, unknown keys refused, every default the behaviour before the key existed.
 
-Field names are YAML keys are MLflow parameter names (``grpo.beta``). The values, with their sources, are in
-``config/*.yaml``; how the layers are merged is in :mod:`artune.registry`. This module never imports torch.
+Field names are YAML keys are MLflow parameter names (``grpo.beta``); the values and their sources are in
+``config/*.yaml``, the merging of layers in :mod:`artune.registry`. This module never imports torch.
 """
 
 from typing import Annotated, Literal, get_args
@@ -200,6 +200,7 @@ class LooFid(Frozen):
     covariance: Literal["diag", "full"] = "diag"
     pca: Positive | None = None
     start: Literal["pretrained", "first_batch", "assign", "zero"] = "pretrained"
+    shards: Positive = 1  # slices that leave one out of themselves; 1: of the whole batch
     start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
 
 
@@ -289,9 +290,12 @@ class Run(Frozen):
     def _consistent(self) -> "Run":
         if self.backbone.family == "vqgan" and self.sampling.cfg != 1.0:
             raise ValueError("sampling.cfg: the VQGAN policy has no null class; only 1.0 is possible")
-        distinct = self.method == "grpo" and self.grpo is not None and self.grpo.prompts_drawn == "distinct"
-        if distinct and self.grpo is not None and self.grpo.prompts > self.data.classes:
-            raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
+        if self.method == "grpo" and self.grpo is not None and self.rewards is not None:
+            if self.grpo.prompts_drawn == "distinct" and self.grpo.prompts > self.data.classes:
+                raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
+            images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
+            if images % shards or images // shards < 2:
+                raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
         if self.backbone.codebook_size != self.tokenizer.codebook_size:
             raise ValueError("backbone.codebook_size: differs from the tokenizer's")
         return self

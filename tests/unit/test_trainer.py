@@ -118,7 +118,7 @@ def test_every_switch_of_grpo_changes_what_is_learnt(change):
                      "group_weights": [1.0, 2.0]}),
         ("loo_fid", {"mode": "batch"}), ("loo_fid", {"alpha": 0.9}), ("loo_fid", {"covariance": "full"}),
         ("loo_fid", {"pca": 2}), ("loo_fid", {"start": "assign"}), ("loo_fid", {"start": "zero"}),
-        ("loo_fid", {"epsilon": 0.1}),
+        ("loo_fid", {"epsilon": 0.1}), ("loo_fid", {"shards": 2}),
     ],
     ids=str,
 )  # fmt: skip
@@ -192,9 +192,27 @@ def test_loo_fid_moments_are_committed_once_an_iteration():
     assert loo_fid.moments is None
     metrics, _ = trainer.step(0)
     assert metrics["fid/ema"] > 0
-    first = loo_fid.moments
+    first = loo_fid.moments[0]
     trainer.step(1)
-    assert not torch.equal(first.mean, loo_fid.moments.mean)
+    assert not torch.equal(first.mean, loo_fid.moments[0].mean)
+
+
+def test_shards_leave_one_out_of_themselves_and_keep_moments_of_their_own():
+    features = torch.rand(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mu, sigma = torch.full((3,), 0.5), torch.eye(3) * 0.01
+    whole = [DistributionReward(Flat(), tiny_run().rewards.loo_fid, mu, sigma) for _ in range(2)]
+    settings = tiny_run(rewards={"loo_fid": {"network": "inception", "start": "first_batch", "shards": 2}})
+    cut = DistributionReward(Flat(), settings.rewards.loo_fid, mu, sigma)
+    for _ in range(2):
+        ours, fid = cut(features)
+        halves = [reward(part) for reward, part in zip(whole, features.chunk(2), strict=True)]
+        torch.testing.assert_close(ours, torch.cat([rewards for rewards, _ in halves]), rtol=0, atol=0)
+        assert fid == pytest.approx(sum(one for _, one in halves) / 2)
+        for reward in (cut, *whole):
+            reward.commit()
+    again = DistributionReward(Flat(), settings.rewards.loo_fid, mu, sigma)
+    again.load_state_dict(cut.state_dict())
+    torch.testing.assert_close(again(features)[0], cut(features)[0], rtol=0, atol=0)
 
 
 def test_a_nan_reward_stops_the_run_names_the_step_and_keeps_the_state(tmp_path):

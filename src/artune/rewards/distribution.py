@@ -1,6 +1,6 @@
 """The LOO-FID reward of a run: its feature network, its reference, and the moments it carries from step to step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +29,13 @@ class DistributionReward:
         self.reference = ReferenceMoments.from_moments(
             mu, sigma, covariance=settings.covariance, pca=settings.pca, device=device
         )
-        self.moments: FeatureMoments | None = None
-        self.following: FeatureMoments | None = None
+        self.moments: list[FeatureMoments] | None = None  # one a shard
+        self.following: list[FeatureMoments] | None = None
 
     @torch.no_grad()
     def start_from(self, images: Tensor) -> None:
         """Take the moments of the pretrained policy's images as the initial state (``start: pretrained``)."""
-        self.moments = self.reference.moments_of(self.network.features(images))
+        self.moments = [self.reference.moments_of(self.network.features(images))] * self.settings.shards
 
     @torch.no_grad()
     def features(self, batch: RolloutBatch) -> Tensor:
@@ -43,28 +43,37 @@ class DistributionReward:
         return self.network.features(batch.images)
 
     def __call__(self, features: Tensor) -> tuple[Tensor, float]:
-        """Rewards [B] of a batch's features, and the FID (diagonal or full) of the moments after it."""
+        """Rewards [B] of a batch's features, and the FID (diagonal or full) of the moments after it.
+
+        With several shards each slice of the batch leaves out of itself and has moments of its own; the FID is the
+        mean of theirs.
+        """
         settings = self.settings
-        outcome = loo_fid_reward(
-            features,
-            self.moments,
-            self.reference,
-            alpha=settings.alpha,
-            epsilon=settings.epsilon if settings.covariance == "diag" else None,
-            mode=settings.mode,
-            start="first_batch" if settings.start == "pretrained" else settings.start,
-        )
-        self.following = outcome.state
-        return outcome.rewards, outcome.fid
+        outcomes = [
+            loo_fid_reward(
+                part,
+                None if self.moments is None else self.moments[number],
+                self.reference,
+                alpha=settings.alpha,
+                epsilon=settings.epsilon if settings.covariance == "diag" else None,
+                mode=settings.mode,
+                start="first_batch" if settings.start == "pretrained" else settings.start,
+            )
+            for number, part in enumerate(features.chunk(settings.shards))
+        ]
+        self.following = [outcome.state for outcome in outcomes]
+        rewards = torch.cat([outcome.rewards for outcome in outcomes])
+        return rewards, sum(outcome.fid for outcome in outcomes) / len(outcomes)
 
     def commit(self) -> None:
         """End of an iteration: the moments after the last batch become the state (Eq. 22-23)."""
         self.moments = self.following
 
-    def state_dict(self) -> dict[str, Tensor] | None:
+    def state_dict(self) -> list[dict[str, Tensor]] | None:
         """The moments, None before the first step."""
-        return None if self.moments is None else self.moments.state_dict()
+        return None if self.moments is None else [moments.state_dict() for moments in self.moments]
 
-    def load_state_dict(self, state: Mapping[str, Tensor] | None) -> None:
+    def load_state_dict(self, state: Sequence[Mapping[str, Tensor]] | None) -> None:
         """Inverse of :meth:`state_dict`."""
-        self.moments = None if state is None else FeatureMoments.from_state_dict(state, self.reference.mean.device)
+        device = self.reference.mean.device
+        self.moments = None if state is None else [FeatureMoments.from_state_dict(one, device) for one in state]
