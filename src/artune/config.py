@@ -273,7 +273,6 @@ class Run(Frozen):
     scale: str
     preset: str
     method: Literal["grpo", "mle", "pretrained", "external"]
-    description: str = ""
     checkpoint: str | None = None  # external only: a key of assets.yaml
     data: Data
     tokenizer: Tokenizer

@@ -182,7 +182,7 @@ class Registry:
         if backbone not in self.backbones:
             raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",)}.get(str(method), ())
-        known = ("method", "backbone", "description", "checkpoint", "sampling", *parts)
+        known = ("method", "backbone", "checkpoint", "sampling", *parts)
         for layer_name, layer in self.run_layers(base):
             if unknown := [key for key in layer if key not in known]:
                 raise ArtuneError(
@@ -198,7 +198,7 @@ class Registry:
             "preset": self.preset,
             "method": method,
         }
-        spec |= {key: tree[key] for key in ("description", "checkpoint") if key in tree}
+        spec |= {"checkpoint": tree["checkpoint"]} if "checkpoint" in tree else {}
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}
         spec |= {"backbone": tree["backbones"][backbone]}
         spec |= {"tokenizer": tree["tokenizers"][tree["backbones"][backbone]["tokenizer"]]}
