@@ -29,8 +29,8 @@ def test_two_kills_change_nothing(smoke):
     folders = [smoke / "results/smoke/runs" / name for name in ("resume-whole", "resume-killed")]
     for folder in folders:
         folder.mkdir(parents=True)
-        # A name of their own: in the tracking store they must not take the place of the finished run.
-        (folder / "config.yaml").write_text(yaml.safe_dump(spec | {"name": "resumed"}, sort_keys=False))
+        # Names of their own: in the tracking store they must not stand among the registry's runs.
+        (folder / "config.yaml").write_text(yaml.safe_dump(spec | {"name": "resumed", "base": "resumed"}, sort_keys=False))
     whole, killed = folders
     done = artune(smoke, *arguments(whole))
     assert done.returncode == 0, done.stderr
