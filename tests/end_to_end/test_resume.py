@@ -30,7 +30,9 @@ def test_two_kills_change_nothing(smoke):
     for folder in folders:
         folder.mkdir(parents=True)
         # Names of their own: in the tracking store they must not stand among the registry's runs.
-        (folder / "config.yaml").write_text(yaml.safe_dump(spec | {"name": "resumed", "base": "resumed"}, sort_keys=False))
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(spec | {"name": "resumed", "base": "resumed"}, sort_keys=False)
+        )
     whole, killed = folders
     done = artune(smoke, *arguments(whole))
     assert done.returncode == 0, done.stderr
