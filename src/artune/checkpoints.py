@@ -229,7 +229,7 @@ class _StandIn(dict):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        """What the object held is dropped: it is never rebuilt."""
 
 
 def _exists(path: Path) -> None:
