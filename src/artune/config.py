@@ -1,24 +1,21 @@
 """Types of the configuration: frozen, unknown keys refused, every default the behaviour before the key existed.
 
 Field names are YAML keys are MLflow parameter names (``grpo.beta``); the values and their sources are in
-``config/*.yaml``, the merging of layers in :mod:`artune.registry`. This module never imports torch.
+``config/*.yaml``, the merging of layers in :mod:`artune.registry`. Here is what is tuned and scored; how it is tuned is
+in :mod:`artune.tuning`. This module never imports torch.
 """
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-RewardName = Literal["clip", "hps", "loo_fid", "maniqa"]
-REWARDS: tuple[RewardName, ...] = get_args(RewardName)
+from artune.schema import Fraction, Frozen, NonNegative, Positive
+from artune.tuning import GRPO, MLE, REWARDS, Entropy, LooFid, RewardName, Rewards
 
-
-class Frozen(BaseModel):
-    """Immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "GRPO", "MLE", "REWARDS", "Backbone", "Data", "Entropy", "Evaluation", "Fraction", "Frozen", "LooFid", "Network",
+    "NonNegative", "Positive", "RewardName", "Rewards", "Run", "Sampling", "Tokenizer", "Training",
+]  # fmt: skip
 
 
 class Data(Frozen):
@@ -114,124 +111,6 @@ class Sampling(Frozen):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-
-
-class GRPO(Frozen):
-    """Policy optimisation (Sec. 3.1, Alg. 1). The literals are the readings of config/README.md's open choices."""
-
-    iterations: Positive
-    prompts: Positive  # distinct classes of an iteration
-    group_size: Annotated[int, Field(ge=2)]  # G
-    epochs: Positive  # K
-    clip: Annotated[float, Field(gt=0.0)]  # epsilon of Eq. 2
-    beta: NonNegative  # weight of Eq. 3
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Annotated[int, Field(ge=0)] = 0  # iterations
-    decay_from: Fraction = 1.0  # share of the iterations after which the rate falls linearly to 0
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    weight_decay: NonNegative = 0.01
-    grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
-    ratio: Literal["mean", "product", "token"] = "mean"
-    kl: Literal["mean", "product", "token"] = "mean"
-    clip_sign: Literal["eq2", "alg1"] = "eq2"
-    advantage_over: Literal["prompt", "batch"] = "prompt"
-    advantage_std: Literal["n", "n-1"] = "n"
-    advantage_epsilon: Annotated[float, Field(gt=0.0)] = 1e-4
-    prompts_drawn: Literal["distinct", "with_replacement"] = "distinct"
-    reference: Literal["frozen", "ema"] = "frozen"
-    reference_decay: Fraction = 0.999
-    score_logits: Literal["conditional", "guided"] = "conditional"
-    score_softmax: Literal["full", "truncated"] = "full"  # truncated: over what top-k and top-p leave
-    class_dropout: Fraction = 0.0  # while scoring
-    dropout: Fraction = 0.0  # while scoring
-    reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
-    weights_dtype: Literal["float32", "bfloat16"] = "float32"
-    autocast: Literal["off", "bfloat16"] = "off"
-    micro_batch: Positive = 144  # sequences a forward; changes rounding, and what entropy.over: slice and dropouts see
-    save_every: Positive = 10  # iterations between saved states
-
-
-class MLE(Frozen):
-    """Likelihood continuation (Table 12)."""
-
-    iterations: Positive
-    batch: Positive
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    weight_decay: NonNegative = 0.05
-    grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
-    class_dropout: Fraction = 0.1
-    dropout: Fraction = 0.1
-    save_every: Positive = 50
-
-
-class Entropy(Frozen):
-    """Adaptive entropy bonus (Sec. 3.3, App. C)."""
-
-    enabled: bool = True
-    c0: NonNegative
-    c_min: NonNegative
-    c_max: NonNegative
-    warmup: Fraction
-    decay_from: Fraction
-    decay_to: Literal["zero", "c_min"] = "zero"
-    target: float  # a fraction of log K, or what is added to the initial one
-    target_is: Literal["absolute", "offset"] = "absolute"
-    deadband: NonNegative
-    gain: NonNegative  # k of Eq. 33
-    over: Literal["batch", "slice"] = "batch"  # the mean that the feedback sees
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Entropy":
-        if self.c_min > self.c_max:
-            raise ValueError(f"c_min {self.c_min} is above c_max {self.c_max}")
-        if self.warmup > self.decay_from:
-            raise ValueError(f"warmup {self.warmup} is above decay_from {self.decay_from}")
-        return self
-
-
-class LooFid(Frozen):
-    """The distribution-level reward (Sec. 3.2, App. B)."""
-
-    network: str
-    mode: Literal["ema", "batch"] = "ema"
-    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    epsilon: NonNegative = 1e-6  # covariance: diag only; a full covariance needs none
-    covariance: Literal["diag", "full"] = "diag"
-    pca: Positive | None = None
-    start: Literal["pretrained", "first_batch", "assign", "zero"] = "pretrained"
-    shards: Positive = 1  # slices that leave one out of themselves; 1: of the whole batch
-    start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
-
-
-class Rewards(Frozen):
-    """Which rewards, their weights, and how they become one advantage (Eq. 4)."""
-
-    terms: tuple[RewardName, ...] = Field(min_length=1)
-    weights: dict[RewardName, NonNegative]
-    units: dict[RewardName, Annotated[float, Field(gt=0.0)]]
-    combine: Literal["sum", "separate"] = "sum"
-    groups: tuple[tuple[RewardName, ...], ...] | None = None  # separate: normalised together; None: each alone
-    group_weights: tuple[NonNegative, ...] | None = None
-    add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
-    networks: dict[RewardName, str]  # of the instance-level rewards
-    loo_fid: LooFid
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Rewards":
-        if len(set(self.terms)) != len(self.terms):
-            raise ValueError(f"terms: {list(self.terms)} names a reward twice")
-        for name in self.terms:
-            if name not in self.weights or name not in self.units or name not in (*self.networks, "loo_fid"):
-                raise ValueError(f"weights, units and networks: need an entry for {name}")
-        grouped = [name for group in self.groups or () for name in group]
-        if len(set(grouped)) != len(grouped):
-            raise ValueError("groups: a reward stands in two groups and would count twice")
-        if self.groups is not None and not set(self.terms) <= set(grouped):
-            raise ValueError("groups: every reward of terms must be in a group")
-        if self.group_weights is not None and len(self.group_weights) != len(self.groups or ()):
-            raise ValueError("group_weights: one weight a group")
-        return self
 
 
 class Evaluation(Frozen):

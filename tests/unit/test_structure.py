@@ -20,12 +20,14 @@ LEVELS = [
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "official", "pretrain", "train_networks", "train_tokenizer", "bench"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "data"},
-    {"plan", "registry", "layers", "layouts", "config", "settings", "errors", "files", "seeds", "progress", "clock"},
+    {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock"},
 ]  # fmt: skip
 TORCH_FREE = (
     "cli",
     "commands",
     "config",
+    "schema",
+    "tuning",
     "registry",
     "layers",
     "layouts",
