@@ -216,7 +216,10 @@ class Registry:
         for term in rewards["terms"]:
             if term not in REWARDS:
                 raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are {', '.join(REWARDS)}")
-            network = rewards["loo_fid"]["network"] if term == "loo_fid" else rewards["networks"].get(term)
+            networks = rewards["networks"] | {"loo_fid": rewards["loo_fid"]["network"]}
+            network = networks.get(term, "none given")
+            if network is None:
+                continue
             if network not in self.networks:
                 raise ArtuneError(
                     f"{where}: rewards: unknown network {network!r}; known are {', '.join(self.networks)}"

@@ -12,14 +12,9 @@ from typing import Any, TextIO
 
 from artune.errors import ArtuneError
 from artune.files import write_text
+from artune.tuning import REWARDS
 
 Number = float | None
-REWARDS = {
-    "clip": "cosine of image and class prompt (CLIPScore)",
-    "hps": "human preference score of image and prompt (HPSv2)",
-    "maniqa": "no-reference image quality (MANIQA)",
-    "loo_fid": "what the image contributes to the distance between distributions (Eq. 9-10)",
-}
 SCORES = {
     "fid": "Fréchet distance to the reference, features of the judge's network",
     "fid_se": "its jackknife standard error",
@@ -52,7 +47,7 @@ SCORES = {
 # Every logged metric, once, with what it means.
 METRICS: dict[str, str] = {
     "reward/total": "mean over the batch of the weighted sum of rewards (Eq. 4)",
-    **{f"reward/{name}": f"batch mean of the {name} reward: {meaning}" for name, meaning in REWARDS.items()},
+    **{f"reward/{name}": f"batch mean: {meaning}" for name, meaning in REWARDS.items()},
     **{f"reward/{name}_std_within": f"{name}: standard deviation inside a prompt's group" for name in REWARDS},
     **{f"reward/{name}_std_between": f"{name}: standard deviation of the groups' means" for name in REWARDS},
     "fid/ema": "distance between the moving average of generated moments and the reference (Eq. 24)",

@@ -3,14 +3,39 @@
 The literals are the readings of the paper's open choices, listed in config/README.md. Never imports torch.
 """
 
-from typing import Annotated, Literal, get_args
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from artune.schema import Fraction, Frozen, NonNegative, Positive
 
-RewardName = Literal["clip", "hps", "loo_fid", "maniqa"]
-REWARDS: tuple[RewardName, ...] = get_args(RewardName)
+
+def _rewards() -> dict[str, str]:
+    """Name -> meaning of every file of ``rewards/`` that names its class by ``REWARD = ...``; none is imported.
+
+    The meaning is what follows the colon in the file's first line, and stands beside the reward's curve in MLflow.
+    """
+    files = sorted((Path(__file__).parent / "rewards").glob("*.py"))
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    return {
+        name: text.partition("\n")[0].strip('".').partition(": ")[2]
+        for name, text in texts.items()
+        if re.search(r"^REWARD = ", text, re.M)
+    }
+
+
+REWARDS = _rewards()
+
+
+def _known_reward(name: str) -> str:
+    if name not in REWARDS:
+        raise ValueError(f"unknown reward {name!r}; known are {', '.join(REWARDS)}")
+    return name
+
+
+RewardName = Annotated[str, AfterValidator(_known_reward)]
 
 
 class GRPO(Frozen):
@@ -105,22 +130,30 @@ class Rewards(Frozen):
     """Which rewards, their weights, and how they become one advantage (Eq. 4)."""
 
     terms: tuple[RewardName, ...] = Field(min_length=1)
-    weights: dict[RewardName, NonNegative]
-    units: dict[RewardName, Annotated[float, Field(gt=0.0)]]
+    weights: dict[RewardName, NonNegative]  # 1 where nothing is said
+    units: dict[RewardName, Annotated[float, Field(gt=0.0)]]  # 1 where nothing is said
     combine: Literal["sum", "separate"] = "sum"
     groups: tuple[tuple[RewardName, ...], ...] | None = None  # separate: normalised together; None: each alone
     group_weights: tuple[NonNegative, ...] | None = None
     add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
-    networks: dict[RewardName, str]  # of the instance-level rewards
+    networks: dict[RewardName, str | None]  # of the instance-level rewards; null: needs none
     loo_fid: LooFid
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("terms"), list | tuple):
+            return values
+        ones = dict.fromkeys(values["terms"], 1.0)
+        return values | {key: ones | values[key] for key in ("weights", "units") if isinstance(values.get(key), dict)}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rewards":
         if len(set(self.terms)) != len(self.terms):
             raise ValueError(f"terms: {list(self.terms)} names a reward twice")
         for name in self.terms:
-            if name not in self.weights or name not in self.units or name not in (*self.networks, "loo_fid"):
-                raise ValueError(f"weights, units and networks: need an entry for {name}")
+            if name not in (*self.networks, "loo_fid"):
+                raise ValueError(f"networks: need an entry for {name}, null if it looks at the images alone")
         grouped = [name for group in self.groups or () for name in group]
         if len(set(grouped)) != len(grouped):
             raise ValueError("groups: a reward stands in two groups and would count twice")

@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +23,7 @@ from artune.train import fit
 from artune.trainer import GRPOTrainer
 
 CPU = torch.device("cpu")
+SOURCES = Path(__file__).parents[2] / "src/artune"
 
 
 class Flat(torch.nn.Module):
@@ -55,6 +61,50 @@ def run_fit(run, folder, trainer, config="text"):
         return fit(trainer, run, folder, logger, config)
     finally:
         logger.close()
+
+
+NEW_REWARD = '''"""Brightness reward: mean grey level of the image."""
+
+
+class Brightness:
+    """No network looks at the image."""
+
+    name = "brightness"
+
+    def __init__(self, network, run):
+        assert network is None
+
+    def __call__(self, batch):
+        """[B] in 0..1."""
+        return batch.images.float().mean((1, 2, 3)) / 255
+
+
+REWARD = Brightness
+'''
+TUNE_WITH_IT = """
+import torch
+from tiny import TINY, tiny_policy, tiny_renderer, tiny_run
+from artune.rewards import build_rewards
+from artune.tracking import METRICS
+from artune.trainer import GRPOTrainer
+run = tiny_run(rewards={"terms": ["brightness"], "networks": {"brightness": None}})
+metrics, _ = GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), build_rewards(run, {}), None, torch.device("cpu")).step(0)
+print(metrics["reward/brightness"] == metrics["reward/total"] > 0, METRICS["reward/brightness"])
+"""
+
+
+def test_a_new_reward_is_one_file(tmp_path):
+    shutil.copytree(SOURCES, tmp_path / "artune", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "artune/rewards/brightness.py").write_text(NEW_REWARD)
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", TUNE_WITH_IT],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "True batch mean: mean grey level of the image", done.stderr
 
 
 def test_the_reward_rises_on_a_learnable_task():

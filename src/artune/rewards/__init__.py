@@ -1,19 +1,20 @@
-"""Rewards by name: a reward is a file of this folder and a line of ``BUILDERS``."""
+"""Rewards by name: a reward is a file of this folder that names its class by ``REWARD = ...``."""
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from artune.config import Run
-from artune.rewards.clip import ClipReward
-from artune.rewards.hps import HPSReward
-from artune.rewards.maniqa import ManiqaReward
 from artune.rollout import RolloutBatch
 
 
 class Reward(Protocol):
-    """An instance-level reward. It sees images and class ids, never weights or tokens' gradients."""
+    """An instance-level reward. It sees images and class ids, never weights or tokens' gradients.
+
+    Built as ``REWARD(network, run)``; ``network`` is that of ``rewards.networks``, None where it names none.
+    """
 
     name: str
 
@@ -21,16 +22,14 @@ class Reward(Protocol):
         """One score a sample, [B] float32, higher is better."""
 
 
-# loo_fid is not here: it is distribution-level and carries moments from step to step (distribution.py)
-BUILDERS: dict[str, Callable[[nn.Module, Run], Reward]] = {
-    "clip": ClipReward,
-    "hps": HPSReward,
-    "maniqa": ManiqaReward,
-}
-
-
 def build_rewards(run: Run, networks: Mapping[str, nn.Module]) -> list[Reward]:
-    """The instance-level rewards of a run, in the order of ``rewards.terms``."""
+    """The instance-level rewards of a run, in the order of ``rewards.terms``.
+
+    ``loo_fid`` is not among them: it is distribution-level and carries moments from step to step (distribution.py).
+    """
     assert run.rewards is not None
-    chosen = run.rewards
-    return [BUILDERS[name](networks[chosen.networks[name]], run) for name in chosen.terms if name != "loo_fid"]
+    return [
+        importlib.import_module(f"artune.rewards.{name}").REWARD(networks.get(run.rewards.networks[name]), run)
+        for name in run.rewards.terms
+        if name != "loo_fid"
+    ]

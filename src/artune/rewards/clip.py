@@ -23,3 +23,6 @@ class ClipReward:
         """[B] raw cosines: no factor, no clamp."""
         images = self.network.embed_images(batch.images)
         return (images * self.texts[batch.class_ids]).sum(-1).float()
+
+
+REWARD = ClipReward

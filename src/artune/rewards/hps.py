@@ -7,3 +7,6 @@ class HPSReward(ClipReward):
     """HPSv2's score is the raw cosine of its own towers, without the logit scale (about 0.2-0.3 at full size)."""
 
     name = "hps"
+
+
+REWARD = HPSReward

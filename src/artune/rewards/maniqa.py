@@ -19,3 +19,6 @@ class ManiqaReward:
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """[B] quality scores."""
         return self.network.score(batch.images).float()
+
+
+REWARD = ManiqaReward
