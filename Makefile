@@ -45,6 +45,7 @@ reproduce: $(STAMP)
 
 # Two halves side by side: the second mostly waits for Snakemake's own jobs.
 test: $(STAMP) lint
+	@bash tests/system-packages.sh
 	@echo "tests: about 14 minutes on 2 cores"
 	@$(BIN)/python -m pytest tests/unit tests/parity & first=$$!; second=0; \
 		$(BIN)/python -m pytest tests/workflow tests/end_to_end || second=$$?; \

@@ -21,11 +21,21 @@ include: "workflow/rules/study.smk"
 include: "workflow/rules/costs.smk"
 
 
-localrules:
+localrules:  # seconds each, or in need of the internet: on a cluster they run where Snakemake runs
     main,
     tables,
     figures,
+    asset,
+    assets,
+    run_config,
+    mlflow_store,
+    mlflow_log,
     mlflow,
+    table,
+    study_tally,
+    study_table,
+    costs,
+    publish_costs,
     publish_table,
     publish_figure,
 

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--config", "scale=smoke", "--")
 RUN = "results/smoke/runs/llamagen_l-ours"
+PROFILES = ("slurm_a100", "workstation")
 TARGETS = ("results/table4.csv", "results/figure2.pdf")
 
 
@@ -22,13 +23,16 @@ def copy_project(target: Path) -> Path:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target / name)
+    for name in PROFILES:
+        (target / name).symlink_to((ROOT / name).readlink())
     return target
 
 
-def snakemake(folder: Path, *arguments: str, check: bool = True) -> str:
-    """Run Snakemake in ``folder``; returns what it printed."""
+def snakemake(folder: Path, *arguments: str, check: bool = True, cores: int | None = 2) -> str:
+    """Run Snakemake in ``folder``; returns what it printed. A profile says itself how many cores."""
+    number = [] if cores is None else ["--cores", str(cores)]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        [sys.executable, "-m", "snakemake", *number, *arguments],
         cwd=folder, env=environment(folder), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if check and done.returncode:

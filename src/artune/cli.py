@@ -1,4 +1,4 @@
-"""The command line: one subcommand a rule, of the same name, and a few for people (show, bench)."""
+"""The command line: one subcommand a rule, of the same name, and a few for people (plan, doctor, show, bench)."""
 
 import argparse
 import os
@@ -29,6 +29,7 @@ PATHS = {
     "results": "folder of the scale",
     "votes": "SQLite file of the human study",
     "tally": "counted votes",
+    "profile": "folder of the SLURM profile to check (default: slurm_a100 where there is SLURM)",
 }
 
 # command -> (what it does, name of its positional argument, {path option: required})
@@ -78,6 +79,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "mlflow_store": ("create the tracking store", None, {"output": True}),
     "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
     "mlflow": ("rebuild the tracking store from the files of all finished runs", None, {"runs": True}),
+    "plan": ("what a target trains, evaluates and costs in GPU hours", "target", {}),
+    "doctor": ("check the machine, the cluster and the files before anything runs", None, {"profile": False}),
     "show": ("a run's settings and the layer that set each", "run", {}),
     "bench": ("time a part of the method", "target", {}),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 The library's modules are imported inside the functions, so that a command loads only what it needs.
 """
 
+from artune.commands.cluster import doctor, plan
 from artune.commands.inputs import (
     asset,
     assets,
@@ -36,6 +37,7 @@ __all__ = [
     "codes",
     "costs",
     "data",
+    "doctor",
     "evaluate",
     "export",
     "external_policy",
@@ -47,6 +49,7 @@ __all__ = [
     "mlflow_log",
     "mlflow_store",
     "network",
+    "plan",
     "pretrained_policy",
     "reference",
     "run_config",

@@ -1,0 +1,100 @@
+"""What a target of the workflow costs in GPU hours: the command ``plan``. Never imports torch."""
+
+import re
+from dataclasses import dataclass
+
+from artune.costs import Costs
+from artune.errors import ArtuneError
+from artune.plan import Plan
+
+TARGET = re.compile(
+    r"(?:results/(?:(?P<scale>\w+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
+)
+RUN = re.compile(r"(?:results/(?P<scale>\w+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A training or an evaluation and its GPU hours; ``remark`` says what the figure leaves out."""
+
+    run: str
+    work: str
+    hours: float
+    remark: str = ""
+
+
+def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
+    """The runs that ``target`` trains and those it evaluates.
+
+    Args:
+        plan: of the scale that is counted.
+        target: ``paper`` (every table and figure of the paper), a table, a figure or a run, by name or as a file.
+
+    Raises:
+        ArtuneError: no such target, or one of another scale.
+    """
+    tables = [name for name in plan.score_tables if name.startswith("table")]
+    if target == "paper":
+        figures = [runs_of(plan, name)[0] for name in plan.registry.figures]
+        scored = [run for table in tables for run in plan.table_runs(table)]
+        return _trained(plan, [*scored, *(run for runs in figures for run in runs)]), list(dict.fromkeys(scored))
+    match = TARGET.fullmatch(target) or RUN.fullmatch(target)
+    name = match["name"] if match else target
+    if match and match["scale"] not in (None, plan.scale):
+        raise ArtuneError(f"{target}: hours are counted at the {plan.scale} scale; say {name}")
+    if name in plan.registry.tables:
+        runs = plan.table_runs(name) if name in plan.score_tables else []
+        return _trained(plan, runs), runs
+    if name in plan.registry.figures:
+        chosen = plan.registry.figures[name]
+        compared = plan.settings.figure2.compare if chosen.kind == "training_dynamics" else ()
+        return _trained(plan, [*chosen.runs, *compared]), []
+    known = "paper, results/table4.csv, results/figure2.pdf or a run such as llamagen_l-ours"
+    try:
+        plan.registry.split_seed(name)
+    except ArtuneError as error:
+        raise ArtuneError(f"{target}: unknown target; plan takes {known}") from error
+    return _trained(plan, [name]), [name]
+
+
+def _trained(plan: Plan, runs: list[str]) -> list[str]:
+    return [run for run in dict.fromkeys(runs) if plan.spec(run)["method"] in ("grpo", "mle")]
+
+
+def training(plan: Plan, costs: Costs, name: str) -> Line:
+    """GPU hours of tuning ``name``: seconds of its stages x images x iterations."""
+    run = plan.registry.resolve(name)
+    if run.grpo is not None and run.rewards is not None:
+        iterations, images, stages = run.grpo.iterations, run.grpo.prompts * run.grpo.group_size, ["generate", "update"]
+        stages += run.rewards.terms
+    elif run.mle is not None:
+        iterations, images, stages = run.mle.iterations, run.mle.batch, ["update"]
+    else:
+        raise ArtuneError(f"{name}: is not trained here")
+    unknown = [stage for stage in stages if stage not in costs.stages]
+    hours = iterations * images * sum(costs.seconds(stage) for stage in stages) / 3600
+    remark = f"without {', '.join(unknown)}: no figure" if unknown else ""
+    return Line(name, f"train {iterations} x {images} images", hours, remark)
+
+
+def evaluation(plan: Plan, costs: Costs, name: str) -> Line:
+    """GPU hours of drawing the samples that ``name`` is scored on."""
+    samples = plan.registry.evaluation.samples
+    return Line(name, f"evaluate {samples} images", samples * costs.seconds("generate") / 3600)
+
+
+def budget(plan: Plan, costs: Costs, target: str) -> list[Line]:
+    """A line for every training and evaluation that ``target`` needs from nothing.
+
+    Raises:
+        ArtuneError: as :func:`runs_of`.
+    """
+    trained, evaluated = runs_of(plan, target)
+    lines = [training(plan, costs, run) for run in trained]
+    return lines + [evaluation(plan, costs, run) for run in evaluated]
+
+
+def format_budget(lines: list[Line]) -> str:
+    """The lines as text columns with their sums."""
+    rows = [f"{line.run:30} {line.work:28} {line.hours:8.1f}  {line.remark}".rstrip() for line in lines]
+    return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>8}", *rows])

@@ -1,0 +1,52 @@
+"""Commands to ask before a cluster is put to work: what a target costs, and what is wrong here."""
+
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+from artune.commands.context import settings_of
+from artune.registry import Registry
+
+PROFILE = Path("slurm_a100")
+
+
+def plan(arguments: Namespace) -> str:
+    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
+    from artune.budget import budget, format_budget
+    from artune.costs import read_costs
+    from artune.errors import ArtuneError
+    from artune.plan import Plan
+
+    if arguments.scale not in (None, "imagenet"):
+        raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
+    settings = settings_of(arguments).model_dump() | {"scale": "imagenet"}
+    figures = read_costs(Path("config"))
+    costs = figures.measured or figures.paper
+    lines = budget(Plan(settings, Path("config")), costs, arguments.target)
+    print(format_budget(lines))  # noqa: T201
+    trained = sum(line.work.startswith("train") for line in lines)
+    if costs.training is not None and trained:
+        low, high = (trained * hours for hours in costs.training)
+        print(f"{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}")  # noqa: T201
+    whose = "measured" if figures.measured else "the paper's, App. E"
+    return (
+        f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
+        f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose})"
+    )
+
+
+def doctor(arguments: Namespace) -> str:
+    """Check machine, cluster, files and tracking store, a line each."""
+    from artune.doctor import conclude, examine
+    from artune.slurm import read_profile
+    from artune.tracking import tracking_uri
+
+    settings = settings_of(arguments)
+    profile = arguments.profile or (PROFILE if shutil.which("sinfo") and PROFILE.exists() else None)
+    if profile is not None:
+        read_profile(profile)
+    scale = arguments.scale or ("imagenet" if profile else settings.scale)
+    registry = Registry(scale, settings.preset)
+    findings = examine(registry, Path(settings.assets), tracking_uri(settings.tracking_uri), profile)
+    print("\n".join(map(str, findings)))  # noqa: T201
+    return conclude(findings)

@@ -1,0 +1,216 @@
+"""The command ``doctor``: in seconds, what would otherwise fail hours later. Never imports torch before it has to."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from artune import slurm
+from artune.assets import find_asset, needed_assets
+from artune.errors import ArtuneError
+from artune.registry import Registry
+
+# major version of the CUDA that torch was built with -> least major version of the driver (NVIDIA's release notes)
+DRIVERS = {11: 450, 12: 525, 13: 580}
+ROOM = {"imagenet": 200, "mnist": 2, "smoke": 1}  # GB free: samples of a run are 9.8 GB, its weights and states 8 GB
+NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; ``good`` is None where there was nothing to check."""
+
+    check: str
+    good: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        return f"{ {True: 'ok', False: 'WRONG', None: '-'}[self.good]:5} {self.check:10} {self.text}"
+
+
+def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
+    """The installed packages against the pinned ones."""
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", requirements.read_text(encoding="utf-8"), re.M))
+    there = {re.sub(r"[-_.]+", "-", item.name).lower(): item.version for item in importlib.metadata.distributions()}
+    others = [f"{name} {there.get(name, 'missing')}" for name, pin in pins.items() if there.get(name) != pin]
+    if others:
+        shown = ", ".join(others[:5])
+        return Finding(
+            "packages", False, f"{len(others)} differ from {requirements}: {shown}; run `make test` or pip -r"
+        )
+    return Finding("packages", True, f"{len(pins)} as pinned")
+
+
+def driver() -> Finding:
+    """The GPU's driver against the CUDA that torch was built with."""
+    listed = slurm.run("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
+    found = importlib.util.find_spec("torch")
+    version = Path(found.origin).with_name("version.py").read_text(encoding="utf-8") if found and found.origin else ""
+    built = re.search(r"^cuda\b.*= '(\d+)\.(\d+)'", version, re.M)
+    if not listed:
+        return Finding(
+            "GPU", None, "none on this machine: jobs compute on the CPU (on a login node, run doctor in a job)"
+        )
+    if built is None:
+        return Finding("GPU", False, "there is one, but torch was built without CUDA; install envs/requirements.txt")
+    drivers = [int(line.split(".")[0]) for line in listed.splitlines()]
+    names = sorted({line.split(", ")[1] for line in listed.splitlines()})
+    cuda, needed = f"CUDA {built[1]}.{built[2]}", DRIVERS.get(int(built[1]), 0)
+    if min(drivers) < needed:
+        return Finding(
+            "GPU", False, f"driver {min(drivers)} is too old for torch's {cuda}, which needs {needed}: ask for it"
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(
+            "GPU", False, f"driver {min(drivers)} serves {cuda}, but torch sees no GPU; see CUDA_VISIBLE_DEVICES"
+        )
+    return Finding("GPU", True, f"{len(drivers)} x {', '.join(names)}, driver {min(drivers)} serves {cuda}")
+
+
+def disk(scale: str, folder: Path = Path("results")) -> Finding:
+    """Room and rights in ``folder``, and the hard links that a run's lease needs."""
+    where = folder.resolve() if folder.exists() else folder.resolve().parent
+    free, needed = shutil.disk_usage(where).free / 1e9, ROOM[scale]
+    if free < needed:
+        return Finding(
+            "disk", False, f"{free:.0f} GB free under {where}, {scale} needs {needed}; free some or link results/"
+        )
+    probe = where / f".doctor-{uuid.uuid4().hex}"
+    try:
+        probe.write_text("probe", encoding="utf-8")
+        os.link(probe, probe.with_suffix(".link"))
+    except OSError as error:
+        return Finding("disk", False, f"{where}: {error.strerror}; results need a folder to write to, with hard links")
+    finally:
+        probe.unlink(missing_ok=True)
+        probe.with_suffix(".link").unlink(missing_ok=True)
+    return Finding("disk", True, f"{free:.0f} GB free under {where}")
+
+
+def assets(registry: Registry, folder: Path) -> Finding:
+    """The files from outside that the scale needs."""
+    keys = needed_assets(registry)
+    missing = [key for key in keys if find_asset(registry, key, folder) is None]
+    if not missing:
+        return Finding("assets", True, f"{len(keys)} in {folder}" if keys else f"{registry.scale} needs none")
+    hint = f"`python -m artune assets --scale {registry.scale} --fetch` fetches what may be fetched"
+    return Finding("assets", False, f"{len(missing)} of {len(keys)} missing in {folder}: {', '.join(missing)}; {hint}")
+
+
+def tracking(uri: str) -> Finding:
+    """The tracking store: written to, without leaving anything behind."""
+    from artune.mlflow_run import sqlite_file
+
+    database = sqlite_file(uri)
+    if database is None:
+        return (
+            _server(uri)
+            if uri.startswith(("http://", "https://"))
+            else Finding("tracking", None, f"{uri}: not checked")
+        )
+    kind = slurm.run("stat", "-f", "-c", "%T", str(_existing(database))) or ""
+    if kind.startswith(NETWORK_FILES):
+        return Finding("tracking", False, f"{database} is on {kind}, where SQLite's locks fail; start `mlflow server`, "
+                                          "set MLFLOW_TRACKING_URI")  # fmt: skip
+    if not database.exists():
+        good = os.access(_existing(database), os.W_OK)
+        return Finding(
+            "tracking", good, f"{database} {'will be made' if good else 'cannot be made: no right to write'}"
+        )
+    try:
+        with sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=3, isolation_level=None) as store:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        return Finding("tracking", False, f"{database}: {error}; move it away, `snakemake -c2 mlflow` rebuilds it")
+    return Finding("tracking", True, f"{database} can be written")
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above ``path`` that is there."""
+    return next(parent for parent in path.resolve().parents if parent.exists())
+
+
+def _server(uri: str) -> Finding:
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=3)
+    except requests.RequestException as error:
+        text = f"{uri} does not answer ({type(error).__name__}); start `mlflow server` or unset MLFLOW_TRACKING_URI"
+        return Finding("tracking", False, text)
+    return Finding("tracking", answer.ok, f"{uri} answers {answer.status_code}")
+
+
+def lock(folder: Path = Path(".snakemake/locks")) -> Finding:
+    """A lock that a running, or a killed, Snakemake holds."""
+    if folder.exists() and any(folder.iterdir()):
+        return Finding("lock", False, "a Snakemake runs in this folder, or one was killed: then `snakemake --unlock`")
+    return Finding("lock", True, "no Snakemake holds this folder")
+
+
+def cluster(folder: Path) -> Iterator[Finding]:
+    """SLURM, and whether the profile in ``folder`` fits it."""
+    profile = slurm.read_profile(folder)
+    version = slurm.run("sinfo", "--version")
+    if version is None:
+        yield Finding("SLURM", False, f"no sinfo here, but {folder} submits jobs; log in to the cluster")
+        return
+    number = re.search(r"(\d+)\.(\d+)", version)
+    old = number is not None and (int(number[1]), int(number[2])) < (20, 11)
+    yield Finding(
+        "SLURM", not old, f"{version}{': older than 20.11, --gres in srun differs; ask for a newer one' if old else ''}"
+    )
+    defaults = profile.get("default-resources") or {}
+    partition, account = str(defaults.get("slurm_partition")), str(defaults.get("slurm_account"))
+    here = f"{folder / 'config.yaml'}, default-resources"
+    if slurm.run("sinfo", "-h", "-o", "%P") is None:
+        yield Finding("partition", False, "the SLURM controller does not answer; try again, or ask its keepers")
+        return
+    problems = slurm.misfits(profile, partition)
+    known = ", ".join(sorted({name.rstrip("*") for name in (slurm.run("sinfo", "-h", "-o", "%R") or "").split()}))
+    text = (
+        f"{'; '.join(problems)}; change {here} (partitions: {known})"
+        if problems
+        else f"{partition} has what it asks for"
+    )
+    yield Finding("partition", not problems, text)
+    mine = slurm.accounts()
+    if not mine:
+        yield Finding("account", None, f"{account}: this cluster keeps no accounts to check it by")
+    else:
+        good = account in mine
+        yield Finding(
+            "account", good, account if good else f"{account} is not yours ({', '.join(mine)}); change {here}"
+        )
+
+
+def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) -> list[Finding]:
+    """Every check, in the order in which a user would stumble.
+
+    Args:
+        registry: of the scale to be run.
+        folder: where the assets lie.
+        uri: tracking store.
+        profile: folder of the SLURM profile to check; None: not a cluster.
+    """
+    checks: list[Callable[[], Finding]] = [
+        packages, driver, lambda: disk(registry.scale), lambda: assets(registry, folder), lambda: tracking(uri), lock,
+    ]  # fmt: skip
+    return [check() for check in checks] + list(cluster(profile) if profile else ())
+
+
+def conclude(findings: list[Finding]) -> str:
+    """The line that ends the command. Raises ArtuneError: something is wrong."""
+    wrong = [finding.check for finding in findings if finding.good is False]
+    if wrong:
+        raise ArtuneError(f"{len(wrong)} of {len(findings)} checks failed: {', '.join(wrong)}; see the lines above")
+    return f"{len(findings)} checks, nothing wrong"

@@ -1,0 +1,107 @@
+"""What a SLURM profile asks for, and whether the cluster at hand can give it. Never imports torch."""
+
+import getpass
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from artune.errors import ArtuneError
+from artune.layers import read_yaml
+
+UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
+
+
+def run(*command: str, seconds: float = 10.0) -> str | None:
+    """What a program prints; None where it is missing, fails, or says nothing for ``seconds``."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # sinfo waits long for a controller that is down
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def read_profile(folder: Path) -> dict[str, Any]:
+    """A Snakemake profile. Raises ArtuneError: not there, or no mapping."""
+    return read_yaml(folder / "config.yaml")
+
+
+def minutes(runtime: Any) -> float:
+    """``90``, ``"24h"``, ``"2d"`` -> minutes. Raises ArtuneError: none of these."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd]?)", str(runtime))
+    if match is None:
+        raise ArtuneError(f"runtime: {runtime!r} is no time such as 90, 24h or 2d")
+    return float(match[1]) * UNITS[match[2] or "m"]
+
+
+def limit_minutes(text: str) -> float:
+    """sinfo's time limit, ``2-00:00:00``, ``30:00`` or ``infinite``, in minutes."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if match is None:
+        return float("inf")
+    days, hours, whole, _ = (int(part or 0) for part in match.groups())
+    return days * 1440 + hours * 60 + whole
+
+
+def gpus(text: str) -> dict[str, int]:
+    """``gpu:a100:4(S:0-1),gpu:t4:1`` -> ``{"a100": 4, "t4": 1}``; GPUs without a model are under ``""``."""
+    return {match[1] or "": int(match[2]) for match in re.finditer(r"gpu:(?:([\w.-]+):)?(\d+)", text)}
+
+
+def asked(profile: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each rule of a profile asks for: ``gres``, ``mem_mb``, ``runtime`` (minutes), ``threads``."""
+    base, threads = profile.get("default-resources") or {}, profile.get("set-threads") or {}
+    rules = profile.get("set-resources") or {}
+    wanted = {}
+    for rule in {*rules, *threads}:
+        own = {**base, **(rules.get(rule) or {})}
+        wanted[rule] = {
+            "gres": gpus(str(own.get("gres", ""))),
+            "mem_mb": float(own.get("mem_mb", 0)),
+            "runtime": minutes(own.get("runtime", 0)),
+            "threads": int(threads.get(rule, 1)),
+            "partition": str(own.get("slurm_partition", "")),
+        }
+    return wanted
+
+
+def misfits(profile: dict[str, Any], partition: str) -> list[str]:
+    """What no node of ``partition`` can give to a rule of ``profile``, a phrase each; [] if all fits."""
+    rows = (run("sinfo", "-h", "-p", partition, "-o", "%G|%c|%m|%l") or "").splitlines()
+    nodes = [line.split("|") for line in rows]
+    if not nodes:
+        return [f"partition {partition} is unknown"]
+    problems = []
+    for rule, wants in sorted(asked(profile).items()):
+        if wants["partition"] != partition:
+            continue
+        lacks: list[list[str]] = []
+        for gres, cpus, memory, limit in nodes:
+            there = gpus(gres)
+            short = [
+                f"{count} GPUs of {model or 'any model'} (nodes have {gres})"
+                for model, count in wants["gres"].items()
+                if (there.get(model, 0) if model else sum(there.values())) < count
+            ]
+            short += [f"{wants['threads']} CPUs (nodes have {cpus})"] if wants["threads"] > _number(cpus) else []
+            short += [f"{wants['mem_mb']:.0f} MB (nodes have {memory})"] if wants["mem_mb"] > _number(memory) else []
+            over = wants["runtime"] > limit_minutes(limit)
+            short += [f"{wants['runtime'] / 60:.0f} h (the limit is {limit})"] if over else []
+            lacks.append(short)
+        if all(lacks):
+            nearest = min(lacks, key=len)
+            problems.append(f"{rule} asks for {', '.join(nearest)}")
+    return problems
+
+
+def _number(text: str) -> float:
+    return float(re.match(r"\d+", text)[0]) if re.match(r"\d+", text) else float("inf")  # type: ignore[index]
+
+
+def accounts() -> list[str]:
+    """The accounts that the user may charge; [] where SLURM keeps no accounts."""
+    listed = run("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account")
+    return sorted(set((listed or "").split()))

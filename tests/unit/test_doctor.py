@@ -1,0 +1,182 @@
+"""The checks of `artune doctor`, with programs that answer what a cluster's would."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+from artune import doctor, slurm
+from artune.errors import ArtuneError
+from artune.registry import Registry
+
+PROFILE = ROOT / "workflow/profiles/slurm_a100"
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """`programs("sinfo", "echo ...")` puts a program first in PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def put(name, script):
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    return put
+
+
+def cluster(programs, nodes="gpu:a100:4|64|512000|3-00:00:00", accounts="lab"):
+    programs(
+        "sinfo",
+        f'case "$*" in *version*) echo slurm 23.11.4;; *"-p a100"*) echo "{nodes}";; *-p*) ;; *%R*) echo a100 cpu;;'
+        " *) echo a100;; esac",
+    )
+    programs("sacctmgr", f"echo {accounts}")
+    return {finding.check: finding for finding in doctor.cluster(PROFILE)}
+
+
+def test_a_cluster_that_fits_the_profile_passes(programs):
+    found = cluster(programs)
+    assert [finding.good for finding in found.values()] == [True, True, True]
+    assert "23.11.4" in found["SLURM"].text
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ("gpu:a100:2|64|512000|3-00:00:00", ["train asks for 4 GPUs of a100", "gpu:a100:2"]),
+        ("gpu:h100:4|64|512000|3-00:00:00", ["4 GPUs of a100", "gpu:h100:4"]),
+        ("gpu:a100:4|8|512000|3-00:00:00", ["train asks for 16 CPUs (nodes have 8)"]),
+        ("gpu:a100:4|64|64000|3-00:00:00", ["train asks for 200000 MB (nodes have 64000)"]),
+        ("gpu:a100:4|64|512000|12:00:00", ["train asks for 24 h (the limit is 12:00:00)"]),
+    ],
+)
+def test_what_no_node_can_give_is_named_by_rule_and_number(programs, nodes, words):
+    found = cluster(programs, nodes)["partition"]
+    assert found.good is False
+    for word in (*words, "slurm_a100/config.yaml"):
+        assert word in found.text
+
+
+def test_one_kind_of_node_that_fits_is_enough(programs):
+    programs("sinfo", "echo 'gpu:t4:1|8|64000|1:00:00'; echo 'gpu:a100:8(S:0-1)|128|1000000|infinite'")
+    assert slurm.misfits(slurm.read_profile(PROFILE), "a100") == []
+
+
+def test_an_unknown_partition_and_account_are_named_with_the_known_ones(programs):
+    found = cluster(programs, nodes="", accounts="physics")
+    assert "partition a100 is unknown" in found["partition"].text
+    assert "partitions: a100, cpu" in found["partition"].text
+    assert "lab is not yours (physics)" in found["account"].text
+
+
+def test_a_cluster_without_accounts_is_not_wrong(programs):
+    assert cluster(programs, accounts="")["account"].good is None
+
+
+def test_a_controller_that_hangs_costs_seconds(programs, monkeypatch):
+    programs("sinfo", 'case "$*" in *version*) echo slurm 23.11.4;; *) sleep 60;; esac')
+    whole = slurm.run
+    monkeypatch.setattr(slurm, "run", lambda *command: whole(*command, seconds=0.5))
+    found = list(doctor.cluster(PROFILE))
+    assert [finding.good for finding in found] == [True, False]
+    assert "does not answer" in found[1].text
+
+
+def test_a_machine_without_slurm_says_so():
+    if slurm.shutil.which("sinfo"):
+        pytest.skip("SLURM is installed here")
+    assert "log in to the cluster" in next(iter(doctor.cluster(PROFILE))).text
+
+
+def test_an_old_driver_is_named_with_the_one_that_torch_needs(programs):
+    programs("nvidia-smi", "echo '525.60.13, NVIDIA A100-SXM4-80GB'")
+    found = doctor.driver()
+    assert found.good is False
+    assert "driver 525 is too old" in found.text
+    assert "needs 580" in found.text
+
+
+def test_a_new_driver_without_a_gpu_for_torch_is_wrong_too(programs):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    programs("nvidia-smi", "echo '580.65.06, NVIDIA A100-SXM4-80GB'")
+    assert "torch sees no GPU" in doctor.driver().text
+
+
+def test_missing_assets_are_listed_with_the_command_that_fetches_them(tmp_path):
+    found = doctor.assets(Registry("imagenet", root=ROOT / "config"), tmp_path)
+    assert found.good is False
+    assert "hps_v2_1" in found.text
+    assert "artune assets --scale imagenet --fetch" in found.text
+    assert doctor.assets(Registry("mnist", root=ROOT / "config"), tmp_path).good
+
+
+def test_a_full_disk_and_a_file_in_the_place_of_results_are_wrong(tmp_path, monkeypatch):
+    assert doctor.disk("smoke", tmp_path).good
+    assert list(tmp_path.iterdir()) == []  # the probe is gone
+    monkeypatch.setitem(doctor.ROOM, "smoke", 10**9)
+    assert "needs 1000000000" in doctor.disk("smoke", tmp_path).text
+
+
+def test_the_tracking_store_is_tried_and_left_as_it_was(tmp_path):
+    database = tmp_path / "mlflow.db"
+    assert doctor.tracking(f"sqlite:///{database}").good
+    assert not database.exists()
+    database.write_bytes(b"this is no database" * 100)
+    assert "not a database" in doctor.tracking(f"sqlite:///{database}").text
+    database.unlink()
+    with sqlite3.connect(database) as store:
+        store.execute("CREATE TABLE runs (id)")
+    assert doctor.tracking(f"sqlite:///{database}").good
+    assert doctor.tracking("http://127.0.0.1:9").good is False
+
+
+def test_sqlite_on_a_network_file_system_is_advised_against(tmp_path, programs):
+    programs("stat", "echo nfs")
+    found = doctor.tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    assert found.good is False
+    assert "mlflow server" in found.text
+
+
+def test_a_lock_left_behind_names_the_way_out(tmp_path):
+    assert doctor.lock(tmp_path / "locks").good
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/0.output.lock").touch()
+    assert "--unlock" in doctor.lock(tmp_path / "locks").text
+
+
+def test_packages_that_differ_are_named(tmp_path):
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("numpy==0.1\nno-such-thing==1\n")
+    found = doctor.packages(pins)
+    assert found.good is False
+    assert "no-such-thing missing" in found.text
+
+
+def test_a_wrong_finding_is_a_status_of_its_own():
+    good, bad = doctor.Finding("a", True, "x"), doctor.Finding("b", False, "y")
+    assert doctor.conclude([good]) == "1 checks, nothing wrong"
+    with pytest.raises(ArtuneError, match="1 of 2 checks failed: b"):
+        doctor.conclude([good, bad])
+
+
+def test_times_are_read_as_snakemake_and_sinfo_write_them():
+    assert [slurm.minutes(text) for text in (90, "90", "24h", "2d")] == [90, 90, 1440, 2880]
+    assert [slurm.limit_minutes(text) for text in ("30:00", "12:00:00", "2-00:00:00")] == [30, 720, 2880]
+    assert slurm.limit_minutes("infinite") == float("inf")
+    with pytest.raises(ArtuneError, match="soon"):
+        slurm.minutes("soon")
+
+
+def test_the_profile_that_ships_can_be_read():
+    assert slurm.asked(slurm.read_profile(PROFILE))["train"] == {
+        "gres": {"a100": 4}, "mem_mb": 200000, "runtime": 1440, "threads": 16, "partition": "a100",
+    }  # fmt: skip
+    assert Path(PROFILE / "config.yaml").exists()
