@@ -41,7 +41,8 @@ MANIQA = {
     "crop": 16, "patch": 4, "width": 16, "depth": 3, "heads": 2, "taps": [1, 2], "hidden": 16, "swin_heads": 2,
     "window": 2, "crops": 2,
 }  # fmt: skip
-NETWORKS = {"clip": CLIP, "clip_judge": JUDGE, "hps": HPS, "maniqa": MANIQA}
+DINO = {"side": 28, "patch": 14, "width": 16, "depth": 1, "heads": 2, "grid": 3}
+NETWORKS = {"clip": CLIP, "clip_judge": JUDGE, "hps": HPS, "maniqa": MANIQA, "dinov2": DINO}
 SCALE = {
     "data": {"image_size": 32, "classes": 5, "class_names": list(NAMES)},
     "tokenizers": {
@@ -130,7 +131,7 @@ def write_taming(registry: Registry, path: Path) -> None:
 
 
 def write_encoders(registry: Registry, files: dict[str, Path], folder: Path) -> None:
-    """OpenAI's CLIP files (TorchScript, half precision), HPSv2, MANIQA and the Inception of FID."""
+    """OpenAI's CLIP files (TorchScript, half precision), HPSv2, MANIQA, DINOv2 and the Inception of FID."""
     for name in ("clip", "clip_judge"):
         settings = registry.networks[name]
         write_torchscript(network(folder, name, settings, registry.data), files[settings.checkpoint])
@@ -138,6 +139,8 @@ def write_encoders(registry: Registry, files: dict[str, Path], folder: Path) -> 
     torch.save({"state_dict": hps.state_dict(), "epoch": 1}, files["hps_v2_1"])
     maniqa = network(folder, "maniqa", registry.networks["maniqa"], registry.data)
     torch.save(maniqa.state_dict(), files["maniqa_koniq10k"])
+    dino = network(folder, "dinov2", registry.networks["dinov2"], registry.data)
+    torch.save(dino.state_dict() | {"mask_token": torch.zeros(1, 16)}, files["dinov2_vitl14"])
     torch.save(build_network(registry.networks["inception"], registry.data).state_dict(), files["inception"])
 
 

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 WRAPPERS = ("model", "module", "state_dict")
 PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.")  # AR-GRPO, AR-GRPO, taming, taming
 OTHER_MODELS = "ref_model."  # the frozen reference policy inside AR-GRPO's step checkpoints
-# Buffers and statistics that the modules here recompute or do without, and losses saved with a first stage.
-IGNORED = re.compile(r"(^|\.)(freqs_cis|causal_mask|kv_cache\..*|attn\.mask|quantize\.codebook_used)$|^loss\.")
+# Buffers and statistics that the modules here recompute or do without, what only DINOv2's training used, and losses
+# saved with a first stage.
+UNUSED = r"freqs_cis|causal_mask|kv_cache\..*|attn\.mask|quantize\.codebook_used|mask_token"
+IGNORED = re.compile(rf"(^|\.)({UNUSED})$|^loss\.")
 FOLDER_FILES = ("model.safetensors", "consolidated.pth", "checkpoints/last.ckpt", "pytorch_model.bin")
 SHARD_INDEX = "model.safetensors.index.json"
 # What reading a torch file can raise when its bytes are not what they should be.

@@ -16,6 +16,7 @@ __all__ = [
     "GRPO", "MLE", "REWARDS", "Backbone", "Data", "Entropy", "Evaluation", "Fraction", "Frozen", "LooFid", "Network",
     "NonNegative", "Positive", "RewardName", "Rewards", "Run", "Sampling", "Tokenizer", "Training",
 ]  # fmt: skip
+JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
 
 class Data(Frozen):
@@ -97,7 +98,7 @@ class Backbone(Frozen):
 class Network(Frozen):
     """A frozen network behind a reward or a metric."""
 
-    kind: Literal["classifier", "clip", "preference", "quality", "inception", "open_clip", "hpsv2", "maniqa"]
+    kind: Literal["classifier", "clip", "preference", "quality", "inception", "open_clip", "hpsv2", "maniqa", "dinov2"]
     architecture: str
     checkpoint: str | None = None
     train: Training | None = None
@@ -133,14 +134,20 @@ class Evaluation(Frozen):
     references: tuple[str, ...] = ()  # further references (keys of assets.yaml), each scored beside the first
     density_neighbours: Positive | None = None  # k of density and coverage; None: neither
     cmmd: str | None = None  # network of CMMD; None: no CMMD
+    dinov2: str | None = None  # network of FD-DINOv2; None: no FD-DINOv2
     grid_classes: Positive = 10
     grid_per_class: Positive = 6
 
     @property
     def networks(self) -> dict[str, str]:
         """Role -> network, of the roles that are filled."""
-        roles = ("features", "classifier", "clip", "reward_features", "reward_clip", "cmmd")
+        roles = ("features", "classifier", "clip", "reward_features", "reward_clip", *JUDGING)
         return {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """As :attr:`networks`, of the roles whose embeddings of real images a reference holds."""
+        return {role: name for role, name in self.networks.items() if role in JUDGING}
 
 
 class Run(Frozen):

@@ -63,7 +63,7 @@ def score(
 
 def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[str, float]:
     """The scores that a reference decides: ``fid``, ``kid``, ``precision``, ``recall``, and where the arrays or the
-    protocol have what they need ``sfid``, ``density``, ``coverage`` and ``cmmd``.
+    protocol have what they need ``sfid``, ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``.
 
     Args:
         arrays: of the samples, as :func:`artune.features.sample_features` gives them.
@@ -73,7 +73,7 @@ def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[
     ours, judged = arrays["features"], f"heldout/{evaluation.features}"
     theirs, mode = real[f"{judged}/features"], evaluation.precision_recall
     fid = jackknife_fid(ours, real[f"{judged}/mu"], real[f"{judged}/sigma"])
-    distance = kid(theirs, ours)
+    kernel = kid(theirs, ours)
     found = {
         kind: precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind) for kind in ("exact", "adm_half")
     }
@@ -81,8 +81,8 @@ def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[
         "fid": fid.value,
         "fid_se": fid.standard_error,
         "fid_bias_corrected": fid.bias_corrected,
-        "kid": distance.value,
-        "kid_se": distance.standard_error,
+        "kid": kernel.value,
+        "kid_se": kernel.standard_error,
         "precision": found[mode].precision,
         "precision_se": found[mode].precision_standard_error,
         "recall": found[mode].recall,
@@ -96,8 +96,12 @@ def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[
         spread = density_coverage(theirs, ours, k=evaluation.density_neighbours)
         scores |= {"density": spread.density, "coverage": spread.coverage}
     if evaluation.cmmd is not None:
-        judge = cmmd(real[f"heldout/{evaluation.cmmd}/embeddings"], arrays["embeddings"])
+        judge = cmmd(real[f"heldout/{evaluation.cmmd}/embeddings"], arrays["cmmd"])
         scores |= {"cmmd": judge.value, "cmmd_se": judge.standard_error}
+    if evaluation.dinov2 is not None:
+        moments = feature_moments(real[f"heldout/{evaluation.dinov2}/embeddings"])
+        distance = jackknife_fid(arrays["dinov2"], *moments)
+        scores |= {"fd_dinov2": distance.value, "fd_dinov2_se": distance.standard_error}
     return scores
 
 

@@ -1,5 +1,6 @@
 """Features of images under the frozen networks: the reference's moments, and what a run is scored on."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from artune.config import Data, Evaluation
 from artune.data import load_split, prompts
 from artune.errors import ArtuneError
-from artune.files import load_npz, save_npz
+from artune.files import load_npz, npz_rows, save_npz
 from artune.metrics.fid import feature_moments
+from artune.progress import track
 
 
 @torch.no_grad()
@@ -47,45 +49,43 @@ def sample_features(
 ) -> dict[str, np.ndarray]:
     """Everything that the metrics need of a run's samples, by role (not by network).
 
+    The file is read a batch at a time: 50,000 images would fill 10 GB.
+
     Raises:
         ArtuneError: the samples are fewer than ``evaluation.samples``, or not uint8 [n, H, W, 3].
     """
-    arrays = load_npz(samples, "arr_0", "labels")
-    if arrays["arr_0"].dtype != np.uint8 or arrays["arr_0"].ndim != 4 or arrays["arr_0"].shape[-1] != 3:
-        raise ArtuneError(
-            f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {arrays['arr_0'].dtype} {arrays['arr_0'].shape}"
-        )
-    if len(arrays["arr_0"]) != evaluation.samples:
-        raise ArtuneError(f"{samples}: {len(arrays['arr_0'])} images, evaluation.samples asks for {evaluation.samples}")
-    images = torch.from_numpy(arrays["arr_0"]).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(arrays["labels"])
+    labels = load_npz(samples, "labels")["labels"]
+    if len(labels) != evaluation.samples:
+        raise ArtuneError(f"{samples}: {len(labels)} images, evaluation.samples asks for {evaluation.samples}")
+    roles = {role: networks[name] for role, name in evaluation.networks.items()}
+    texts = {role: roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
+    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
+    batches = zip(
+        npz_rows(samples, "arr_0", evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True
+    )
+    for rows, ids in track(batches, "features", -(-len(labels) // evaluation.batch)):
+        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
+            raise ArtuneError(f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
+        images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
+        found = _own_outputs(images, evaluation, roles)
+        for role, text in texts.items():
+            if role == "clip" or evaluation.reward_clip != evaluation.clip:
+                found[role] = (roles[role].embed_images(images) * text[ids.to(device)]).sum(-1)
+        found |= {role: roles[role].embed_images(images) for role in evaluation.judges}
+        for key, value in found.items():
+            parts[key].append(value.float().cpu())
+    return {"labels": labels} | {key: torch.cat(values).numpy() for key, values in parts.items()}
 
-    def run(call: nn.Module) -> Tensor:
-        return in_batches(call, images, evaluation.batch, device)
 
-    def cosine(network: nn.Module) -> Tensor:
-        texts = network.embed_texts(prompts(data)).float().cpu()
-        return (run(network.embed_images) * texts[labels]).sum(-1)
-
-    judge, found = networks[evaluation.features], {}
-    if hasattr(judge, "features_and_spatial"):  # sFID's features, of the same forward
-        pairs = [judge.features_and_spatial(part.to(device)) for part in images.split(evaluation.batch)]
-        found["features"], found["spatial"] = (
-            torch.cat([part.float().cpu() for part in column]) for column in zip(*pairs, strict=True)
-        )
-    else:
-        found["features"] = run(judge.features)
-    found |= {
-        "probabilities": run(networks[evaluation.classifier].probabilities),
-        "clip": cosine(networks[evaluation.clip]),
-    }
+def _own_outputs(images: Tensor, evaluation: Evaluation, roles: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """``features``, ``probabilities``, where the judge has them ``spatial``, and the reward's own features."""
+    judge = roles["features"]
+    found = judge.outputs(images) if hasattr(judge, "outputs") else {"features": judge.features(images)}
+    if "probabilities" not in found or evaluation.classifier != evaluation.features:
+        found["probabilities"] = roles["classifier"].probabilities(images)
     if evaluation.reward_features != evaluation.features:
-        found["reward_features"] = run(networks[evaluation.reward_features].features)
-    if evaluation.reward_clip != evaluation.clip:
-        found["reward_clip"] = cosine(networks[evaluation.reward_clip])
-    if evaluation.cmmd is not None:
-        found["embeddings"] = run(networks[evaluation.cmmd].embed_images)
-    return {"labels": arrays["labels"]} | {key: value.numpy() for key, value in found.items()}
+        found["reward_features"] = roles["reward_features"].features(images)
+    return found
 
 
 def write_features(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,34 @@ def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
         raise ArtuneError(f"{path}: no such file") from error
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         raise ArtuneError(f"{path}: truncated or not an npz ({error}); delete it and run again") from error
+
+
+def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
+    """The array ``name`` of an npz in chunks of ``batch`` rows; the whole of it is never in memory.
+
+    Raises:
+        ArtuneError: the file is missing, no npz, cut short, or lacks the array.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(member)
+            if fortran or dtype.hasobject:
+                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
+            row = dtype.itemsize * int(np.prod(shape[1:]))
+            for at in range(0, shape[0], batch):
+                count = min(batch, shape[0] - at)
+                data = member.read(count * row)
+                if len(data) != count * row:
+                    raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
+                yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except KeyError as error:
+        raise ArtuneError(f"{path}: lacks {name}") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch or make it again") from error
 
 
 def sha256(path: Path | str) -> str:

@@ -30,11 +30,12 @@ COLUMNS: dict[str, Column] = {
     "density": Column("Density", +1, 3, 3),
     "coverage": Column("Coverage", +1, 3, 3),
     "cmmd": Column("CMMD", -1, 3, 3),
+    "fd_dinov2": Column("FD-DINOv2", -1, 1, 1),
     "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
 }
-WITH_STANDARD_ERROR = ("fid", "fid_reward", "kid", "precision", "clip_score", "clip_score_reward", "cmmd")
-AGAINST = ("fid", "sfid", "kid", "precision", "recall", "density", "coverage", "cmmd")  # what a reference decides
-JUDGES = ("sfid", "density", "coverage", "cmmd")  # shown in every table of a scale whose evaluation has them
+WITH_STANDARD_ERROR = ("fid", "fid_reward", "kid", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2")
+JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
+AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides
 VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
 
 

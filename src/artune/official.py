@@ -1,8 +1,6 @@
 """The two references of ImageNet evaluation: ADM's published file, and the validation images (open choice 32)."""
 
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.files import load_npz, save_npz
+from artune.files import load_npz, npz_rows, save_npz
 from artune.imagenet import centre_crop, load_images, open_split
 from artune.metrics.fid import feature_moments
 from artune.progress import Progress
@@ -26,42 +24,14 @@ class FeatureNetwork(Protocol):
 
 
 class EmbeddingNetwork(Protocol):
-    """The judge behind CMMD."""
+    """A judge with a metric of its own: CMMD's CLIP, whose embeddings are of unit length, or DINOv2."""
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> unit embeddings float32 [B, E]."""
+        """uint8 [B, 3, H, W] -> embeddings float32 [B, E]."""
         ...
 
 
 Judges = Mapping[str, EmbeddingNetwork]
-
-
-def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
-    """The array ``name`` of an npz in chunks of ``batch`` rows; the whole of it is never in memory.
-
-    Raises:
-        ArtuneError: the file is missing, no npz, cut short, or lacks the array.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(member)
-            if fortran or dtype.hasobject:
-                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
-            row = dtype.itemsize * int(np.prod(shape[1:]))
-            for at in range(0, shape[0], batch):
-                count = min(batch, shape[0] - at)
-                data = member.read(count * row)
-                if len(data) != count * row:
-                    raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
-                yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
-    except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
-    except KeyError as error:
-        raise ArtuneError(f"{path}: lacks {name}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch it again") from error
 
 
 def adm_moments(path: Path) -> dict[str, np.ndarray]:

@@ -74,8 +74,8 @@ class Plan:
         """What the reference's moments are made from."""
         protocol = self.registry.evaluation
         data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
-        names = [protocol.features, protocol.reward_features, protocol.cmmd]
-        return {"data": data, "networks": self.networks(name for name in names if name)}
+        names = [protocol.features, protocol.reward_features, *protocol.judges.values()]
+        return {"data": data, "networks": self.networks(names)}
 
     def further_references(self) -> Files:
         """Moments of the references that runs are scored against beside the first."""

@@ -103,10 +103,11 @@ class Registry:
                 raise ArtuneError(f"{where}: unknown {name!r}; known are {', '.join(among)}")
 
         protocol = self.evaluation
-        for role in ("features", "classifier", "clip", "reward_features", "reward_clip"):
-            known(getattr(protocol, role), self.networks, f"config/evaluation.yaml: {role}")
+        for role, name in protocol.networks.items():
+            known(name, self.networks, f"config/evaluation.yaml: {role}")
         if self.data.source == "imagenet":
-            known(protocol.reference, self.assets, "config/evaluation.yaml: reference")
+            for name in (protocol.reference, *protocol.references):
+                known(name, self.assets, "config/evaluation.yaml: reference")
         for name, backbone in self.backbones.items():
             known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
         for section in ("tokenizers", "backbones", "networks"):

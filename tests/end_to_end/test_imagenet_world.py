@@ -64,8 +64,8 @@ def test_a_table_reaches_its_csv_with_the_papers_numbers_and_both_references(wor
     assert (frame["reference"] == "adm_virtual").all()
     layout = Registry("imagenet", root=world / "config").tables[table]
     assert frame["fid_paper"].tolist() == [row.paper[0] for row in layout.rows]
-    columns = ["fid", "fid_se", "inception_score", "clip_score", "sfid", "cmmd", "coverage"]
-    columns += [f"{name}_imagenet_val" for name in ("fid", "sfid", "kid", "precision", "recall", "cmmd")]
+    columns = ["fid", "fid_se", "inception_score", "clip_score", "sfid", "cmmd", "coverage", "fd_dinov2"]
+    columns += [f"{name}_imagenet_val" for name in ("fid", "sfid", "kid", "precision", "recall", "cmmd", "fd_dinov2")]
     assert np.isfinite(frame[columns].to_numpy(float)).all()
     assert frame["fid"].nunique() == rows  # every policy gives images of its own
     text = (world / f"results/{table}.md").read_text()
@@ -76,7 +76,8 @@ def test_a_table_reaches_its_csv_with_the_papers_numbers_and_both_references(wor
 def test_a_score_names_the_files_that_it_rests_on(world):
     pins = json.loads((world / "data/assets/pins.json").read_text())
     found = scores_of(world, "llamagen_xl-ours")
-    assert set(found["digests"]) == {"adm_virtual", "imagenet_val", "inception", "clip_vit_l_14", "clip_vit_l_14_336"}
+    judges = {"clip_vit_l_14", "clip_vit_l_14_336", "dinov2_vitl14"}
+    assert set(found["digests"]) == {"adm_virtual", "imagenet_val", "inception", *judges}
     assert all(digest == pins[key]["sha256"] for key, digest in found["digests"].items())
     assert pins["inception"]["published"]
     assert not pins["llamagen_xl"]["published"]

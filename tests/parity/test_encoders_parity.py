@@ -64,6 +64,7 @@ def tiny(tmp_path_factory):
 
 def test_every_network_of_the_paper_is_built_at_full_size_without_filling_its_weights():
     sizes = {"inception": 21_785_568 + 2049 * 1008, "clip": 427_616_513, "hps": 986_109_441, "maniqa": 135_747_530}
+    sizes |= {"dinov2": 304_367_616}
     networks = Registry("imagenet", root=ROOT / "config").networks
     for name, size in sizes.items():
         module = build_network(networks[name], IMAGENET, empty=True)

@@ -22,7 +22,7 @@ MNIST = Registry("smoke", root=ROOT / "config").evaluation.model_copy(update={"i
 OFFICIAL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(
     update={"inception_split": 30, "samples": 90}
 )
-ADDED = {"sfid", "density", "coverage", "cmmd", "cmmd_se"}
+ADDED = {"sfid", "density", "coverage", "cmmd", "cmmd_se", "fd_dinov2", "fd_dinov2_se"}
 
 
 def draws(seed, n=90):
@@ -37,14 +37,16 @@ def draws(seed, n=90):
         "spatial": draw.normal(size=(n, 5)),
         "probabilities": probabilities,
         "clip": draw.uniform(size=n),
-        "embeddings": embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        "cmmd": embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        "dinov2": 10 * embeddings,
     }
 
 
 def reference(seed, protocol):
     arrays = draws(seed, 60)
     judged = f"heldout/{protocol.features}"
-    found = {f"{judged}/features": arrays["features"], f"heldout/{protocol.cmmd}/embeddings": arrays["embeddings"]}
+    found = {f"{judged}/features": arrays["features"], f"heldout/{protocol.cmmd}/embeddings": arrays["cmmd"]}
+    found[f"heldout/{protocol.dinov2}/embeddings"] = arrays["dinov2"]
     for suffix, key in (("", "features"), ("_s", "spatial")):
         mu, sigma = feature_moments(torch.from_numpy(arrays[key]))
         found |= {f"{judged}/mu{suffix}": mu.numpy(), f"{judged}/sigma{suffix}": sigma.numpy()}
@@ -54,9 +56,9 @@ def reference(seed, protocol):
 
 def test_the_official_protocol_adds_its_judges_and_changes_nothing_else():
     official = score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3)
-    plain_protocol = OFFICIAL.model_copy(update={"density_neighbours": None, "cmmd": None})
+    plain_protocol = OFFICIAL.model_copy(update={"density_neighbours": None, "cmmd": None, "dinov2": None})
     arrays = draws(0)
-    del arrays["spatial"], arrays["embeddings"]
+    del arrays["spatial"], arrays["cmmd"], arrays["dinov2"]
     plain = score(arrays, reference(1, OFFICIAL), plain_protocol, 3)
     assert set(official) - set(plain) == ADDED
     assert plain == {key: official[key] for key in plain}
@@ -71,8 +73,11 @@ def test_the_judges_are_the_metrics_of_their_names():
     assert found["sfid"] == frechet_distance(*moments, tensors[f"{judged}/mu_s"], tensors[f"{judged}/sigma_s"])
     spread = density_coverage(tensors[f"{judged}/features"], tensors["features"], k=5)
     assert (found["density"], found["coverage"]) == (spread.density, spread.coverage)
-    judge = cmmd(tensors[f"heldout/{OFFICIAL.cmmd}/embeddings"], tensors["embeddings"])
+    judge = cmmd(tensors[f"heldout/{OFFICIAL.cmmd}/embeddings"], tensors["cmmd"])
     assert (found["cmmd"], found["cmmd_se"]) == (judge.value, judge.standard_error)
+    moments = feature_moments(tensors[f"heldout/{OFFICIAL.dinov2}/embeddings"])
+    assert found["fd_dinov2"] == pytest.approx(frechet_distance(*feature_moments(tensors["dinov2"]), *moments))
+    assert found["fd_dinov2_se"] > 0
 
 
 def test_a_file_sorted_by_class_keeps_its_inception_score_under_the_official_protocol_only():
@@ -104,8 +109,8 @@ class Network:
 
 
 class Spatial(Network):
-    def features_and_spatial(self, images):
-        return self.features(images), images[:, 0, :2, 0].float()
+    def outputs(self, images):
+        return {"features": self.features(images), "spatial": images[:, 0, :2, 0]}
 
 
 @pytest.mark.parametrize("judge", [Network, Spatial])
@@ -115,7 +120,7 @@ def test_spatial_features_are_kept_where_the_network_has_them(tmp_path, judge):
     networks = dict.fromkeys(OFFICIAL.networks.values(), Network()) | {OFFICIAL.features: judge()}
     data = tiny_run().data
     found = sample_features(tmp_path / "samples.npz", OFFICIAL.model_copy(update={"batch": 40}), data, networks, "cpu")
-    assert set(found) == {"labels", "features", "probabilities", "clip", "embeddings"} | (
+    assert set(found) == {"labels", "features", "probabilities", "clip", "cmmd", "dinov2"} | (
         {"spatial"} if judge is Spatial else set()
     )
     assert np.allclose(found["features"], images.mean((1, 2)), atol=1e-4)
@@ -139,7 +144,7 @@ def test_every_reference_is_named_with_its_scores(tmp_path):
     found = written(tmp_path, reference(2, OFFICIAL))
     assert found["reference"] == "adm_virtual"
     assert list(found["references"]) == ["imagenet_val"]
-    for key in ("fid", "fid_se", "sfid", "kid", "precision", "recall", "density", "cmmd"):
+    for key in ("fid", "fid_se", "sfid", "kid", "precision", "recall", "density", "cmmd", "fd_dinov2"):
         assert found["references"]["imagenet_val"][key] != found["scores"][key], key
     assert "inception_score" not in found["references"]["imagenet_val"]  # no reference in it
     assert found["digests"] == {"adm_virtual": "0" * 64}

@@ -180,7 +180,11 @@ def test_ball_holds_its_boundary():
     centres = torch.tensor([[0.0], [1.0], [2.0], [3.0]], dtype=torch.float64)
     radii = neighbour_radii(centres, k=1)
     assert radii.tolist() == [1, 1, 1, 1]
-    assert covered(torch.tensor([[-1.0], [-1.001], [4.0]]), centres, radii).tolist() == [True, False, True]
+    points, none = torch.tensor([[-1.0], [-1.001], [4.0]], dtype=torch.float64), torch.zeros(3)
+    inside, reached = covered(centres, radii, points, none)
+    assert inside.tolist() == [True, False, True]
+    assert not reached.any()
+    assert covered(points, none, centres, radii)[1].tolist() == [True, False, True]
 
 
 def test_half_precision_that_overflows_is_done_again_in_float32():

@@ -150,7 +150,6 @@ def further_reference(arguments: Namespace) -> str:
 
 
 def _judges(arguments: Namespace) -> dict:
-    """CMMD's network, where the protocol names one."""
+    """The networks whose embeddings of the real images a reference holds."""
     registry = registry_of(arguments)
-    name = registry.evaluation.cmmd
-    return load_networks(registry, {name} if name else set(), arguments.networks, device_of(arguments))
+    return load_networks(registry, set(registry.evaluation.judges.values()), arguments.networks, device_of(arguments))

@@ -26,6 +26,7 @@ FULL_SIZE = {
     "open_clip": ("full_clip", "OpenCLIP"),
     "hpsv2": ("full_clip", "HPSv2"),
     "maniqa": ("maniqa", "Maniqa"),
+    "dinov2": ("dinov2", "DINOv2"),
 }
 
 
@@ -33,8 +34,8 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
     """The network that ``network`` describes, freshly initialised from the global generator, on the CPU.
 
     What it offers follows from its kind. classifier and inception: ``features`` and ``probabilities``; clip,
-    preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; quality and maniqa: ``score``. All take
-    uint8 images [B, 3, H, W].
+    preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2: ``embed_images``; quality and maniqa:
+    ``score``. All take uint8 images [B, 3, H, W].
 
     Args:
         network: kind and architecture.

@@ -102,7 +102,7 @@ def clip_pixels(images: Tensor, side: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     shortest = min(height, width)
-    resized = _resize_8_bit(images.float(), (side * height // shortest, side * width // shortest))
+    resized = resize_8_bit(images.float(), (side * height // shortest, side * width // shortest))
     top, left = (round((length - side) / 2) for length in resized.shape[-2:])
     return _normalise(resized[..., top : top + side, left : left + side] / 255)
 
@@ -122,8 +122,11 @@ def hps_pixels(images: Tensor, side: int) -> Tensor:
     return _normalise(F.pad(pixels, [right // 2, right - right // 2, down // 2, down - down // 2]))
 
 
-def _resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic with antialias as PIL does it: first the width, then the height, each rounded to 0..255."""
+def resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic with antialias as PIL does it: first the width, then the height, each rounded to 0..255.
+
+    Pixels float32 [B, 3, H, W] in 0..255 -> the same of ``size``, height and width.
+    """
     for target in ((pixels.shape[-2], size[1]), size):
         if tuple(pixels.shape[-2:]) != target:
             pixels = F.interpolate(pixels, target, mode="bicubic", align_corners=False, antialias=True)

@@ -66,6 +66,11 @@ class Inception(FeatureExtractorInceptionV3):
 
     def features_and_spatial(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`features`, and sFID's spatial features float32 [B, 2023] (17 x 17 x 7, channels fastest)."""
+        found = self.outputs(images)
+        return found["features"], found["spatial"]
+
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """All that the official scores need, of one forward: ``features``, ``spatial``, ``probabilities``."""
         found: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -74,10 +79,10 @@ class Inception(FeatureExtractorInceptionV3):
 
         hook = self.Mixed_6d.branch1x1.register_forward_hook(keep)
         try:
-            features = self.features(images)
+            features, logits = self.pooled(images)
         finally:
             hook.remove()
-        return features, torch.cat(found)
+        return {"features": features, "spatial": torch.cat(found), "probabilities": logits.softmax(dim=-1)}
 
 
 @contextlib.contextmanager

@@ -51,8 +51,7 @@ def precision_recall(
     if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
         raise ArtuneError("precision_recall: NaN or infinity in the features; look for broken images")
     radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
-    inside_reference = covered(samples, reference, radii, precision, block)
-    inside_samples = covered(reference, samples, sample_radii, precision, block)
+    inside_reference, inside_samples = covered(reference, radii, samples, sample_radii, precision, block)
     hit = float(inside_reference.double().mean())
     return PrecisionRecall(
         precision=hit,
@@ -75,16 +74,36 @@ def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", bl
 
 
 def covered(
-    points: Tensor, centres: Tensor, radii: Tensor, precision: Precision = "exact", block: int = 10_000
-) -> Tensor:
-    """Boolean [n]: does each point [n, D] lie in at least one ball (centres [m, D], squared radii [m])?"""
-    hits = []
-    for rows in points.split(block):
-        hit = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        for columns, radius in zip(centres.split(block), radii.split(block), strict=True):
-            hit |= (DISTANCES[precision](rows, columns) <= radius).any(dim=1)
-        hits.append(hit)
-    return torch.cat(hits)
+    reference: Tensor,
+    radii: Tensor,
+    samples: Tensor,
+    sample_radii: Tensor,
+    precision: Precision = "exact",
+    block: int = 10_000,
+) -> tuple[Tensor, Tensor]:
+    """Which samples lie in some reference ball, boolean [n], and which reference images in some sample ball, [m].
+
+    One distance serves both questions, reference first: in half precision ``(|u|^2 - 2 u.v) + |v|^2`` depends on which
+    is u, and the official evaluator asks in this order.
+
+    Args:
+        reference: [m, D] features.
+        radii: [m] squared radii of their balls.
+        samples: [n, D] features.
+        sample_radii: [n] squared radii of their balls.
+        precision: as in :func:`precision_recall`.
+        block: rows and columns of a block of distances.
+    """
+    in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
+    in_samples = torch.zeros(len(reference), dtype=torch.bool, device=samples.device)
+    for row in range(0, len(reference), block):
+        rows = slice(row, row + block)
+        for column in range(0, len(samples), block):
+            columns = slice(column, column + block)
+            distances = DISTANCES[precision](reference[rows], samples[columns])
+            in_reference[columns] |= (distances <= radii[rows, None]).any(dim=0)
+            in_samples[rows] |= (distances <= sample_radii[columns]).any(dim=1)
+    return in_reference, in_samples
 
 
 def _exact_distances(u: Tensor, v: Tensor) -> Tensor:
