@@ -86,7 +86,8 @@ class Figure(Frozen):
     kind: Literal["method", "training_dynamics", "toy", "samples"]
     title: str
     runs: tuple[str, ...] = ()  # samples: pretrained, then tuned
-    classes: tuple[str, ...] = ()  # samples: the classes that the caption names; empty: the first of the data set
+    classes: tuple[str, ...] = ()  # samples: the classes that the caption names
+    number: int = Field(default=2, gt=0)  # samples: how many classes where it names none, or none that the data set has
     per_class: int = Field(default=6, gt=0)
     seed: int = Field(default=0, ge=0)
 

@@ -119,25 +119,48 @@ def test_images_that_do_not_fit_a_grid_are_refused(columns, tmp_path):
         samples.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
 
 
-def layout(*classes: str) -> Layout:
-    return Layout(kind="samples", title="t", runs=("a", "b"), classes=classes)
+def layout(*classes: str, **settings: int) -> Layout:
+    return Layout(kind="samples", title="t", runs=("a", "b"), classes=classes, **settings)
+
+
+DIGITS = tuple("zero one two three four five six seven eight nine".split())
 
 
 def test_named_classes_are_found_without_regard_to_case():
     names = ("tench", "Goldfish", "hen")
-    assert samples.choose_classes(layout("hen", "goldfish"), names)[0] == [2, 1]
+    assert samples.choose_classes(layout("hen", "goldfish"), names).ids == [2, 1]
 
 
-def test_a_data_set_without_the_named_classes_shows_its_first_and_says_so():
-    ids, text = samples.choose_classes(layout("hen", "kite"), ("zero", "one", "two"))
-    assert ids == [0, 1]
-    assert "no hen or kite" in text
-    assert samples.choose_classes(layout(), ("zero", "one", "two"))[0] == [0, 1]
+def test_a_figure_that_names_no_classes_shows_them_at_even_steps():
+    assert samples.choose_classes(layout(number=4), [str(name) for name in range(1000)]).ids == [125, 375, 625, 875]
+    every = samples.choose_classes(layout(number=12), DIGITS)
+    assert every.ids == list(range(10))
+    assert every.sentence.startswith("All 10 classes")
+
+
+def test_a_data_set_without_the_named_classes_shows_its_own_in_turn_and_says_so():
+    choices = [samples.choose_classes(layout("hen", "kite", seed=number), DIGITS) for number in range(8, 27)]
+    assert all(choice.stand_in and "no hen or kite" in choice.sentence for choice in choices)
+    pairs = [tuple(choice.ids) for choice in choices]
+    assert len(set(pairs)) == len(pairs)
+    assert all(len(set(pair)) == 2 for pair in pairs)
+    for first in (2, 7, 12):  # figures 10-14, 15-19, 20-24
+        assert {index for pair in pairs[first : first + 5] for index in pair} == set(range(10))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 9])
+def test_stand_ins_are_different_classes_whatever_their_number(total):
+    for turn in range(30):
+        ids = samples.choose_classes(layout("hen", "kite", seed=turn), DIGITS[:total]).ids
+        assert len(ids) == len(set(ids)) == min(2, total)
+        assert max(ids) < total
 
 
 def test_a_class_that_the_data_set_lacks_beside_one_that_it_has_is_an_error():
     with pytest.raises(ArtuneError, match="unknown class 'kit'"):
         samples.choose_classes(layout("hen", "kit"), ("hen", "kite"))
+    with pytest.raises(ArtuneError, match="unknown class 'hen'"):
+        samples.choose_classes(layout("hen", "kite"), DIGITS, strict=True)
 
 
 def test_the_toys_features_tell_a_slanted_line_from_an_upright_blob_of_equal_variances():
@@ -147,6 +170,12 @@ def test_the_toys_features_tell_a_slanted_line_from_an_upright_blob_of_equal_var
     line_var, blob_var = toy.features(line).var(0), toy.features(blob).var(0)
     assert torch.allclose(line_var[:2], blob_var[:2])
     assert ((line_var[2:] - blob_var[2:]).abs() > 0.3).all()
+
+
+def test_a_diagonal_distance_of_x_and_y_alone_does_not_find_the_slant():
+    trace = toy.learn("ema", 0, toy.Toy(iterations=150, shown_at=30), toy.raw)
+    assert trace.distance[-1] < 0.2  # matched, as far as it sees
+    assert torch.corrcoef(trace.points[150].T)[0, 1] < 0.7
 
 
 @pytest.mark.parametrize("mode", ["ema", "batch"])

@@ -50,7 +50,7 @@ def figure_samples(arguments: Namespace) -> str:
     registry, device = registry_of(arguments), device_of(arguments)
     chosen = entry(registry.figures, arguments.figure, "figure")
     run = read_run(arguments.config)
-    ids, _ = choose_classes(chosen, class_names(run.data), strict=run.data.source == "imagenet")
+    ids = choose_classes(chosen, class_names(run.data), strict=run.data.source == "imagenet").ids
     images = grid_images(
         run,
         ids,

@@ -33,14 +33,17 @@ def draw_figure(
         paths = {run: results / "runs" / run / "metrics.jsonl" for run in (*layout.runs, *compare)}
         training_dynamics.draw(paths, smoothing, output, note)
     elif layout.kind == "samples":
-        ids, which = samples.choose_classes(
-            layout, class_names(registry.data), strict=registry.data.source == "imagenet"
-        )
-        names = [class_names(registry.data)[index] for index in ids]
+        names = class_names(registry.data)
+        choice = samples.choose_classes(layout, names, strict=registry.data.source == "imagenet")
+        shown = [names[index] for index in choice.ids]
+        title = f"{' and '.join(shown)}, for {layout.title.lower()}" if choice.stand_in else layout.title
         columns = [
             load_npz(results / "figures/samples" / key / f"{run}.npz", "images")["images"] for run in layout.runs
         ]
-        samples.draw_comparison(columns, names, ("pretrained", "ours"), layout.title, f"{which} {note}.", output)
+        across = layout.per_class if len(shown) > 2 else 3
+        samples.draw_comparison(
+            columns, shown, ("pretrained", "ours"), title, f"{choice.sentence} {note}.", output, across
+        )
     elif layout.kind == "toy":
         toy.draw(output)
     else:

@@ -57,15 +57,16 @@ def _tuning(panel: Axes) -> None:
     panel.text(4.47, 2.72, "G\nimages", ha="center", va="center", fontsize=6.5)
     _arrow(panel, (4.47, 1.5), (4.47, 2.3))
 
-    image = "each image:\nCLIPScore $r^{clip}$ + HPSv2 $r^{hps}$"
+    image = "each image (correctness):\nCLIPScore $r^{\\mathrm{clip}}$ + HPSv2 $r^{\\mathrm{hps}}$"
     _box(panel, 5.9, 3.1, 3.4, 1.0, image, "#fde3d0", RED, size=7.5)
-    distribution = "all images together:\nleave-one-out FID $r^{dist}$"
+    distribution = "all images (distribution):\nleave-one-out FID $r^{\\mathrm{dist}}$"
     _box(panel, 5.9, 1.75, 3.4, 1.0, distribution, "#d5efe3", GREEN, size=7.5)
     _box(panel, 6.35, 0.45, 2.5, 0.6, "moments of real images", PAPER, size=7.5)
     _arrow(panel, (5.15, 2.95), (5.9, 3.5), RED)
     _arrow(panel, (5.15, 2.65), (5.9, 2.3), GREEN)
     _arrow(panel, (7.6, 1.05), (7.6, 1.75), GREEN)
-    update = "group advantage of $r^{clip}+r^{hps}+r^{dist}$\nGRPO loss, KL, adaptive entropy"
+    rewards = "+".join(f"r^{{\\mathrm{{{name}}}}}" for name in ("clip", "hps", "dist"))
+    update = f"group advantage of ${rewards}$\nGRPO loss, KL, adaptive entropy"
     _box(panel, 3.0, 4.75, 4.3, 1.1, update, "#f3e3ee", PINK)
     panel.plot([9.3, 9.45, 9.45], [2.25, 2.25, 5.45], color=GREEN, lw=1.1)
     _arrow(panel, (9.45, 5.45), (7.3, 5.45), GREEN)

@@ -1,7 +1,9 @@
 """Sample grids: the one of every run, and Figures 3, 4, 6-26 (pretrained beside tuned, class by class)."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,27 +16,46 @@ from artune.layouts import Figure as Layout
 GAP = 1  # white pixels between images
 
 
-def choose_classes(
-    layout: Layout, class_names: Sequence[str], number: int = 2, strict: bool = False
-) -> tuple[list[int], str]:
-    """Class ids that a figure shows, and a sentence for the caption.
+class Choice(NamedTuple):
+    """The classes of a figure: ids, a sentence for the caption, and whether they stand in for classes not there."""
 
-    The classes that the layout names, without regard to case; the first ``number`` of the data set if it names none,
-    or if the data set has none of them (digits have no goldfish) and the choice is not ``strict``.
+    ids: list[int]
+    sentence: str
+    stand_in: bool = False
+
+
+def choose_classes(layout: Layout, class_names: Sequence[str], strict: bool = False) -> Choice:
+    """The classes that a figure shows.
+
+    Those that the layout names, without regard to case. If it names none, ``layout.number`` at even steps through the
+    data set's list. If the data set has none of them (digits have no goldfish) and the choice is not ``strict``, its
+    own in turn: the figure's seed says whose turn it is, so that figure after figure all classes are shown.
 
     Raises:
         ArtuneError: the data set has some of the named classes and lacks others.
     """
+    total = len(class_names)
     ids = {name.casefold(): index for index, name in reversed(list(enumerate(class_names)))}
     missing = [name for name in layout.classes if name.casefold() not in ids]
-    first = list(range(min(number, len(class_names))))
     if not layout.classes:
-        return first, f"The first {len(first)} classes of the data set."
+        number = min(layout.number, total)
+        which = f"All {total} classes" if number == total else f"{number} classes at even steps through the list"
+        return Choice([(2 * at + 1) * total // (2 * number) for at in range(number)], f"{which} of the data set.")
     if len(missing) == len(layout.classes) and not strict:
-        return first, f"The data set has no {' or '.join(missing)}: its first {len(first)} classes instead."
+        sentence = f"The data set has no {' or '.join(missing)}: its own classes, in turn from figure to figure."
+        return Choice(_in_turn(layout.seed, min(len(layout.classes), total), total), sentence, stand_in=True)
     if missing:
         raise ArtuneError(f"config/figures.yaml: {layout.title}: unknown class {missing[0]!r}")
-    return [ids[name.casefold()] for name in layout.classes], "The classes that the paper shows."
+    return Choice([ids[name.casefold()] for name in layout.classes], "The classes that the paper shows.")
+
+
+def _in_turn(turn: int, number: int, total: int) -> list[int]:
+    """``number`` of ``total`` ids, the next ones every turn, in other company every lap."""
+    lap, first = divmod(number * turn, total)
+    step = 1 + 2 * lap
+    if number > total // math.gcd(step, total):  # would come round to the first again
+        step = 1
+    return [(first + at * step) % total for at in range(number)]
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

@@ -6,6 +6,7 @@ four axes, whose variances fix the whole covariance. And following the gradient 
 samples rewards sensitivity and diverges: the update is a policy gradient, as for images.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from artune.figures.style import COLOURS, FAINT, INK, add_caption, save, style
+from artune.figures.style import COLOURS, FAINT, add_caption, save, style
 from artune.grpo import group_advantages
 from artune.rewards.loo_fid import FeatureMoments, Mode, ReferenceMoments, loo_fid_reward
 from artune.seeds import generator_for
@@ -49,6 +50,11 @@ def line(number: int, generator: torch.Generator) -> Tensor:
     """Target points [number, 2]: a slanted segment with a little width."""
     along = 4 * torch.rand(number, generator=generator) - 2
     return torch.stack([along, 0.5 * along], dim=1) + 0.05 * torch.randn(number, 2, generator=generator)
+
+
+def raw(points: Tensor) -> Tensor:
+    """x and y as they are, [N, 2]: what a diagonal distance sees no correlation in."""
+    return points
 
 
 def features(points: Tensor) -> Tensor:
@@ -89,8 +95,8 @@ class GaussianPolicy(nn.Module):
         return (-0.5 * ((x - mean) / log_sd.exp()) ** 2 - log_sd).sum(dim=1)
 
 
-def learn(mode: Mode, seed: int, toy: Toy) -> Trace:
-    """Train one policy and trace its diagonal FID on 2,000 fresh points."""
+def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] = features) -> Trace:
+    """Train one policy and trace its diagonal FID on 2,000 fresh points, in the reward's own ``features``."""
     real = features(line(20_000, generator_for(seed, "toy", "target"))).double()
     reference = ReferenceMoments.from_moments(real.mean(0), real.var(0, unbiased=False))
     policy = GaussianPolicy(toy.hidden, generator_for(seed, "toy", "weights"))
@@ -133,34 +139,34 @@ def draw(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = Non
     """
     toy = toy or Toy()
     traces = {mode: [learn(mode, seed, toy) for seed in seeds] for mode in MODES}
-    shown = traces["ema"][0]
+    shown, blind = traces["ema"][0], learn("ema", seeds[0], toy, raw)
+    panes = [("start" if at == 0 else f"iteration {at}", points) for at, points in sorted(shown.points.items())]
+    panes.append((f"iteration {toy.iterations}, x and y only", blind.points[toy.iterations]))
     with style():
-        figure = Figure(figsize=(10.0, 2.7), layout="constrained")
-        panels = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.6])
+        figure = Figure(figsize=(10.0, 2.9), layout="constrained")
+        *squares, curve = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.5])
         target = line(SHOWN, generator_for(seeds[0], "toy", "shown"))
-        _scatter(panels[0], "target", target, None)
-        for panel, (iteration, points) in zip(panels[1:4], sorted(shown.points.items()), strict=True):
-            name = "start" if iteration == 0 else f"iteration {iteration}"
+        for panel, (name, points) in zip(squares, panes, strict=True):
             _scatter(panel, name, target, points)
-        for colour, (mode, label) in zip(COLOURS, MODES.items(), strict=False):
+        for colour, dash, (mode, label) in zip(COLOURS, ("-", "--"), MODES.items(), strict=False):
             for number, trace in enumerate(traces[mode]):
                 text = label if number == 0 else None
-                panels[4].plot(trace.iterations, trace.distance, color=colour, alpha=0.75, linewidth=1.1, label=text)
-        panels[4].set(yscale="log", xlabel="iteration", title="diagonal FID to the line")
-        panels[4].legend(loc="upper right", fontsize=7)
+                curve.plot(trace.iterations, trace.distance, dash, color=colour, alpha=0.75, linewidth=1.1, label=text)
+        curve.set(yscale="log", xlabel="iteration", title="diagonal FID to the line", box_aspect=0.72)
+        curve.legend(loc="upper right", fontsize=7)
         add_caption(
             figure,
-            f"A Gaussian policy learns a line from the LOO-FID reward alone by policy gradient: {toy.batch} points an "
-            f"iteration, alpha = {toy.alpha}. Panels: EMA-LOO, seed {seeds[0]}, target in grey. Curves: distance of "
-            f"2,000 fresh points, {len(seeds)} seeds each.",
+            f"A Gaussian policy (blue) learns a line (grey) from the LOO-FID reward alone: {toy.batch} points an "
+            f"iteration, alpha = {toy.alpha}, seed {seeds[0]}, EMA-LOO. Its features are the coordinates along x, y and "
+            "both diagonals: with x and y only (fourth panel) a diagonal distance sees no slant, and an upright blob of "
+            "the line's variances counts as matched. The update is a policy gradient, as for images. Curves: distance "
+            f"of 2,000 fresh points, {len(seeds)} seeds each.",
         )
         save(figure, output)
     return {mode: [trace.distance[-1] for trace in runs] for mode, runs in traces.items()}
 
 
-def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor | None) -> None:
-    colour = INK if points is None else FAINT
-    panel.scatter(*target.T.numpy(), s=2, color=colour, alpha=0.5, linewidths=0)
-    if points is not None:
-        panel.scatter(*points.T.numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
+def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor) -> None:
+    panel.scatter(*target.T.numpy(), s=2, color=FAINT, alpha=0.5, linewidths=0)
+    panel.scatter(*points.T.numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
     panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))

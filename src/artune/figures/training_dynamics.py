@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from artune.errors import ArtuneError
 from artune.figures.style import COLOURS, FAINT, add_caption, save, style
@@ -78,7 +79,7 @@ def draw(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, capti
         if len(runs) > 1:
             handles, labels = axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
-        lines = f"Light: every iteration; solid: moving average over {smoothing} iterations."
+        lines = f"Light: every iteration; solid: moving average over {smoothing} iterations; entropy in units of log K."
         add_caption(figure, f"{lines} {caption}".strip())
         save(figure, output)
 
@@ -91,4 +92,5 @@ def _panel(panel: Axes, title: str, traces: Mapping[str, tuple[np.ndarray, np.nd
             panel.plot(iterations, moving_average(values, smoothing), color=colour, label=label)
     panel.set_title(title)
     panel.set_xlabel("iteration")
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     panel.margins(x=0.01)
