@@ -73,5 +73,5 @@ pins: $(STAMP)
 		--override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
 
 clean-results:
-	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json results/*.csv results/*.md \
-		results/*.pdf results/*.png
+	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json \
+		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png

@@ -24,6 +24,7 @@ include: "workflow/rules/costs.smk"
 localrules:  # seconds each, or in need of the internet: on a cluster they run where Snakemake runs
     main,
     tables,
+    extra_tables,
     figures,
     asset,
     assets,
@@ -51,6 +52,11 @@ rule main:
 rule tables:
     input:
         expand("results/{table}.csv", table=PAPER_TABLES),
+
+
+rule extra_tables:  # beyond the paper, with trainings of their own
+    input:
+        expand("results/{table}.csv", table=EXTRA_TABLES),
 
 
 rule figures:

@@ -16,7 +16,8 @@ from artune.files import load_npz, read_jsonl, write_json
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
-from artune.metrics.inception_score import inception_score
+from artune.metrics.inception_score import inception_score, inception_score_left_out
+from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
 from artune.seeds import generator_for
@@ -48,6 +49,7 @@ def score(
     scores = {
         **score_against(arrays, real, evaluation),
         "inception_score": inception,
+        "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
         "inception_score_std": inception_spread,
         **cosine_scores(arrays["clip"], "clip_score"),
     }

@@ -1,6 +1,7 @@
 """Types of ``config/tables.yaml`` and ``config/figures.yaml``."""
 
-from typing import Literal, NamedTuple
+from itertools import accumulate, pairwise
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -33,7 +34,9 @@ COLUMNS: dict[str, Column] = {
     "fd_dinov2": Column("FD-DINOv2", -1, 1, 1),
     "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
 }
-WITH_STANDARD_ERROR = ("fid", "fid_reward", "kid", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2")
+WITH_STANDARD_ERROR = (
+    "fid", "fid_reward", "kid", "inception_score", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2",
+)  # fmt: skip
 JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
 AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides
 VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
@@ -59,6 +62,7 @@ class Table(Frozen):
     columns: tuple[str, ...]
     extra: tuple[str, ...] = ()  # columns of ours that the paper does not have
     rows: tuple[Row, ...] = Field(min_length=1)
+    blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()  # rows a block, each with a best of its own; empty: one block
 
     @model_validator(mode="after")
     def _rows_fit(self) -> "Table":
@@ -77,7 +81,15 @@ class Table(Frozen):
                 raise ValueError(f"columns: unknown {column!r}; known are {', '.join(known)}")
         if len(set(every)) != len(every):
             raise ValueError("columns and extra: name a column twice")
+        if self.blocks and sum(self.blocks) != len(self.rows):
+            raise ValueError(f"blocks: {sum(self.blocks)} rows in all, but there are {len(self.rows)}")
         return self
+
+    @property
+    def spans(self) -> list[range]:
+        """The rows of every block."""
+        ends = list(accumulate(self.blocks or (len(self.rows),)))
+        return [range(start, end) for start, end in pairwise([0, *ends])]
 
 
 class Figure(Frozen):

@@ -30,6 +30,7 @@ class About(Frozen):
 
     note: str = ""  # printed beside every number of the scale
     pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
+    feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it cannot be had here, one word or two
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
-    """Write the readable form: value ± spread, the paper's value beside it, the best of a column in bold."""
+    """Write the readable form: value ± spread, the paper's value beside it, the best of a block in bold."""
     table = find_table(registry, key)
     lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
     lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
@@ -43,7 +43,9 @@ def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | s
     sides = "l" * len(table.labels) + "r" * (len(headings) - len(table.labels))
     text = [r"\begin{table}", r"\centering"]
     text += [rf"\caption{{{_latex(f'{table.title}. {caption(frame, registry, key)}')}}}"]
-    text += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
+    text += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", rows[0]]
+    for span in table.spans:
+        text += [r"\midrule", *(rows[1 + at] for at in span)]
     text += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     write_text(path, "\n".join(text) + "\n")
 
@@ -64,6 +66,7 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
         parts.append(
             "± " + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
         )
+        parts.append("beside the paper's values, ours - paper in standard errors of ours")
     if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
         parts.append(f"empty cells: {', '.join(gaps)}")
     return "; ".join(parts) + "."
@@ -89,24 +92,21 @@ def _grid(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 def _body(table: Table, frame: "DataFrame", columns: Sequence[str], paper: bool) -> list[list[str]]:
     rows = [[str(frame.iloc[at][label]) for label in table.labels] for at in range(len(frame))]
     for column in columns:
-        cells = [str(cell) for cell in frame[column]] if column in VOTES else _cells(frame, column)
+        cells = [str(cell) for cell in frame[column]] if column in VOTES else _cells(table, frame, column)
         for row, cell in zip(rows, cells, strict=True):
             row.append(cell)
         if paper:
-            decimals = 0 if column in VOTES else COLUMNS[column].paper_decimals
-            for row, value in zip(rows, frame[f"{column}_paper"], strict=True):
-                row.append("" if value != value or value is None else f"{value:.{decimals}f}")
+            for row, cell in zip(rows, _paper_cells(table, frame, column), strict=True):
+                row.append(cell)
     return rows
 
 
-def _cells(frame: "DataFrame", column: str) -> list[str]:
-    """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best in bold."""
+def _cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
+    """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best of a block in bold."""
     _, better, decimals, _ = COLUMNS[column]
     shown = [None if value != value else f"{value:.{decimals}f}" for value in frame[column]]
-    numbers = [float(text) * better for text in shown if text is not None]
-    best = max(numbers) if len(numbers) > 1 else None  # ties of the printed digits are all bold
     texts = []
-    for at, text in enumerate(shown):
+    for at, (text, cell) in enumerate(zip(shown, _bold(table, shown, better), strict=True)):
         if text is None:
             status = str(frame["status"].iloc[at])
             texts.append("–" if status == "ok" else f"({status})")
@@ -114,9 +114,31 @@ def _cells(frame: "DataFrame", column: str) -> list[str]:
         names = [f"{column}_{kind}" for kind in ("std", "se") if f"{column}_{kind}" in frame]
         spreads = [float(frame[name].iloc[at]) for name in names]
         error = next((spread for spread in spreads if spread == spread), None)
-        cell = f"**{text}**" if float(text) * better == best else text
         texts.append(cell if error is None else f"{cell} ± {error:.{decimals}f}")
     return texts
+
+
+def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
+    """Texts of the paper's values: ``3.83 (+1.4)``, the best of a block in bold, ours - paper in standard errors."""
+    values = frame[f"{column}_paper"]
+    if column in VOTES:
+        return [str(value) for value in values]
+    decimals, name = COLUMNS[column].paper_decimals, f"{column}_difference_in_se"
+    shown = [None if value != value or value is None else f"{value:.{decimals}f}" for value in values]
+    apart = frame[name] if name in frame else [float("nan")] * len(frame)
+    cells = _bold(table, shown, COLUMNS[column].better)
+    return [cell if errors != errors else f"{cell} ({errors:+.1f})" for cell, errors in zip(cells, apart, strict=True)]
+
+
+def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:
+    """The printed numbers (None: "") with the best of every block in bold, and all that tie with it."""
+    cells = [text or "" for text in shown]
+    for span in table.spans:
+        numbers = {at: float(text) * better for at in span if (text := shown[at]) is not None}
+        for at, number in numbers.items():
+            if len(numbers) > 1 and number == max(numbers.values()):
+                cells[at] = f"**{cells[at]}**"
+    return cells
 
 
 def _latex(text: str) -> str:

@@ -36,10 +36,10 @@ def find_table(registry: Registry, key: str) -> Table:
 
 
 def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
-    """The text cells of a row, ``{dotted.key}`` replaced by the run's own setting."""
+    """The text cells of a row, ``{dotted.key}`` replaced by the run's own setting, ``{about.key}`` by the scale's."""
 
     def setting(match: re.Match[str]) -> str:
-        value: Any = registry.resolve(str(row.run))
+        value: Any = registry if match[1].startswith("about.") else registry.resolve(str(row.run))
         for part in match[1].split("."):
             if not hasattr(value, part):
                 raise ArtuneError(f"config/tables.yaml: row {row.run}: {match[0]} names no setting of the run")
@@ -96,6 +96,12 @@ def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
     return cells
 
 
+def _error_of_mean(cells: Mapping[str, Any], metric: str, seeds: int) -> float | None:
+    """What a difference is measured in: the evaluation's standard error, or with several seeds that of their mean."""
+    spread = cells[f"{metric}_std"]
+    return cells[f"{metric}_se"] if spread is None else spread / seeds**0.5
+
+
 def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
     for record in records:
         if record["base"] != row.run or record["scale"] != registry.scale:
@@ -118,7 +124,10 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
         if metric in paper:
             ours, theirs = cells[metric], paper[metric]
             cells[f"{metric}_paper"] = theirs
-            cells[f"{metric}_difference"] = None if ours is None or theirs is None else _digits(ours - theirs)
+            both = ours is not None and theirs is not None
+            cells[f"{metric}_difference"] = _digits(ours - theirs) if both else None
+            error = _error_of_mean(cells, metric, len(records))
+            cells[f"{metric}_difference_in_se"] = _digits((ours - theirs) / error) if both and error else None
     for name in registry.evaluation.references:
         against = [{"scores": record.get("references", {}).get(name, {})} for record in records]
         for metric in AGAINST:
@@ -141,7 +150,8 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
         columns += [f"{metric}_se"] if metric in WITH_STANDARD_ERROR else []
         columns += [f"{metric}_std"] if several_seeds else []
         columns += ["fid_bias_corrected"] if metric == "fid" else []
-        columns += [f"{metric}_paper", f"{metric}_difference"] if metric in table.columns else []
+        beside = ("paper", "difference", "difference_in_se") if metric in table.columns else ()
+        columns += [f"{metric}_{kind}" for kind in beside]
     for name in references:
         for metric in (metric for metric in AGAINST if metric in columns):
             columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if metric in WITH_STANDARD_ERROR else [])
@@ -158,9 +168,10 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
             ``status``: the scale's reason why it cannot be had, else ``missing``.
 
     Returns:
-        For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper), in that
-        order, m_se only where the metric has one and m_std only where a row has several seeds; the judges' scores
-        where the scale has them; m_{reference} for every further reference; then what the row rests on.
+        For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper),
+        m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the metric has one
+        and m_std only where a row has several seeds; the judges' scores where the scale has them; m_{reference} for
+        every further reference; then what the row rests on.
 
     Raises:
         ArtuneError: an unknown table, scores of another run or scale, or seeds evaluated differently.

@@ -22,6 +22,7 @@ SCORES = {
     "kid": "unbiased polynomial-kernel distance to the reference, same features",
     "kid_se": "its standard error",
     "inception_score": "Inception Score by the judge's classifier",
+    "inception_score_se": "its jackknife standard error",
     "inception_score_std": "its standard deviation over chunks of samples",
     "precision": "share of samples inside the reference's neighbourhoods, in the mode of the evaluation",
     "precision_se": "its binomial standard error",

@@ -5,7 +5,7 @@ import torch
 
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
-from artune.metrics.inception_score import inception_score
+from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import covered, neighbour_radii, precision_recall
 from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
@@ -146,6 +146,17 @@ def test_inception_score_counts_a_short_last_chunk_fully():
     mean, deviation = inception_score(probs, 10)
     assert mean == pytest.approx(sum(scores) / 3)
     assert deviation == pytest.approx(float(torch.tensor(scores, dtype=torch.float64).std(correction=0)))
+
+
+@pytest.mark.parametrize(("n", "split"), [(25, 10), (21, 10), (7, 10)])
+def test_inception_scores_without_a_sample_are_those_of_its_chunk_without_it(n, split):
+    probs = torch.softmax(draw(5, n, 4), dim=1)
+    chunks = probs.split(split)
+    for at, without in enumerate(inception_score_left_out(probs, split)):
+        own, place = divmod(at, split)
+        parts = [torch.cat([c[:place], c[place + 1 :]]) if number == own else c for number, c in enumerate(chunks)]
+        scores = [inception_score(part, split)[0] for part in parts if len(part)]
+        assert float(without) == pytest.approx(sum(scores) / len(scores), rel=1e-9)
 
 
 @pytest.mark.parametrize("probs", [torch.zeros(0, 3), torch.zeros(3), torch.full((2, 2), torch.nan), -torch.ones(2, 2)])

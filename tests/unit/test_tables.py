@@ -35,6 +35,8 @@ def test_a_row_holds_value_error_paper_and_difference():
     assert row["Model"] == "Ours (CLIPScore + HPSv2)"
     assert (row["fid"], row["fid_se"], row["fid_bias_corrected"], row["fid_paper"]) == (1.05, 0.05, 0.9, 3.83)
     assert row["fid_difference"] == pytest.approx(1.05 - 3.83)
+    assert row["fid_difference_in_se"] == pytest.approx((1.05 - 3.83) / 0.05)
+    assert math.isnan(row["recall_difference_in_se"])  # one seed, and an evaluation has no error of it
     assert (row["scale"], row["n"], row["seeds"], row["run"]) == ("mnist", 2000, 1, "llamagen_l-ours")
     assert row["networks"] == "features: classifier_b; clip: clip_2"
     assert (row["reference"], row["note"], row["status"]) == ("heldout_1000", REGISTRY.about.note, "ok")
@@ -54,6 +56,7 @@ def test_seeds_become_mean_standard_deviation_and_error_of_the_mean():
     assert row["fid"] == pytest.approx(mean)
     assert row["fid_std"] == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 2), rel=1e-5)
     assert row["fid_se"] == pytest.approx(0.05 / math.sqrt(3), rel=1e-5)
+    assert row["fid_difference_in_se"] == pytest.approx((mean - 3.83) / (row["fid_std"] / math.sqrt(3)), rel=1e-5)
     assert row["seeds"] == 3
     assert math.isnan(frame.iloc[0]["fid_std"])
 
@@ -86,10 +89,20 @@ def test_a_metric_missing_in_one_seed_is_left_empty_rather_than_averaged_over_th
     assert row["fid"] == 1.0
 
 
-def test_csv_has_the_same_bytes_every_time_and_plain_numbers(tmp_path):
-    for name in ("a.csv", "b.csv"):
-        write_csv(build_table(REGISTRY, "table4", table4()), tmp_path / name)
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+@pytest.mark.parametrize("key", [key for key, table in REGISTRY.tables.items() if table.kind == "scores"])
+def test_every_table_has_the_same_bytes_when_written_again(tmp_path, key):
+    runs = {row.run: [record(row.run, fid=1 / (3 + at))] for at, row in enumerate(REGISTRY.tables[key].rows)}
+    for folder in ("a", "b"):
+        frame = build_table(REGISTRY, key, runs if folder == "a" else dict(reversed(runs.items())))
+        write_csv(frame, tmp_path / folder / "t.csv")
+        write_markdown(frame, REGISTRY, key, tmp_path / folder / "t.md")
+        write_latex(frame, REGISTRY, key, tmp_path / folder / "t.tex")
+    for kind in ("csv", "md", "tex"):
+        assert (tmp_path / f"a/t.{kind}").read_bytes() == (tmp_path / f"b/t.{kind}").read_bytes()
+
+
+def test_csv_has_plain_numbers_and_empty_cells(tmp_path):
+    write_csv(build_table(REGISTRY, "table4", table4()), tmp_path / "a.csv")
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()))
     assert (rows[0]["fid"], rows[0]["fid_difference"], rows[0]["n"]) == ("1.83", "-4.54", "2000")
     assert (rows[2]["fid"], rows[2]["n"], rows[2]["status"]) == ("", "", "missing")
@@ -98,8 +111,8 @@ def test_csv_has_the_same_bytes_every_time_and_plain_numbers(tmp_path):
 def test_markdown_sets_the_best_in_bold_and_the_papers_value_beside_it(tmp_path):
     write_markdown(build_table(REGISTRY, "table4", table4()), REGISTRY, "table4", tmp_path / "table4.md")
     text = (tmp_path / "table4.md").read_text(encoding="utf-8")
-    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | 3.83 |" in text
-    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 |" in text
+    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | **3.83** (-55.6) |" in text
+    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 (-90.8) |" in text
     assert "| FID ↓ | paper | IS ↑ | paper |" in text
     caption = text.splitlines()[0]
     for part in (
@@ -111,6 +124,19 @@ def test_markdown_sets_the_best_in_bold_and_the_papers_value_beside_it(tmp_path)
         "standard error",
     ):
         assert part in caption
+
+
+def test_every_block_has_a_best_of_its_own(tmp_path):
+    scores = {row.run: [record(row.run, fid=2.0 + at)] for at, row in enumerate(REGISTRY.tables["table4"].rows)}
+    frame = build_table(REGISTRY, "table4", scores)
+    write_markdown(frame, REGISTRY, "table4", tmp_path / "t.md")
+    write_latex(frame, REGISTRY, "table4", tmp_path / "t.tex")
+    text, latex = ((tmp_path / f"t.{kind}").read_text(encoding="utf-8") for kind in ("md", "tex"))
+    for best in ("**2.00**", "**4.00**", "**3.83**", "**6.43**"):
+        assert best in text
+    for other in ("**3.00**", "**5.00**", "**6.37**", "**9.34**"):
+        assert other not in text
+    assert latex.count(r"\midrule") == 2
 
 
 def test_the_note_of_a_scale_stands_in_every_row_and_caption(tmp_path):
@@ -134,7 +160,7 @@ def test_markdown_rows_have_as_many_cells_as_their_headings(tmp_path):
 def test_latex_escapes_what_latex_would_read_as_its_own(tmp_path):
     write_latex(build_table(REGISTRY, "table4", table4()), REGISTRY, "table4", tmp_path / "table4.tex")
     text = (tmp_path / "table4.tex").read_text(encoding="utf-8")
-    assert r"Ours (CLIPScore + HPSv2) & \textbf{1.05} $\pm$ 0.05 & 3.83" in text
+    assert r"Ours (CLIPScore + HPSv2) & \textbf{1.05} $\pm$ 0.05 & \textbf{3.83} (-55.6)" in text
     assert r"heldout\_1000" in text
     assert text.count(r"\\") == 5
 

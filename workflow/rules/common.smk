@@ -15,7 +15,8 @@ except ArtuneError as error:
 SCALE = PLAN.scale
 SETTINGS = PLAN.settings
 REGISTRY = PLAN.registry
-PAPER_TABLES = [name for name in REGISTRY.tables if name.startswith("table")]
+EXTRA_TABLES = [name for name in REGISTRY.tables if name.startswith("extra_")]
+PAPER_TABLES = [name for name in REGISTRY.tables if name not in EXTRA_TABLES]
 
 # Options that every command shares: the same settings as this call of Snakemake's.
 SHARED = f"--scale {SCALE} --preset {SETTINGS.preset} --device {SETTINGS.device} --threads {{threads}} --log {{log}}"

@@ -33,10 +33,12 @@ rule publish_table:
     input:
         csv=f"results/{SCALE}/tables/{{table}}.csv",
         markdown=f"results/{SCALE}/tables/{{table}}.md",
+        latex=f"results/{SCALE}/tables/{{table}}.tex",
         tracked=lambda wildcards: PLAN.tracked(wildcards.table),
     output:
         csv="results/{table}.csv",
         markdown="results/{table}.md",
+        latex="results/{table}.tex",
     log:
         "results/.{table}.log",
     conda:
@@ -45,3 +47,4 @@ rule publish_table:
         scale=SCALE,  # another scale replaces the published copy
     shell:
         "cp {input.csv} {output.csv} 2> {log} && cp {input.markdown} {output.markdown} 2>> {log}"
+        " && cp {input.latex} {output.latex} 2>> {log}"

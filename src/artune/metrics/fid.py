@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics.jackknife import standard_error
 from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
 
 
@@ -17,6 +18,7 @@ class JackknifeFID:
     value: float
     standard_error: float
     bias_corrected: float
+    changes: Tensor  # [n] float64: the FID without sample i, less the FID
 
 
 def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,8 +103,9 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     value = (mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * trace_sqrt
     return JackknifeFID(
         value=float(value),
-        standard_error=float(((change - change.mean()).square().sum() * (n - 1) / n).sqrt()),
+        standard_error=standard_error(change),
         bias_corrected=float(value - (n - 1) * change.mean()),
+        changes=change,
     )
 
 

@@ -20,6 +20,44 @@ def inception_score(probs: Tensor, split_size: int = 5000) -> tuple[float, float
     Raises:
         ArtuneError: ``probs`` is empty, not two-dimensional, or holds NaN, infinity or negative numbers.
     """
+    _check(probs, split_size)
+    scores = torch.stack([_split(part)[0] for part in probs.double().split(split_size)])
+    return float(scores.mean()), float(scores.std(correction=0))
+
+
+def inception_score_left_out(probs: Tensor, split_size: int = 5000) -> Tensor:
+    """The n scores without one sample each, float64 [n]: the sample leaves its chunk, the other chunks stay.
+
+    Args:
+        probs: [n, C] class probabilities, n >= 2.
+        split_size: samples a chunk.
+
+    Raises:
+        ArtuneError: as :func:`inception_score`, or a single sample.
+    """
+    _check(probs, split_size)
+    if len(probs) < 2:
+        raise ArtuneError("inception score: leaving one out needs at least 2 samples")
+    outcomes = [_split(part) for part in probs.double().split(split_size)]
+    total, count = sum(score for score, _ in outcomes), len(outcomes)
+    return torch.cat(
+        [
+            (total - score + without) / count if len(without) > 1 else (total - score).view(1) / (count - 1)
+            for score, without in outcomes
+        ]
+    )
+
+
+def _split(part: Tensor) -> tuple[Tensor, Tensor]:
+    """Score of a chunk [n, C], and its n scores without one sample each."""
+    n, own, total = len(part), torch.xlogy(part, part).sum(dim=1), part.sum(dim=0)
+    divergence = own.mean() - torch.xlogy(total / n, total / n).sum()
+    rest = (total - part).clamp_min(0) / max(n - 1, 1)
+    without = (own.sum() - own) / max(n - 1, 1) - torch.xlogy(rest, rest).sum(dim=1)
+    return divergence.exp(), without.exp()
+
+
+def _check(probs: Tensor, split_size: int) -> None:
     if probs.ndim != 2 or len(probs) == 0 or split_size < 1:
         raise ArtuneError(
             f"inception score: probabilities of shape {tuple(probs.shape)}, split_size {split_size}; "
@@ -27,10 +65,3 @@ def inception_score(probs: Tensor, split_size: int = 5000) -> tuple[float, float
         )
     if not bool(probs.isfinite().all()) or bool((probs < 0).any()):
         raise ArtuneError("inception score: NaN, infinity or a negative number among the probabilities")
-    scores = []
-    for part in probs.double().split(split_size):
-        marginal = part.mean(dim=0)
-        divergence = torch.xlogy(part, part).sum(dim=1) - torch.xlogy(part, marginal).sum(dim=1)
-        scores.append(divergence.mean().exp())
-    scores = torch.stack(scores)
-    return float(scores.mean()), float(scores.std(correction=0))

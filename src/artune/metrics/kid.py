@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics.jackknife import standard_error
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class KID:
 
     value: float
     standard_error: float
+    changes: Tensor  # [n] float64: the KID without sample i, less a constant
 
 
 def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
@@ -46,8 +48,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
     value = among.sum() / (n * (n - 1)) + within.sum() / (m * (m - 1)) - 2 * across.sum() / (n * m)
     # The leave-one-out values, but for the reference part that they share.
     left_out = (among.sum() - 2 * among) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
-    error = ((left_out - left_out.mean()).square().sum() * (n - 1) / n).sqrt()
-    return KID(value=float(value), standard_error=float(error))
+    return KID(value=float(value), standard_error=standard_error(left_out), changes=left_out)
 
 
 def _kernel_row_sums(x: Tensor, y: Tensor, block: int) -> Tensor:
