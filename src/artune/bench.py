@@ -3,13 +3,17 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from artune.bench_iteration import bench_iteration
 from artune.errors import ArtuneError
 from artune.metrics.fid import frechet_distance
+from artune.registry import Registry
 from artune.rewards.loo_fid import Covariance, FeatureMoments, ReferenceMoments, loo_fid_reward
 from artune.seeds import generator_for
 
@@ -23,8 +27,21 @@ LOO_FID_CASES: list[tuple[Covariance, int, int, int, float]] = [
 ]
 
 
-def run(target: str, device: str = "cpu") -> list[dict[str, Any]]:
-    """Run the benchmark ``target`` on ``device`` and return one row a case.
+@dataclass(frozen=True)
+class Request:
+    """What a benchmark is asked; each takes of it what it has a use for."""
+
+    registry: Registry  # the scale whose sizes are timed
+    device: torch.device
+    backbone: str = "llamagen_l"
+    images: int | None = None  # an iteration; None: the scale's
+    tokens: int | None = None  # an image; None: the backbone's
+    repeats: int = 3
+    output: Path | None = None  # timings.jsonl, where a benchmark leaves one
+
+
+def run(target: str, request: Request) -> list[dict[str, Any]]:
+    """Run the benchmark ``target`` and return one row a case.
 
     Raises:
         ArtuneError: there is no such benchmark, or the device is not available.
@@ -32,11 +49,11 @@ def run(target: str, device: str = "cpu") -> list[dict[str, Any]]:
     if target not in TARGETS:
         raise ArtuneError(f"bench: no benchmark {target!r}; use one of {', '.join(TARGETS)}")
     try:
-        torch.empty(0, dtype=torch.float64, device=device)
+        torch.empty(0, dtype=torch.float64, device=request.device)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ArtuneError(f"bench: device {device!r} cannot be used ({reason}); try --device cpu") from error
-    return TARGETS[target](device)
+        raise ArtuneError(f"bench: device {request.device} cannot be used ({reason}); try --device cpu") from error
+    return TARGETS[target](request)
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
@@ -132,4 +149,20 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-TARGETS: dict[str, Callable[[str], list[dict[str, Any]]]] = {"loo-fid": bench_loo_fid}
+def _iteration(request: Request) -> list[dict[str, Any]]:
+    """Median seconds of every stage of an iteration."""
+    lines = bench_iteration(
+        request.registry, request.backbone, request.device, request.images, request.tokens, request.repeats,
+        request.output,
+    )  # fmt: skip
+    return [
+        {"stage": key.removeprefix("time/"), "median s": statistics.median(line[key] for line in lines)}
+        for key in lines[0]
+        if key.startswith("time/")
+    ]
+
+
+TARGETS: dict[str, Callable[[Request], list[dict[str, Any]]]] = {
+    "loo-fid": lambda request: bench_loo_fid(request.device.type),
+    "iteration": _iteration,
+}

@@ -75,17 +75,23 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     ),
     "study_tally": ("count the votes of the human study", None, {"votes": False, "output": True}),
     "export": ("write a run's policy as LlamaGen's own sampling script loads it", "run", {"output": True}),
-    "costs": ("seconds of every stage beside the paper's", "run", {"timings": True, "output": True}),
+    "costs": ("seconds of every stage beside the paper's", None, {"timings": True, "output": True}),
     "mlflow_store": ("create the tracking store", None, {"output": True}),
     "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
     "mlflow": ("rebuild the tracking store from the files of all finished runs", None, {"runs": True}),
     "plan": ("what a target trains, evaluates and costs in GPU hours", "target", {}),
     "doctor": ("check the machine, the cluster and the files before anything runs", None, {"profile": False}),
     "show": ("a run's settings and the layer that set each", "run", {}),
-    "bench": ("time a part of the method", "target", {}),
+    "bench": ("time a part of the method on random weights: loo-fid, iteration", "target", {"output": False}),
 }  # fmt: skip
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "bench": {
+        "--backbone": {"default": "llamagen_l", "help": "iteration: whose; its sizes are those of --scale"},
+        "--images": {"type": int, "help": "iteration: images (default: the scale's; 2 on a CPU at imagenet)"},
+        "--tokens": {"type": int, "help": "iteration: tokens an image, a square (default: the scale's; 16 on a CPU)"},
+        "--repeats": {"type": int, "default": 3, "help": "iteration: iterations timed"},
+    },
     "assets": {"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
     "codes": {"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},
     "export": {"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},

@@ -4,24 +4,13 @@ import csv
 import io
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 from artune.config import Frozen, Positive
 from artune.errors import ArtuneError
 from artune.files import read_json, read_jsonl, write_text
 from artune.layers import parse, read_yaml
 from artune.registry import Registry
-
-# stage -> (keys of timings.jsonl that are added up, its key in config/costs.yaml)
-STAGES: dict[str, tuple[tuple[str, ...], str | None]] = {
-    "generate and decode": (("time/generate", "time/decode"), "generate"),
-    "CLIP": (("time/reward_clip",), "clip"),
-    "HPS": (("time/reward_hps",), "hps"),
-    "LOO-FID features": (("time/reward_loo_fid",), None),
-    "LOO-FID": (("time/loo_fid",), "loo_fid"),
-    "reference": (("time/reference",), None),
-    "backward and update": (("time/update",), "update"),
-    "iteration": (("time/iteration",), None),
-}
 
 
 class Costs(Frozen):
@@ -44,33 +33,80 @@ class CostFigures(Frozen):
     measured: Costs | None = None
 
 
+class Stage(NamedTuple):
+    """A line of costs.csv: the timed stages that are added, those that are taken off, the paper's that are added."""
+
+    plus: tuple[str, ...]
+    minus: tuple[str, ...] = ()
+    paper: tuple[str, ...] = ()
+
+
+REWARDS = ("clip", "hps", "loo_fid")
+STAGES: dict[str, Stage] = {
+    "generate": Stage(("generate",)),
+    "decode": Stage(("decode",)),
+    "generate and decode": Stage(("generate", "decode"), paper=("generate",)),
+    "CLIP": Stage(("reward_clip",), paper=("clip",)),
+    "HPS": Stage(("reward_hps",), paper=("hps",)),
+    "LOO-FID features": Stage(("reward_loo_fid",)),
+    "LOO-FID": Stage(("loo_fid",), paper=("loo_fid",)),
+    "rewards": Stage(("reward_clip", "reward_hps", "reward_loo_fid", "loo_fid"), paper=REWARDS),
+    "reference policy": Stage(("reference",)),
+    "backward": Stage(("update",), minus=("optimizer",)),  # of all epochs, their forward passes included
+    "update": Stage(("optimizer",)),
+    "backward and update": Stage(("update",), paper=("update",)),
+    "iteration": Stage(("iteration",), paper=("generate", *REWARDS, "update")),  # the paper prints no sum
+}
+
+
 def read_costs(root: Path) -> CostFigures:
     """The figures of ``config/costs.yaml``. Raises ArtuneError: missing, unknown or wrong keys."""
     return parse(CostFigures, read_yaml(root / "costs.yaml"), "config/costs.yaml")
 
 
-def write_costs(registry: Registry, run: str, timings: Path, output: Path) -> str:
-    """Median seconds a stage of ``run`` as CSV, with the device they were measured on and the scale's note.
+def seconds_of(stage: Stage, timings: dict[str, float]) -> float | None:
+    """Seconds of a line, None where a stage of it was not timed; ``timings`` are seconds by stage."""
+    if any(name not in timings for name in (*stage.plus, *stage.minus)):
+        return None
+    return sum(timings[name] for name in stage.plus) - sum(timings[name] for name in stage.minus)
+
+
+def write_costs(registry: Registry, timings: Path, output: Path) -> str:
+    """Median seconds a stage as CSV: ours, the paper's, their ratio, and what ours were measured on.
+
+    Args:
+        registry: of the run's scale; its note stands in every row.
+        timings: timings.jsonl of a training or of ``artune bench iteration``; manifest.json lies beside it.
+        output: CSV to write.
 
     Raises:
-        ArtuneError: timings.jsonl is missing or damaged.
+        ArtuneError: a file is missing or damaged.
     """
     lines = read_jsonl(timings)
     if not lines:
-        raise ArtuneError(f"{timings}: holds no iteration; train {run} again")
-    device = read_json(timings.parent / "manifest.json")["provenance"]["device"]
-    settings = registry.resolve(run).grpo
-    images = settings.prompts * settings.group_size if settings else None
-    figures = read_costs(registry.root).paper.stages
+        raise ArtuneError(f"{timings}: holds no iteration; make it again")
+    known = [key for key in lines[0] if key.startswith("time/")]
+    medians = {key.removeprefix("time/"): median(line[key] for line in lines if key in line) for key in known}
+    manifest, paper = read_json(timings.with_name("manifest.json")), read_costs(registry.root).paper
+    run: dict[str, Any] = manifest["config"]
+    images, tokens = run["grpo"]["prompts"] * run["grpo"]["group_size"], run["backbone"]["tokens"]
+    weights, reduced = manifest.get("weights", "pretrained"), manifest.get("reduced")
+    note = "; ".join(part for part in (registry.about.note, reduced) if part)
+    device, threads = (manifest["provenance"][key] for key in ("device", "threads"))
+    ours = [device, threads, images, tokens, run["backbone_name"], weights, registry.scale, note]
+
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["stage", "seconds", "paper", "ratio", "images", "device", "scale", "note"])
-    for stage, (keys, figure) in STAGES.items():
-        paper = figures.get(figure) if figure else None
-        seconds = sum(median(line[key] for line in lines if key in line) for key in keys if key in lines[0])
-        ratio = f"{seconds / paper:.4g}" if paper else ""
-        writer.writerow(
-            [stage, f"{seconds:.4g}", paper or "", ratio, images, device, registry.scale, registry.about.note]
-        )
+    writer.writerow(["stage", "unit", "ours", "paper", "ratio", "device", "threads", "images", "tokens", "backbone",
+                     "weights", "scale", "note", "paper_device", "paper_images"])  # fmt: skip
+    for name, stage in STAGES.items():
+        seconds, theirs = seconds_of(stage, medians), sum(paper.stages[key] for key in stage.paper)
+        cells = ["" if seconds is None else f"{seconds:.4g}", f"{theirs:.4g}" if stage.paper else ""]
+        cells.append(f"{seconds / theirs:.4g}" if stage.paper and seconds is not None else "")
+        writer.writerow([name, "s", *cells, *ours, *([paper.device, paper.images] if stage.paper else ["", ""])])
+    if paper.training is not None:
+        hours = "" if reduced else f"{medians['iteration'] * run['grpo']['iterations'] / 3600:.4g}"
+        cells = [hours, "{:g}-{:g}".format(*paper.training), ""]
+        writer.writerow(["training", "GPU h", *cells, *ours, paper.device, paper.images])
     write_text(output, table.getvalue())
-    return f"{output}: {seconds:.2f} s an iteration of {images} images"
+    return f"{output}: {medians['iteration']:.2f} s an iteration of {images} images, {weights} weights"

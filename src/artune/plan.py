@@ -145,6 +145,15 @@ class Plan:
         """Seconds a stage, where a run was trained here."""
         return [f"{self.runs}/{run}/timings.jsonl"] if self.spec(run)["method"] in ("grpo", "mle") else []
 
+    def timed(self) -> str:
+        """The folder whose timings.jsonl costs.csv is made from.
+
+        LlamaGen-L's training; where its weights are a file from outside that is not there, iterations on random ones.
+        """
+        key = self.registry.backbones["llamagen_l"].checkpoint
+        there = key is None or (Path(self.settings.assets) / self.registry.assets[key].file).exists()
+        return f"{self.runs}/llamagen_l-ours" if there else f"{self.folder}/bench/iteration"
+
     def table_runs(self, table: str) -> list[str]:
         """Every run of a score table, with its seeds, that can be had at this scale."""
         rows = [row.run for row in self.registry.tables[table].rows if row.run]

@@ -69,6 +69,7 @@ METRICS: dict[str, str] = {
     "time/loo_fid": "seconds of the LOO-FID arithmetic after its features",
     "time/reference": "seconds scoring under the reference policy",
     "time/update": "seconds of forward, backward and optimiser step",
+    "time/optimizer": "seconds of the optimiser step alone",
     "time/iteration": "seconds of the whole iteration",
     **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in SCORES.items()},
     **{f"paper/{name}": f"the paper's value: {text}" for name, text in SCORES.items() if "_se" not in name},

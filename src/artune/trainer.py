@@ -173,7 +173,8 @@ class GRPOTrainer:
                 self._check(norm, "gradient", iteration)
                 if self._before is None and grpo.epochs > 1:  # a later epoch may fail
                     self._before = on_cpu(self.state_dict())
-                self.optimizer.step()  # Alg. 1, line 36
+                with clock("optimizer"):
+                    self.optimizer.step()  # Alg. 1, line 36
         if self.reference is not None and grpo.reference == "ema":
             for kept, new in zip(self.reference.parameters(), self.policy.parameters(), strict=True):
                 kept.lerp_(new.detach(), 1.0 - grpo.reference_decay)

@@ -17,7 +17,7 @@ SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
 LEVELS = [
     {"cli", "commands", "__main__"},
     {"train", "build", "provenance", "continuation", "trainer", "sample", "features", "evaluate", "tables", "table_text", "figures", "study",
-     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "official", "pretrain", "train_networks", "train_tokenizer", "bench", "budget", "doctor", "slurm"},
+     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "official", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "data"},
     {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock"},

@@ -75,7 +75,7 @@ def costs(arguments: Namespace) -> str:
     """Seconds of every stage beside the paper's."""
     from artune.costs import write_costs
 
-    return write_costs(registry_of(arguments), arguments.run, arguments.timings, arguments.output)
+    return write_costs(registry_of(arguments), arguments.timings, arguments.output)
 
 
 def mlflow_store(arguments: Namespace) -> str:
@@ -131,8 +131,9 @@ def show(arguments: Namespace) -> str:
 
 def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
-    from artune.bench import format_table, run
+    from artune.bench import Request, format_table, run
 
-    rows = run(arguments.target, device_of(arguments).type)
+    sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
+    rows = run(arguments.target, Request(registry_of(arguments), device_of(arguments), **sizes))
     print(format_table(rows))  # noqa: T201
-    return f"{len(rows)} cases"
+    return f"{arguments.output or len(rows)}{'' if arguments.output else ' cases'}"
