@@ -233,12 +233,10 @@ def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, out
 
 def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: Path) -> str:
     """Read a released policy and write it as safetensors."""
-    from artune.checkpoints import load_into, save_policy
-    from artune.models import build_policy
+    from artune.checkpoints import load_policy, save_policy
 
     path = asset_path(registry, backbone.checkpoint, folder)
-    policy = build_policy(backbone)
-    load_into(policy, path)
+    policy = load_policy(backbone, path)
     save_policy(output, policy, {"source": path.name})
     return f"{output}: from {path.name}"
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from artune.checkpoints import load_into
+from artune import checkpoints
 from artune.config import Run
 from artune.encoders import load_network
 from artune.files import load_npz
 from artune.layers import parse, read_yaml
-from artune.models import Policy, build_policy
+from artune.models import Policy
 from artune.rewards import build_rewards
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import Renderer, make_renderer, roll_out
@@ -25,16 +25,14 @@ def read_run(path: Path | str) -> Run:
 
 def load_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
     """The run's policy with the weights of ``path``, on ``device`` in float32."""
-    policy = build_policy(run.backbone)
-    load_into(policy, path)
-    return policy.to(device)
+    return checkpoints.load_policy(run.backbone, path).to(device)
 
 
 def load_renderer(run: Run, path: Path | str, device: torch.device) -> Renderer:
     """The run's decoder from tokens to images."""
     side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
     tokenizer = build_tokenizer(run.tokenizer, image_size=side)
-    load_into(tokenizer, path)
+    checkpoints.load_into(tokenizer, path)
     return make_renderer(tokenizer.to(device).requires_grad_(False), run)
 
 

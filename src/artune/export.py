@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-from artune.checkpoints import load_into, save_policy
+from artune.checkpoints import load_policy, save_policy
 from artune.config import Backbone, Run
 from artune.errors import ArtuneError
 from artune.files import replacing, sha256, write_json
 from artune.layers import parse, read_yaml
-from artune.models import build_policy
 
 # Names that LlamaGen's sampling script knows (--gpt-model): (dim, layers, heads) -> name.
 SIZES = {
@@ -45,8 +44,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
             f"export {run.name}: a {run.backbone.family} policy, which LlamaGen's script cannot load; "
             f"its weights have the official names already: take {weights}"
         )
-    policy = build_policy(run.backbone)
-    load_into(policy, weights)
+    policy = load_policy(run.backbone, weights)
     checkpoint, plain = folder / f"{run.name}.pt", folder / f"{run.name}.safetensors"
     state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     try:

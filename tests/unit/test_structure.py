@@ -19,7 +19,7 @@ LEVELS = [
     {"train", "build", "provenance", "continuation", "trainer", "sample", "features", "evaluate", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "official", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
-    {"models", "tokenizers", "encoders", "checkpoints", "data"},
+    {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock"},
 ]  # fmt: skip
 TORCH_FREE = (

@@ -5,32 +5,21 @@ archives. Here the program is never looked at: of the pickled module only names 
 class or function that plain weights have no use for is refused.
 """
 
-import math
 import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
+from artune.pickles import REBUILD, STORAGES, ArchiveReader
+from artune.tensor_files import UNREADABLE
 
-DTYPES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "BoolStorage": torch.bool, "ByteStorage": torch.uint8,
-}  # fmt: skip
 # Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP makes for itself.
 SETTINGS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 DEPTH = 32  # modules inside modules
-UNREADABLE = (
-    pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError,
-    AttributeError, RuntimeError,
-)  # fmt: skip
 
 
 def is_torchscript(path: Path | str) -> bool:
@@ -49,9 +38,8 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
-            tensors = dict(_named(_Reader(archive, root).load()))
-    except (*UNREADABLE, StopIteration) as error:
+            tensors = dict(_named(_Reader(archive).load()))
+    except UNREADABLE as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise ArtuneError(f"{path}: truncated, damaged or not only weights ({detail}); fetch it again") from error
     if not tensors:
@@ -82,41 +70,18 @@ class _Part:
         self.slots = state if isinstance(state, dict) else {}
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(BytesIO(archive.read(f"{root}data.pkl")))
-        self.archive, self.root = archive, root
-
+class _Reader(ArchiveReader):
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the pickle stands for; nothing here does more than hold or shape data."""
+        """Stricter than its base: an archive of weights names nothing else."""
         if module.split(".")[0] == "__torch__":
             return _Part
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _strided
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
+        if (module, name) in REBUILD:
+            return REBUILD[module, name]
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
         if module == "torch.jit._pickle" and name.startswith("build_"):
             return list
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights have no use for")
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        """A storage: the bytes of one member of the archive."""
-        _, dtype, key, _, count = pid
-        raw = bytearray(self.archive.read(f"{self.root}data/{key}"))
-        if len(raw) != count * dtype.itemsize:
-            raise ValueError(f"storage {key} has {len(raw)} bytes, not {count} of {dtype}")
-        return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-
-
-def _strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """A tensor's view of its storage, refused where it reaches out of it."""
-    reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
-    inside = min((offset, *size, *stride)) >= 0 and math.prod(size) <= len(storage)
-    if not inside or (math.prod(size) and reach > len(storage)):
-        raise ValueError(f"a tensor of shape {list(size)} reaches out of its storage of {len(storage)}")
-    return storage.as_strided(size, stride, offset).contiguous()
 
 
 def _named(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
