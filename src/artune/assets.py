@@ -163,12 +163,16 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     return users
 
 
-def evaluation_digests(registry: Registry, folder: Path) -> dict[str, str]:
-    """SHA-256 of every file from outside that an evaluation rests on: references and checkpoints of networks."""
+def evaluation_files(registry: Registry, folder: Path) -> dict[str, dict[str, str | None]]:
+    """``file`` and ``sha256`` of every file from outside that an evaluation rests on: references and networks.
+
+    A digest is None where the file was never pinned.
+    """
     protocol, pins = registry.evaluation, read_pins(folder)
     keys = [protocol.reference, *protocol.references]
     keys += [registry.networks[name].checkpoint for name in protocol.networks.values()]
-    return {key: pins[key]["sha256"] for key in dict.fromkeys(keys) if key in pins}
+    known = [key for key in dict.fromkeys(keys) if key in registry.assets]
+    return {key: {"file": registry.assets[key].file, "sha256": pins.get(key, {}).get("sha256")} for key in known}
 
 
 def needed_assets(registry: Registry) -> list[str]:

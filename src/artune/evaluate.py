@@ -20,7 +20,8 @@ from artune.metrics.inception_score import inception_score, inception_score_left
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
-from artune.seeds import generator_for
+from artune.official_scores import file_order
+from artune.protocol import Files, protocol
 
 Arrays = Mapping[str, Tensor]
 
@@ -43,8 +44,7 @@ def score(
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
     probabilities = arrays["probabilities"]
     if evaluation.inception_shuffle:  # a chunk of a file sorted by class would hold a few classes only
-        order = generator_for(evaluation.seed, "inception_score")
-        probabilities = probabilities[torch.randperm(len(probabilities), generator=order)]
+        probabilities = probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
     scores = {
         **score_against(arrays, real, evaluation),
@@ -133,7 +133,7 @@ def evaluate(
     provenance: dict[str, Any],
     output: Path,
     references: Mapping[str, Path] | None = None,
-    digests: Mapping[str, str] | None = None,
+    files: Files | None = None,
 ) -> str:
     """Write scores.json: the scores, and everything that a row must carry to be compared (n, labels, cfg, ...).
 
@@ -155,6 +155,7 @@ def evaluate(
         _check_finite(further[name], str(path))
     if timings is not None and (milliseconds := median_milliseconds(timings)) is not None:
         scores["loo_fid_ms"] = milliseconds
+    decoded = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
     write_json(
         output,
         {
@@ -169,17 +170,19 @@ def evaluate(
             "top_p": run.sampling.top_p,
             "temperature": run.sampling.temperature,
             "reference": evaluation.reference,
+            "protocol": protocol(run, evaluation, len(features["labels"]), files or {}),
             "precision_recall": evaluation.precision_recall,
             "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
             "image_size": run.data.image_size,
-            "decoded_size": round(run.backbone.tokens**0.5) * run.tokenizer.downsampling,  # resized if another
+            "decoded_size": decoded,
+            "resize": "none" if decoded == run.data.image_size else "bicubic, no antialias",
             "uint8_rule": run.backbone.uint8_rule,
             "inception_split": evaluation.inception_split,
             "inception_shuffle": evaluation.inception_shuffle,
             "tf32": False,
             "prompts_sha256": hashlib.sha256("\n".join(prompts(run.data)).encode()).hexdigest(),  # moves CLIP's values
-            "digests": dict(digests or {}),
+            "files": dict(files or {}),
             "versions": provenance,
             "scores": scores,
             "references": further,

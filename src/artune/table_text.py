@@ -60,6 +60,8 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     for column, text in (("n", "{} samples"), ("seeds", "seeds a row: {}"), ("reference", "reference: {}")):
         if values := list(dict.fromkeys(str(value) for value in done[column])):
             parts.append(text.format(" / ".join(values)))
+    if not note:  # a scale that says nothing of itself is the paper's
+        parts += [f"not the official protocol: {text}" for text in sorted({*done["protocol"]} - {"official", None})]
     if len(done):
         several = [bool(seeds > 1) for seeds in done["seeds"]]
         alone = "standard error of the evaluation" + (" (rows of one seed)" if any(several) else "")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Scores = dict[str, Any]  # one scores.json
 Tally = Mapping[str, Mapping[str, Mapping[str, int]]]  # setting -> task -> choice -> votes
 PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
-PROVENANCE = ("scale", "n", "seeds", "run", "reference", "networks", "note", "status")
+PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
 # Seeds of one row must agree in these, else their mean has no meaning.
 PROTOCOL = (
-    "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "networks", "precision_recall",
+    "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
 )  # fmt: skip
 NO_VOTES = "no votes yet"
 
@@ -138,7 +138,8 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
     cells["status"] = "ok" if records else reason or "missing"
     if records:
         networks = records[0].get("networks") or {}
-        cells |= {"n": records[0]["n"], "seeds": len(records), "reference": records[0].get("reference")}
+        cells |= {"n": records[0]["n"], "seeds": len(records)}
+        cells |= {name: records[0].get(name) for name in ("reference", "protocol")}
         cells["networks"] = "; ".join(f"{role}: {name}" for role, name in networks.items())
     return cells
 

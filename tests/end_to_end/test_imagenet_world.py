@@ -77,8 +77,11 @@ def test_a_score_names_the_files_that_it_rests_on(world):
     pins = json.loads((world / "data/assets/pins.json").read_text())
     found = scores_of(world, "llamagen_xl-ours")
     judges = {"clip_vit_l_14", "clip_vit_l_14_336", "dinov2_vitl14"}
-    assert set(found["digests"]) == {"adm_virtual", "imagenet_val", "inception", *judges}
-    assert all(digest == pins[key]["sha256"] for key, digest in found["digests"].items())
+    assert set(found["files"]) == {"adm_virtual", "imagenet_val", "inception", *judges}
+    assert all(file["sha256"] == pins[key]["sha256"] for key, file in found["files"].items())
+    assert found["files"]["adm_virtual"]["file"] == "VIRTUAL_imagenet256_labeled.npz"
+    assert found["protocol"] == "n 8, not 50000; image_size 32, not 256; inception_split 4, not 5000"
+    assert found["resize"] == "bicubic, no antialias"
     assert pins["inception"]["published"]
     assert not pins["llamagen_xl"]["published"]
     assert (found["decoded_size"], found["image_size"], found["uint8_rule"]) == (48, 32, "llamagen")

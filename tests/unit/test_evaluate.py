@@ -135,7 +135,7 @@ def written(tmp_path, further):
         save_npz(tmp_path / f"{name}.npz", arrays)
     evaluate(
         tiny_run(), OFFICIAL, tmp_path / "features.npz", tmp_path / "reference.npz", None, {}, tmp_path / "scores.json",
-        {"imagenet_val": tmp_path / "imagenet_val.npz"}, {"adm_virtual": "0" * 64},
+        {"imagenet_val": tmp_path / "imagenet_val.npz"}, {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}},
     )  # fmt: skip
     return json.loads((tmp_path / "scores.json").read_text())
 
@@ -147,7 +147,7 @@ def test_every_reference_is_named_with_its_scores(tmp_path):
     for key in ("fid", "fid_se", "sfid", "kid", "precision", "recall", "density", "cmmd", "fd_dinov2"):
         assert found["references"]["imagenet_val"][key] != found["scores"][key], key
     assert "inception_score" not in found["references"]["imagenet_val"]  # no reference in it
-    assert found["digests"] == {"adm_virtual": "0" * 64}
+    assert found["files"] == {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}}
 
 
 def test_a_further_reference_that_is_broken_is_one_line(tmp_path):

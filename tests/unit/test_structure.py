@@ -16,8 +16,9 @@ SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
 # A module may import from its own level and from those below.
 LEVELS = [
     {"cli", "commands", "__main__"},
-    {"train", "build", "provenance", "continuation", "trainer", "sample", "features", "evaluate", "tables", "table_text", "figures", "study",
-     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "official", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
+    {"official", "official_scores", "official_graph", "protocol",
+     "train", "build", "provenance", "continuation", "trainer", "sample", "features", "evaluate", "tables", "table_text", "figures", "study",
+     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock"},
@@ -41,6 +42,8 @@ TORCH_FREE = (
     "budget",
     "slurm",
     "doctor",
+    "protocol",
+    "official_scores",
 )
 
 

@@ -74,7 +74,7 @@ def features(arguments: Namespace) -> str:
 
 def evaluate(arguments: Namespace) -> str:
     """Score a run."""
-    from artune.assets import evaluation_digests
+    from artune.assets import evaluation_files
     from artune.build import read_run
     from artune.evaluate import evaluate as score
     from artune.provenance import provenance
@@ -89,7 +89,7 @@ def evaluate(arguments: Namespace) -> str:
         provenance(device_of(arguments)),
         arguments.output,
         {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {},
-        evaluation_digests(registry, Path(settings_of(arguments).assets)),
+        evaluation_files(registry, Path(settings_of(arguments).assets)),
     )
 
 
