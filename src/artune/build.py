@@ -6,6 +6,7 @@ import torch
 
 from artune import checkpoints
 from artune.config import Run
+from artune.distributed import ALONE, World
 from artune.encoders import load_network
 from artune.files import load_npz
 from artune.layers import parse, read_yaml
@@ -43,6 +44,7 @@ def build_grpo(
     networks: dict[str, Path],
     reference: Path,
     device: torch.device,
+    world: World = ALONE,
 ) -> GRPOTrainer:
     """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz."""
     assert run.rewards is not None
@@ -54,12 +56,12 @@ def build_grpo(
         moments = load_npz(reference, *keys)
         mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
         loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device)
-    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device)
+    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device, world)
 
 
 def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
     """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
-    run, loo_fid = trainer.run, trainer.loo_fid
+    run, loo_fid, world = trainer.run, trainer.loo_fid, trainer.world
     if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
         return
     images = []
@@ -67,5 +69,7 @@ def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
         generator = generator_for(run.seed, "start", at, device=trainer.device)
         number = min(batch, loo_fid.settings.start_samples - at)
         class_ids = torch.randint(run.data.classes, (number,), generator=generator, device=trainer.device)
-        images.append(roll_out(trainer.policy, trainer.render, class_ids, run, generator).images)
+        share = world.share(number)
+        own = roll_out(trainer.policy, trainer.render, class_ids[share.rows], run, generator, share)
+        images.append(world.gather(own.images, share))
     loo_fid.start_from(torch.cat(images))

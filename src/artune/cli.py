@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, SharedError
+from artune.launch import launch
 
 PATHS = {
     "output": "file to write",
@@ -85,6 +86,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "bench": ("time a part of the method on random weights: loo-fid, iteration", "target", {"output": False}),
 }  # fmt: skip
 
+SEVERAL = ("train", "sample", "features")  # what torchrun may start several processes of
+
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "bench": {
         "--backbone": {"default": "llamagen_l", "help": "iteration: whose; its sizes are those of --scale"},
@@ -125,11 +128,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Tee:
-    """Standard error that is also kept in a log file."""
+    """Standard error that is also kept in a log file, which the first process starts and all add to."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, first: bool = True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.terminal, self.file = sys.stderr, open(path, "w", encoding="utf-8")  # noqa: SIM115
+        if first:
+            path.write_text("", encoding="utf-8")
+        self.terminal, self.file = sys.stderr, open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
         """Write to both; the log gets whole lines instead of a redrawn one."""
@@ -149,7 +154,7 @@ class Tee:
 def open_log(path: Path) -> Tee:
     """Standard error, kept in ``path`` as well."""
     try:
-        return Tee(path)
+        return Tee(path, first=launch().rank == 0)
     except OSError as error:
         raise ArtuneError(f"--log: {path} cannot be written ({error.strerror})") from error
 
@@ -157,17 +162,20 @@ def open_log(path: Path) -> Tee:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on standard error and status 2."""
     arguments = parser().parse_args(argv)
-    began = time.monotonic()
+    began, here = time.monotonic(), launch()
     try:
+        if here.size > 1 and arguments.command not in SEVERAL:
+            raise ArtuneError(f"{arguments.command}: is done by one process; start it without torchrun")
         if arguments.log is not None:
             sys.stderr = open_log(arguments.log)  # type: ignore[assignment]
-        with_threads(arguments.threads)
+        with_threads(arguments.threads and here.threads(arguments.threads))
         from artune import commands
 
         handler: Callable[[argparse.Namespace], Any] = getattr(commands, arguments.command)
         line = handler(arguments)
     except ArtuneError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if here.rank == 0 or not isinstance(error, SharedError):
+            sys.stderr.write(f"error{f' (rank {here.rank})' if here.size > 1 else ''}: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from the last saved state\n")
@@ -176,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     finally:
         sys.stderr.flush()
-    sys.stderr.write(f"{arguments.command}: {line} ({time.monotonic() - began:.1f} s)\n")
+    if here.rank == 0:
+        sys.stderr.write(f"{arguments.command}: {line} ({time.monotonic() - began:.1f} s)\n")
     return 0
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from artune.clock import Clock
 from artune.config import Run
-from artune.errors import ArtuneError
+from artune.distributed import ALONE, World
+from artune.errors import SharedError
 from artune.fit import draw
 from artune.mle import likelihood_loss
 from artune.models import Policy
@@ -21,8 +22,9 @@ from artune.train_tokenizer import load_codes
 class MLETrainer:
     """AdamW on the token codes of training images; weight decay on matrices only (LlamaGen's recipe)."""
 
-    def __init__(self, run: Run, policy: Policy, codes: Path, device: torch.device):
+    def __init__(self, run: Run, policy: Policy, codes: Path, device: torch.device, world: World = ALONE):
         assert run.mle is not None
+        self.world = world
         self.run, self.settings, self.policy, self.device = run, run.mle, policy, device
         self.iterations, self.save_every = run.mle.iterations, run.mle.save_every
         self.tokens, self.labels = load_codes(codes, "train")
@@ -37,14 +39,16 @@ class MLETrainer:
         )
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
-        """One optimiser step on a batch drawn at random.
+        """One optimiser step on a batch drawn at random, split over the processes.
 
         Raises:
-            ArtuneError: the loss or the gradient is NaN or infinite; nothing is updated.
+            SharedError: the loss or the gradient is NaN or infinite; nothing is updated.
         """
         settings, clock = self.settings, Clock(self.device)
         with clock("iteration"):
-            chosen = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            share = self.world.share(settings.batch)
+            batch = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            chosen = batch[share.rows]
             loss = likelihood_loss(
                 self.policy,
                 self.tokens[chosen].long().to(self.device),
@@ -52,23 +56,26 @@ class MLETrainer:
                 class_dropout=settings.class_dropout,
                 dropout=settings.dropout,
                 generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
+                share=share,
             )
-            self._check(loss, "loss", iteration)
+            loss = loss * share.weight
+            metrics = self.world.total({"mle/loss": loss.item()})
+            self._check(metrics["mle/loss"], "loss", iteration)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self.world.sum_gradients(self.policy.parameters())
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.grad_clip)
-            self._check(norm, "gradient", iteration)
+            self._check(norm.item(), "gradient", iteration)
             self.optimizer.step()
-        metrics = {
-            "mle/loss": loss.item(),
+        metrics |= {
             "optim/grad_norm": norm.item(),
             "optim/learning_rate": settings.learning_rate,
         }
         return metrics, clock.seconds
 
-    def _check(self, value: Tensor, what: str, iteration: int) -> None:
-        if not math.isfinite(value.item()):
-            raise ArtuneError(
+    def _check(self, value: float, what: str, iteration: int) -> None:
+        if not math.isfinite(value):
+            raise SharedError(
                 f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
                 "lower mle.learning_rate"
             )

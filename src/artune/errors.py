@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class ArtuneError(Exception):
@@ -7,3 +7,7 @@ class ArtuneError(Exception):
     The message is one line that names the file, key or argument and says what to do; the command line prints it
     without a traceback and exits with status 2.
     """
+
+
+class SharedError(ArtuneError):
+    """An error that every process of a command raises at the same place; the first one alone prints it."""

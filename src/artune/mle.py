@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from artune.distributed import Share
 from artune.models import Policy
 
 
@@ -15,6 +16,7 @@ def likelihood_loss(
     class_dropout: float = 0.0,
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
+    share: Share | None = None,
 ) -> Tensor:
     """Mean negative log-likelihood of a token, in nats, with gradients.
 
@@ -24,12 +26,15 @@ def likelihood_loss(
         class_dropout: probability of a label to be replaced by the null class (classifier-free guidance).
         dropout: rate inside the model.
         generator: of the class dropout, on the device of ``class_ids``.
+        share: which rows of a larger batch these are; the same labels are then dropped however it is split.
 
     Returns:
         Scalar.
     """
     if class_dropout > 0 and policy.null_class is not None:
-        drawn = torch.rand(len(class_ids), generator=generator, device=class_ids.device)
+        size = len(class_ids) if share is None else share.total
+        drawn = torch.rand(size, generator=generator, device=class_ids.device)
+        drawn = drawn if share is None else drawn[share.rows]
         class_ids = class_ids.masked_fill(drawn < class_dropout, policy.null_class)
     logits = policy.forward(tokens, class_ids, dropout)
     return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())

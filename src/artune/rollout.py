@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from artune.config import Run
+from artune.distributed import Share
 from artune.models import Policy
 from artune.sampling import generate
 from artune.tokenizers import resize, to_uint8
@@ -22,6 +23,7 @@ class RolloutBatch:
     class_ids: Tensor  # [B] int64, groups of G consecutive equal ids
     tokens: Tensor  # [B, T] int64
     images: Tensor  # [B, 3, H, W] uint8, what every reward sees
+    start: int = 0  # of its first row in the batch of all processes
 
 
 def draw_prompts(classes: int, prompts: int, group_size: int, how: str, generator: torch.Generator) -> Tensor:
@@ -47,7 +49,14 @@ def make_renderer(tokenizer: nn.Module, run: Run) -> Renderer:
 
 
 @torch.no_grad()
-def roll_out(policy: Policy, render: Renderer, class_ids: Tensor, run: Run, generator: torch.Generator) -> RolloutBatch:
-    """Sample and decode one sequence a class id (Alg. 1, lines 1-5)."""
-    tokens = generate(policy, class_ids, run.sampling, generator)
-    return RolloutBatch(class_ids, tokens, render(tokens))
+def roll_out(
+    policy: Policy,
+    render: Renderer,
+    class_ids: Tensor,
+    run: Run,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> RolloutBatch:
+    """Sample and decode one sequence a class id (Alg. 1, lines 1-5); ``share``: the rows of a larger batch they are."""
+    tokens = generate(policy, class_ids, run.sampling, generator, share=share)
+    return RolloutBatch(class_ids, tokens, render(tokens), 0 if share is None else share.start)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from artune.distributed import Share
 from artune.errors import ArtuneError
 from artune.models import Policy
 
@@ -59,12 +60,15 @@ def guide(conditional: Tensor, unconditional: Tensor, cfg: float) -> Tensor:
     return unconditional + (conditional - unconditional) * cfg
 
 
-def draw(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def draw(logits: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
     """One token [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
 
-    The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i.
+    The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i. With a
+    ``share`` the clocks of its whole batch are drawn, so that every process draws what one alone would.
     """
-    clocks = torch.empty_like(logits).exponential_(generator=generator)
+    clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
+    clocks = clocks.exponential_(generator=generator)
+    clocks = clocks if share is None else clocks[share.rows]
     clocks.clamp_(min=torch.finfo(logits.dtype).tiny)  # an exact 0 would make 0 / 0 of an excluded token
     return logits.softmax(-1).div_(clocks).argmax(-1)
 
@@ -76,6 +80,7 @@ def generate(
     sampling: "Sampling",
     generator: torch.Generator | None = None,
     *,
+    share: Share | None = None,
     greedy: bool = False,
 ) -> Tensor:
     """Sample the tokens of one image for each class id, with a static key/value cache.
@@ -86,6 +91,7 @@ def generate(
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
             on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``.
         generator: on the device of ``class_ids``; the draws depend on it and on B alone.
+        share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
         greedy: take the most likely token instead of drawing.
 
     Returns:
@@ -111,7 +117,7 @@ def generate(
         if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
             chosen = guide(chosen, logits[batch:], sampling.cfg)
         chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
-        tokens[:, position] = chosen.argmax(-1) if greedy else draw(chosen, generator)
+        tokens[:, position] = chosen.argmax(-1) if greedy else draw(chosen, generator, share)
     return tokens
 
 

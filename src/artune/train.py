@@ -14,7 +14,8 @@ from artune.checkpoints import save_policy
 from artune.config import Run
 from artune.continuation import MLETrainer
 from artune.data import class_names
-from artune.errors import ArtuneError
+from artune.distributed import ALONE, World
+from artune.errors import ArtuneError, SharedError
 from artune.figures.samples import draw_grid
 from artune.files import sha256, write_json, write_text
 from artune.models import Policy
@@ -36,6 +37,7 @@ class Trainer(Protocol):
     iterations: int
     save_every: int
     policy: Policy
+    world: World
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
         """Metrics and seconds of iteration ``iteration``."""
@@ -61,38 +63,62 @@ def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> None:
     draw_grid([images], names, [""], title, folder / f"iteration-{iteration:06d}.png")
 
 
+def check_target(run: Run) -> None:
+    """Warn of an entropy that the policy cannot reach."""
+    entropy = run.entropy
+    if run.backbone.family != "vqgan" or entropy is None or not entropy.enabled or entropy.target_is != "absolute":
+        return
+    if entropy.target > VQGAN_CAP:
+        warn(
+            f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
+            f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
+        )
+
+
 def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str) -> tuple[int, dict[str, float]]:
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
+    Rank 0 alone reads torn states, writes and shows progress; the state is the same for any number of processes.
+
     Raises:
-        ArtuneError: a number was not finite; the state before the step is saved.
+        ArtuneError: a number was not finite, or another process died; the state before the step is saved.
     """
-    found = load_state(folder, config)
-    start = 0
+    world, start = trainer.world, 0
+    found = load_state(folder, config) if world.leads else None
+    if world.from_leader(found is not None) and not world.leads:
+        found = load_state(folder, config)
     if found is not None:
         start, state = found
         trainer.load_state_dict(state["trainer"])
     else:
-        clear_states(folder)
-        shutil.rmtree(folder.parent / "grids", ignore_errors=True)
+        if world.leads:
+            clear_states(folder)
+            shutil.rmtree(folder.parent / "grids", ignore_errors=True)
         if isinstance(trainer, GRPOTrainer):
             start_moments(trainer)
-    logger.resume(start)
+    if world.leads:
+        logger.resume(start)
     progress = Progress(f"train {run.name}", trainer.iterations, start)
     metrics: dict[str, float] = {}
     for iteration in range(start, trainer.iterations):
-        torch.manual_seed(seed_for(run.seed, "global", iteration))  # layer dropout, where a method has it
+        own = (world.rank,) if world.rank else ()
+        torch.manual_seed(seed_for(run.seed, "global", iteration, *own))  # layer dropout, where a method has it
         try:
+            world.wait()  # rank 0 may have saved or drawn
             metrics, seconds = trainer.step(iteration)
-        except ArtuneError:
-            save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
+        except ArtuneError as error:
+            if world.leads:
+                save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
+            if isinstance(error, SharedError):  # torchrun ends the rest soon after the first end
+                world.wait()
             raise
-        logger.log(iteration, metrics, seconds)
-        if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
-            draw_progress(trainer, iteration, folder.parent / "grids")
-        if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
-            save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
-        progress.update(iteration + 1, trainer.note(metrics))
+        if world.leads:
+            logger.log(iteration, metrics, seconds)
+            if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
+                draw_progress(trainer, iteration, folder.parent / "grids")
+            if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
+                save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
+            progress.update(iteration + 1, trainer.note(metrics))
     return start, metrics
 
 
@@ -107,6 +133,7 @@ def train(
     tracking_uri: str | None,
     tags: dict[str, str],
     device: torch.device,
+    world: World = ALONE,
 ) -> str:
     """Tune a policy and write ``output`` (policy.safetensors), metrics.jsonl, timings.jsonl and manifest.json.
 
@@ -121,6 +148,7 @@ def train(
         tracking_uri: MLflow store, or None.
         tags: of the MLflow run.
         device: where to run.
+        world: the processes that run it; rank 0 writes.
 
     Returns:
         The line that ends the command.
@@ -131,31 +159,29 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     text = config.read_text(encoding="utf-8")
     policy = load_policy(run, policy_path, device)
-    entropy = run.entropy
-    absolute = entropy is not None and entropy.enabled and entropy.target_is == "absolute"
-    if run.backbone.family == "vqgan" and entropy is not None and absolute and entropy.target > VQGAN_CAP:
-        warn(
-            f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
-            f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
-        )
+    if world.leads:
+        check_target(run)
     if run.method == "grpo":
         trainer: Trainer = build_grpo(
-            run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device
+            run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device, world
         )
     elif run.method == "mle":
-        trainer = MLETrainer(run, policy, codes or Path(), device)
+        trainer = MLETrainer(run, policy, codes or Path(), device, world)
     else:
         raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
         # Another prior, tokenizer or network is another training, whatever the settings say.
         files = [policy_path, tokenizer_path, codes, reference, *networks.values()]
-        identity = "\n".join([text, *(sha256(path) for path in files if path is not None)])
+        digests = (sha256(path) for path in files if path is not None and world.leads)
+        identity = world.from_leader("\n".join([text, *digests]))
         start, metrics = fit(trainer, run, work, logger, identity)
     except BaseException:
         logger.close(finished=False)
         raise
     logger.close()
+    if not world.leads:
+        return ""
     save_policy(output, policy, {"run": run.name, "iterations": str(trainer.iterations)})
     seconds = time.time() - began
     for name in ("metrics.jsonl", "timings.jsonl"):
@@ -165,6 +191,7 @@ def train(
         "iterations": trainer.iterations,
         "resumed_at": start,
         "seconds": round(seconds, 1),
+        "processes": world.size,
     }
     manifest |= {
         "provenance": provenance(device),

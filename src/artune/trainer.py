@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from artune.clock import Clock
 from artune.config import Run
+from artune.distributed import ALONE, Share, World
 from artune.entropy import entropy_fraction
-from artune.errors import ArtuneError
+from artune.errors import SharedError
 from artune.grpo import combined_advantages
 from artune.models import Policy
 from artune.objective import entropy_controller, learning_rate, objective, score_tokens
@@ -26,6 +27,9 @@ Metrics = dict[str, float]
 class GRPOTrainer:
     """The policy, its reference, the optimiser and the running moments; :meth:`step` is one iteration.
 
+    With several processes each samples and scores its share of the batch; rewards, moments and advantages are of
+    the whole batch on all of them.
+
     Every draw comes from a generator of its own, named by seed, purpose and iteration, so nothing but
     :meth:`state_dict` is needed to go on after a kill with the very same numbers.
     """
@@ -38,9 +42,11 @@ class GRPOTrainer:
         rewards: list[Reward],
         loo_fid: DistributionReward | None,
         device: torch.device,
+        world: World = ALONE,
     ):
         assert run.grpo is not None and run.rewards is not None and run.entropy is not None  # noqa: PT018
-        self.run, self.grpo, self.entropy, self.device = run, run.grpo, run.entropy, device
+        self.run, self.grpo, self.entropy = run, run.grpo, run.entropy
+        self.device, self.world = device, world
         self.policy, self.render, self.rewards, self.loo_fid = policy, render, rewards, loo_fid
         self.iterations, self.save_every = run.grpo.iterations, run.grpo.save_every
         self.policy.to(getattr(torch, run.grpo.weights_dtype))
@@ -55,7 +61,7 @@ class GRPOTrainer:
         """Run iteration ``iteration`` (from 0); returns its metrics and the seconds of its stages.
 
         Raises:
-            ArtuneError: a reward, the loss or the gradient is NaN or infinite.
+            SharedError: a reward, the loss or the gradient is NaN or infinite.
         """
         grpo, rewards, clock = self.grpo, self.run.rewards, Clock(self.device)
         with clock("iteration"):
@@ -66,10 +72,12 @@ class GRPOTrainer:
                 grpo.prompts_drawn,
                 generator_for(self.run.seed, "prompts", iteration),
             ).to(self.device)
+            share = self.world.share(len(prompts))
             with clock("rollout"):  # Alg. 1, lines 1-5
                 generator = generator_for(self.run.seed, "rollout", iteration, device=self.device)
-                batch = roll_out(self.policy, self._timed_render(clock), prompts, self.run, generator)
-            scores, metrics = self._reward(batch, iteration, clock)  # Alg. 1, lines 6-9
+                render = self._timed_render(clock)
+                batch = roll_out(self.policy, render, prompts[share.rows], self.run, generator, share)
+            scores, metrics = self._reward(batch, share, iteration, clock)  # Alg. 1, lines 6-9
             advantages, loss_weights = combined_advantages(  # Alg. 1, lines 10-11
                 scores,
                 rewards.weights,
@@ -83,7 +91,7 @@ class GRPOTrainer:
                 over=grpo.advantage_over,
             )
             metrics["policy/advantage_abs"] = advantages.abs().mean().item()
-            metrics |= self._optimise(batch, advantages, loss_weights, iteration, clock)
+            metrics |= self._optimise(batch, share, advantages[:, share.rows], loss_weights, iteration, clock)
             if self.loo_fid is not None:
                 self.loo_fid.commit()
             self._before = None
@@ -97,22 +105,24 @@ class GRPOTrainer:
 
         return render
 
-    def _reward(self, batch: RolloutBatch, iteration: int, clock: Clock) -> tuple[dict[str, Tensor], Metrics]:
-        """Every reward in its unit, [B] each, and what to log of them."""
+    def _reward(
+        self, batch: RolloutBatch, share: Share, iteration: int, clock: Clock
+    ) -> tuple[dict[str, Tensor], Metrics]:
+        """Every reward in its unit, of the images of all processes, [B] each, and what to log of them."""
         rewards, scores, metrics = self.run.rewards, {}, {}
         for reward in self.rewards:
             with clock(f"reward_{reward.name}"):
-                scores[reward.name] = rewards.units[reward.name] * reward(batch)
+                scores[reward.name] = rewards.units[reward.name] * self.world.gather(reward(batch), share)
         if self.loo_fid is not None:
             with clock("reward_loo_fid"):
-                features = self.loo_fid.features(batch)
+                features = self.world.gather(self.loo_fid.features(batch), share)
             with clock("loo_fid"):
                 values, metrics["fid/ema"] = self.loo_fid(features)
                 scores["loo_fid"] = rewards.units["loo_fid"] * values.float()
         for name, value in scores.items():
             if not torch.isfinite(value).all():
                 bad = int((~torch.isfinite(value)).sum())
-                raise ArtuneError(
+                raise SharedError(
                     f"reward {name}: NaN or infinite for {bad} of {len(value)} images at iteration {iteration} of "
                     f"{self.run.name}; the last good state is kept: look at the reward's network"
                 )
@@ -124,9 +134,15 @@ class GRPOTrainer:
         return scores, metrics
 
     def _optimise(
-        self, batch: RolloutBatch, advantages: Tensor, loss_weights: Tensor, iteration: int, clock: Clock
+        self,
+        batch: RolloutBatch,
+        share: Share,
+        advantages: Tensor,
+        loss_weights: Tensor,
+        iteration: int,
+        clock: Clock,
     ) -> Metrics:
-        """K epochs of one optimiser step each (Alg. 1, lines 12-37)."""
+        """K epochs of one optimiser step each (Alg. 1, lines 12-37); the loss is a mean over the whole batch."""
         grpo, size = self.grpo, len(batch.tokens)
         parts = [slice(at, min(at + grpo.micro_batch, size)) for at in range(0, size, grpo.micro_batch)]
         reference = None
@@ -135,7 +151,8 @@ class GRPOTrainer:
                 reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
         # With one slice and no dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and
         # the slice's entropy is the batch's. Otherwise both need a pass ahead of the epoch.
-        alone = len(parts) == 1 and not grpo.class_dropout and not grpo.dropout
+        synchronised = grpo.gradients == "synchronised"  # else each process steps on its own (open choice 20)
+        one_pass = len(parts) == 1 and not grpo.class_dropout and not grpo.dropout
         old, totals = None, {}
         with clock("update"):
             for group in self.optimizer.param_groups:
@@ -143,17 +160,19 @@ class GRPOTrainer:
             for _ in range(grpo.epochs):
                 self.optimizer.zero_grad(set_to_none=True)
                 whole = None
-                if not alone and (old is None or self.entropy.over == "batch"):
+                if not one_pass and (old is None or self.entropy.over == "batch"):
                     with torch.no_grad():
                         ahead = [self._score(self.policy, batch, part, iteration) for part in parts]
                     old = torch.cat([logp for logp, _ in ahead]) if old is None else old
-                    whole = self._fraction(torch.cat([entropy for _, entropy in ahead]))
-                totals = {}
+                    if self.entropy.over == "batch":
+                        whole = self._whole(self._fraction(torch.cat([entropy for _, entropy in ahead])), share)
+                totals = {"loss": 0.0}
                 for part in parts:
                     logp, entropy = self._score(self.policy, batch, part, iteration)
                     old = logp.detach() if old is None else old
                     measured = self._fraction(entropy)
-                    seen = measured if whole is None or self.entropy.over == "slice" else whole
+                    if self.entropy.over == "batch" and whole is None:
+                        whole = self._whole(measured, share)
                     loss, values = objective(
                         logp,
                         old[part],
@@ -161,16 +180,18 @@ class GRPOTrainer:
                         entropy,
                         advantages[:, part],
                         loss_weights,
-                        self._coefficient(iteration, seen),
+                        self._coefficient(iteration, measured if whole is None else whole),
                         grpo,
                     )
-                    self._check(loss, "loss", iteration)
-                    share = len(logp) / size
-                    (share * loss).backward()
-                    for key, value in (values | {"policy/entropy": measured}).items():
-                        totals[key] = totals.get(key, 0.0) + share * value
+                    (len(logp) / (share.total if synchronised else size) * loss).backward()
+                    for key, value in (values | {"policy/entropy": measured, "loss": loss.item()}).items():
+                        totals[key] = totals.get(key, 0.0) + len(logp) / share.total * value
+                totals = self.world.total(totals)
+                self._check(totals.pop("loss"), "loss", iteration)
+                if synchronised:
+                    self.world.sum_gradients(self.policy.parameters())
                 norm = nn.utils.clip_grad_norm_(self.policy.parameters(), grpo.grad_clip)
-                self._check(norm, "gradient", iteration)
+                self._check(self.world.total({"norm": norm.item()})["norm"], "gradient", iteration)
                 if self._before is None and grpo.epochs > 1:  # a later epoch may fail
                     self._before = on_cpu(self.state_dict())
                 with clock("optimizer"):
@@ -191,7 +212,7 @@ class GRPOTrainer:
         if iteration is not None:
             dropout = self.grpo.dropout
             if self.grpo.class_dropout and policy.null_class is not None:
-                generator = generator_for(self.run.seed, "class_dropout", iteration, part.start)
+                generator = generator_for(self.run.seed, "class_dropout", iteration, batch.start + part.start)
                 dropped = torch.rand(len(class_ids), generator=generator) < self.grpo.class_dropout
                 class_ids = class_ids.masked_fill(dropped.to(class_ids.device), policy.null_class)
         return score_tokens(policy, batch.tokens[part], class_ids, self.grpo, self.run.sampling, dropout)
@@ -199,18 +220,23 @@ class GRPOTrainer:
     def _fraction(self, entropy: Tensor) -> float:
         return entropy_fraction(entropy, self.run.backbone.codebook_size).item()
 
+    def _whole(self, fraction: float, share: Share) -> float:
+        """The mean over all processes of what each measured on its share."""
+        return self.world.total({"entropy": fraction * share.weight})["entropy"]
+
     def _coefficient(self, iteration: int, measured: float) -> float:
         """c_eff of this step; the first entropy ever measured is the initial one."""
         if self.initial_entropy is None:
-            self.initial_entropy = measured
+            self.initial_entropy = self.world.from_leader(measured)
         if not self.entropy.enabled:
             return 0.0
         controller = entropy_controller(self.entropy, self.initial_entropy)
         return controller.coefficient(iteration / self.iterations, measured)
 
-    def _check(self, value: Tensor, what: str, iteration: int) -> None:
-        if not math.isfinite(value.item()):
-            raise ArtuneError(
+    def _check(self, value: float, what: str, iteration: int) -> None:
+        """Stop every process if ``value``, which is the same on all, is no number."""
+        if not math.isfinite(value):
+            raise SharedError(
                 f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
                 "lower grpo.learning_rate or look at the rewards"
             )

@@ -53,6 +53,7 @@ class GRPO(Frozen):
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     weight_decay: NonNegative = 0.01
     grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
+    gradients: Literal["synchronised", "local"] = "synchronised"  # local: a process steps on its own, rank 0's is kept
     ratio: Literal["mean", "product", "token"] = "mean"
     kl: Literal["mean", "product", "token"] = "mean"
     clip_sign: Literal["eq2", "alg1"] = "eq2"
@@ -69,7 +70,7 @@ class GRPO(Frozen):
     reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: Literal["off", "bfloat16"] = "off"
-    micro_batch: Positive = 144  # sequences a forward; changes rounding, and what entropy.over: slice and dropouts see
+    micro_batch: Positive = 144  # sequences of one forward of a process; rounding, slices and dropouts depend on it
     save_every: Positive = 10  # iterations between saved states
 
 

@@ -21,7 +21,8 @@ LEVELS = [
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
-    {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock"},
+    {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
+     "launch", "distributed"},
 ]  # fmt: skip
 TORCH_FREE = (
     "cli",
@@ -36,6 +37,7 @@ TORCH_FREE = (
     "plan",
     "errors",
     "files",
+    "launch",
     "tables",
     "study",
     "costs",

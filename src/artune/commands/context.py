@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artune.errors import ArtuneError
+from artune.launch import launch
 from artune.layers import parse, read_yaml
 from artune.registry import Registry
 from artune.settings import Settings
@@ -29,15 +30,21 @@ def registry_of(arguments: Namespace) -> Registry:
 
 
 def device_of(arguments: Namespace) -> "torch.device":
-    """The device to run on; threads are set and TF32 is switched off on the way."""
+    """The device to run on, one GPU a process; threads are set and TF32 is switched off on the way."""
     import torch
 
-    settings = settings_of(arguments)
-    torch.set_num_threads(settings.threads)
+    settings, here = settings_of(arguments), launch()
+    torch.set_num_threads(here.threads(settings.threads))
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
     name = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
+    if name == "cuda" and here.size > 1:
+        if torch.cuda.device_count() < here.local_size:
+            gpus = torch.cuda.device_count()
+            raise ArtuneError(f"{here.local_size} processes, but {gpus} GPUs; lower --nproc_per_node")
+        torch.cuda.set_device(here.local_rank)
+        return torch.device("cuda", here.local_rank)
     return torch.device(name)
 
 

@@ -21,6 +21,7 @@ def run_config(arguments: Namespace) -> str:
 def train(arguments: Namespace) -> str:
     """Tune a policy."""
     from artune.build import read_run
+    from artune.distributed import started
     from artune.layers import read_yaml
     from artune.mlflow_store import run_tags
     from artune.provenance import git
@@ -29,18 +30,20 @@ def train(arguments: Namespace) -> str:
 
     device = device_of(arguments)
     run = read_run(arguments.config)
-    return tune(
-        config=arguments.config,
-        policy_path=arguments.policy,
-        tokenizer_path=arguments.tokenizer,
-        codes=arguments.codes,
-        networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
-        reference=arguments.reference,
-        output=arguments.output,
-        tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
-        tags=run_tags(registry_of(arguments), read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
-        device=device,
-    )
+    with started(device) as world:
+        return tune(
+            config=arguments.config,
+            policy_path=arguments.policy,
+            tokenizer_path=arguments.tokenizer,
+            codes=arguments.codes,
+            networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
+            reference=arguments.reference,
+            output=arguments.output,
+            tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
+            tags=run_tags(registry_of(arguments), read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
+            device=device,
+            world=world,
+        )
 
 
 def sample(arguments: Namespace) -> str:

@@ -1,0 +1,171 @@
+"""Several processes of one command, as torchrun starts them: who this one is, and the little that they exchange.
+
+Every process holds the whole policy and works on its share of a batch. Rewards and features are gathered and gradients
+summed, so all of them take the same step. Without torchrun there is one process, and nothing is exchanged.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from artune.errors import ArtuneError
+from artune.launch import launch
+
+SECONDS = 50.0  # until a process that does not answer counts as dead; ARTUNE_TIMEOUT in the environment changes it
+PATIENCE = timedelta(hours=2)  # where one process works and the others wait: loading, saving, drawing a grid
+BUCKET = 2**25  # gradient elements summed at once: 128 MB in float32
+BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
+
+
+class LostContactError(ArtuneError):
+    """Another process died or does not answer."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Rows ``start`` to ``stop`` of a batch of ``total``: what one process works on."""
+
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def rows(self) -> slice:
+        """Index into the whole batch."""
+        return slice(self.start, self.stop)
+
+    @property
+    def weight(self) -> float:
+        """Its part of the whole batch, in (0, 1]."""
+        return (self.stop - self.start) / self.total
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a command, seen from one of them.
+
+    Args:
+        rank: of this process; rank 0 alone writes files, logs and progress.
+        size: how many there are.
+        exchange: gloo, for values that all processes reach at about the same time.
+        gradients: NCCL on GPUs, else gloo.
+    """
+
+    rank: int = 0
+    size: int = 1
+    exchange: Any = None
+    gradients: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, total: int) -> Share:
+        """This process' rows of a batch of ``total``; the shares are contiguous and differ by at most one row.
+
+        Raises:
+            ArtuneError: fewer rows than processes.
+        """
+        if total < self.size:
+            raise ArtuneError(f"{total} samples cannot be split over {self.size} processes; lower --nproc_per_node")
+        return Share(total * self.rank // self.size, total * (self.rank + 1) // self.size, total)
+
+    def gather(self, part: Tensor, share: Share) -> Tensor:
+        """The rows of all processes, [share.total, ...], bit by bit what each of them gave."""
+        if self.size == 1:
+            return part
+        whole = torch.zeros(share.total, *part.shape[1:], dtype=part.dtype)
+        whole[share.rows] = part.detach().cpu()
+        self.sum_(whole)
+        return whole.to(part.device)
+
+    def sum_(self, rows: Tensor) -> None:
+        """Sum in place an array on the CPU in which every element is zero on all processes but one."""
+        if self.size > 1:
+            with self._contact():  # as integers: neither -0.0 nor NaN is altered
+                dist.all_reduce(rows.view(BITS.get(rows.dtype, rows.dtype)), group=self.exchange)
+
+    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over all processes, by key; the keys are the same everywhere."""
+        if self.size == 1:
+            return dict(values)
+        sums = torch.tensor(list(values.values()), dtype=torch.float64)
+        with self._contact():
+            dist.all_reduce(sums, group=self.exchange)
+        return dict(zip(values, sums.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says yes."""
+        return self.total({"flag": float(flag)})["flag"] > 0
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all processes, in float32.
+
+        The sum is over the gradients themselves, after the backward pass: no forward can bypass it.
+        """
+        if self.size == 1:
+            return
+        bucket: list[Tensor] = []
+        for gradient in [parameter.grad for parameter in parameters if parameter.grad is not None]:
+            if bucket and sum(map(Tensor.numel, bucket)) + gradient.numel() > BUCKET:
+                self._sum_bucket(bucket)
+                bucket = []
+            bucket.append(gradient)
+        self._sum_bucket(bucket)
+
+    def _sum_bucket(self, bucket: list[Tensor]) -> None:
+        flat = torch.cat([gradient.float().flatten() for gradient in bucket])
+        with self._contact():
+            dist.all_reduce(flat, group=self.gradients)
+        for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def from_leader(self, value: Any) -> Any:
+        """Rank 0's ``value`` on every process, however long rank 0 took for it."""
+        if self.size == 1:
+            return value
+        box = [value]
+        with self._contact():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all processes are here, however long one of them takes; notices a death at once."""
+        if self.size > 1:
+            with self._contact():
+                dist.barrier()
+
+    @contextlib.contextmanager
+    def _contact(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise LostContactError(
+                f"another process died or did not answer; its own error says why, this one saw: {reason}"
+            ) from error
+
+
+ALONE = World()
+
+
+@contextlib.contextmanager
+def started(device: torch.device) -> Iterator[World]:
+    """The processes that torchrun started with this one; :data:`ALONE` without it."""
+    if launch().size == 1:
+        yield ALONE
+        return
+    timeout = timedelta(seconds=float(os.environ.get("ARTUNE_TIMEOUT", SECONDS)))
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    exchange = dist.new_group(backend="gloo", timeout=timeout)
+    gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
+    yield World(dist.get_rank(), dist.get_world_size(), exchange, gradients)
+    dist.destroy_process_group()  # not after an error: what the others wait for would be waited for here

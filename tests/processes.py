@@ -1,0 +1,58 @@
+"""Several processes for a test, as torchrun would start them; each forks from a server that has loaded what takes seconds."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.train"])
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def child(queue, rank, size, port, timeout, function, arguments):
+    os.environ |= {
+        "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "ARTUNE_TIMEOUT": str(timeout),
+    }  # fmt: skip
+    import torch
+
+    from artune.distributed import started
+
+    torch.set_num_threads(1)
+    try:
+        with started(torch.device("cpu")) as world:
+            queue.put((rank, function(world, *arguments), None))
+    except BaseException as error:
+        queue.put((rank, error, traceback.format_exc()))
+
+
+def outcomes(size, function, *arguments, timeout=30):
+    """What ``function(world, *arguments)`` returned or raised in each of ``size`` processes, by rank."""
+    queue, port = CONTEXT.Queue(), free_port()
+    children = [
+        CONTEXT.Process(target=child, args=(queue, rank, size, port, timeout, function, arguments), daemon=True)
+        for rank in range(size)
+    ]
+    for process in children:
+        process.start()
+    try:
+        found = {rank: (value, trace) for rank, value, trace in (queue.get(timeout=90) for _ in children)}
+    finally:
+        for process in children:
+            process.join(5)
+            process.kill()
+    return [found[rank] for rank in range(size)]
+
+
+def run_processes(size, function, *arguments):
+    """Return values by rank; an error of one is the test's."""
+    found = outcomes(size, function, *arguments)
+    for _, trace in found:
+        assert trace is None, trace
+    return [value for value, _ in found]
