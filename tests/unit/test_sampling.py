@@ -1,10 +1,13 @@
 """Filtering, drawing and guidance."""
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import tiny_policy, tiny_run
 
+from artune.distributed import World
 from artune.errors import ArtuneError
 from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
@@ -89,6 +92,25 @@ def test_draws_follow_the_softmax_and_never_hit_an_excluded_token():
     assert counts[2] == 0
     standard_error = (0.25 / n) ** 0.5
     assert (counts - logits.exp()).abs().max() < 5 * standard_error
+
+
+# Of tokens drawn before there were several processes: published numbers rest on these draws.
+@pytest.mark.parametrize(
+    ("filters", "digest"), [({}, "1bc9b8a315480fe5"), ({"top_k": 5, "top_p": 0.9}, "0409cac18cc5c783")]
+)
+def test_every_process_draws_its_rows_of_what_was_always_drawn(filters, digest):
+    run = tiny_run()
+    class_ids, sampling = torch.arange(12) % 4, run.sampling.model_copy(update=filters)
+
+    def drawn(share=None):
+        rows = class_ids if share is None else class_ids[share.rows]
+        return generate(tiny_policy(run), rows, sampling, seeded(5), share=share)
+
+    alone = drawn()
+    assert hashlib.sha256(alone.numpy().tobytes()).hexdigest()[:16] == digest
+    for size in (1, 2, 5):
+        shares = [World(rank, size).share(12) for rank in range(size)]
+        assert torch.equal(torch.cat([drawn(share) for share in shares]), alone)
 
 
 def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(policy):
