@@ -1,0 +1,46 @@
+"""Jobs that a real SLURM takes, stores and runs: by the profile that ships, on pretended GPUs."""
+
+import re
+
+import pytest
+from project import copy_project
+
+from artune.layers import read_yaml
+from artune.plan import Plan
+
+RUN = "llamagen_l-ours"
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """A project at the imagenet scale whose training's inputs are there, and empty."""
+    folder = copy_project(tmp_path)
+    plan = Plan(read_yaml(folder / "config/config.yaml") | {"scale": "imagenet"}, folder / "config")
+    files = plan.train(RUN)
+    paths = [
+        *(path for path in files.values() if isinstance(path, str)),
+        *files["networks"],
+        "results/.mlflow_store.json",
+    ]
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_rule_run_and_log(slurm, imagenet):
+    target = f"results/imagenet/runs/{RUN}/policy.safetensors"
+    scale = ("--config", "scale=imagenet", "device=cpu")
+    output = slurm.snakemake(imagenet, target, "--allowed-rules", "train", "--retries", "0", *scale, check=False)
+    assert slurm.jobs("train"), output
+    job = slurm.jobs("train")[-1]
+    assert job["TresPerNode"] == "gres:gpu:a100:4"
+    assert (job["NumTasks"], job["NumNodes"], job["NumCPUs"]) == ("1", "1", "16")
+    assert job["CPUs/Task"] == "16"
+    assert job["MinMemoryNode"] in ("200000M", "190735M")  # MB or MiB
+    assert job["TimeLimit"] == "1-00:00:00"
+    assert (job["Partition"], job["Account"], job["Requeue"]) == ("a100", "lab", "0")
+    assert job["JobState"] == "FAILED"
+    assert "Error in rule train" in output
+    assert f"results/imagenet/runs/{RUN}/train.log" in output
+    assert re.search(r"error: .*config\.yaml: must hold a mapping", output)  # the rule's own log, on the terminal
