@@ -4,7 +4,6 @@ Planning imports this module: torch, requests and the networks are imported wher
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,12 +145,17 @@ def stamped_path(path: Path) -> Path:
 def asset_users(registry: Registry) -> dict[str, list[str]]:
     """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``."""
     users: dict[str, list[str]] = {key: [] for key in registry.assets}
-    sections: dict[str, Mapping[str, Any]] = {
-        "tokenizer": registry.tokenizers, "pretrained_policy": registry.backbones, "network": registry.networks,
-    }  # fmt: skip
-    parts = [(f"{rule} {name}", part) for rule, section in sections.items() for name, part in section.items()]
-    needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
     specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
+    backbones = dict.fromkeys(spec["backbone_name"] for spec in specs)
+    networks = dict.fromkeys([name for spec in specs for name in spec["networks"]])
+    parts: list[tuple[str, Backbone | Tokenizer | Network]] = []  # of what some run uses, not of all that is known
+    for name in backbones:
+        backbone = registry.backbones[name]
+        parts.append((f"tokenizer {backbone.tokenizer}", registry.tokenizers[backbone.tokenizer]))
+        parts.append((f"pretrained_policy {name}", backbone))
+    for name in networks | dict.fromkeys(registry.evaluation.networks.values()):
+        parts.append((f"network {name}", registry.networks[name]))
+    needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
     needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
     if registry.data.source == "imagenet":
         needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]

@@ -353,8 +353,19 @@ def test_the_paper_scale_needs_what_its_rules_read_and_the_mnist_scale_nothing()
     needed = needed_assets(Registry("imagenet", root=ROOT / "config"))
     assert {"llamagen_b", "llamagen_l", "llamagen_xl", "vq_ds16_c2i", "taming_cin", "vapi_xl", "inception",
             "clip_vit_l_14", "hps_v2_1", "maniqa_koniq10k", "adm_virtual", "imagenet"} <= set(needed)  # fmt: skip
-    assert "adm_samples" not in needed
+    assert not {"adm_samples", "llamagen_xxl", "llamagen_3b", "clip_vit_b_32", "hps_v2_0"} & set(needed)  # of no run
     assert needed_assets(Registry("mnist", root=ROOT / "config")) == []
+
+
+def test_a_run_on_a_backbone_or_network_that_is_only_known_makes_its_file_needed(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    lines = tmp_path / "config/experiments.yaml"
+    lines.write_text(
+        lines.read_text() + "llamagen_3b-ours: {backbone: llamagen_3b, method: grpo, rewards.networks.hps: hps_v2_0}\n"
+    )
+    needed = needed_assets(Registry("imagenet", root=tmp_path / "config"))
+    assert {"llamagen_3b", "hps_v2_0"} <= set(needed)
+    assert "llamagen_xxl" not in needed
 
 
 def test_fetching_what_is_needed_goes_on_after_a_failure(tmp_path, server):

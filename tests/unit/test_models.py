@@ -1,5 +1,6 @@
 """Policies and tokenizers at small sizes: what must hold whatever the weights are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,10 @@ import torch
 from artune.errors import ArtuneError
 from artune.models import build_policy
 from artune.models.llamagen import LlamaGen, ffn_width, rotary_table, rotate
+from artune.registry import Registry
 from artune.tokenizers import build_tokenizer, resize, to_uint8
+
+ROOT = Path(__file__).parents[2]
 
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "codebook_size": 20, "classes": 3, "tokens": 9, "ffn_multiple_of": 8}
 TOKENIZER = {
@@ -120,9 +124,19 @@ def test_the_class_token_is_turned_to_zero():
     assert not rotate(torch.ones(8), rotary_table(3, 8, torch.device("cpu"))[0]).any()
 
 
-@pytest.mark.parametrize(("dim", "width"), [(768, 2048), (1024, 2816), (1280, 3584), (1536, 4096)])
+@pytest.mark.parametrize(("dim", "width"), [(768, 2048), (1024, 2816), (1280, 3584), (1536, 4096), (3200, 8704)])
 def test_feed_forward_widths_are_the_official_ones(dim, width):
     assert ffn_width(dim, 256) == width
+
+
+@pytest.mark.parametrize(("name", "layers", "parameters"), [("llamagen_xxl", 48, 1.4e9), ("llamagen_3b", 24, 3.1e9)])
+def test_the_sizes_beyond_the_paper_are_those_of_their_names(name, layers, parameters):
+    backbone = Registry("imagenet", root=ROOT / "config").backbones[name]
+    with torch.device("meta"):
+        policy = build_policy(backbone)
+    assert len(policy.layers) == layers
+    assert policy.tokens == 576
+    assert sum(parameter.numel() for parameter in policy.parameters()) == pytest.approx(parameters, rel=0.02)
 
 
 def test_initial_weights_follow_the_official_rules_and_the_generator():
