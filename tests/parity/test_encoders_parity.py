@@ -134,12 +134,15 @@ def test_spatial_features_are_seven_channels_of_mixed_6d_with_the_channel_fastes
 def test_inception_resizes_as_tensorflow_does(inception):
     with np.load(DATA / "metrics" / "resize.npz") as arrays:
         image, rows, expected = (arrays[f"up256/{name}"] for name in ("image", "rows", "tf_299_rows"))
+        spread = torch.from_numpy(arrays["up256/tf_mean_std"])
+        assert arrays["up256/torch_fidelity_max_abs_diff"] < 2e-5
     seen = []
     hook = inception.Conv2d_1a_3x3.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     inception.features(torch.from_numpy(image).permute(2, 0, 1)[None])
     hook.remove()
-    resized = (seen[0][0] * 128 + 128).permute(1, 2, 0)[torch.from_numpy(rows)]
-    torch.testing.assert_close(resized, torch.from_numpy(expected), rtol=0, atol=2e-5)
+    whole = (seen[0][0] * 128 + 128).permute(1, 2, 0)
+    torch.testing.assert_close(whole[torch.from_numpy(rows)], torch.from_numpy(expected), rtol=0, atol=2e-5)
+    torch.testing.assert_close(torch.tensor([whole.mean(), whole.std()]), spread.float(), rtol=1e-5, atol=0)
 
 
 @pytest.fixture
@@ -365,14 +368,18 @@ def test_maniqa_equals_the_reference_in_every_stage(maniqa, maniqa_arrays):
         "tab1_1": (maniqa.tablock1[1], np.s_[:, ::192, ::49]),
         "conv1": (maniqa.conv1, np.s_[:, ::48, ::9, ::9]),
         "swin1": (maniqa.swintransformer1, np.s_[:, ::48, ::9, ::9]),
+        "tab2_0": (maniqa.tablock2[0], np.s_[:, ::48, ::49]),
         "tab2_1": (maniqa.tablock2[1], np.s_[:, ::48, ::49]),
         "conv2": (maniqa.conv2, np.s_[:, ::24, ::9, ::9]),
         "swin2": (maniqa.swintransformer2, np.s_[:, ::24, ::9, ::9]),
     }
-    for stage, block in [(1, 0), (1, 1), (2, 0), (2, 1)]:
-        layer = getattr(maniqa, f"swintransformer{stage}").layers[0]
-        channels = 48 if stage == 1 else 24
-        stages[f"swin{stage}_layer0_block{block}"] = (layer.blocks[block], np.s_[:, ::49, ::channels])
+    stages |= {f"vit_block{block}": (maniqa.vit.blocks[block], np.s_[:, ::49, ::48]) for block in (0, 5, 6, 7, 8, 9)}
+    for stage, channels in ((1, 48), (2, 24)):
+        for number, layer in enumerate(getattr(maniqa, f"swintransformer{stage}").layers):
+            part = np.s_[:, ::49, ::channels]
+            stages[f"swin{stage}_layer{number}"] = (layer, part)
+            stages |= {f"swin{stage}_layer{number}_block{b}": (layer.blocks[b], part) for b in (0, 1)}
+    assert {name.removeprefix("t_") for name in maniqa_arrays if name.startswith("t_")} == {*stages, "vit_block11"}
     seen = {}
 
     def keep(name):
@@ -385,13 +392,36 @@ def test_maniqa_equals_the_reference_in_every_stage(maniqa, maniqa_arrays):
     for hook in hooks:
         hook.remove()
     for name, (_, part) in stages.items():
-        got = seen[name].flatten(1, 2) if "block" in name else seen[name]
-        spread = maniqa_arrays[f"st_{name}"][1]
+        got = seen[name]
+        if got.ndim == 4 and "_block" in name:  # [B, H, W, D]
+            got = got.flatten(1, 2)
+        elif "_layer" in name and "_block" not in name:  # [B, D, H, W]
+            got = got.flatten(2).transpose(1, 2)
+        mean, spread, largest = maniqa_arrays[f"st_{name}"]
         assert np.abs(got.numpy()[part] - maniqa_arrays[f"t_{name}"]).max() < 5e-5 * spread, name
-    for got, name in ((scores, "patch_score_fp64"), (weights, "patch_weight_fp64")):
-        np.testing.assert_allclose(got.numpy(), maniqa_arrays[name], rtol=0, atol=2e-5)
+        whole = got.double()
+        found = (whole.mean(), whole.std(correction=0), whole.abs().max())
+        np.testing.assert_allclose(found, (mean, spread, largest), rtol=0, atol=5e-5 * spread, err_msg=name)
+    for got, name in ((scores, "patch_score"), (weights, "patch_weight")):
+        for kind in (name, f"{name}_fp64"):
+            np.testing.assert_allclose(got.numpy(), maniqa_arrays[kind], rtol=0, atol=2e-5)
     final = ((scores * weights).sum(1) / weights.sum(1)).numpy()
-    np.testing.assert_allclose(final, maniqa_arrays["final_fp64"], rtol=0, atol=2e-6)
+    for name in ("final_fp64", "final_fp32_timm055", "final_fp32_timm1031"):
+        np.testing.assert_allclose(final, maniqa_arrays[name], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(final.mean(), maniqa_arrays["image_score_mean_of_crops_fp64"], rtol=0, atol=2e-6)
+    pooled = ((scores * weights).sum() / weights.sum()).item()  # as the grid's score pools the patches of all crops
+    np.testing.assert_allclose(pooled, maniqa_arrays["image_score_pooled_fp64"], rtol=0, atol=2e-6)
+
+
+def test_maniqas_blocks_after_the_last_one_read_are_in_the_checkpoint_as_well(maniqa, maniqa_arrays):
+    pixels = torch.from_numpy(maniqa_arrays["crops"][:1]).permute(0, 3, 1, 2).float() / 255
+    seen = []
+    hook = maniqa.vit.blocks[11].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        maniqa.vit((pixels - 0.5) / 0.5)
+    hook.remove()
+    spread = maniqa_arrays["st_vit_block11"][1]
+    assert np.abs(seen[0].numpy()[:, ::49, ::48] - maniqa_arrays["t_vit_block11"][:1]).max() < 5e-5 * spread
 
 
 def test_the_two_kinds_of_layer_norm_differ_in_epsilon(maniqa):

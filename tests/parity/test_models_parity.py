@@ -84,6 +84,14 @@ def test_llamagen_training_logits_match_the_reference(llamagen):
     token_logp = log_probs.gather(-1, expected["idx"][..., None])[..., 0]
     assert worst(token_logp, expected["token_logp"]) < 1e-4
     assert worst(-(log_probs.exp() * log_probs).sum(-1), expected["entropy"]) < 1e-4
+    assert -token_logp.mean().item() == pytest.approx(expected["loss"].item(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_llamagen_logits_of_every_position_match_the_reference_in_evaluation(llamagen):
+    policy, expected = llamagen
+    one_more = torch.nn.functional.pad(expected["idx"], (0, 1))  # the last token is not fed, so any will do
+    assert worst(policy(one_more, expected["labels"]), expected["eval_logits"]) < 1e-4
 
 
 @torch.no_grad()
@@ -103,6 +111,8 @@ def test_llamagen_cached_decoding_matches_the_reference_with_and_without_guidanc
     conditional = cached_logits(policy, tokens, labels)
     unconditional = cached_logits(policy, tokens, torch.full_like(labels, policy.null_class))
     assert worst(conditional, expected["kv_logits_cfg1"]) < 1e-4
+    assert worst(conditional, expected["kv_cond"]) < 1e-4
+    assert worst(unconditional, expected["kv_uncond"]) < 1e-4
     assert worst(guide(conditional, unconditional, 1.5), expected["kv_logits_cfg15"]) < 1e-4
 
 
@@ -142,7 +152,7 @@ def test_filtered_distributions_match_the_reference_sampler(folder):
         torch.testing.assert_close(actual, probabilities, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "head_dim"), [(4, 16), (5, 32), (16, 64)])
+@pytest.mark.parametrize(("side", "head_dim"), [(4, 16), (5, 32), (16, 64), (24, 64)])
 def test_rotary_table_matches_the_reference(side, head_dim):
     with np.load(DATA / "constants" / "rope.npz") as archive:
         expected = torch.from_numpy(archive[f"rope_g{side}_hd{head_dim}"])
@@ -207,6 +217,11 @@ def test_vq_tokenizer_matches_the_reference(vq):
     tokenizer, expected = vq
     assert torch.equal(tokenizer.encode(expected["image"]), expected["ids"])
     assert worst(tokenizer.decode(expected["codes"]), expected["decoded"]) < 5e-4
+    with torch.no_grad():
+        before = tokenizer.quant_conv(tokenizer.encoder(expected["image"]))
+        quantised = tokenizer.quantize.look_up(expected["ids"].view(1, 3, 3))
+    assert worst(before, expected["pre_quant"]) < 5e-4
+    assert worst(quantised, expected["quantised"]) < 1e-5
     reconstruction, _, ids = tokenizer(expected["image"])
     assert torch.equal(ids, expected["ids"])
     assert worst(reconstruction.detach(), expected["recon"]) < 5e-4
