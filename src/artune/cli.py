@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.errors import ArtuneError, SharedError
+from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.launch import launch
 
 PATHS = {
@@ -86,6 +86,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "bench": ("time a part of the method on random weights: loo-fid, iteration", "target", {"output": False}),
 }  # fmt: skip
 
+STOPPED = 143  # what a shell reports of a process that SIGTERM ended
 SEVERAL = ("train", "sample", "features")  # what torchrun may start several processes of
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
@@ -160,7 +161,7 @@ def open_log(path: Path) -> Tee:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; bad input is one line on standard error and status 2."""
+    """Run a command; bad input is one line on standard error and status 2, a training that was told to stop 143."""
     arguments = parser().parse_args(argv)
     began, here = time.monotonic(), launch()
     try:
@@ -173,6 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         handler: Callable[[argparse.Namespace], Any] = getattr(commands, arguments.command)
         line = handler(arguments)
+    except StoppedError as error:
+        if here.rank == 0:
+            sys.stderr.write(f"stopped: {error}\n")
+        return STOPPED
     except ArtuneError as error:
         if here.rank == 0 or not isinstance(error, SharedError):
             sys.stderr.write(f"error{f' (rank {here.rank})' if here.size > 1 else ''}: {error}\n")

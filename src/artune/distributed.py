@@ -103,8 +103,13 @@ class World:
         return dict(zip(values, sums.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says yes."""
-        return self.total({"flag": float(flag)})["flag"] > 0
+        """Whether any process says yes, however long one of them takes to say it."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([int(flag)])
+        with self._contact():
+            dist.all_reduce(votes)
+        return bool(votes.item())
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in float32.

@@ -11,3 +11,7 @@ class ArtuneError(Exception):
 
 class SharedError(ArtuneError):
     """An error that every process of a command raises at the same place; the first one alone prints it."""
+
+
+class StoppedError(SharedError):
+    """A signal asked to stop and the state is saved; the exit status is not 0, so that the command is run again."""

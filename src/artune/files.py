@@ -17,7 +17,10 @@ from artune.errors import ArtuneError
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed."""
+    """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed.
+
+    The folder is fsynced after it: what was there before may be removed when this returns.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
@@ -26,6 +29,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise ArtuneError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:

@@ -15,7 +15,7 @@ from artune.config import Run
 from artune.continuation import MLETrainer
 from artune.data import class_names
 from artune.distributed import ALONE, World
-from artune.errors import ArtuneError, SharedError
+from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.figures.samples import draw_grid
 from artune.files import sha256, write_json, write_text
 from artune.models import Policy
@@ -24,6 +24,7 @@ from artune.provenance import provenance
 from artune.sample import grid_images
 from artune.seeds import seed_for
 from artune.state import clear_states, load_state, save_state
+from artune.stopping import StopRequest
 from artune.tracking import RunLogger, warn
 from artune.trainer import GRPOTrainer
 
@@ -75,6 +76,19 @@ def check_target(run: Run) -> None:
         )
 
 
+def stop_if_asked(request: StopRequest, world: World, run: Run, iteration: int, iterations: int) -> None:
+    """Stop all processes if a signal came to any; they wait here for rank 0, which may have saved or drawn.
+
+    Raises:
+        StoppedError: it did.
+    """
+    if world.any(request.name is not None):
+        raise StoppedError(
+            f"{run.name} by {request.name or 'a signal to another process'} after {iteration} of {iterations} "
+            "iterations; the state is saved, the same command goes on from it"
+        )
+
+
 def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str) -> tuple[int, dict[str, float]]:
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
@@ -82,6 +96,7 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
 
     Raises:
         ArtuneError: a number was not finite, or another process died; the state before the step is saved.
+        StoppedError: a signal asked for it; the state is saved.
     """
     world, start = trainer.world, 0
     found = load_state(folder, config) if world.leads else None
@@ -98,27 +113,28 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
             start_moments(trainer)
     if world.leads:
         logger.resume(start)
-    progress = Progress(f"train {run.name}", trainer.iterations, start)
     metrics: dict[str, float] = {}
-    for iteration in range(start, trainer.iterations):
-        own = (world.rank,) if world.rank else ()
-        torch.manual_seed(seed_for(run.seed, "global", iteration, *own))  # layer dropout, where a method has it
-        try:
-            world.wait()  # rank 0 may have saved or drawn
-            metrics, seconds = trainer.step(iteration)
-        except ArtuneError as error:
+    with StopRequest() as request:
+        progress = Progress(f"train {run.name}", trainer.iterations, start)
+        for iteration in range(start, trainer.iterations):
+            own = (world.rank,) if world.rank else ()
+            torch.manual_seed(seed_for(run.seed, "global", iteration, *own))  # layer dropout, where a method has it
+            try:
+                stop_if_asked(request, world, run, iteration, trainer.iterations)
+                metrics, seconds = trainer.step(iteration)
+            except ArtuneError as error:
+                if world.leads:
+                    save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
+                if isinstance(error, SharedError):  # torchrun ends the rest soon after the first end
+                    world.wait()
+                raise
             if world.leads:
-                save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
-            if isinstance(error, SharedError):  # torchrun ends the rest soon after the first end
-                world.wait()
-            raise
-        if world.leads:
-            logger.log(iteration, metrics, seconds)
-            if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
-                draw_progress(trainer, iteration, folder.parent / "grids")
-            if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
-                save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
-            progress.update(iteration + 1, trainer.note(metrics))
+                logger.log(iteration, metrics, seconds)
+                if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
+                    draw_progress(trainer, iteration, folder.parent / "grids")
+                if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
+                    save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
+                progress.update(iteration + 1, trainer.note(metrics))
     return start, metrics
 
 

@@ -1,6 +1,8 @@
 """Several processes: what they exchange, and that a training of two or four is the training of one."""
 
 import math
+import os
+import signal
 import time
 
 import numpy as np
@@ -12,7 +14,7 @@ from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
 from artune.continuation import MLETrainer
 from artune.distributed import ALONE, BUCKET, LostContactError, World
-from artune.errors import ArtuneError, SharedError
+from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.rewards.distribution import DistributionReward
 from artune.state import load_state
 from artune.trainer import GRPOTrainer
@@ -128,6 +130,8 @@ def go_on(world, folder, iterations, stop_at, reward=None):
     trainer.step = interrupted
     try:
         start, _ = run_fit(run, folder, trainer)
+    except StoppedError:
+        raise
     except SharedError:
         return None
     return start, weights(trainer)
@@ -145,6 +149,43 @@ def test_a_training_goes_on_in_another_number_of_processes(tmp_path):
         lines = [(tmp_path / one / "metrics.jsonl").read_text() for one in ("whole", name)]
         assert lines[0].count("\n") == lines[1].count("\n") == 6
         assert (lines[0] == lines[1]) is (name == "again")
+
+
+class Signalled(Seen):
+    """Brightness; the third time this process gets ``number``."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def __call__(self, batch):
+        if len(self.tokens) == 2 and self.number:
+            os.kill(os.getpid(), self.number)
+        return super().__call__(batch)
+
+
+def signalled(world, folder, number):
+    try:
+        return go_on(world, folder, 6, None, Signalled(number if world.rank == world.size - 1 else None))
+    except StoppedError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_process_stops_all_after_the_iteration_and_nothing_is_lost(tmp_path, size, number):
+    def fitted(folder, number):
+        return [signalled(ALONE, folder, number)] if size == 1 else run_processes(size, signalled, folder, number)
+
+    before = signal.getsignal(number)
+    for said in fitted(tmp_path / "cut", number):
+        assert "after 3 of 6 iterations; the state is saved, the same command goes on from it" in said
+    assert number.name in said  # the process that got it names it
+    assert signal.getsignal(number) is before
+    assert load_state(tmp_path / "cut", "text")[0] == 3  # states are saved every 2 iterations otherwise
+    whole, resumed = fitted(tmp_path / "whole", None)[0], fitted(tmp_path / "cut", None)[0]
+    assert resumed[0] == 3
+    assert np.array_equal(resumed[1], whole[1])
 
 
 def bad_reward(world, folder):
