@@ -22,7 +22,7 @@ LEVELS = [
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
-     "launch", "distributed", "stopping"},
+     "launch", "distributed", "stopping", "lease"},
 ]  # fmt: skip
 TORCH_FREE = (
     "cli",
@@ -38,6 +38,7 @@ TORCH_FREE = (
     "errors",
     "files",
     "launch",
+    "lease",
     "tables",
     "study",
     "costs",

@@ -23,6 +23,7 @@ def train(arguments: Namespace) -> str:
     from artune.build import read_run
     from artune.distributed import started
     from artune.layers import read_yaml
+    from artune.lease import lease
     from artune.mlflow_store import run_tags
     from artune.provenance import git
     from artune.tracking import tracking_uri
@@ -30,7 +31,7 @@ def train(arguments: Namespace) -> str:
 
     device = device_of(arguments)
     run = read_run(arguments.config)
-    with started(device) as world:
+    with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
             config=arguments.config,
             policy_path=arguments.policy,
@@ -49,20 +50,22 @@ def train(arguments: Namespace) -> str:
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
     from artune.build import load_policy, load_renderer, read_run
+    from artune.lease import lease
     from artune.sample import sample as draw
 
     run, device = read_run(arguments.config), device_of(arguments)
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
-    return draw(
-        run,
-        registry_of(arguments).evaluation,
-        load_policy(run, arguments.policy, device),
-        None if same else load_policy(run, arguments.pretrained, device),
-        load_renderer(run, arguments.tokenizer, device),
-        arguments.output,
-        arguments.grid,
-        device,
-    )
+    with lease(arguments.output.parent, "sample"):
+        return draw(
+            run,
+            registry_of(arguments).evaluation,
+            load_policy(run, arguments.policy, device),
+            None if same else load_policy(run, arguments.pretrained, device),
+            load_renderer(run, arguments.tokenizer, device),
+            arguments.output,
+            arguments.grid,
+            device,
+        )
 
 
 def features(arguments: Namespace) -> str:

@@ -1,0 +1,231 @@
+"""Who works in a run's folder: a lease that also holds on file systems where locks do not (NFS, Lustre).
+
+A job that outlives its Snakemake, and the job that Snakemake submits in its place, must not write the same files. The
+holder's name is a hard link to a file of its own, which only one can make; a heartbeat is written into that file, so
+it never touches the lease of a successor. Clocks of two machines are never compared: a lease has expired when its
+bytes have stood still for long enough under the eyes of the one who wants it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from artune.errors import ArtuneError
+from artune.launch import launch
+
+FILE = ".lease"
+EVERY = 10.0  # seconds between heartbeats
+MISSED = 12  # heartbeats; then a holder of whom nothing else is known counts as dead
+LOST = 3  # status of a process whose lease another one took
+# States in which SLURM has seen the job's processes end; not NODE_FAIL: behind a broken network they may go on.
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE"}
+
+
+@contextlib.contextmanager
+def lease(folder: Path, work: str, every: float = EVERY, missed: int = MISSED) -> Iterator[None]:
+    """Hold ``folder`` for the length of a ``with`` block; of several processes of one command, the first does it.
+
+    Waits for a holder that is about to end and takes over from one that is dead. A process that finds its lease in
+    other hands (it was suspended, or cut off) ends at once with status 3, before it can write anything more.
+
+    Args:
+        folder: of the run; made if it is not there.
+        work: what is done in it, for the message.
+        every: seconds between heartbeats.
+        missed: heartbeats after which a holder counts as dead.
+
+    Raises:
+        ArtuneError: somebody alive holds it, and still does after a little more than ``every * missed`` seconds.
+    """
+    if launch().rank != 0:
+        yield
+        return
+    held = Lease(folder, work, every, missed)
+    held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _place() -> str:
+    """Where a process id means something: a boot of a machine, and a namespace of processes on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return ""
+
+
+def _began(pid: int) -> str:
+    """When a process started, in ticks since boot; empty if there is none: process ids are used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def describe(holder: dict[str, Any]) -> str:
+    """``SLURM job 17 on node3 (train since 2026-11-24 14:03)``."""
+    who = f"SLURM job {holder['job']}" if holder.get("job") else f"process {holder.get('pid', '?')}"
+    return f"{who} on {holder.get('host', '?')} ({holder.get('work', '?')} since {holder.get('since', '?')})"
+
+
+class Lease:
+    """A place in ``folder`` that one process holds; see :func:`lease`."""
+
+    def __init__(self, folder: Path, work: str, every: float, missed: int):
+        self.path, self.every, self.missed = folder / FILE, every, missed
+        self.id, self.beats = uuid.uuid4().hex, 0
+        self.own = folder / f"{FILE}-{self.id}"
+        holder = {
+            "id": self.id, "work": work, "host": socket.gethostname(), "pid": os.getpid(), "place": _place(),
+            "began": _began(os.getpid()), "job": os.environ.get("SLURM_JOB_ID"),
+            "cluster": os.environ.get("SLURM_CLUSTER_NAME"), "since": time.strftime("%Y-%m-%d %H:%M"),
+        }  # fmt: skip
+        self.head = json.dumps(holder).encode() + b"\n"
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def acquire(self) -> None:
+        """Take the lease, from a dead holder if need be. Raises ArtuneError: see :func:`lease`."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(self.own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            self._write()
+            self._contend()
+        except OSError as error:
+            raise ArtuneError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.own.unlink()  # the lease itself is the other name of this file
+        self.thread.start()
+
+    def _contend(self) -> None:
+        began = since = asked = time.monotonic()
+        seen: bytes | None = None
+        said = ended = False
+        while not self._link():
+            now, raw = time.monotonic(), self._read(self.path)
+            if raw != seen:
+                seen, since, ended = raw, now, False
+            if raw is None:
+                continue
+            holder, quiet = _holder(raw), now - since
+            if quiet > 2 * self.every and now - asked > self.every:  # not at once: its processes may outlive the job
+                asked, ended = now, _ended(holder)
+            if ended or _dead(holder) or quiet > self.missed * self.every:
+                self._remove(raw)
+                continue
+            if now - began > self.every * (self.missed + 3):
+                end = f"`scancel {holder['job']}`" if holder.get("job") else "end it"
+                raise ArtuneError(
+                    f"{self.path.parent}: held by {describe(holder)}, which is alive; wait for it or {end}, then run "
+                    "again: it goes on from the last saved state"
+                )
+            if not said and now - began > self.every / 2:
+                said = True
+                sys.stderr.write(f"{self.path.parent}: held by {describe(holder)}; waiting for it to end\n")
+                sys.stderr.flush()
+            time.sleep(min(1.0, self.every / 5))
+
+    def _link(self) -> bool:
+        try:
+            os.link(self.own, self.path)
+        except FileExistsError:
+            return os.stat(self.own).st_nlink == 2  # NFS: made, but the answer was lost and the call repeated
+        return True
+
+    def _write(self) -> None:
+        os.pwrite(self.handle, self.head + b"%012d\n" % self.beats, 0)
+        os.fsync(self.handle)
+
+    @staticmethod
+    def _read(path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()  # opening asks the server, where a stat might be answered from a cache
+        except FileNotFoundError:
+            return None
+
+    def _remove(self, raw: bytes) -> None:
+        """Take away the lease that was read as ``raw``; one that took its place meanwhile is put back."""
+        aside = self.path.with_name(f"{FILE}-{self.id}-aside")
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        if (self._read(aside) or b"").split(b"\n")[0] != raw.split(b"\n")[0]:
+            with contextlib.suppress(FileExistsError):  # a third was quicker: the second will notice and end
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        failing = 0
+        while not self.stop.wait(self.every):
+            try:
+                self.beats += 1
+                self._write()
+                mine, failing = (self._read(self.path) or b"").startswith(self.head), 0
+            except OSError:  # a file system that hangs or is full; the bytes stand still for others as well
+                failing += 1
+                mine = failing <= self.missed
+            if not mine and not self.stop.is_set():
+                sys.stderr.write(
+                    f"error: {self.path.parent}: this process was silent for too long and "
+                    f"{describe(_holder(self._read(self.path) or b''))} took its place; it ends without writing\n"
+                )
+                sys.stderr.flush()
+                os._exit(LOST)
+
+    def release(self) -> None:
+        """Give the lease back, if it still is this one's."""
+        self.stop.set()
+        self.thread.join()
+        with contextlib.suppress(OSError):
+            if (self._read(self.path) or b"").startswith(self.head):
+                self._remove(self.head)
+        os.close(self.handle)
+
+
+def _holder(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.split(b"\n")[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that is no more."""
+    here = _place()
+    return bool(here) and holder.get("place") == here and _began(holder.get("pid", 0)) != holder.get("began")
+
+
+def _ended(holder: dict[str, Any]) -> bool:
+    """Whether SLURM, if it can be asked, says that the holder's job is over."""
+    job = str(holder.get("job") or "")
+    if not job.isdigit() or shutil.which("squeue") is None:
+        return False
+    if holder.get("cluster") != os.environ.get("SLURM_CLUSTER_NAME"):
+        return False
+    try:
+        asked = subprocess.run(
+            ["squeue", "-h", "--states=all", "-j", job, "-o", "%T"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.stdout.strip() in ENDED or "Invalid job id" in asked.stderr
