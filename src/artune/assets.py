@@ -160,6 +160,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     if registry.data.source == "imagenet":
         needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
         needs += [(name, "further_reference") for name in registry.evaluation.references]
+        needs += [(registry.study.reference, "study_make")]
     for key, rule in needs:
         asset_of(registry, key)
         if rule not in users[key]:

@@ -31,6 +31,8 @@ PATHS = {
     "votes": "SQLite file of the human study",
     "tally": "counted votes",
     "profile": "folder of the SLURM profile to check (default: slurm_a100 where there is SLURM)",
+    "pairs": "file of pairs of the human study",
+    "judge": "what the automatic judge prefers",
 }
 
 # command -> (what it does, name of its positional argument, {path option: required})
@@ -67,14 +69,26 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         None,
         {"config": True, "features": True, "reference": True, "references": False, "timings": False, "output": True},
     ),
-    "table": ("write a table", "table", {"runs": True, "tally": False, "output": True}),
+    "table": ("write a table", "table", {"runs": True, "tally": False, "judge": False, "output": True}),
     "figure": ("draw a figure", "figure", {"results": True, "output": True}),
     "figure_samples": (
         "images of a figure's classes",
         "figure",
         {"config": True, "policy": True, "tokenizer": True, "output": True},
     ),
-    "study_tally": ("count the votes of the human study", None, {"votes": False, "output": True}),
+    "study_samples": (
+        "images of a run for the human study",
+        None,
+        {"config": True, "policy": True, "tokenizer": True, "output": True},
+    ),
+    "study_make": (
+        "draw the pairs of the human study",
+        None,
+        {"samples": False, "data": False, "output": False},
+    ),
+    "study_serve": ("serve the page that people rate the pairs on", None, {"pairs": False, "votes": False}),
+    "study_judge": ("let a network judge the pairs", None, {"pairs": True, "networks": True, "output": True}),
+    "study_tally": ("count the votes of the human study", None, {"votes": False, "output": False}),
     "export": ("write a run's policy as LlamaGen's own sampling script loads it", "run", {"output": True}),
     "costs": ("seconds of every stage beside the paper's", None, {"timings": True, "output": True}),
     "mlflow_store": ("create the tracking store", None, {"output": True}),
@@ -104,6 +118,17 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
         "--compare": {"nargs": "*", "default": [], "help": "further runs to draw (Figure 2)"},
     },
+    "study_serve": {
+        "--host": {"default": "127.0.0.1", "help": "address to listen on; another than this one is seen by others"},
+        "--port": {"type": int, "default": 8765, "help": "port to listen on, 0 for a free one"},
+    },
+    "study_tally": {
+        "--flagged": {
+            "choices": ["exclude", "include"],
+            "default": "exclude",
+            "help": "raters who failed attention checks",
+        },
+    },
 }
 
 
@@ -126,6 +151,12 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default=None)
         sub.add_argument("--log", type=Path, default=None, metavar="PATH", help="also write what is printed here")
     return top
+
+
+def join_words(words: Sequence[str]) -> list[str]:
+    """``study make ...`` as ``study_make ...``: a command of two words may be typed as such."""
+    joined = "_".join(words[:2])
+    return [joined, *words[2:]] if len(words) > 1 and joined in COMMANDS else list(words)
 
 
 class Tee:
@@ -162,7 +193,7 @@ def open_log(path: Path) -> Tee:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on standard error and status 2, a training that was told to stop 143."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(join_words(sys.argv[1:] if argv is None else argv))
     began, here = time.monotonic(), launch()
     try:
         if here.size > 1 and arguments.command not in SEVERAL:

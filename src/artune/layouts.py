@@ -1,4 +1,4 @@
-"""Types of ``config/tables.yaml`` and ``config/figures.yaml``."""
+"""Types of ``config/tables.yaml``, ``config/figures.yaml`` and ``config/study.yaml``."""
 
 from itertools import accumulate, pairwise
 from typing import Annotated, Literal, NamedTuple
@@ -39,6 +39,7 @@ WITH_STANDARD_ERROR = (
 )  # fmt: skip
 JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
 AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides
+TASKS = (REALISM, MATCH) = ("Realism", "Ref. Match")  # of the human study, as Table 3 calls them
 VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
 
 
@@ -109,4 +110,35 @@ class Figure(Frozen):
             raise ValueError(f"runs: {len(self.runs)} given; samples need two, pretrained and tuned")
         if self.kind == "training_dynamics" and not self.runs:
             raise ValueError("runs: empty; training_dynamics needs one")
+        return self
+
+
+class StudySetting(Frozen):
+    """One setting of the human study."""
+
+    runs: tuple[str, str]  # pretrained, tuned
+    pairs: int = Field(gt=0)  # a task
+
+
+class HumanStudy(Frozen):
+    """``config/study.yaml``: which pairs people are shown, and when a rater counts."""
+
+    settings: dict[str, StudySetting] = Field(min_length=1)
+    seed: int = Field(ge=0)
+    references: int = Field(gt=0)
+    reference: str  # a key of assets.yaml, or the digits' split
+    session: int = Field(gt=0)
+    shared: int = Field(ge=0)
+    check_every: int = Field(gt=0)
+    checks: int = Field(ge=0)
+    check_share: float = Field(ge=0, le=1)
+    judge: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "HumanStudy":
+        runs = [run for setting in self.settings.values() for run in setting.runs]
+        if len(set(runs)) != len(runs):
+            raise ValueError("settings: name a run twice")  # its images are drawn once, in one setting
+        if len(TASKS) * self.shared * len(self.settings) > self.session:
+            raise ValueError(f"shared: {self.shared} of every row do not fit into a session of {self.session}")
         return self

@@ -189,6 +189,23 @@ class Plan:
         compare = f" --compare {' '.join(chosen.compare)}" if chosen.compare else ""
         return f"--smoothing {chosen.smoothing}{compare}"
 
+    def study_samples(self) -> list[str]:
+        """Images of every run of the human study."""
+        settings = self.registry.study.settings.values()
+        return [f"{self.folder}/study/samples/{run}.npz" for setting in settings for run in setting.runs]
+
+    def study_images(self) -> str:
+        """Where the study's real images come from."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.registry.study.reference)
+
+    def study_judge(self) -> list[str]:
+        """What the automatic judge of the study prefers, where there is one."""
+        return [f"{self.folder}/study/judge.json"] if self.registry.study.judge else []
+
+    def judge_networks(self) -> list[str]:
+        """Weight files of the automatic judge."""
+        return self.networks([self.registry.study.judge] if self.registry.study.judge else [])
+
     def votes(self) -> list[str]:
         """The store of votes, once there is one."""
         store = Path(f"{self.folder}/study/votes.sqlite")

@@ -14,11 +14,12 @@ from pydantic import Field
 from artune.config import REWARDS, Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
 from artune.errors import ArtuneError
 from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
-from artune.layouts import Figure, Table
+from artune.layouts import Figure, HumanStudy, Table
 
-AXES = ("data", "backbones", "networks", "grpo", "entropy", "rewards", "sampling", "evaluation")
+AXES = ("data", "backbones", "networks", "grpo", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (
     "data", "tokenizers", "backbones", "networks", "grpo", "mle", "entropy", "rewards", "sampling", "evaluation",
+    "study",
 )  # fmt: skip
 RUN_SECTIONS = ("grpo", "mle", "entropy", "rewards", "sampling")
 SCALES = ("mnist", "imagenet", "smoke")
@@ -92,6 +93,7 @@ class Registry:
         self.assets = {
             key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in self._read("assets.yaml").items()
         }
+        self.study = parse(HumanStudy, self.tree["study"], "config/study.yaml: study")
         self._check_references()
         self.tables = self._tables()
         self.figures = self._figures()
@@ -109,6 +111,11 @@ class Registry:
         if self.data.source == "imagenet":
             for name in (protocol.reference, *protocol.references):
                 known(name, self.assets, "config/evaluation.yaml: reference")
+            known(self.study.reference, self.assets, "config/study.yaml: reference")
+        known(self.study.judge, self.networks, "config/study.yaml: judge")
+        for setting in self.study.settings.values():
+            for run in setting.runs:
+                self._known(run, "config/study.yaml: settings")
         for name, backbone in self.backbones.items():
             known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
         for section in ("tokenizers", "backbones", "networks"):

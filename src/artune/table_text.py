@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from artune.files import write_text
 from artune.layouts import AGAINST, COLUMNS, JUDGES, VOTES, Table
 from artune.registry import Registry
+from artune.study.table import NO_VOTES, blocks_beside
 from artune.tables import find_table
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path 
         lines += ["", f"The same against {name}:", ""]
         headings = [*table.labels, *_headings(metrics, paper=False)]
         lines += _grid(headings, _body(table, part, metrics, paper=False))
+    for title, headings, body in blocks_beside(frame, table) if table.kind == "study" else ():
+        lines += ["", f"{title}:", "", *_grid(headings, body)]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -55,7 +58,13 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     note = registry.about.note
     parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
     if find_table(registry, key).kind == "study":
-        return "; ".join([*parts, f"{frame['votes'].sum()} votes"]) + "."
+        if not frame["votes"].sum():
+            return "; ".join([*parts, NO_VOTES]) + "."
+        parts += [f"{frame['votes'].sum()} votes; a pair counts once, by the majority of its votes"]
+        parts += [
+            "raters who failed attention checks are left out; share and p (exact sign test, two-sided) without ties"
+        ]
+        return "; ".join(parts) + "."
     done = frame[frame["status"] == "ok"]
     for column, text in (("n", "{} samples"), ("seeds", "seeds a row: {}"), ("reference", "reference: {}")):
         if values := list(dict.fromkeys(str(value) for value in done[column])):

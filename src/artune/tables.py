@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Scores = dict[str, Any]  # one scores.json
-Tally = Mapping[str, Mapping[str, Mapping[str, int]]]  # setting -> task -> choice -> votes
 PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
 # Seeds of one row must agree in these, else their mean has no meaning.
 PROTOCOL = (
     "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
 )  # fmt: skip
-NO_VOTES = "no votes yet"
 
 
 def find_table(registry: Registry, key: str) -> Table:
@@ -195,40 +193,6 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = columns[len(table.labels) : -len(PROVENANCE)]
     return frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
-
-
-def build_study_table(registry: Registry, key: str, tally: Tally | None) -> "DataFrame":
-    """Table 3: votes a setting and task, the paper's counts beside them.
-
-    Args:
-        registry: supplies the layout.
-        key: ``table3``.
-        tally: setting -> task -> {"ours", "tie", "pretrained"} -> votes, e.g.
-            ``tally["CFG"]["Realism"]["ours"]``; None, or a task without votes, leaves the words "no votes
-            yet", never a number.
-
-    Raises:
-        ArtuneError: an unknown table, or a tally with an unknown setting or task.
-    """
-    from pandas import DataFrame
-
-    table = find_table(registry, key)
-    if table.kind != "study":
-        raise ArtuneError(f"{key}: holds scores, not votes")
-    given = {(setting, task) for setting, tasks in (tally or {}).items() for task in tasks}
-    if unknown := sorted(given - {(row.labels[0], row.labels[1]) for row in table.rows}):
-        raise ArtuneError(f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is no row of the table")
-    lines = []
-    for row in table.rows:
-        votes = dict((tally or {}).get(row.labels[0], {}).get(row.labels[1], {}))
-        total = sum(votes.get(column, 0) for column in table.columns)
-        line: dict[str, Any] = dict(zip(table.labels, row.labels, strict=True))
-        for column, paper in zip(table.columns, row.paper, strict=True):
-            line[column] = str(votes.get(column, 0)) if total else NO_VOTES
-            line[f"{column}_paper"] = int(paper) if paper is not None else None
-        line |= {"votes": total, "scale": registry.scale, "note": registry.about.note}
-        lines.append(line | {"status": "ok" if total else "no-votes"})
-    return DataFrame(lines)
 
 
 def write_csv(frame: "DataFrame", path: Path | str) -> None:

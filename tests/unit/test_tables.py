@@ -8,7 +8,7 @@ import pytest
 from artune.errors import ArtuneError
 from artune.registry import Registry
 from artune.table_text import write_latex, write_markdown
-from artune.tables import NO_VOTES, build_study_table, build_table, write_csv
+from artune.tables import build_table, write_csv
 
 REGISTRY = Registry("mnist")
 
@@ -185,30 +185,10 @@ def test_an_unknown_table_is_one_line():
         build_table(REGISTRY, "table13", {})
 
 
-def test_table_3_without_votes_says_so_and_shows_no_number_of_ours():
-    frame = build_study_table(REGISTRY, "table3", None)
-    assert {cell for column in ("ours", "tie", "pretrained") for cell in frame[column]} == {NO_VOTES}
-    assert list(frame["ours_paper"]) == [117, 135, 318, 291]
-
-
-def test_table_3_counts_votes_a_task(tmp_path):
-    tally = {"No CFG": {"Realism": {"ours": 5, "pretrained": 2}}}
-    frame = build_study_table(REGISTRY, "table3", tally)
-    assert list(frame["ours"]) == [NO_VOTES, NO_VOTES, "5", NO_VOTES]
-    assert list(frame.iloc[2][["tie", "pretrained", "votes", "status"]]) == ["0", "2", 7, "ok"]
-    write_markdown(frame, REGISTRY, "table3", tmp_path / "table3.md")
-    assert "| No CFG | Realism | 5 | 318 | 0 | 103 | 2 | 149 |" in (tmp_path / "table3.md").read_text(encoding="utf-8")
-
-
-def test_votes_for_an_unknown_task_are_refused():
-    with pytest.raises(ArtuneError, match="CFG / Beauty"):
-        build_study_table(REGISTRY, "table3", {"CFG": {"Beauty": {"ours": 1}}})
-
-
 def test_tables_are_built_without_torch():
     script = (
         "import sys; from artune.registry import Registry; from artune.tables import build_table\n"
-        "import artune.table_text, artune.tracking, artune.mlflow_store\n"
+        "import artune.table_text, artune.study.serve, artune.tracking, artune.mlflow_store\n"
         "build_table(Registry('imagenet'), 'table1', {}); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -23,7 +23,8 @@ def test_all_tables_and_figures_plan_25_trainings(project, scale):
     counts = planned(output)
     assert counts["train"] == 25  # 23 GRPO and 2 MLE: a run that several tables use is planned once
     assert counts["table"] == 11
-    assert counts["study_table"] == 1
+    assert counts["study_table"] == counts["study_make"] == counts["study_judge"] == 1
+    assert counts["study_samples"] == 4
     assert counts["figure"] == 26
     assert counts["evaluate"] == (35 if scale == "imagenet" else 33)  # VA-pi's release is not there at mnist
 

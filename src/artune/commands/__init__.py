@@ -25,10 +25,10 @@ from artune.commands.outputs import (
     mlflow_log,
     mlflow_store,
     show,
-    study_tally,
     table,
 )
 from artune.commands.runs import evaluate, export, features, run_config, sample, train
+from artune.commands.study import study_judge, study_make, study_samples, study_serve, study_tally
 
 __all__ = [
     "asset",
@@ -55,6 +55,10 @@ __all__ = [
     "run_config",
     "sample",
     "show",
+    "study_judge",
+    "study_make",
+    "study_samples",
+    "study_serve",
     "study_tally",
     "table",
     "tokenizer",

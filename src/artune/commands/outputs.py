@@ -10,12 +10,15 @@ def table(arguments: Namespace) -> str:
     """Write a table as CSV, and as Markdown beside it."""
     from artune.files import read_json
     from artune.table_text import write_latex, write_markdown
-    from artune.tables import build_study_table, build_table, find_table, write_csv
+    from artune.tables import build_table, find_table, write_csv
 
     registry, seeds = registry_of(arguments), settings_of(arguments).seeds
     layout = find_table(registry, arguments.table)
     if layout.kind == "study":
-        frame = build_study_table(registry, arguments.table, read_json(arguments.tally))
+        from artune.study.table import build_study_table
+
+        judged = read_json(arguments.judge) if arguments.judge else None
+        frame = build_study_table(registry, arguments.table, read_json(arguments.tally), judged)
     else:
         runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
         scores = {
@@ -62,13 +65,6 @@ def figure_samples(arguments: Namespace) -> str:
     )
     save_npz(arguments.output, {"images": images})
     return f"{arguments.output}: {len(ids)} classes of {run.name}"
-
-
-def study_tally(arguments: Namespace) -> str:
-    """Count the votes of the human study."""
-    from artune.study import write_tally
-
-    return write_tally(arguments.votes, arguments.output)
 
 
 def costs(arguments: Namespace) -> str:

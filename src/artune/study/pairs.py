@@ -1,0 +1,117 @@
+"""The file of pairs: a zip of PNG images under meaningless names, and ``pairs.json``, which says what each one is."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from artune.config import Frozen
+from artune.errors import ArtuneError
+from artune.files import replacing
+from artune.layers import parse
+from artune.layouts import TASKS
+
+SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # what the two images of an item are
+CONTENT = "pairs.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal contents, equal bytes
+
+
+class Item(Frozen):
+    """Two images to choose from: a pair of the study, or an attention check (a real image, and its blocks shuffled)."""
+
+    id: str
+    kind: Literal["pair", "check"]
+    setting: str  # "" of a check
+    task: Literal["Realism", "Ref. Match"]
+    class_id: int
+    draw: int  # row of the setting's samples; both images are of the same draw
+    left: str  # what stands on the left for raters of even number; for the others it is mirrored
+    images: dict[str, str]  # side -> name of its PNG
+    references: tuple[str, ...] = ()  # PNGs of real images, shown with Ref. Match
+    shared: bool = False  # every rater sees it in the first session
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> "Item":
+        if tuple(self.images) != SIDES[self.kind] or self.left not in self.images:
+            raise ValueError(f"{self.id}: images and left must be of {' and '.join(SIDES[self.kind])}")
+        return self
+
+    def right(self) -> str:
+        """What stands on the right for raters of even number."""
+        return next(side for side in self.images if side != self.left)
+
+
+class Pairs(Frozen):
+    """``pairs.json``: everything that is shown, in the order drawn, and the rules of a session."""
+
+    scale: str
+    note: str
+    seed: int = Field(ge=0)
+    session: int = Field(gt=0)
+    check_every: int = Field(gt=0)
+    check_share: float = Field(ge=0, le=1)
+    items: tuple[Item, ...]
+
+    def of_kind(self, kind: str) -> list[Item]:
+        """The items that are ``pair`` or ``check``."""
+        return [item for item in self.items if item.kind == kind]
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Setting -> task -> pairs."""
+        found: dict[str, dict[str, int]] = {}
+        for item in self.of_kind("pair"):
+            tasks = found.setdefault(item.setting, dict.fromkeys(TASKS, 0))
+            tasks[item.task] += 1
+        return found
+
+    def digest(self) -> str:
+        """Fingerprint of what is shown; names of images are those of their contents."""
+        text = json.dumps([item.model_dump() for item in self.items], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def image_name(png: bytes) -> str:
+    """The name that a PNG has in the file: of its contents, so that it tells nothing and no image is kept twice."""
+    return hashlib.sha256(png).hexdigest()[:24]
+
+
+def write_pairs(path: Path, pairs: Pairs, images: Mapping[str, bytes]) -> None:
+    """Write the file of pairs in one step; the same contents give the same bytes."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(CONTENT, EPOCH), pairs.model_dump_json(indent=1))
+        for name in sorted(images):
+            archive.writestr(zipfile.ZipInfo(f"images/{name}.png", EPOCH), images[name])
+
+
+class PairFile:
+    """A file of pairs, open for reading; several threads may read at once.
+
+    Raises:
+        ArtuneError: the file is missing, damaged, or lacks an image that it names.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.exists():
+            raise ArtuneError(f"{path}: no such file; `snakemake -c2 {path}` makes it")
+        try:
+            self.archive = zipfile.ZipFile(path)
+            content = json.loads(self.archive.read(CONTENT))
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            raise ArtuneError(f"{path}: not a file of pairs, or damaged ({error}); delete it and run again") from error
+        self.pairs = parse(Pairs, content, str(path))
+        self.digest = self.pairs.digest()
+        named = {name for item in self.pairs.items for name in (*item.images.values(), *item.references)}
+        if missing := named - {Path(name).stem for name in self.archive.namelist()}:
+            raise ArtuneError(f"{path}: lacks {len(missing)} of its images; delete it and run again")
+
+    def png(self, name: str) -> bytes:
+        """The image called ``name``. Raises ArtuneError: it is damaged."""
+        try:
+            return self.archive.read(f"images/{name}.png")
+        except (zipfile.BadZipFile, KeyError, OSError) as error:
+            raise ArtuneError(f"{self.path}: image {name} is damaged ({error}); delete it and run again") from error

@@ -1,0 +1,64 @@
+"""A small file of pairs without any model: squares of known colours, so that a picture says what it should be."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from artune.layouts import TASKS
+from artune.study.pairs import Item, Pairs, image_name, write_pairs
+
+COLOURS = {"ours": (40, 90, 200), "pretrained": (210, 120, 30), "real": (60, 160, 70), "scrambled": (150, 30, 60)}
+
+
+def png(colour: tuple[int, int, int], mark: int, side: int = 24) -> bytes:
+    """A square of a colour with a number of its own in one pixel."""
+    image = Image.new("RGB", (side, side), colour)
+    image.putpixel((1, 1), (mark % 256, mark // 256, 0))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_study(
+    path: Path,
+    pairs: int = 4,
+    checks: int = 2,
+    session: int = 100,
+    shared: int = 0,
+    check_every: int = 4,
+    settings=("CFG",),
+) -> Pairs:
+    """Write a file of pairs: ``pairs`` of every setting and task, ``checks`` of every task."""
+    images, items, mark = {}, [], 0
+
+    def add(side: str) -> str:
+        nonlocal mark
+        mark += 1
+        data = png(COLOURS[side], mark)
+        images[image_name(data)] = data
+        return image_name(data)
+
+    def item(kind: str, setting: str, task: str, at: int) -> Item:
+        sides = ("ours", "pretrained") if kind == "pair" else ("real", "scrambled")
+        return Item(
+            id=f"{setting or 'check'}/{task}/{at}", kind=kind, setting=setting, task=task, class_id=0, draw=at,
+            left=sides[at % 2], images={side: add(side) for side in sides},
+            references=tuple(add("real") for _ in range(5)) if task == TASKS[1] else (),
+            shared=kind == "pair" and at < shared,
+        )  # fmt: skip
+
+    for task in TASKS:
+        items += [item("pair", setting, task, at) for setting in settings for at in range(pairs)]
+        items += [item("check", "", task, at) for at in range(checks)]
+    study = Pairs(
+        scale="mnist",
+        note="a test",
+        seed=0,
+        session=session,
+        check_every=check_every,
+        check_share=0.75,
+        items=tuple(items),
+    )
+    write_pairs(path, study, images)
+    return study
