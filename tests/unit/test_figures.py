@@ -123,7 +123,7 @@ def layout(*classes: str, **settings: int) -> Layout:
     return Layout(kind="samples", title="t", runs=("a", "b"), classes=classes, **settings)
 
 
-DIGITS = tuple("zero one two three four five six seven eight nine".split())
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def test_named_classes_are_found_without_regard_to_case():

@@ -157,10 +157,10 @@ def draw(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = Non
         add_caption(
             figure,
             f"A Gaussian policy (blue) learns a line (grey) from the LOO-FID reward alone: {toy.batch} points an "
-            f"iteration, alpha = {toy.alpha}, seed {seeds[0]}, EMA-LOO. Its features are the coordinates along x, y and "
-            "both diagonals: with x and y only (fourth panel) a diagonal distance sees no slant, and an upright blob of "
-            "the line's variances counts as matched. The update is a policy gradient, as for images. Curves: distance "
-            f"of 2,000 fresh points, {len(seeds)} seeds each.",
+            f"iteration, alpha = {toy.alpha}, seed {seeds[0]}, EMA-LOO. Its features are the coordinates along x, y "
+            "and both diagonals: with x and y only (fourth panel) a diagonal distance sees no slant, and an upright "
+            "blob of the line's variances counts as matched. The update is a policy gradient, as for images. Curves: "
+            f"distance of 2,000 fresh points, {len(seeds)} seeds each.",
         )
         save(figure, output)
     return {mode: [trace.distance[-1] for trace in runs] for mode, runs in traces.items()}
