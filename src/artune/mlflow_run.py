@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Point = tuple[str, float, int]  # metric, value, step
+Picture = tuple[Path, int]  # file, step
 MOST = 900  # metrics a request; MLflow takes 1,000
+GRIDS = "samples"  # name of the grids drawn while tuning
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -75,6 +78,7 @@ class RunView:
         params: settings, nested or flat.
         tags: tags to set.
         fresh: put an existing run of this name away and make a new one.
+        began: start of a run that is made here, milliseconds; now, if None.
 
     Raises:
         Exception: whatever the store raises; callers turn it into a warning.
@@ -88,6 +92,7 @@ class RunView:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         fresh: bool = False,
+        began: int | None = None,
     ):
         database = sqlite_file(uri)
         if database is not None and not database.exists():
@@ -95,7 +100,7 @@ class RunView:
         self.client, self.name = connect(uri), name
         self.experiment = experiment_id(self.client, uri, experiment)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(params)).items()}
-        self.tags = {**tags}
+        self.tags, self.began = {**tags}, began
         where = f"attributes.run_name = '{name}'"
         runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
         for run in runs if fresh else runs[1:]:
@@ -103,7 +108,7 @@ class RunView:
         self._open(None if fresh or not runs else runs[0])
 
     def _open(self, run: Any) -> None:
-        self.run = run or self.client.create_run(self.experiment, run_name=self.name)
+        self.run = run or self.client.create_run(self.experiment, self.began, run_name=self.name)
         self.id: str = self.run.info.run_id
         self.known: dict[str, dict[int, float]] = {}
         self._describe()
@@ -149,6 +154,20 @@ class RunView:
             self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value, step in part])
             for key, value, step in part:
                 self.known[key][step] = value
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Log pictures whose step the store does not have; the run's page shows them one after the other."""
+        if not pictures:
+            return
+        import numpy as np
+        from PIL import Image
+
+        names = " ".join(Path(file.path).name for file in self.client.list_artifacts(self.id, "images"))
+        there = {int(step) for step in re.findall(rf"\b{GRIDS}\Wstep\W(\d+)\W", names)}  # as log_image names its files
+        for path, step in pictures:
+            if step not in there:
+                with Image.open(path) as image:
+                    self.client.log_image(self.id, np.asarray(image.convert("RGB")), key=GRIDS, step=step)
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Upload files, unless these very bytes are there already."""

@@ -9,10 +9,12 @@ from artune.files import read_json
 from artune.layers import read_yaml
 from artune.mlflow_run import Point, RunView, alone, connect, experiment_id, sqlite_file
 from artune.registry import SCALES, Registry
+from artune.run_page import describe, describe_experiment
 from artune.tables import paper_values, tables_of
 from artune.tracking import read_lines, warn
 
 ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
+MOST_OF_A_TAG = 8000  # characters that the store takes
 
 
 def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
@@ -51,11 +53,16 @@ def _create_database(database: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def run_tags(registry: Registry, spec: Mapping[str, Any], commit: str = "unknown") -> dict[str, str]:
-    """Tags that runs are found by; ``tags.table4 IS NOT NULL`` is Table 4."""
+def run_tags(
+    registry: Registry, spec: Mapping[str, Any], commit: str = "unknown", scores: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Tags that runs are found by (``tags.table4 IS NOT NULL`` is Table 4), and the description of the run's page."""
     rewards = "+".join(spec["rewards"]["terms"]) if spec.get("rewards") else "none"
     tags = {"backbone": spec["backbone_name"], "method": spec["method"], "rewards": rewards}
     tags |= {"cfg": spec["sampling"]["cfg"], "scale": spec["scale"], "seed": spec["seed"], "commit": commit}
+    tags |= {"mlflow.note.content": describe(registry, spec, scores)[:MOST_OF_A_TAG]}
+    if commit != "unknown":
+        tags["mlflow.source.git.commit"] = commit
     return {key: str(value) for key, value in (tags | tables_of(registry, spec["base"])).items()}
 
 
@@ -70,6 +77,12 @@ def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, 
     ]
     points += [(f"eval/{key}", float(value), 0) for key, value in scores["scores"].items() if value is not None]
     return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
+
+
+def _began(folder: Path) -> int | None:
+    """When a run's training began, in milliseconds; None where nothing was trained."""
+    manifest = folder / "manifest.json"
+    return int(1000 * (manifest.stat().st_mtime - read_json(manifest)["seconds"])) if manifest.exists() else None
 
 
 def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
@@ -94,19 +107,25 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
             spec, scores = read_yaml(folder / "config.yaml"), read_json(folder / "scores.json")
             commit = scores.get("commit") or scores.get("versions", {}).get("commit", "unknown")
             points = points_of(registry, folder, spec["base"], scores)
-            runs.append((folder, spec, run_tags(registry, spec, commit), points))
+            runs.append((folder, spec, run_tags(registry, spec, commit, scores), points))
     if not init_store(uri, [registry.scale]):
         return False
     try:
         for folder, spec, tags, points in runs:
             with alone(uri):
-                view = RunView(uri, spec["scale"], spec["name"], spec, tags)
+                view = RunView(uri, spec["scale"], spec["name"], spec, tags, began=_began(folder))
                 if view.outdated(points):
                     view.replace()
                 view.add(points)
-                grids = sorted((folder / "grids").glob("*.png"))
-                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + grids)
+                view.show(
+                    [(path, int(path.stem.split("-")[1])) for path in sorted(folder.glob("grids/iteration-*.png"))]
+                )
+                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()])
                 view.finish()
+        client = connect(uri)
+        experiment = experiment_id(client, uri, registry.scale)
+        client.set_experiment_tag(experiment, "mlflow.note.content", describe_experiment(registry))
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # not "GenAI"
     except Exception as error:
         warn(f"MLflow store {uri} failed; its runs are not up to date ({type(error).__name__}: {error})")
         return False

@@ -166,6 +166,11 @@ class RunLogger:
         if self.view is not None:
             self.view.put(iteration, both[0] | both[1])
 
+    def show(self, iteration: int, picture: Path) -> None:
+        """Pass on a picture of samples after ``iteration``."""
+        if self.view is not None:
+            self.view.put(iteration, picture)
+
     def close(self, finished: bool = True) -> None:
         """Close the files and give MLflow a few seconds to take what is still queued."""
         self._close_files()
@@ -199,13 +204,13 @@ class LiveView:
         every: float = 2.0,
     ):
         self.target, self.fresh, self.every = (uri, run_name, experiment, params, tags), fresh, every
-        self.queue: queue.SimpleQueue[tuple[int, dict[str, Number]]] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[tuple[int, dict[str, Number] | Path]] = queue.SimpleQueue()
         self.stop, self.failed, self.status = threading.Event(), False, "FINISHED"
         self.thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self.thread.start()
 
-    def put(self, iteration: int, values: dict[str, Number]) -> None:
-        """Queue an iteration; never waits."""
+    def put(self, iteration: int, values: dict[str, Number] | Path) -> None:
+        """Queue an iteration's numbers, or a picture; never waits."""
         if not self.failed:
             self.queue.put((iteration, values))
 
@@ -225,18 +230,24 @@ class LiveView:
 
             view = RunView(uri, experiment, run_name, params, tags, fresh=self.fresh)
             view.reopen()
-            while not self.stop.wait(self.every):
-                view.add(self._waiting())
-            view.add(self._waiting())
+            last = False
+            while not last:
+                last = self.stop.wait(self.every)
+                points, pictures = self._waiting()
+                view.add(points)
+                view.show(pictures)
             view.finish(self.status)
         except Exception as error:  # a view: no failure of it may reach the training
             if not self.failed:
                 self.failed = True
                 warn(f"MLflow at {uri} failed, training goes on ({type(error).__name__}: {error})")
 
-    def _waiting(self) -> list[tuple[str, float, int]]:
-        rows = []
+    def _waiting(self) -> tuple[list[tuple[str, float, int]], list[tuple[Path, int]]]:
+        points, pictures = [], []
         while not self.queue.empty():
             iteration, values = self.queue.get()
-            rows += [(key, value, iteration) for key, value in values.items() if value is not None]
-        return rows
+            if isinstance(values, Path):
+                pictures.append((values, iteration))
+            else:
+                points += [(key, value, iteration) for key, value in values.items() if value is not None]
+        return points, pictures

@@ -56,12 +56,14 @@ class Trainer(Protocol):
         """The numbers that matter, for the progress line."""
 
 
-def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> None:
-    """A grid of samples of the policy after ``iteration``, the same draws every time."""
+def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> Path:
+    """A grid of samples of the policy after ``iteration``, the same draws every time; returns the PNG."""
     names = class_names(trainer.run.data)[:10]
     images = grid_images(trainer.run, list(range(len(names))), 4, 0, trainer.policy, trainer.render, trainer.device)
     title = f"{trainer.run.name} after iteration {iteration}, {trainer.run.scale} scale"
-    draw_grid([images], names, [""], title, folder / f"iteration-{iteration:06d}.png")
+    path = folder / f"iteration-{iteration:06d}.png"
+    draw_grid([images], names, [""], title, path)
+    return path
 
 
 def check_target(run: Run) -> None:
@@ -131,7 +133,7 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
             if world.leads:
                 logger.log(iteration, metrics, seconds)
                 if isinstance(trainer, GRPOTrainer) and iteration % max(1, trainer.iterations // GRIDS) == 0:
-                    draw_progress(trainer, iteration, folder.parent / "grids")
+                    logger.show(iteration, draw_progress(trainer, iteration, folder.parent / "grids"))
                 if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
                     save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
                 progress.update(iteration + 1, trainer.note(metrics))

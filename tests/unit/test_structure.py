@@ -16,7 +16,8 @@ SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
 # A module may import from its own level and from those below.
 LEVELS = [
     {"cli", "commands", "__main__"},
-    {"official", "official_scores", "official_graph", "protocol",
+    {"run_page", "claims", "report",
+     "official", "official_scores", "official_graph", "protocol",
      "train", "build", "provenance", "continuation", "trainer", "sample", "features", "evaluate", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
@@ -40,6 +41,7 @@ TORCH_FREE = (
     "launch",
     "lease",
     "tables",
+    "run_page",
     "study.serve",
     "study.table",
     "costs",

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -50,7 +51,7 @@ def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
     logger = RunLogger(folder, name, "mnist", spec, {})
     logged(logger, range(4))
     logger.close()
-    scores = {"run": name, "base": spec["base"], "commit": "abc", "scores": {"fid": fid, "recall": 0.5}}
+    scores = {"run": name, "base": spec["base"], "commit": "abc", "n": 8, "scores": {"fid": fid, "recall": 0.5}}
     (folder / "scores.json").write_text(json.dumps(scores))
     (folder / "grid.png").write_bytes(b"picture")
     return folder
@@ -231,6 +232,38 @@ def test_a_finished_run_is_found_by_its_table_with_curves_scores_and_the_papers_
     assert expected.items() <= run.data.tags.items()
     artifacts = {artifact.path for artifact in connect(store).list_artifacts(run.info.run_id)}
     assert artifacts == {"grid.png", "config.yaml", "scores.json"}
+
+
+def draw_grids(folder, *iterations):
+    from PIL import Image
+
+    (folder / "grids").mkdir(exist_ok=True)
+    for iteration in iterations:
+        Image.new("RGB", (8, 8), (iteration, 0, 0)).save(folder / f"grids/iteration-{iteration:06d}.png")
+
+
+def pictures(store, run) -> list[int]:
+    names = [file.path for file in connect(store).list_artifacts(run.info.run_id, "images") if "webp" not in file.path]
+    return sorted(int(re.search(r"samples\Wstep\W(\d+)", name)[1]) for name in names)
+
+
+def test_grids_drawn_while_tuning_are_steps_of_one_picture_logged_once(tmp_path, store):
+    folder = finished_run(tmp_path, "llamagen_l-pca_diag")
+    draw_grids(folder, 0, 25)
+    live = RunLogger(tmp_path, "llamagen_l-pca_diag", "mnist", {}, {}, store)
+    live.resume(0)
+    logged(live, range(1))
+    live.show(0, folder / "grids/iteration-000000.png")
+    live.close()
+    (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-pca_diag'")
+    assert pictures(store, run) == [0]
+    for _ in range(2):
+        assert upsert(store, REGISTRY, [folder])
+        (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-pca_diag'")
+        assert pictures(store, run) == [0, 25]
+    assert "### Results" in run.data.tags["mlflow.note.content"]
+    experiment = connect(store).get_experiment(run.info.experiment_id)
+    assert "What every metric means" in experiment.tags["mlflow.note.content"]
 
 
 def test_upserting_twice_adds_nothing(tmp_path, store):

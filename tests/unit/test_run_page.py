@@ -1,0 +1,52 @@
+"""What a run's tracking page says in words."""
+
+import pytest
+
+from artune.registry import Registry
+from artune.run_page import describe, describe_experiment
+from artune.tracking import METRICS
+
+REGISTRY = Registry("mnist")
+
+
+def page(run: str, scores: dict | None = None) -> str:
+    return describe(REGISTRY, REGISTRY.spec(run), scores)
+
+
+def test_a_page_says_what_was_tuned_how_and_that_the_scale_is_not_the_papers():
+    text = page("llamagen_l-argrpo-nocfg-s1")
+    assert "tuned by GRPO with the rewards CLIP + HPS, KL weight 3, without the adaptive entropy bonus" in text
+    assert "100 iterations of 10 x 12 images, tuned and sampled without guidance, seed 1" in text
+    assert "not comparable with the paper's numbers" in text
+    assert "snakemake -c2 --config scale=mnist -- results/mnist/runs/llamagen_l-argrpo-nocfg-s1/scores.json" in text
+
+
+def test_a_page_names_the_rows_that_show_the_run_and_its_figures():
+    text = page("llamagen_l-ours")
+    assert "| `table4` | Ours against AR-GRPO on LlamaGen-L (CFG scale 1.5) | Ours (CLIPScore + HPSv2) |" in text
+    assert "Figures 2, 3, 7, 8," in text
+
+
+def test_a_page_lists_what_differs_from_the_base_and_nothing_else():
+    text = page("llamagen_l-kl2").split("### How it differs from `llamagen_l-ours`")[1].split("###")[0]
+    assert [line for line in text.splitlines() if line.startswith("| `")] == ["| `grpo.beta` | 3.0 | 2.0 |"]
+
+
+def test_results_stand_beside_the_papers_with_their_errors():
+    scores = {"n": 2000, "scores": {"fid": 0.8612, "fid_se": 0.13, "recall": 0.8661}}
+    text = page("llamagen_l-ours", scores)
+    assert "| FID ↓ | 0.86 ± 0.13 | 3.83 |" in text
+    assert "| Recall ↑ | 0.866 | 0.63 |" in text
+    assert "Not scored yet" in page("llamagen_l-ours")
+
+
+@pytest.mark.parametrize("run", REGISTRY.run_names)
+def test_every_page_fits_a_tag(run):
+    assert len(page(run)) < 7000
+
+
+def test_the_experiment_explains_every_metric_and_every_tables_filter():
+    text = describe_experiment(REGISTRY)
+    assert all(f"| `{key}` |" in text for key in METRICS)
+    assert "`tags.table4 IS NOT NULL`" in text
+    assert len(text) < 20_000
