@@ -36,8 +36,7 @@ rule study_make:
         study=REGISTRY.study.model_dump(exclude={"judge"}),
         samples=lambda wildcards, input: Path(input.samples[0]).parent,
     shell:
-        "python -m artune study_make --samples {params.samples} --data {input.data}"
-        f" --output {{output}} {SHARED}"
+        "python -m artune study_make --samples {params.samples} --data {input.data}" f" --output {{output}} {SHARED}"
 
 
 rule study_judge:
