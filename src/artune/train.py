@@ -18,6 +18,7 @@ from artune.distributed import ALONE, World
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.figures.samples import draw_grid
 from artune.files import sha256, write_json, write_text
+from artune.finished import give_back, keep
 from artune.models import Policy
 from artune.progress import Progress
 from artune.provenance import provenance
@@ -174,8 +175,14 @@ def train(
     began = time.time()
     run, folder = read_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
-    work.mkdir(parents=True, exist_ok=True)
     text = config.read_text(encoding="utf-8")
+    # Another prior, tokenizer or network is another training, whatever the settings say.
+    files = [policy_path, tokenizer_path, codes, reference, *networks.values()]
+    digests = (sha256(path) for path in files if path is not None and path.exists() and world.leads)
+    identity = world.from_leader("\n".join([text, *digests]))
+    outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
+    if world.from_leader(world.leads and give_back(folder, identity, outputs)):
+        return f"{output}: finished before by this code, given back"
     policy = load_policy(run, policy_path, device)
     if world.leads:
         check_target(run)
@@ -187,12 +194,9 @@ def train(
         trainer = MLETrainer(run, policy, codes or Path(), device, world)
     else:
         raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
+    work.mkdir(parents=True, exist_ok=True)
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
-        # Another prior, tokenizer or network is another training, whatever the settings say.
-        files = [policy_path, tokenizer_path, codes, reference, *networks.values()]
-        digests = (sha256(path) for path in files if path is not None and world.leads)
-        identity = world.from_leader("\n".join([text, *digests]))
         start, metrics = fit(trainer, run, work, logger, identity)
     except BaseException:
         logger.close(finished=False)
@@ -217,5 +221,6 @@ def train(
         "config": yaml.safe_load(text),
     }
     write_json(folder / "manifest.json", manifest)
+    keep(folder, identity, outputs)
     shutil.rmtree(work)
     return f"{output}: {trainer.iterations} iterations, {trainer.note(metrics)}, {seconds:.0f} s"
