@@ -6,7 +6,7 @@ import socket
 import traceback
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.train"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.train", "artune.evaluate"])
 
 
 def free_port():

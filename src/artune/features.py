@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from artune.config import Data, Evaluation
 from artune.data import load_split, prompts
+from artune.distributed import ALONE, World
 from artune.errors import ArtuneError
 from artune.files import load_npz, npz_rows, save_npz
 from artune.metrics.fid import feature_moments
-from artune.progress import track
+from artune.progress import Progress
 
 
 @torch.no_grad()
@@ -45,11 +46,17 @@ def write_reference(
 
 @torch.no_grad()
 def sample_features(
-    samples: Path, evaluation: Evaluation, data: Data, networks: Mapping[str, nn.Module], device: torch.device
+    samples: Path,
+    evaluation: Evaluation,
+    data: Data,
+    networks: Mapping[str, nn.Module],
+    device: torch.device,
+    world: World = ALONE,
 ) -> dict[str, np.ndarray]:
     """Everything that the metrics need of a run's samples, by role (not by network).
 
-    The file is read a batch at a time: 50,000 images would fill 10 GB.
+    The file is read a batch at a time: 50,000 images would fill 10 GB. Several processes take the batches in turn,
+    and all of them return everything.
 
     Raises:
         ArtuneError: the samples are fewer than ``evaluation.samples``, or not uint8 [n, H, W, 3].
@@ -59,11 +66,15 @@ def sample_features(
         raise ArtuneError(f"{samples}: {len(labels)} images, evaluation.samples asks for {evaluation.samples}")
     roles = {role: networks[name] for role, name in evaluation.networks.items()}
     texts = {role: roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
-    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
+    parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+    number = -(-len(labels) // evaluation.batch)
+    progress = Progress("features", number)
     batches = zip(
         npz_rows(samples, "arr_0", evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True
     )
-    for rows, ids in track(batches, "features", -(-len(labels) // evaluation.batch)):
+    for at, (rows, ids) in enumerate(batches):
+        if at % world.size != world.rank:
+            continue
         if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
             raise ArtuneError(f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
         images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
@@ -73,8 +84,21 @@ def sample_features(
                 found[role] = (roles[role].embed_images(images) * text[ids.to(device)]).sum(-1)
         found |= {role: roles[role].embed_images(images) for role in evaluation.judges}
         for key, value in found.items():
-            parts[key].append(value.float().cpu())
-    return {"labels": labels} | {key: torch.cat(values).numpy() for key, values in parts.items()}
+            parts[key][at * evaluation.batch] = value.float().cpu()
+        if world.leads:
+            progress.update(min(at + world.size, number))
+    return {"labels": labels} | _together(parts, len(labels), world)
+
+
+def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: World) -> dict[str, np.ndarray]:
+    """Arrays [count, ...] of what all processes found, from ``parts``: name -> first row -> rows."""
+    shapes = world.from_leader({key: found[0].shape[1:] for key, found in parts.items()} if world.leads else None)
+    arrays = {key: torch.zeros(count, *shape) for key, shape in shapes.items()}
+    for key, whole in arrays.items():
+        for at, rows in parts.get(key, {}).items():
+            whole[at : at + len(rows)] = rows
+        world.sum_(whole)
+    return {key: whole.numpy() for key, whole in arrays.items()}
 
 
 def _own_outputs(images: Tensor, evaluation: Evaluation, roles: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -95,8 +119,10 @@ def write_features(
     networks: Mapping[str, nn.Module],
     output: Path,
     device: torch.device,
+    world: World = ALONE,
 ) -> str:
     """Write :func:`sample_features` as an npz; the images themselves need not be kept."""
-    arrays = sample_features(samples, evaluation, data, networks, device)
-    save_npz(output, arrays)
+    arrays = sample_features(samples, evaluation, data, networks, device, world)
+    if world.leads:
+        save_npz(output, arrays)
     return f"{output}: features of {len(arrays['labels'])} images"

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,37 @@ def save_npz(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an uncompressed npz in one step; keys may hold slashes."""
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
+
+
+def save_npz_rows(
+    path: Path | str, name: str, pieces: Iterable[np.ndarray], count: int, rest: Mapping[str, np.ndarray]
+) -> None:
+    """Write the bytes of ``save_npz(path, {name: all pieces, **rest})`` with one piece in memory.
+
+    Args:
+        path: of the npz.
+        name: of the array that comes in pieces.
+        pieces: its rows [b, ...], in order.
+        count: how many rows there are in all.
+        rest: further arrays.
+
+    Raises:
+        ArtuneError: the pieces have another number of rows.
+    """
+    written = 0
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            for piece in pieces:
+                if not written:
+                    header = {"descr": np.lib.format.dtype_to_descr(piece.dtype), "fortran_order": False}
+                    np.lib.format.write_array_header_1_0(member, header | {"shape": (count, *piece.shape[1:])})
+                member.write(piece.tobytes())
+                written += len(piece)
+        if written != count:
+            raise ArtuneError(f"{path}: {written} rows of {name} instead of {count}")
+        for key, value in rest.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, value, allow_pickle=False)
 
 
 def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:

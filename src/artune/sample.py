@@ -1,18 +1,20 @@
 """The command ``sample``: draw the images that a run is scored on, and its grid."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from artune.chunks import Chunks
 from artune.config import Evaluation, Run
 from artune.data import class_names
+from artune.distributed import ALONE, World
 from artune.figures.samples import draw_grid
-from artune.files import save_npz
+from artune.files import save_npz_rows, sha256
 from artune.models import Policy
-from artune.progress import track
+from artune.progress import Progress
 from artune.rollout import Renderer, roll_out
 from artune.seeds import generator_for
 
@@ -29,15 +31,14 @@ def draw_labels(run: Run, evaluation: Evaluation) -> Tensor:
     return (torch.arange(n) % classes)[torch.randperm(n, generator=generator)]
 
 
-def draw_samples(
-    run: Run, evaluation: Evaluation, policy: Policy, render: Renderer, device: torch.device
-) -> Iterator[np.ndarray]:
-    """Images of all labels in chunks of ``evaluation.batch``, uint8 [b, H, W, 3]; a chunk's draws are its own."""
-    labels = draw_labels(run, evaluation)
-    for number, chunk in enumerate(labels.split(evaluation.batch)):
-        generator = generator_for(evaluation.seed, run.seed, "sample", number, device=device)
-        images = roll_out(policy, render, chunk.to(device), run, generator).images
-        yield images.permute(0, 2, 3, 1).cpu().numpy()
+def draw_chunk(
+    run: Run, evaluation: Evaluation, number: int, policy: Policy, render: Renderer, device: torch.device
+) -> np.ndarray:
+    """Images of chunk ``number`` of the labels, uint8 [b, H, W, 3]; its draws depend on no other chunk."""
+    class_ids = draw_labels(run, evaluation).split(evaluation.batch)[number].to(device)
+    generator = generator_for(evaluation.seed, run.seed, "sample", number, device=device)
+    images = roll_out(policy, render, class_ids, run, generator).images
+    return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def grid_images(
@@ -56,24 +57,16 @@ def grid_images(
     return images.reshape(len(class_ids), per_class, *images.shape[1:])
 
 
-def sample(
+def draw_grids(
     run: Run,
     evaluation: Evaluation,
     policy: Policy,
     pretrained: Policy | None,
     render: Renderer,
-    output: Path,
-    grid: Path,
+    path: Path,
     device: torch.device,
-) -> str:
-    """Write ``output`` (npz: ``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and ``grid``.
-
-    ``pretrained`` stands beside the run's own samples in the grid, drawn with the same seed.
-    """
-    chunks = -(-evaluation.samples // evaluation.batch)
-    images = np.concatenate(
-        list(track(draw_samples(run, evaluation, policy, render, device), f"sample {run.name}", chunks))
-    )
+) -> None:
+    """The run's samples, and beside them the pretrained policy's of the same seed."""
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
     columns = [grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, policy, render, device)]
     titles = [run.name]
@@ -81,6 +74,51 @@ def sample(
         columns.insert(0, grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, pretrained, render, device))
         titles.insert(0, "pretrained")
     names = class_names(run.data)
-    draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", grid)
-    save_npz(output, {"arr_0": images, "labels": draw_labels(run, evaluation).numpy()})
-    return f"{output}: {len(images)} images"
+    draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", path)
+
+
+def sample(
+    run: Run,
+    evaluation: Evaluation,
+    policy: Policy,
+    pretrained: Policy | None,
+    render: Renderer,
+    sources: Sequence[Path],
+    output: Path,
+    grid: Path,
+    device: torch.device,
+    world: World = ALONE,
+) -> str:
+    """Write ``output`` (npz: ``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and ``grid``.
+
+    The processes draw the chunks in turn; finished ones lie beside ``output`` until it is written, so a killed
+    command goes on from them. The file is the same for any number of processes and of kills.
+
+    Args:
+        run, evaluation: what is drawn.
+        policy, pretrained: the latter stands beside the run's own samples in the grid.
+        render: tokens to images.
+        sources: the files behind these; chunks drawn from others are not taken up.
+        output, grid: files to write.
+        device: where to draw.
+        world: the processes; rank 0 writes.
+    """
+    protocol = [evaluation.samples, evaluation.batch, evaluation.seed, evaluation.labels, device.type]
+    identity = world.from_leader(" ".join(map(str, [*protocol, *map(sha256, sources if world.leads else [])])))
+    chunks, number = Chunks(output.parent / "sampling", identity), -(-evaluation.samples // evaluation.batch)
+    if world.leads:
+        chunks.clear_others()
+    progress = Progress(f"sample {run.name}", number, chunks.count())
+    for at in range(world.rank, number, world.size):
+        if not chunks.has(at):
+            chunks.save(at, draw_chunk(run, evaluation, at, policy, render, device))
+            if world.leads:
+                progress.update(chunks.count())
+    world.wait()
+    if not world.leads:
+        return ""
+    draw_grids(run, evaluation, policy, pretrained, render, grid, device)
+    labels = draw_labels(run, evaluation).numpy()
+    save_npz_rows(output, "arr_0", map(chunks.load, range(number)), len(labels), {"labels": labels})
+    chunks.remove()
+    return f"{output}: {len(labels)} images"

@@ -23,7 +23,7 @@ LEVELS = [
     {"rewards", "rollout", "objective", "mle", "sampling", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
-     "launch", "distributed", "stopping", "lease", "finished"},
+     "launch", "distributed", "stopping", "lease", "finished", "chunks"},
 ]  # fmt: skip
 TORCH_FREE = (
     "cli",

@@ -42,11 +42,13 @@ rule features:
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
+    resources:
+        launcher="python",
     params:
         networks=lambda wildcards, input: Path(input.networks[0]).parent,
         roles=REGISTRY.evaluation.networks,  # features are stored by role: another network in a role makes them stale
     shell:
-        "python -m artune features --samples {input.samples} --networks {params.networks}"
+        "{resources.launcher} -m artune features --samples {input.samples} --networks {params.networks}"
         f" --output {{output}} {SHARED}"
 
 

@@ -50,32 +50,37 @@ def train(arguments: Namespace) -> str:
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
     from artune.build import load_policy, load_renderer, read_run
+    from artune.distributed import started
     from artune.lease import lease
     from artune.sample import sample as draw
 
     run, device = read_run(arguments.config), device_of(arguments)
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
-    with lease(arguments.output.parent, "sample"):
+    with lease(arguments.output.parent, "sample"), started(device) as world:
         return draw(
             run,
             registry_of(arguments).evaluation,
             load_policy(run, arguments.policy, device),
             None if same else load_policy(run, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
+            [arguments.config, arguments.policy, arguments.tokenizer],
             arguments.output,
             arguments.grid,
             device,
+            world,
         )
 
 
 def features(arguments: Namespace) -> str:
     """Features of a run's samples."""
+    from artune.distributed import started
     from artune.features import write_features
 
     registry, device = registry_of(arguments), device_of(arguments)
     protocol = registry.evaluation
     networks = load_networks(registry, set(protocol.networks.values()), arguments.networks, device)
-    return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device)
+    with started(device) as world:
+        return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
 
 
 def evaluate(arguments: Namespace) -> str:

@@ -1,0 +1,123 @@
+"""Samples and features in pieces: the same bytes for any number of processes and of kills."""
+
+import numpy as np
+import pytest
+import torch
+from processes import run_processes
+from test_evaluate import OFFICIAL, Network, Spatial
+from tiny import tiny_policy, tiny_renderer, tiny_run
+
+import artune.sample
+from artune.chunks import Chunks
+from artune.distributed import ALONE
+from artune.errors import ArtuneError
+from artune.features import write_features
+from artune.files import load_npz, save_npz, save_npz_rows
+from artune.rollout import roll_out
+from artune.sample import draw_chunk, draw_labels, sample
+from artune.seeds import generator_for
+
+CPU = torch.device("cpu")
+EVALUATION = OFFICIAL.model_copy(update={"samples": 50, "batch": 8, "grid_classes": 2, "grid_per_class": 1})
+
+
+def drawn(world, folder, seed=0, batch=8):
+    """samples.npz of a tiny policy, in seven chunks; its bytes where it was written."""
+    folder.mkdir(exist_ok=True)
+    (folder / "policy").write_text(str(seed))
+    run = tiny_run()
+    arguments = (tiny_policy(run, seed), None, tiny_renderer(run), [folder / "policy"])
+    sample(
+        run,
+        EVALUATION.model_copy(update={"batch": batch}),
+        *arguments,
+        folder / "samples.npz",
+        folder / "grid.png",
+        CPU,
+        world,
+    )
+    return (folder / "samples.npz").read_bytes() if world.leads else None
+
+
+def featured(world, folder, batch):
+    networks = dict.fromkeys(OFFICIAL.networks.values(), Network()) | {OFFICIAL.features: Spatial()}
+    output = folder / f"features-{world.size}.npz"
+    evaluation = EVALUATION.model_copy(update={"batch": batch})
+    write_features(folder / "samples.npz", evaluation, tiny_run().data, networks, output, CPU, world)
+    return output.read_bytes() if world.leads else None
+
+
+@pytest.mark.parametrize(("size", "batch"), [(2, 8), (4, 20)], ids=["two", "one-idle"])
+def test_samples_and_features_are_the_same_bytes_in_several_processes(tmp_path, size, batch):
+    whole = drawn(ALONE, tmp_path / "one", 0, batch)
+    assert run_processes(size, drawn, tmp_path / "many", 0, batch)[0] == whole
+    assert not (tmp_path / "many/sampling").exists()
+    features = featured(ALONE, tmp_path / "one", batch)
+    assert run_processes(size, featured, tmp_path / "one", batch)[0] == features
+
+
+def test_every_chunk_has_a_seed_of_its_own(tmp_path):
+    drawn(ALONE, tmp_path / "one")
+    run, images, labels = tiny_run(), [], draw_labels(tiny_run(), EVALUATION)
+    for number, class_ids in enumerate(labels.split(8)):
+        generator = generator_for(EVALUATION.seed, run.seed, "sample", number)
+        images.append(roll_out(tiny_policy(run), tiny_renderer(run), class_ids, run, generator).images)
+    arrays = load_npz(tmp_path / "one/samples.npz")
+    assert np.array_equal(arrays["arr_0"], torch.cat(images).permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(arrays["labels"], labels.numpy())
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_at(monkeypatch, number):
+    """Draw chunks until ``number``; returns the list of those that were drawn."""
+    seen = []
+
+    def dying(run, evaluation, at, *rest):
+        if at == number:
+            raise KilledError
+        seen.append(at)
+        return draw_chunk(run, evaluation, at, *rest)
+
+    monkeypatch.setattr(artune.sample, "draw_chunk", dying)
+    return seen
+
+
+def test_a_killed_generation_goes_on_from_its_finished_chunks(tmp_path, monkeypatch):
+    whole = drawn(ALONE, tmp_path / "one")
+    killed_at(monkeypatch, 4)
+    with pytest.raises(KilledError):
+        drawn(ALONE, tmp_path / "cut")
+    assert not (tmp_path / "cut/samples.npz").exists()
+    torn = sorted((tmp_path / "cut/sampling").glob("*/chunk-000002-*.npy"))[0]
+    torn.write_bytes(torn.read_bytes()[:-1] + b"x")
+    seen = killed_at(monkeypatch, None)
+    assert drawn(ALONE, tmp_path / "cut") == whole
+    assert seen == [2, 4, 5, 6]
+
+
+def test_chunks_of_another_policy_are_not_taken_up(tmp_path, monkeypatch):
+    other = drawn(ALONE, tmp_path / "one", seed=1)
+    killed_at(monkeypatch, 4)
+    with pytest.raises(KilledError):
+        drawn(ALONE, tmp_path / "cut", seed=0)
+    seen = killed_at(monkeypatch, None)
+    assert drawn(ALONE, tmp_path / "cut", seed=1) == other
+    assert seen == list(range(7))
+
+
+def test_an_npz_written_in_pieces_is_the_npz_written_whole(tmp_path):
+    array = np.arange(10 * 2 * 3, dtype=np.uint8).reshape(10, 2, 3)
+    rest = {"labels": np.arange(10), "more/names": np.ones((2, 2), np.float32)}
+    save_npz(tmp_path / "whole.npz", {"arr_0": array} | rest)
+    save_npz_rows(tmp_path / "pieces.npz", "arr_0", np.split(array, [4, 8]), 10, rest)
+    assert (tmp_path / "pieces.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    with pytest.raises(ArtuneError, match="8 rows of arr_0 instead of 10"):
+        save_npz_rows(tmp_path / "pieces.npz", "arr_0", np.split(array, [4, 8])[:2], 10, rest)
+
+
+def test_a_missing_chunk_is_one_line(tmp_path):
+    with pytest.raises(ArtuneError, match="chunk 3 is gone; run the same command again"):
+        Chunks(tmp_path, "a").load(3)
