@@ -29,7 +29,7 @@ def tiny_run(**changes) -> Run:
     """The miniature run with sections changed, e.g. ``grpo={"epochs": 1}``."""
     spec = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
     for key, value in changes.items():
-        spec[key] = {**spec[key], **value} if isinstance(value, dict) else value
+        spec[key] = {**spec.get(key, {}), **value} if isinstance(value, dict) else value
     return Run.model_validate(spec)
 
 

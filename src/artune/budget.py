@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from artune.costs import Costs
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.plan import TRAINED, Plan
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<scale>\w+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
@@ -58,7 +58,8 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
 
 
 def _trained(plan: Plan, runs: list[str]) -> list[str]:
-    return [run for run in dict.fromkeys(runs) if plan.spec(run)["method"] in ("grpo", "mle")]
+    own = [run for run in dict.fromkeys(runs) if "policy" not in plan.spec(run)]
+    return [run for run in own if plan.spec(run)["method"] in TRAINED]
 
 
 def training(plan: Plan, costs: Costs, name: str) -> Line:
@@ -69,6 +70,8 @@ def training(plan: Plan, costs: Costs, name: str) -> Line:
         stages += run.rewards.terms
     elif run.mle is not None:
         iterations, images, stages = run.mle.iterations, run.mle.batch, ["update"]
+    elif run.vapi is not None:
+        iterations, images, stages = run.vapi.iterations, run.vapi.images * run.vapi.group_size, ["update"]
     else:
         raise ArtuneError(f"{name}: is not trained here")
     unknown = [stage for stage in stages if stage not in costs.stages]

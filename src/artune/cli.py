@@ -55,8 +55,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "train": (
         "tune a policy",
         None,
-        {"config": True, "policy": True, "tokenizer": True, "codes": False, "networks": True, "reference": False,
-         "output": True},
+        {"config": True, "policy": True, "tokenizer": True, "codes": False, "data": False, "networks": True,
+         "reference": False, "output": True},
     ),
     "sample": (
         "draw the images that a run is scored on",

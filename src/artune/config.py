@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from artune.schema import Fraction, Frozen, NonNegative, Positive
-from artune.tuning import GRPO, MLE, REWARDS, Entropy, LooFid, RewardName, Rewards
+from artune.tuning import GRPO, MLE, REWARDS, Entropy, LooFid, RewardName, Rewards, VAPi
 
 __all__ = [
     "GRPO", "MLE", "REWARDS", "Backbone", "Data", "Entropy", "Evaluation", "Fraction", "Frozen", "LooFid", "Network",
-    "NonNegative", "Positive", "RewardName", "Rewards", "Run", "Sampling", "Tokenizer", "Training",
+    "NonNegative", "Positive", "RewardName", "Rewards", "Run", "Sampling", "Tokenizer", "Training", "VAPi",
 ]  # fmt: skip
 JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
@@ -158,8 +158,9 @@ class Run(Frozen):
     seed: Annotated[int, Field(ge=0)]
     scale: str
     preset: str
-    method: Literal["grpo", "mle", "pretrained", "external"]
+    method: Literal["grpo", "mle", "vapi", "pretrained", "external"]
     checkpoint: str | None = None  # external only: a key of assets.yaml
+    policy: str | None = None  # the run whose policy is sampled; None: its own
     data: Data
     tokenizer: Tokenizer
     backbone_name: str
@@ -168,6 +169,7 @@ class Run(Frozen):
     sampling: Sampling
     grpo: GRPO | None = None
     mle: MLE | None = None
+    vapi: VAPi | None = None
     entropy: Entropy | None = None
     rewards: Rewards | None = None
 
@@ -181,6 +183,8 @@ class Run(Frozen):
             images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
             if images % shards or images // shards < 2:
                 raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
+        if self.method == "vapi" and self.data.source == "imagenet":
+            raise ValueError("method: vapi needs the images that the token codes are of; use external")
         if self.backbone.codebook_size != self.tokenizer.codebook_size:
             raise ValueError("backbone.codebook_size: differs from the tokenizer's")
         return self

@@ -14,6 +14,7 @@ from artune.registry import Registry
 from artune.settings import Settings
 
 Files = dict[str, Any]
+TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
 
 
 class Plan:
@@ -107,13 +108,20 @@ class Plan:
         return f"{self.folder}/pretrained/{self.registry.pretrained_name(run)}/policy.safetensors"
 
     def policy(self, run: str) -> str:
-        """Weights that a run is sampled from: trained here, released by others, or the prior itself."""
+        """Weights that a run is sampled from: trained here, released by others, the prior itself, another run's."""
+        if "policy" in self.spec(run):
+            return self.policy(self._sampled(run))
         method = self.spec(run)["method"]
-        if method in ("grpo", "mle"):
+        if method in TRAINED:
             return f"{self.runs}/{run}/policy.safetensors"
         if method == "external":
             return f"{self.folder}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
         return self.prior(run)
+
+    def _sampled(self, run: str) -> str:
+        """The run whose policy is sampled, of the same seed."""
+        _, seed = self.registry.split_seed(run)
+        return self.registry.seed_names(self.spec(run)["policy"], seed + 1)[seed] if "policy" in self.spec(run) else run
 
     def external_backbone(self, asset: str) -> str:
         """The backbone that a released policy belongs to."""
@@ -128,9 +136,12 @@ class Plan:
             "policy": self.prior(run),
             "tokenizer": self.tokenizer(run),
         }
+        codes = {"codes": f"{self.folder}/pretrained/{spec['backbone']['tokenizer']}/codes.npz"}
         if spec["method"] == "mle":
-            return files | {"codes": f"{self.folder}/pretrained/{spec['backbone']['tokenizer']}/codes.npz"}
+            return files | codes
         files["networks"] = self.networks(spec["networks"])
+        if spec["method"] == "vapi":
+            return files | codes | {"data": self.images()}
         if "loo_fid" in spec["rewards"]["terms"]:
             files["reference"] = f"{self.folder}/reference.npz"
         return files
@@ -143,7 +154,7 @@ class Plan:
 
     def timings(self, run: str) -> list[str]:
         """Seconds a stage, where a run was trained here."""
-        return [f"{self.runs}/{run}/timings.jsonl"] if self.spec(run)["method"] in ("grpo", "mle") else []
+        return [f"{self.runs}/{self._sampled(run)}/timings.jsonl"] if self.spec(run)["method"] in TRAINED else []
 
     def timed(self) -> str:
         """The folder whose timings.jsonl costs.csv is made from.

@@ -16,12 +16,12 @@ from artune.errors import ArtuneError
 from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.layouts import Figure, HumanStudy, Table
 
-AXES = ("data", "backbones", "networks", "grpo", "entropy", "rewards", "sampling", "evaluation", "study")
+AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (
-    "data", "tokenizers", "backbones", "networks", "grpo", "mle", "entropy", "rewards", "sampling", "evaluation",
-    "study",
+    "data", "tokenizers", "backbones", "networks", "grpo", "mle", "vapi", "entropy", "rewards", "sampling",
+    "evaluation", "study",
 )  # fmt: skip
-RUN_SECTIONS = ("grpo", "mle", "entropy", "rewards", "sampling")
+RUN_SECTIONS = ("grpo", "mle", "vapi", "entropy", "rewards", "sampling")
 SCALES = ("mnist", "imagenet", "smoke")
 SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
 
@@ -33,6 +33,7 @@ class About(Frozen):
     pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
     feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it cannot be had here, one word or two
+    notes: dict[str, str] = Field(default_factory=dict)  # run -> what else must be said of it at this scale
 
 
 class Asset(Frozen):
@@ -83,7 +84,7 @@ class Registry:
             if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
                 raise ArtuneError(f"config/experiments.yaml: {name}: must be a mapping, e.g. {{base: llamagen_l-ours}}")
         self.run_names: tuple[str, ...] = tuple(self.lines)
-        for name in (*self._scale_lines, *self.about.unavailable):
+        for name in (*self._scale_lines, *self.about.unavailable, *self.about.notes):
             self._known(name, f"config/scales/{scale}.yaml")
         self.evaluation = parse(Evaluation, self.tree["evaluation"], "config/evaluation.yaml")
         self.data = parse(Data, self.tree["data"], "config/data.yaml")
@@ -190,8 +191,8 @@ class Registry:
         where = f"config/experiments.yaml: {base}"
         if backbone not in self.backbones:
             raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
-        parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",)}.get(str(method), ())
-        known = ("method", "backbone", "checkpoint", "sampling", *parts)
+        parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
+        known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
         for layer_name, layer in self.run_layers(base):
             if unknown := [key for key in layer if key not in known]:
                 raise ArtuneError(
@@ -207,15 +208,27 @@ class Registry:
             "preset": self.preset,
             "method": method,
         }
-        spec |= {"checkpoint": tree["checkpoint"]} if "checkpoint" in tree else {}
+        spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train it instead
+        spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}
         spec |= {"backbone": tree["backbones"][backbone]}
         spec |= {"tokenizer": tree["tokenizers"][tree["backbones"][backbone]["tokenizer"]]}
         spec |= {part: tree[part] for part in parts}
         return spec | {"networks": {key: tree["networks"][key] for key in self.reward_networks(spec, where)}}
 
+    def _policy_of(self, name: str, where: str) -> str:
+        """Another run, which must have a policy of its own."""
+        self._known(name, f"{where}: policy")
+        if any("policy" in layer for _, layer in self.run_layers(name)):
+            raise ArtuneError(f"{where}: policy: {name} has no policy of its own; name the run that has")
+        return name
+
     def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
         """The networks that the run's rewards need."""
+        if spec["method"] == "vapi":
+            if (name := spec["vapi"].get("network")) not in self.networks:
+                raise ArtuneError(f"{where}: vapi.network: unknown {name!r}; known are {', '.join(self.networks)}")
+            return [name]
         if spec["method"] != "grpo":
             return []
         rewards = spec["rewards"]

@@ -78,6 +78,8 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
             "± " + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
         )
         parts.append("beside the paper's values, ours - paper in standard errors of ours")
+    rows = [str(run) for run in frame["run"] if str(run) in registry.about.notes]
+    parts += dict.fromkeys(registry.about.notes[run] for run in rows)
     if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
         parts.append(f"empty cells: {', '.join(gaps)}")
     return "; ".join(parts) + "."

@@ -132,7 +132,8 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
             found = _metric(metric, against)
             cells |= {f"{metric}_{name}": found[metric], f"{metric}_{name}_se": found[f"{metric}_se"]}
     reason = registry.unavailable(str(row.run))
-    cells |= {"scale": registry.scale, "run": row.run, "note": registry.about.note}
+    notes = (registry.about.note, registry.about.notes.get(str(row.run)))
+    cells |= {"scale": registry.scale, "run": row.run, "note": "; ".join(note for note in notes if note)}
     cells["status"] = "ok" if records else reason or "missing"
     if records:
         networks = records[0].get("networks") or {}

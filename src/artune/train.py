@@ -15,6 +15,7 @@ from artune.config import Run
 from artune.continuation import MLETrainer
 from artune.data import class_names
 from artune.distributed import ALONE, World
+from artune.encoders import load_network
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.figures.samples import draw_grid
 from artune.files import sha256, write_json, write_text
@@ -28,6 +29,7 @@ from artune.state import clear_states, load_state, save_state
 from artune.stopping import StopRequest
 from artune.tracking import RunLogger, warn
 from artune.trainer import GRPOTrainer
+from artune.vapi import VAPiTrainer
 
 VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
 GRIDS = 4  # pictures of a training's samples, evenly over it
@@ -146,6 +148,7 @@ def train(
     policy_path: Path,
     tokenizer_path: Path,
     codes: Path | None,
+    data: Path | None,
     networks: dict[str, Path],
     reference: Path | None,
     output: Path,
@@ -160,7 +163,8 @@ def train(
         config: the run's config.yaml.
         policy_path: pretrained weights.
         tokenizer_path: tokenizer weights.
-        codes: token codes of the training set (method mle).
+        codes: token codes of the training set (methods mle and vapi).
+        data: its images (method vapi).
         networks: weight files of the rewards' networks, by name.
         reference: reference.npz (LOO-FID).
         output: policy.safetensors of the run's folder.
@@ -177,7 +181,7 @@ def train(
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
     # Another prior, tokenizer or network is another training, whatever the settings say.
-    files = [policy_path, tokenizer_path, codes, reference, *networks.values()]
+    files = [policy_path, tokenizer_path, codes, data, reference, *networks.values()]
     digests = (sha256(path) for path in files if path is not None and path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
@@ -192,6 +196,12 @@ def train(
         )
     elif run.method == "mle":
         trainer = MLETrainer(run, policy, codes or Path(), device, world)
+    elif run.vapi is not None:
+        if world.size > 1:
+            raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
+        render, name = load_renderer(run, tokenizer_path, device), run.vapi.network
+        network = load_network(networks[name], run.networks[name], run.data, device)
+        trainer = VAPiTrainer(run, policy, render, network, codes or Path(), data or Path(), device)
     else:
         raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
     work.mkdir(parents=True, exist_ok=True)

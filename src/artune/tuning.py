@@ -1,4 +1,4 @@
-"""Types of how a policy is tuned: GRPO, likelihood continuation, entropy bonus, rewards.
+"""Types of how a policy is tuned: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards.
 
 The literals are the readings of the paper's open choices, listed in config/README.md. Never imports torch.
 """
@@ -86,6 +86,28 @@ class MLE(Frozen):
     class_dropout: Fraction = 0.1
     dropout: Fraction = 0.1
     save_every: Positive = 50
+
+
+class VAPi(Frozen):
+    """VA-pi's policy alignment (Table 5), for a scale without its released policy."""
+
+    iterations: Positive
+    images: Positive  # training images of a step
+    group_size: Annotated[int, Field(ge=2)]  # G, sequences an image
+    context_noise: Fraction  # share of the context's tokens that are replaced by random ones
+    mse: NonNegative  # weights of the reward
+    perceptual: NonNegative
+    network: str  # whose feature distance stands in for LPIPS
+    advantage_epsilon: Annotated[float, Field(gt=0.0)] = 1e-8
+    advantage_clip: Annotated[float, Field(gt=0.0)] = 5.0
+    clip: Annotated[float, Field(gt=0.0)]  # of the ratio of each token
+    epochs: Positive = 1
+    cross_entropy: NonNegative  # weight of the likelihood of the image's own tokens
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: NonNegative = 1e-4
+    grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
+    save_every: Positive = 10
 
 
 class Entropy(Frozen):

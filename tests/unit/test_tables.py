@@ -148,6 +148,15 @@ def test_the_note_of_a_scale_stands_in_every_row_and_caption(tmp_path):
     assert "not comparable" in (tmp_path / "table4.md").read_text(encoding="utf-8")
 
 
+def test_what_must_be_said_of_a_single_run_stands_in_its_row_and_the_caption(tmp_path):
+    frame = build_table(REGISTRY, "table5", {})
+    noted = frame[frame["note"].str.contains("LPIPS")]
+    assert list(noted["run"]) == ["llamagen_xl-vapi-nocfg", "llamagen_xl-vapi"]
+    write_markdown(frame, REGISTRY, "table5", tmp_path / "t.md")
+    assert (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()[0].count("LPIPS") == 1
+    assert not build_table(Registry("imagenet"), "table5", {})["note"].str.contains("LPIPS").any()
+
+
 def test_markdown_rows_have_as_many_cells_as_their_headings(tmp_path):
     for key, table in REGISTRY.tables.items():
         if table.kind == "scores":

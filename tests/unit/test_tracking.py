@@ -308,7 +308,7 @@ def test_a_run_without_scores_is_passed_over(tmp_path, store):
 
 def test_every_metric_has_a_meaning_of_one_line():
     assert {key.split("/")[0] for key in METRICS} == {
-        "reward", "fid", "policy", "entropy", "optim", "mle", "time", "eval", "paper",
+        "reward", "fid", "policy", "entropy", "optim", "mle", "vapi", "time", "eval", "paper",
     }  # fmt: skip
     assert all(text and "\n" not in text for text in METRICS.values())
     assert {"reward/loo_fid_std_between", "policy/clip_fraction", "time/reward_hps", "eval/fid_se", "paper/fid"} <= set(

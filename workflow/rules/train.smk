@@ -35,8 +35,9 @@ rule train:
     params:
         networks=f"{PLAN.inputs}/networks",  # none for method mle
         codes=lambda wildcards, input: option("codes", input),
+        data=lambda wildcards, input: option("data", input),
         reference=lambda wildcards, input: option("reference", input),
     shell:
         "{resources.launcher} -m artune train --config {input.config} --policy {input.policy}"
-        " --tokenizer {input.tokenizer} --networks {params.networks} {params.codes} {params.reference}"
+        " --tokenizer {input.tokenizer} --networks {params.networks} {params.codes} {params.data} {params.reference}"
         f" --output {{output.policy}} {SHARED}"

@@ -37,6 +37,7 @@ def train(arguments: Namespace) -> str:
             policy_path=arguments.policy,
             tokenizer_path=arguments.tokenizer,
             codes=arguments.codes,
+            data=arguments.data,
             networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
             reference=arguments.reference,
             output=arguments.output,

@@ -1,0 +1,180 @@
+"""VA-pi: align a policy with the pixels of training images (arXiv 2512.19680; Table 5). Maths and trainer.
+
+For a training image with tokens z, one teacher-forced pass over a noisy copy of z gives the distribution of every
+token; G sequences are drawn from them position by position and decoded, and those that look most like the image are
+made likelier. Nothing is sampled autoregressively, and there is no guidance while training.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artune.clock import Clock
+from artune.config import Run
+from artune.data import load_split, to_pixels
+from artune.distributed import ALONE
+from artune.errors import ArtuneError
+from artune.fit import draw
+from artune.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
+from artune.models import Policy
+from artune.rollout import Renderer
+from artune.seeds import generator_for
+from artune.train_tokenizer import load_codes
+from artune.trainer import on_cpu
+
+
+def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:
+    """Tokens [I, T], each replaced by one of the ``codes`` at random with probability ``share``."""
+    replaced = torch.rand(tokens.shape, generator=generator, device=tokens.device) < share
+    return torch.where(replaced, torch.randint(codes, tokens.shape, generator=generator, device=tokens.device), tokens)
+
+
+def draw_positions(logits: Tensor, group_size: int, generator: torch.Generator) -> Tensor:
+    """G sequences an image, every token from its own softmax: logits [I, T, V] -> tokens [I * G, T]."""
+    images, length, codes = logits.shape
+    chances = logits.softmax(-1).view(-1, codes)
+    drawn = torch.multinomial(chances, group_size, replacement=True, generator=generator)  # [I * T, G]
+    return drawn.view(images, length, group_size).transpose(1, 2).reshape(-1, length)
+
+
+def feature_distance(features: Tensor, targets: Tensor) -> Tensor:
+    """Squared distance [B] of unit-normalised features [B, D], in [0, 4]: LPIPS's form on one layer, weights 1."""
+    return (F.normalize(features, dim=-1) - F.normalize(targets, dim=-1)).square().sum(-1)
+
+
+def bounded_advantages(rewards: Tensor, group_size: int, epsilon: float, bound: float) -> Tensor:
+    """(r - mean) / (s + epsilon) over an image's G sequences, clamped to +- ``bound``: [B]."""
+    return group_advantages(rewards, group_size, epsilon=epsilon).clamp(-bound, bound)
+
+
+class VAPiTrainer:
+    """AdamW on the policy loss of each token and the likelihood of the images' own tokens.
+
+    Args:
+        run: of method vapi.
+        policy: what is tuned.
+        render: decoder, tokens [B, T] -> images uint8 [B, 3, H, W].
+        network: frozen, with ``features``; its distance stands in for LPIPS.
+        codes, data: the training images' tokens and pixels, in the same order.
+        device: where to run.
+
+    Raises:
+        ArtuneError: codes and data are not of the same images, or a file is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        policy: Policy,
+        render: Renderer,
+        network: nn.Module,
+        codes: Path,
+        data: Path,
+        device: torch.device,
+    ):
+        assert run.vapi is not None
+        self.run, self.settings, self.policy, self.device = run, run.vapi, policy, device
+        self.render, self.network, self.world = render, network, ALONE
+        self.iterations, self.save_every = run.vapi.iterations, run.vapi.save_every
+        self.tokens, self.labels = load_codes(codes, "train")
+        self.images, labels = load_split(data, "train")
+        if not torch.equal(labels, self.labels):
+            raise ArtuneError(f"{codes}: not the tokens of the images in {data}; make the codes again")
+        self.optimizer = torch.optim.AdamW(
+            policy.parameters(), run.vapi.learning_rate, run.vapi.betas, weight_decay=run.vapi.weight_decay
+        )
+        self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
+
+    def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Draw, decode, compare, update.
+
+        Raises:
+            ArtuneError: the loss or the gradient is NaN or infinite.
+        """
+        vapi, clock = self.settings, Clock(self.device)
+        generator = generator_for(self.run.seed, "vapi", iteration, device=self.device)
+        with clock("iteration"):
+            chosen = draw(vapi.images, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            tokens, labels = self.tokens[chosen].long().to(self.device), self.labels[chosen].to(self.device)
+            context = noisy_context(tokens, self.run.backbone.codebook_size, vapi.context_noise, generator)
+            with clock("generate"), torch.no_grad():
+                drawn = draw_positions(self.policy(context, labels), vapi.group_size, generator)
+            rewards, metrics = self._reward(drawn, self.images[chosen].to(self.device), clock)
+            advantages = bounded_advantages(rewards, vapi.group_size, vapi.advantage_epsilon, vapi.advantage_clip)
+            with clock("update"):
+                metrics |= self._optimise(context, labels, tokens, drawn, advantages, iteration)
+            self._before = None
+        return metrics, clock.seconds
+
+    @torch.no_grad()
+    def _reward(self, drawn: Tensor, images: Tensor, clock: Clock) -> tuple[Tensor, dict[str, float]]:
+        """-(MSE + feature distance) of every sequence's image to the training image it stands for, [B]."""
+        with clock("decode"):
+            decoded = self.render(drawn)
+        group = self.settings.group_size
+        with clock("reward_vapi"):
+            targets = to_pixels(images).repeat_interleave(group, 0)
+            mse = (to_pixels(decoded) - targets).square().mean((1, 2, 3))
+            features = self.network.features(images).repeat_interleave(group, 0)
+            perceptual = feature_distance(self.network.features(decoded), features)
+        rewards = -(self.settings.mse * mse + self.settings.perceptual * perceptual)
+        values = {"reward": rewards, "mse": mse, "perceptual": perceptual}
+        return rewards, {f"vapi/{name}": value.mean().item() for name, value in values.items()}
+
+    def _optimise(
+        self, context: Tensor, labels: Tensor, tokens: Tensor, drawn: Tensor, advantages: Tensor, iteration: int
+    ) -> dict[str, float]:
+        vapi, old = self.settings, None
+        for _ in range(vapi.epochs):
+            logits = self.policy(context, labels).float()  # [I, T, V], one context for all G sequences of an image
+            every = logits.log_softmax(-1).repeat_interleave(vapi.group_size, 0)
+            logp = every.gather(-1, drawn[..., None]).squeeze(-1)  # [I * G, T]
+            old = logp.detach() if old is None else old
+            ratio = log_ratio(logp, old, "token")
+            policy_loss = grpo_loss(ratio, advantages, vapi.clip).mean()
+            likelihood = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+            loss = policy_loss + vapi.cross_entropy * likelihood
+            self._check(loss, "loss", iteration)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.policy.parameters(), vapi.grad_clip)
+            self._check(norm, "gradient", iteration)
+            if self._before is None and vapi.epochs > 1:  # a later epoch may fail
+                self._before = on_cpu(self.state_dict())
+            self.optimizer.step()
+        return {
+            "vapi/cross_entropy": likelihood.item(),
+            "policy/loss": policy_loss.item(),
+            "policy/clip_fraction": clip_fraction(ratio, vapi.clip).item(),
+            "optim/grad_norm": norm.item(),
+            "optim/learning_rate": vapi.learning_rate,
+        }
+
+    def _check(self, value: Tensor, what: str, iteration: int) -> None:
+        if not math.isfinite(value.item()):
+            raise ArtuneError(
+                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
+                "lower vapi.learning_rate"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next iteration depends on."""
+        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def good_state(self) -> dict[str, Any]:
+        """After a step that failed: the state before it."""
+        return self.state_dict() if self._before is None else self._before
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def note(self, metrics: dict[str, float]) -> str:
+        """The numbers that matter, for the progress line."""
+        return f"reward {metrics['vapi/reward']:.4f}" if metrics else ""
