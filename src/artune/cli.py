@@ -70,6 +70,11 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         {"config": True, "features": True, "reference": True, "references": False, "timings": False, "output": True},
     ),
     "table": ("write a table", "table", {"runs": True, "tally": False, "judge": False, "output": True}),
+    "compare": (
+        "differences of two runs, or of a table's rows, with paired errors and Holm's correction",
+        None,
+        {"runs": False, "reference": False, "output": False},
+    ),
     "figure": ("draw a figure", "figure", {"results": True, "output": True}),
     "figure_samples": (
         "images of a figure's classes",
@@ -112,6 +117,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "assets": {"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
     "codes": {"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},
+    "compare": {
+        "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second less the first"},
+        "--table": {"help": "instead: every row less the first of its block"},
+    },
     "export": {"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},
     "external_policy": {"--asset": {"required": True, "help": "key of config/assets.yaml"}},
     "figure": {

@@ -179,6 +179,10 @@ class Plan:
         """The scores behind a table."""
         return [f"{self.runs}/{run}/scores.json" for run in self.table_runs(table)]
 
+    def compared(self, table: str) -> list[str]:
+        """The features behind a table's comparisons."""
+        return [f"{self.runs}/{run}/features.npz" for run in self.table_runs(table)]
+
     def tracked(self, table: str) -> list[str]:
         """The note that a table's runs are in the tracking store."""
         return [f"{self.folder}/tracking/{table}.json"] if table in self.score_tables else []

@@ -29,6 +29,29 @@ rule table:
         f" --output {{output.csv}} {SHARED}"
 
 
+rule compare:  # beyond the paper: every row against the first of its block
+    input:
+        features=lambda wildcards: PLAN.compared(wildcards.table),
+        reference="results/{scale}/reference.npz",
+    output:
+        "results/{scale}/tables/{table}.compare.csv",
+    log:
+        "results/{scale}/tables/{table}.compare.log",
+    wildcard_constraints:
+        table="|".join(PLAN.score_tables),
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
+        protocol=REGISTRY.tree["evaluation"],
+        runs=PLAN.runs,
+        seeds=SETTINGS.seeds,
+    shell:
+        "python -m artune compare --table {wildcards.table} --runs {params.runs} --reference {input.reference}"
+        f" --seeds {{params.seeds}} --output {{output}} {SHARED}"
+
+
 rule publish_table:
     input:
         csv=f"results/{SCALE}/tables/{{table}}.csv",

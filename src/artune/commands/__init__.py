@@ -18,6 +18,7 @@ from artune.commands.inputs import (
 )
 from artune.commands.outputs import (
     bench,
+    compare,
     costs,
     figure,
     figure_samples,
@@ -35,6 +36,7 @@ __all__ = [
     "assets",
     "bench",
     "codes",
+    "compare",
     "costs",
     "data",
     "doctor",

@@ -1,6 +1,7 @@
 """Commands that make tables, figures and the tracking store, and those for people."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from artune.commands.context import device_of, entry, registry_of, settings_of
 from artune.registry import SEED_SUFFIX
@@ -30,6 +31,34 @@ def table(arguments: Namespace) -> str:
     write_latex(frame, registry, arguments.table, arguments.output.with_suffix(".tex"))
     write_csv(frame, arguments.output)
     return f"{arguments.output}: {len(frame)} rows, seeds {seeds}"
+
+
+def compare(arguments: Namespace) -> str:
+    """Compare two runs, or a table's rows with the first of their block."""
+    from artune.compare import compare as differences
+    from artune.compare import pairs_of
+    from artune.errors import ArtuneError
+    from artune.tables import find_table, write_csv
+
+    registry, seeds = registry_of(arguments), arguments.seeds or 1
+    device_of(arguments)
+    if (len(arguments.pair) == 2) == (arguments.table is not None) or len(arguments.pair) not in (0, 2):
+        raise ArtuneError("compare: name two runs, or a table with --table")
+    for name in arguments.pair:
+        registry.split_seed(name)
+    pairs = [tuple(arguments.pair)]
+    if arguments.table:
+        if find_table(registry, arguments.table).kind != "scores":
+            raise ArtuneError(f"compare: {arguments.table} holds votes, not scores")
+        pairs, seeds = pairs_of(registry, arguments.table), settings_of(arguments).seeds
+    folder = Path("results") / registry.scale
+    runs, reference = arguments.runs or folder / "runs", arguments.reference or folder / "reference.npz"
+    frame = differences(registry, pairs, runs, reference, seeds)
+    print(frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format))  # noqa: T201
+    if arguments.output:
+        write_csv(frame, arguments.output)
+    found = int((frame["p_holm"] < 0.05).sum())
+    return f"{arguments.output or 'compared'}: {found} of {len(frame)} differences at p < 0.05 after Holm's correction"
 
 
 def figure(arguments: Namespace) -> str:

@@ -40,16 +40,7 @@ def precision_recall(
     Raises:
         ArtuneError: too few features, other shapes, NaN or infinity, or an unknown ``precision``.
     """
-    if precision not in DISTANCES:
-        raise ArtuneError(f"precision_recall: precision={precision!r}; use one of {', '.join(DISTANCES)}")
-    if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
-        shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
-        raise ArtuneError(f"precision_recall: features of shapes {shapes}; give [m, D] and [n, D]")
-    if min(len(reference), len(samples)) <= k or k < 1:
-        sizes = f"{len(reference)} and {len(samples)}"
-        raise ArtuneError(f"precision_recall: k={k} with {sizes} features; give k >= 1 and more than k features")
-    if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
-        raise ArtuneError("precision_recall: NaN or infinity in the features; look for broken images")
+    _check(reference, samples, k, precision)
     radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
     inside_reference, inside_samples = covered(reference, radii, samples, sample_radii, precision, block)
     hit = float(inside_reference.double().mean())
@@ -60,17 +51,67 @@ def precision_recall(
     )
 
 
+def precision_recall_left_out(
+    reference: Tensor, samples: Tensor, k: int = 3, precision: Precision = "exact", pairs: int = 20_000_000
+) -> tuple[Tensor, Tensor]:
+    """The n precisions and the n recalls without one sample each, exactly: float64 [n], [n].
+
+    A sample that leaves takes its own ball along, and the ball of every sample that it was one of the k nearest of
+    grows to the next neighbour.
+
+    Args:
+        reference: [m, D] features, m > k.
+        samples: [n, D] features, n > k + 1.
+        k: neighbour that sets the radius.
+        precision: as in :func:`precision_recall`.
+        pairs: distances held at a time; bounds the memory, not the result.
+
+    Raises:
+        ArtuneError: as :func:`precision_recall`, or only k + 1 samples.
+    """
+    _check(reference, samples, k + 1, precision)
+    n, m = len(samples), len(reference)
+    values, nearest = _nearest(samples, k + 2, precision)
+    own = nearest[:, : k + 1] == torch.arange(n, device=samples.device)[:, None]  # a sample is no neighbour of itself
+    now, grown = values[:, k], values[:, k + 1]
+    radii = neighbour_radii(reference, k, precision)
+    hit = torch.zeros(n, dtype=torch.bool, device=samples.device)
+    inside = torch.zeros(n, dtype=torch.float64, device=samples.device)
+    step = max(1, pairs // n)
+    for start in range(0, m, step):
+        rows = slice(start, start + step)
+        distances = DISTANCES[precision](reference[rows], samples)
+        hit |= (distances <= radii[rows, None]).any(dim=0)
+        holds, would_hold = distances <= now, (distances <= grown).float()
+        others = holds.sum(dim=1, keepdim=True) - holds.long() > 0  # [rows, n]: inside a ball other than i's own
+        gained = torch.zeros_like(would_hold)
+        for place in range(k + 1):
+            gained.index_add_(1, nearest[:, place], would_hold.masked_fill(own[:, place], 0.0))
+        inside += (others | (gained > 0)).double().sum(dim=0)
+    return (hit.double().sum() - hit.double()) / (n - 1), inside / m
+
+
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
     """Squared distance [n] of each feature [n, D] to its k-th neighbour, itself not counted."""
-    radii = []
+    return _nearest(features, k + 1, precision, block)[0][:, k]
+
+
+def _nearest(
+    features: Tensor, count: int, precision: Precision = "exact", block: int = 10_000
+) -> tuple[Tensor, Tensor]:
+    """The ``count`` smallest squared distances of each feature, itself among them, ascending, and whose they are."""
+    found = []
     for rows in features.split(block):
-        nearest = None
-        for columns in features.split(block):
-            distances = DISTANCES[precision](rows, columns)
-            best = distances.topk(min(k + 1, distances.shape[1]), dim=1, largest=False).values
-            nearest = best if nearest is None else torch.cat([nearest, best], dim=1)
-        radii.append(nearest.sort(dim=1).values[:, k])
-    return torch.cat(radii)
+        best: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(features), block):
+            distances = DISTANCES[precision](rows, features[start : start + block])
+            values, places = distances.topk(min(count, distances.shape[1]), dim=1, largest=False)
+            best.append((values, places + start))
+        values, places = (torch.cat(parts, dim=1) for parts in zip(*best, strict=True))
+        values, order = values.sort(dim=1)
+        found.append((values[:, :count], places.gather(1, order)[:, :count]))
+    values, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return values, places
 
 
 def covered(
@@ -104,6 +145,19 @@ def covered(
             in_reference[columns] |= (distances <= radii[rows, None]).any(dim=0)
             in_samples[rows] |= (distances <= sample_radii[columns]).any(dim=1)
     return in_reference, in_samples
+
+
+def _check(reference: Tensor, samples: Tensor, k: int, precision: str) -> None:
+    if precision not in DISTANCES:
+        raise ArtuneError(f"precision_recall: precision={precision!r}; use one of {', '.join(DISTANCES)}")
+    if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
+        shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
+        raise ArtuneError(f"precision_recall: features of shapes {shapes}; give [m, D] and [n, D]")
+    if min(len(reference), len(samples)) <= k or k < 1:
+        sizes = f"{len(reference)} and {len(samples)}"
+        raise ArtuneError(f"precision_recall: k={k} with {sizes} features; give k >= 1 and more than k features")
+    if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
+        raise ArtuneError("precision_recall: NaN or infinity in the features; look for broken images")
 
 
 def _exact_distances(u: Tensor, v: Tensor) -> Tensor:

@@ -1,0 +1,178 @@
+"""The command ``compare``: differences of runs on the same labels and draws, with paired errors and Holm's correction.
+
+Sample i of one run and sample i of the other share class and random numbers, so what both have in common drops out:
+the jackknife takes sample i away from both and looks at the difference.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artune.config import Evaluation
+from artune.errors import ArtuneError
+from artune.files import load_npz
+from artune.metrics.fid import jackknife_fid
+from artune.metrics.inception_score import inception_score, inception_score_left_out
+from artune.metrics.jackknife import standard_error
+from artune.metrics.kid import kid
+from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
+from artune.official_scores import file_order
+from artune.registry import Registry
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+METRICS = ("fid", "kid", "inception_score", "precision", "recall", "clip_score", "accuracy")
+
+
+class Score(NamedTuple):
+    """A metric of n samples: its value, and what it is without each of them, up to a constant [n]."""
+
+    value: float
+    left_out: Tensor
+
+
+def scores_left_out(
+    features: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], evaluation: Evaluation, classes: int
+) -> dict[str, Score]:
+    """The metrics of :data:`METRICS` of a run, by name; without ``accuracy`` where the classifier has other classes.
+
+    Args:
+        features: ``labels``, ``features``, ``probabilities``, ``clip`` of :func:`artune.features.sample_features`.
+        reference: ``heldout/{network}/{mu,sigma,features}``.
+        evaluation: the protocol.
+        classes: of the data set.
+    """
+    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
+    mu, sigma, real = (
+        torch.from_numpy(reference[f"heldout/{evaluation.features}/{key}"]) for key in ("mu", "sigma", "features")
+    )
+    ours, probabilities, split = arrays["features"], arrays["probabilities"], evaluation.inception_split
+    n, mode = len(ours), evaluation.precision_recall
+    fid, kernel = jackknife_fid(ours, mu, sigma), kid(real, ours)
+    order = torch.from_numpy(file_order(n, evaluation.seed)) if evaluation.inception_shuffle else torch.arange(n)
+    without = torch.empty(n, dtype=torch.float64)
+    without[order] = inception_score_left_out(probabilities[order], split)
+    whole = precision_recall(real, ours, k=evaluation.neighbours, precision=mode)
+    precisions, recalls = precision_recall_left_out(real, ours, k=evaluation.neighbours, precision=mode)
+    scores = {
+        "fid": Score(fid.value, fid.changes),
+        "kid": Score(kernel.value, kernel.changes),
+        "inception_score": Score(inception_score(probabilities[order], split)[0], without),
+        "precision": Score(whole.precision, precisions),
+        "recall": Score(whole.recall, recalls),
+        "clip_score": _mean(arrays["clip"]),
+    }
+    if probabilities.shape[1] == classes:
+        scores["accuracy"] = _mean(probabilities.argmax(1) == arrays["labels"])
+    return scores
+
+
+def _mean(values: Tensor) -> Score:
+    values = values.double()
+    return Score(float(values.mean()), (values.sum() - values) / (len(values) - 1))
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p-values in the given order, each at least as large as before."""
+    corrected, largest = [0.0] * len(chances), 0.0
+    for rank, at in enumerate(sorted(range(len(chances)), key=lambda at: chances[at])):
+        largest = max(largest, min(1.0, (len(chances) - rank) * chances[at]))
+        corrected[at] = largest
+    return corrected
+
+
+def two_sided(difference: float, error: float, seeds: int) -> float:
+    """Chance of a difference this large if there is none: normal, with several seeds Student's t of seeds - 1."""
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    if seeds == 1:
+        return math.erfc(abs(difference) / error / math.sqrt(2))
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(difference) / error, seeds - 1))
+
+
+def difference_of(first: Sequence[Score], second: Sequence[Score]) -> dict[str, float]:
+    """Second minus first, one :class:`Score` a seed, and what its error is.
+
+    With one seed the error is the paired jackknife's, of the evaluation alone. With several it is that of the mean of
+    the seeds' differences, which holds the trainings' scatter as well; ``evaluation_se`` is the jackknife's share.
+    """
+    apart = [b.value - a.value for a, b in zip(first, second, strict=True)]
+    paired = [standard_error(b.left_out - a.left_out) for a, b in zip(first, second, strict=True)]
+    seeds = len(apart)
+    evaluation = math.sqrt(sum(error**2 for error in paired)) / seeds
+    error = evaluation if seeds == 1 else stdev(apart) / math.sqrt(seeds)
+    return {
+        "first_value": fmean(score.value for score in first),
+        "second_value": fmean(score.value for score in second),
+        "difference": fmean(apart),
+        "se": error,
+        "evaluation_se": evaluation,
+        "p": two_sided(fmean(apart), error, seeds),
+    }
+
+
+def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
+    """Every row of a table with the first row of its block that can be had at the scale, that row first."""
+    pairs = []
+    for span in registry.tables[table].spans:
+        runs = [str(registry.tables[table].rows[at].run) for at in span]
+        had = list(dict.fromkeys(run for run in runs if not registry.unavailable(run)))
+        pairs += [(had[0], run) for run in had[1:]]
+    return pairs
+
+
+def compare(
+    registry: Registry, pairs: Sequence[tuple[str, str]], runs: Path, reference: Path, seeds: int = 1
+) -> "DataFrame":
+    """A row a pair and metric: both values, second - first, its error, p, and p corrected over all rows.
+
+    Args:
+        registry: of the runs' scale.
+        pairs: of run names.
+        runs: folder of the runs; each has features.npz.
+        reference: reference.npz.
+        seeds: repetitions of each run that are compared, seed by seed.
+
+    Raises:
+        ArtuneError: nothing to compare, a file is missing or damaged, or two runs were not drawn on the same labels.
+    """
+    from pandas import DataFrame
+
+    if not pairs:
+        raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
+    moments = [f"heldout/{registry.evaluation.features}/{key}" for key in ("mu", "sigma", "features")]
+    real = load_npz(reference, *moments)
+    labels: dict[str, np.ndarray] = {}
+    known: dict[str, dict[str, Score]] = {}
+
+    def scored(name: str) -> dict[str, Score]:
+        if name not in known:
+            path = runs / name / "features.npz"
+            arrays = load_npz(path, "labels", "features", "probabilities", "clip")
+            labels[name] = arrays["labels"]
+            known[name] = scores_left_out(arrays, real, registry.evaluation, registry.data.classes)
+        return known[name]
+
+    lines: list[dict[str, Any]] = []
+    for first, second in pairs:
+        names = [registry.seed_names(run, seeds) for run in (first, second)]
+        outcomes = [[scored(name) for name in side] for side in names]
+        for a, b in zip(*names, strict=True):
+            if not np.array_equal(labels[a], labels[b]):
+                raise ArtuneError(f"compare: {a} and {b} were drawn on other labels; sample and evaluate both again")
+        for metric in (name for name in METRICS if name in outcomes[0][0]):
+            sides = [[scores[metric] for scores in side] for side in outcomes]
+            lines.append({"first": first, "second": second, "metric": metric, **difference_of(*sides)})
+    for line, chance in zip(lines, holm([line["p"] for line in lines]), strict=True):
+        line |= {"p_holm": chance, "n": len(labels[line["first"]]), "seeds": seeds, "scale": registry.scale}
+        line["note"] = registry.about.note
+    return DataFrame(lines)
