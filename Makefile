@@ -11,7 +11,7 @@ CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Pro
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help reproduce test lint format mlflow pins clean-results
+.PHONY: help reproduce test lint format mlflow official pins clean-results
 
 help:
 	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
@@ -19,7 +19,8 @@ help:
 	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
 	@echo "make lint        ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make format      ruff and snakefmt, in place"
-	@echo "make pins        resolve envs/requirements.txt anew"
+	@echo "make official    set up .venv-official, TensorFlow for the rule evaluate_official"
+	@echo "make pins        resolve envs/requirements.txt and envs/official.txt anew"
 	@echo "make clean-results   remove the results of the scales that are trained here, and the tracking store"
 
 # uv installs the pinned set in seconds; it is itself installed by pip, so Python is enough to begin with. Compiling the
@@ -68,9 +69,17 @@ mlflow: $(STAMP)
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///results/mlflow.db
 
+# An environment of its own, without torch; ARTUNE_OFFICIAL_PYTHON names another's interpreter.
+official:
+	@test -x .venv-official/bin/python || $(PYTHON) -m venv .venv-official
+	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/official.txt
+	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@echo "set up .venv-official; now e.g. snakemake -c2 --config scale=imagenet -- results/imagenet/runs/llamagen_l-ours/official.json"
+
 pins: $(STAMP)
 	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate \
 		--override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate envs/official.in -o envs/official.txt
 
 clean-results:
 	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json \

@@ -8,6 +8,7 @@ import argparse
 import copy
 import hashlib
 import json
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
-from project import copy_project
+from project import OFFICIAL, ROOT, copy_project
 
 from artune.config import Data, Network
 from artune.encoders import build_network
@@ -83,6 +84,7 @@ def make_world(folder: Path) -> Path:
     write_llamagen(registry, files)
     write_taming(registry, files["taming_cin"])
     write_encoders(registry, files, folder)
+    write_graph(files["inception"], files["inception_graph"])
     write_virtual(files["adm_virtual"])
     write_images(files["imagenet"], each=2)
     write_images(files["imagenet_val"], each=2)
@@ -161,6 +163,17 @@ def write_torchscript(model: torch.nn.Module, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace_module(released, inputs, check_trace=False).half().save(str(path))
+
+
+def write_graph(weights: Path, path: Path) -> None:
+    """The same Inception as TensorFlow's graph, where there is a TensorFlow to write it."""
+    if OFFICIAL is None:
+        return
+    arrays = path.with_name("inception.npz")
+    np.savez(arrays, **{name: value.numpy() for name, value in torch.load(weights).items()})
+    builder = str(ROOT / "tests/inception_graph.py")
+    subprocess.run([OFFICIAL, builder, arrays, path], check=True, capture_output=True)
+    arrays.unlink()
 
 
 def write_virtual(path: Path, images: int = 8) -> None:

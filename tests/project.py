@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# The interpreter that has TensorFlow, if there is one.
+OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", str(ROOT / ".venv-official/bin/python"))
+OFFICIAL = OFFICIAL if Path(OFFICIAL).exists() else None
 SMOKE = ("--config", "scale=smoke", "--")
 RUN = "results/smoke/runs/llamagen_l-ours"
 PROFILES = ("slurm_a100", "workstation")
@@ -53,7 +56,8 @@ def command(*arguments: str | Path) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     """Run the copy's own sources."""
-    return os.environ | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    official = {"ARTUNE_OFFICIAL_PYTHON": OFFICIAL} if OFFICIAL else {}
+    return os.environ | official | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:

@@ -24,6 +24,8 @@ PATHS = {
     "references": "folder of further references",
     "samples": "samples.npz",
     "features": "features.npz",
+    "scores": "scores.json",
+    "graph": "classify_image_graph_def.pb, or its stamp",
     "timings": "timings.jsonl of the run",
     "grid": "picture to write",
     "runs": "folder of the runs",
@@ -68,6 +70,11 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         "score a run",
         None,
         {"config": True, "features": True, "reference": True, "references": False, "timings": False, "output": True},
+    ),
+    "evaluate_official": (
+        "score a run by TensorFlow's own graph, beside the torch port",
+        "run",
+        {"samples": True, "features": True, "scores": True, "data": True, "graph": True, "output": True},
     ),
     "table": ("write a table", "table", {"runs": True, "tally": False, "judge": False, "output": True}),
     "compare": (

@@ -12,7 +12,7 @@ from artune.config import Data, Evaluation
 from artune.data import load_split, prompts
 from artune.distributed import ALONE, World
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, save_npz
+from artune.files import load_npz, npz_rows, npz_shape, save_npz
 from artune.metrics.fid import feature_moments
 from artune.progress import Progress
 
@@ -62,12 +62,13 @@ def sample_features(
         ArtuneError: the samples are fewer than ``evaluation.samples``, or not uint8 [n, H, W, 3].
     """
     labels = load_npz(samples, "labels")["labels"]
-    if len(labels) != evaluation.samples:
-        raise ArtuneError(f"{samples}: {len(labels)} images, evaluation.samples asks for {evaluation.samples}")
+    count = npz_shape(samples, "arr_0")[0]
+    if count != evaluation.samples or len(labels) != count:
+        raise ArtuneError(f"{samples}: {count} images, evaluation.samples asks for {evaluation.samples}")
     roles = {role: networks[name] for role, name in evaluation.networks.items()}
     texts = {role: roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
-    number = -(-len(labels) // evaluation.batch)
+    number = -(-count // evaluation.batch)
     progress = Progress("features", number)
     batches = zip(
         npz_rows(samples, "arr_0", evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True

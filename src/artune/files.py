@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -143,6 +143,25 @@ def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
     Raises:
         ArtuneError: the file is missing, no npz, cut short, or lacks the array.
     """
+    with _npz_member(path, name) as (member, shape, dtype):
+        row = dtype.itemsize * int(np.prod(shape[1:]))
+        for at in range(0, shape[0], batch):
+            count = min(batch, shape[0] - at)
+            data = member.read(count * row)
+            if len(data) != count * row:
+                raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
+            yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+
+
+def npz_shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of the array ``name`` of an npz, from its header; errors as :func:`npz_rows`."""
+    with _npz_member(path, name) as (_, shape, _):
+        return shape
+
+
+@contextlib.contextmanager
+def _npz_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """An array of an npz, opened behind its header, with its shape and type."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             version = np.lib.format.read_magic(member)
@@ -150,13 +169,7 @@ def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
             shape, fortran, dtype = reader(member)
             if fortran or dtype.hasobject:
                 raise ArtuneError(f"{path}: {name} is not a plain array in C order")
-            row = dtype.itemsize * int(np.prod(shape[1:]))
-            for at in range(0, shape[0], batch):
-                count = min(batch, shape[0] - at)
-                data = member.read(count * row)
-                if len(data) != count * row:
-                    raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
-                yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+            yield member, shape, dtype
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
     except KeyError as error:

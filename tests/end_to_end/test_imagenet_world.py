@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from imagenet_world import CODES, make_world
-from project import ROOT, snakemake
+from project import OFFICIAL, ROOT, snakemake
 
 from artune.checkpoints import read_tensors
 from artune.evaluate import score
@@ -24,13 +24,14 @@ TARGETS = (
     f"{RUNS}/{MANIQA}/policy.safetensors",  # the one network that these tables do without
     "results/imagenet/figures/figure3.pdf",
 )
+BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # in the environment that has TensorFlow
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The miniature world with everything in ``TARGETS`` made."""
     folder = make_world(tmp_path_factory.mktemp("world"))
-    snakemake(folder, "--config", "scale=imagenet", "--", *TARGETS)
+    snakemake(folder, "--config", "scale=imagenet", "--", *TARGETS, *([BY_GRAPH] if OFFICIAL else []))
     return folder
 
 
@@ -142,6 +143,19 @@ def test_the_likelihood_baseline_learns_the_tokens_of_the_image_folder(world):
 
 def test_the_samples_figure_is_drawn(world):
     assert (world / "results/imagenet/figures/figure3.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(OFFICIAL is None, reason="no TensorFlow; `make official` sets up .venv-official with it")
+def test_tensorflows_graph_gives_the_numbers_of_the_port(world):
+    found = json.loads((world / BY_GRAPH).read_text())
+    assert set(found["files"]) == {"classify_image_graph_def.pb", "VIRTUAL_imagenet256_labeled.npz"}
+    assert found["versions"]["tensorflow-cpu"]
+    assert all(deviation < 1e-4 for deviation in found["deviation"].values())
+    assert found["graph"] == pytest.approx(found["port"], rel=1e-4)
+    scores = scores_of(world, "llamagen_l-ours")["scores"]
+    for name, value in found["port"].items():
+        assert value == scores[name]
+        assert found["difference"][name] == value - found["graph"][name]
 
 
 def test_nothing_is_left_to_do(world):

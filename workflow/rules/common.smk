@@ -1,4 +1,5 @@
 # Names that several rules use. Which file depends on which is in src/artune/plan.py; this file only asks it.
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,12 @@ SHARED = f"--scale {SCALE} --preset {SETTINGS.preset} --device {SETTINGS.device}
 # Jobs run under the interpreter that runs Snakemake, activated or not; with --sdm conda the rule's environment wins.
 if not workflow.deployment_settings.deployment_method:
     shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+# The interpreter that has TensorFlow (`make official`); any other says how to get it.
+OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", ".venv-official/bin/python")
+if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists():
+    OFFICIAL = "python"
 
 
 wildcard_constraints:

@@ -28,7 +28,7 @@ from artune.commands.outputs import (
     show,
     table,
 )
-from artune.commands.runs import evaluate, export, features, run_config, sample, train
+from artune.commands.runs import evaluate, evaluate_official, export, features, run_config, sample, train
 from artune.commands.study import study_judge, study_make, study_samples, study_serve, study_tally
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "data",
     "doctor",
     "evaluate",
+    "evaluate_official",
     "export",
     "external_policy",
     "features",

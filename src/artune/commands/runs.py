@@ -105,6 +105,23 @@ def evaluate(arguments: Namespace) -> str:
     )
 
 
+def evaluate_official(arguments: Namespace) -> str:
+    """Score a run by TensorFlow's own graph; in the environment that has it."""
+    from artune.assets import stamped_path
+    from artune.official_graph import evaluate_official as score
+
+    return score(
+        arguments.run,
+        arguments.samples,
+        arguments.features,
+        arguments.scores,
+        stamped_path(arguments.data),
+        stamped_path(arguments.graph),
+        registry_of(arguments).evaluation,
+        arguments.output,
+    )
+
+
 def export(arguments: Namespace) -> str:
     """Write a run's policy as others load it."""
     from artune.export import export_policy
