@@ -158,6 +158,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
     needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
     if registry.data.source == "imagenet":
+        needs += [(spec["images"], "real_samples") for spec in specs if spec["method"] == "real"]
         needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
         needs += [(name, "further_reference") for name in registry.evaluation.references]
         needs += [(registry.study.reference, "study_make")]

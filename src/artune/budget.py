@@ -83,7 +83,8 @@ def training(plan: Plan, costs: Costs, name: str) -> Line:
 def evaluation(plan: Plan, costs: Costs, name: str) -> Line:
     """GPU hours of drawing the samples that ``name`` is scored on."""
     samples = plan.registry.evaluation.samples
-    return Line(name, f"evaluate {samples} images", samples * costs.seconds("generate") / 3600)
+    drawn = 0 if plan.spec(name)["method"] == "real" else samples
+    return Line(name, f"evaluate {samples} images", drawn * costs.seconds("generate") / 3600)
 
 
 def budget(plan: Plan, costs: Costs, target: str) -> list[Line]:

@@ -65,6 +65,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         None,
         {"config": True, "policy": True, "pretrained": False, "tokenizer": True, "output": True, "grid": True},
     ),
+    "real_samples": ("take real images in the place of samples", None,
+                     {"config": True, "data": True, "output": True, "grid": True}),
     "features": ("features of a run's samples", None, {"samples": True, "networks": True, "output": True}),
     "evaluate": (
         "score a run",

@@ -158,15 +158,16 @@ class Run(Frozen):
     seed: Annotated[int, Field(ge=0)]
     scale: str
     preset: str
-    method: Literal["grpo", "mle", "vapi", "pretrained", "external"]
+    method: Literal["grpo", "mle", "vapi", "pretrained", "external", "real"]
     checkpoint: str | None = None  # external only: a key of assets.yaml
+    images: str | None = None  # real only: a split of the scale's data, or a key of assets.yaml
     policy: str | None = None  # the run whose policy is sampled; None: its own
     data: Data
-    tokenizer: Tokenizer
-    backbone_name: str
-    backbone: Backbone
+    tokenizer: Tokenizer | None = None  # None, as the next two and sampling: of method real, which has no policy
+    backbone_name: str | None = None
+    backbone: Backbone | None = None
     networks: dict[str, Network]
-    sampling: Sampling
+    sampling: Sampling | None = None
     grpo: GRPO | None = None
     mle: MLE | None = None
     vapi: VAPi | None = None
@@ -175,6 +176,10 @@ class Run(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Run":
+        if self.method == "real":
+            return self
+        if self.backbone is None or self.tokenizer is None or self.sampling is None:
+            raise ValueError(f"backbone, tokenizer and sampling: method {self.method} needs all three")
         if self.backbone.family == "vqgan" and self.sampling.cfg != 1.0:
             raise ValueError("sampling.cfg: the VQGAN policy has no null class; only 1.0 is possible")
         if self.method == "grpo" and self.grpo is not None and self.rewards is not None:

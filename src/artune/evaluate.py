@@ -113,6 +113,25 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
     return {name: cosines.mean().item(), f"{name}_se": (cosines.std() / len(cosines) ** 0.5).item()}
 
 
+def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """How the images of a row came about: labels, sampling, size as decoded, resize, rounding."""
+    facts: dict[str, Any] = {"labels": evaluation.labels, "images": run.images or "sampled"}
+    if run.method == "real":
+        names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
+        resize = "none" if run.data.source == "mnist" else "ADM's centre crop"
+        return facts | dict.fromkeys(names) | {"resize": resize}
+    decoded = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
+    return facts | {
+        "cfg": run.sampling.cfg,
+        "top_k": run.sampling.top_k,
+        "top_p": run.sampling.top_p,
+        "temperature": run.sampling.temperature,
+        "decoded_size": decoded,
+        "resize": "none" if decoded == run.data.image_size else "bicubic, no antialias",
+        "uint8_rule": run.backbone.uint8_rule,
+    }
+
+
 def _check_finite(scores: Mapping[str, float], where: str) -> None:
     if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
         raise ArtuneError(f"{where}: {', '.join(bad)} is not finite; delete it and run again")
@@ -150,12 +169,13 @@ def evaluate(
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     further = {}
     for name, path in (references or {}).items():
+        if name == run.images:  # these very images
+            continue
         real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
         further[name] = score_against(arrays, real, evaluation)
         _check_finite(further[name], str(path))
     if timings is not None and (milliseconds := median_milliseconds(timings)) is not None:
         scores["loo_fid_ms"] = milliseconds
-    decoded = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
     write_json(
         output,
         {
@@ -164,20 +184,13 @@ def evaluate(
             "scale": run.scale,
             "seed": run.seed,
             "n": len(features["labels"]),
-            "labels": evaluation.labels,
-            "cfg": run.sampling.cfg,
-            "top_k": run.sampling.top_k,
-            "top_p": run.sampling.top_p,
-            "temperature": run.sampling.temperature,
+            **_origin(run, evaluation),
             "reference": evaluation.reference,
             "protocol": protocol(run, evaluation, len(features["labels"]), files or {}),
             "precision_recall": evaluation.precision_recall,
             "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
             "image_size": run.data.image_size,
-            "decoded_size": decoded,
-            "resize": "none" if decoded == run.data.image_size else "bicubic, no antialias",
-            "uint8_rule": run.backbone.uint8_rule,
             "inception_split": evaluation.inception_split,
             "inception_shuffle": evaluation.inception_shuffle,
             "tf32": False,

@@ -58,8 +58,13 @@ def run_tags(
 ) -> dict[str, str]:
     """Tags that runs are found by (``tags.table4 IS NOT NULL`` is Table 4), and the description of the run's page."""
     rewards = "+".join(spec["rewards"]["terms"]) if spec.get("rewards") else "none"
-    tags = {"backbone": spec["backbone_name"], "method": spec["method"], "rewards": rewards}
-    tags |= {"cfg": spec["sampling"]["cfg"], "scale": spec["scale"], "seed": spec["seed"], "commit": commit}
+    tags = {"backbone": spec.get("backbone_name", "none"), "method": spec["method"], "rewards": rewards}
+    tags |= {
+        "cfg": spec.get("sampling", {}).get("cfg", "none"),
+        "scale": spec["scale"],
+        "seed": spec["seed"],
+        "commit": commit,
+    }
     tags |= {"mlflow.note.content": describe(registry, spec, scores)[:MOST_OF_A_TAG]}
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit

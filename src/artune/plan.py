@@ -128,6 +128,15 @@ class Plan:
         names = [name for name in self.registry.run_names if self.spec(name).get("checkpoint") == asset]
         return self.spec(names[0])["backbone_name"]
 
+    def real(self, run: str) -> str:
+        """The real images that a run of method ``real`` takes."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.spec(run)["images"])
+
+    @property
+    def real_runs(self) -> list[str]:
+        """Runs that score real images, not a policy's."""
+        return [run for run in self.registry.run_names if self.spec(run)["method"] == "real"]
+
     def train(self, run: str) -> Files:
         """What a training reads."""
         spec = self.spec(run)

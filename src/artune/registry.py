@@ -189,17 +189,19 @@ class Registry:
             tree = merge(tree, layer)
         method, backbone = tree.get("method"), tree.get("backbone")
         where = f"config/experiments.yaml: {base}"
-        if backbone not in self.backbones:
+        if method != "real" and backbone not in self.backbones:
             raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
         known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
+        known = ("method", "images") if method == "real" else known
         for layer_name, layer in self.run_layers(base):
             if unknown := [key for key in layer if key not in known]:
                 raise ArtuneError(
                     f"config/{layer_name}: {unknown[0]}: unknown key; a run of method {method} has {', '.join(known)}"
                 )
-        if method == "external" and "checkpoint" not in tree:
-            raise ArtuneError(f"{where}: checkpoint: missing; method external needs a key of assets.yaml")
+        for needing, key in (("external", "checkpoint"), ("real", "images")):
+            if method == needing and key not in tree:
+                raise ArtuneError(f"{where}: {key}: missing; method {method} needs it")
         spec = {
             "name": name,
             "base": base,
@@ -208,6 +210,8 @@ class Registry:
             "preset": self.preset,
             "method": method,
         }
+        if method == "real":
+            return spec | {"images": tree["images"], "data": tree["data"], "networks": {}}
         spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train it instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}

@@ -57,6 +57,10 @@ def describe_experiment(registry: Registry) -> str:
 
 
 def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
+    if spec["method"] == "real":
+        return (
+            f"Real images ({spec['images']}) scored as if they were samples, seed {spec['seed']}: nothing is generated."
+        )
     family, _, size = spec["backbone_name"].partition("_")
     name = f"LlamaGen-{size.upper()}" if family == "llamagen" else family.upper()
     if registry.backbones[spec["backbone_name"]].train is not None:

@@ -33,9 +33,14 @@ if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists()
     OFFICIAL = "python"
 
 
+def runs_of(names):
+    """Pattern of runs and their further seeds."""
+    return rf"({'|'.join(sorted(names))})(-s[1-9]\d*)?"
+
+
 wildcard_constraints:
     scale=SCALE,
-    run=rf"({'|'.join(REGISTRY.run_names)})(-s[1-9]\d*)?",
+    run=runs_of(REGISTRY.run_names),
     prior=rf"({'|'.join(REGISTRY.backbones)})(-s[1-9]\d*)?",
     tokenizer="|".join(REGISTRY.tokenizers),
     network="|".join(REGISTRY.networks),

@@ -18,6 +18,8 @@ rule sample:
         "results/{scale}/runs/{run}/sample.log",
     benchmark:
         "results/{scale}/runs/{run}/sample.benchmark.tsv"
+    wildcard_constraints:
+        run=runs_of(set(REGISTRY.run_names) - set(PLAN.real_runs)),
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
@@ -28,6 +30,31 @@ rule sample:
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
+        f" --grid {{output.grid}} {SHARED}"
+
+
+rule real_samples:
+    input:
+        config="results/{scale}/runs/{run}/config.yaml",
+        data=lambda wildcards: PLAN.real(wildcards.run),
+    output:
+        samples=temp("results/{scale}/runs/{run}/samples.npz"),
+        grid=report(
+            "results/{scale}/runs/{run}/grid.png",
+            category="Sample grids",
+            labels={"run": "{run}", "scale": "{scale}"},
+        ),
+    log:
+        "results/{scale}/runs/{run}/sample.log",
+    wildcard_constraints:
+        run=runs_of(PLAN.real_runs),
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        protocol=PLAN.sampling_protocol(),
+    shell:
+        "python -m artune real_samples --config {input.config} --data {input.data} --output {output.samples}"
         f" --grid {{output.grid}} {SHARED}"
 
 
@@ -77,29 +104,3 @@ rule evaluate:
     shell:
         "python -m artune evaluate --config {input.config} --features {input.features} --reference {input.reference}"
         f"{FURTHER} {{params.timings}} --output {{output}} {SHARED}"
-
-
-if REGISTRY.data.source == "imagenet":
-
-    rule evaluate_official:  # by name only: results/imagenet/runs/llamagen_l-ours/official.json
-        input:
-            samples="results/{scale}/runs/{run}/samples.npz",
-            features="results/{scale}/runs/{run}/features.npz",
-            scores="results/{scale}/runs/{run}/scores.json",
-            data=PLAN.asset(REGISTRY.evaluation.reference),
-            graph=PLAN.asset("inception_graph"),
-        output:
-            "results/{scale}/runs/{run}/official.json",
-        log:
-            "results/{scale}/runs/{run}/official.log",
-        benchmark:
-            "results/{scale}/runs/{run}/official.benchmark.tsv"
-        conda:
-            "../../envs/official.yaml"
-        threads: SETTINGS.threads
-        resources:
-            launcher=OFFICIAL,
-        shell:
-            "{resources.launcher} -m artune evaluate_official {wildcards.run} --samples {input.samples}"
-            " --features {input.features} --scores {input.scores} --data {input.data} --graph {input.graph}"
-            f" --output {{output}} {SHARED}"

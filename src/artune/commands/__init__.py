@@ -28,7 +28,7 @@ from artune.commands.outputs import (
     show,
     table,
 )
-from artune.commands.runs import evaluate, evaluate_official, export, features, run_config, sample, train
+from artune.commands.runs import evaluate, evaluate_official, export, features, real_samples, run_config, sample, train
 from artune.commands.study import study_judge, study_make, study_samples, study_serve, study_tally
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "network",
     "plan",
     "pretrained_policy",
+    "real_samples",
     "reference",
     "run_config",
     "sample",

@@ -15,7 +15,7 @@ def run_config(arguments: Namespace) -> str:
     registry = registry_of(arguments)
     run = registry.resolve(arguments.run)
     write_text(arguments.output, yaml.safe_dump(registry.spec(arguments.run), sort_keys=False))
-    return f"{arguments.output}: {run.method} of {run.backbone_name}"
+    return f"{arguments.output}: {run.method} of {run.backbone_name or run.images}"
 
 
 def train(arguments: Namespace) -> str:
@@ -70,6 +70,16 @@ def sample(arguments: Namespace) -> str:
             device,
             world,
         )
+
+
+def real_samples(arguments: Namespace) -> str:
+    """Take real images in the place of samples."""
+    from artune.assets import stamped_path
+    from artune.build import read_run
+    from artune.real_samples import write_real_samples
+
+    run, protocol = read_run(arguments.config), registry_of(arguments).evaluation
+    return write_real_samples(run, protocol, stamped_path(arguments.data), arguments.output, arguments.grid)
 
 
 def features(arguments: Namespace) -> str:

@@ -1,0 +1,87 @@
+"""Real images in the place of samples: what the metrics give when nothing was generated (a run of method ``real``)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artune.config import Evaluation, Run
+from artune.data import class_names, load_split
+from artune.errors import ArtuneError
+from artune.figures.samples import draw_grid
+from artune.files import save_npz
+from artune.imagenet import Split, centre_crop, load_images, open_split
+from artune.progress import track
+from artune.seeds import generator_for
+
+
+def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tensor:
+    """Which ``n`` images are taken, each once, in random order: indices [n] of labels [N].
+
+    Args:
+        labels: class ids.
+        n: how many.
+        how: ``balanced``, as many of each class; ``random``, whatever comes.
+        generator: of the draw.
+
+    Raises:
+        ArtuneError: there are not enough images.
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    if how == "balanced":
+        kinds = labels.unique()
+        each = n // len(kinds)
+        own = [order[labels[order] == kind][:each] for kind in kinds]
+        order = torch.cat(own)
+        order = order[torch.randperm(len(order), generator=generator)]
+    if len(order) < n:
+        raise ArtuneError(f"evaluation.samples: {n} {how} images asked for, but there are {len(order)} to take from")
+    return order[:n]
+
+
+def real_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [n, H, W, 3] and their labels [n]: a draw of the evaluation's and the run's seed.
+
+    Args:
+        run: of method ``real``.
+        evaluation: says how many, and whether of all classes alike.
+        path: data.npz, or a split of ImageNet, whose images get ADM's centre crop.
+
+    Raises:
+        ArtuneError: not enough images, or damaged ones.
+    """
+    generator = generator_for(evaluation.seed, run.seed, "real")
+    if run.data.source == "mnist":
+        images, labels = load_split(path, str(run.images))
+        chosen = choose(labels, evaluation.samples, evaluation.labels, generator)
+        return images[chosen].permute(0, 2, 3, 1).numpy(), labels[chosen].numpy()
+    split, side = open_split(path, run.data.classes), run.data.image_size
+    labels = torch.tensor([record.label for record in split.records()])
+    chosen = choose(labels, evaluation.samples, evaluation.labels, generator)
+    places = {int(index): place for place, index in enumerate(chosen)}
+    wanted = Split(
+        len(chosen), split.classes, lambda: (item for at, item in enumerate(split.records()) if at in places)
+    )
+    crops = load_images(wanted, lambda image: np.asarray(centre_crop(image, side)))
+    images = np.empty((len(chosen), side, side, 3), np.uint8)
+    for index, (crop, _) in zip(sorted(places), track(crops, f"crop {run.name}", len(chosen)), strict=True):
+        images[places[index]] = crop
+    return images, labels[chosen].numpy()
+
+
+def write_real_samples(run: Run, evaluation: Evaluation, path: Path, output: Path, grid: Path) -> str:
+    """Write ``output`` and ``grid`` as :func:`artune.sample.sample` does; arguments as :func:`real_images`.
+
+    Raises:
+        ArtuneError: as :func:`real_images`.
+    """
+    images, labels = real_images(run, evaluation, path)
+    names, columns = class_names(run.data), evaluation.grid_per_class
+    ids = [label for label in range(run.data.classes) if (labels == label).sum() >= columns][: evaluation.grid_classes]
+    if not ids:
+        raise ArtuneError(f"evaluation.grid_per_class: no class has {columns} of the {len(images)} images")
+    block = np.stack([images[labels == label][:columns] for label in ids])
+    draw_grid([block], [names[label] for label in ids], [run.name], f"{run.name}, {run.scale} scale", grid)
+    save_npz(output, {"arr_0": images, "labels": labels})
+    return f"{output}: {len(images)} real images of {run.images}"
