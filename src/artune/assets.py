@@ -201,14 +201,20 @@ def asset_state(registry: Registry, key: str, folder: Path) -> str:
 
 
 def assets_table(registry: Registry, folder: Path) -> str:
-    """Every asset with its state, size, licence and the rules that need it; then what must be brought, and to where."""
-    rows = [("asset", "state", "size", "licence", "needed by")]
-    absent = []
+    """A line an asset: state, whose digest it is held to, size, licence, rules that need it; then what must be brought.
+
+    What no rule needs has in brackets what it serves.
+    """
+    rows = [("asset", "state", "digest", "size", "licence", "needed by")]
+    absent, pins = [], read_pins(folder)
     for key, rules in asset_users(registry).items():
         asset, path = asset_of(registry, key), find_asset(registry, key, folder)
         about = f"~{asset.size}" if asset.size else "?"
         size = f"{path.stat().st_size / 1e9:.3f} GB" if path and path.is_file() else about
-        rows.append((key, asset_state(registry, key, folder), size, asset.license, ", ".join(rules) or "-"))
+        published = "published" if asset.sha256 else "published in part" if asset.sha256_prefix else None
+        digest = published or ("pinned on first use" if key in pins else "-")
+        users = ", ".join(rules) or (f"({asset.optional})" if asset.optional else "-")
+        rows.append((key, asset_state(registry, key, folder), digest, size, asset.license, users))
         if path is None and rules and not asset.url:
             absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

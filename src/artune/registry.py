@@ -47,6 +47,7 @@ class Asset(Frozen):
     url: str | None = None  # may be fetched without an account
     bring: bool = False  # a licence, a login or no direct link: the user's own copy
     size: str | None = None  # about, for people
+    optional: str | None = None  # what it serves where no rule needs it
 
 
 class Registry:

@@ -43,6 +43,8 @@ SCORES = {
     "coverage": "share of the reference's neighbourhoods that hold a sample",
     "cmmd": "Gaussian-kernel distance of CLIP embeddings to the reference, a thousandfold",
     "cmmd_se": "its standard error",
+    "fd_dinov2": "Fréchet distance in DINOv2's features",
+    "fd_dinov2_se": "its jackknife standard error",
     "loo_fid_ms": "median time of the LOO-FID reward in an iteration, milliseconds",
 }
 # Every logged metric, once, with what it means.

@@ -17,6 +17,7 @@ import yaml
 
 from artune import download as module
 from artune.assets import (
+    asset_users,
     assets_table,
     check_asset,
     fetch_asset,
@@ -326,7 +327,7 @@ def rows(registry, folder):
 
 def test_the_table_tells_present_missing_part_and_wrong(project):
     registry, folder = project
-    assert " missing " in rows(registry, folder)["signed"]
+    assert " missing  published " in rows(registry, folder)["signed"]
     assert " ~3 MB " in rows(registry, folder)["signed"]
     (folder / "deep").mkdir(parents=True)
     (folder / "deep/signed.pt.part").write_bytes(BODY[:10])
@@ -335,8 +336,10 @@ def test_the_table_tells_present_missing_part_and_wrong(project):
     assert " present " in rows(registry, folder)["signed"]
     (folder / "deep/signed.pt").write_bytes(b"other")
     assert " wrong digest " in rows(registry, folder)["signed"]
+    assert "pinned" not in rows(registry, folder)["free"]
     fetch_asset(registry, "free", folder)
     assert " present " in rows(registry, folder)["free"]
+    assert " pinned on first use " in rows(registry, folder)["free"]
     (folder / "free.pt").write_bytes(b"replaced")
     assert " wrong digest " in rows(registry, folder)["free"]
     assert f"-> {folder / 'imagenet/train'}" in assets_table(registry, folder)
@@ -347,6 +350,13 @@ def test_every_asset_says_how_it_is_had():
     for key, asset in registry.assets.items():
         assert bool(asset.url) != asset.bring, key
         assert not asset.url or asset.url.startswith("https://"), key
+        assert asset.size, key
+
+
+def test_every_asset_names_the_rule_that_needs_it_or_what_else_it_serves():
+    registry = Registry("imagenet", root=ROOT / "config")
+    for key, rules in asset_users(registry).items():
+        assert bool(rules) != bool(registry.assets[key].optional), key
 
 
 def test_the_paper_scale_needs_what_its_rules_read_and_the_mnist_scale_nothing():
