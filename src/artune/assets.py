@@ -146,7 +146,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``."""
     users: dict[str, list[str]] = {key: [] for key in registry.assets}
     specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
-    backbones = dict.fromkeys(spec["backbone_name"] for spec in specs)
+    backbones = dict.fromkeys(spec["backbone_name"] for spec in specs if spec["method"] != "real")
     networks = dict.fromkeys([name for spec in specs for name in spec["networks"]])
     parts: list[tuple[str, Backbone | Tokenizer | Network]] = []  # of what some run uses, not of all that is known
     for name in backbones:

@@ -112,6 +112,8 @@ class Plan:
         if "policy" in self.spec(run):
             return self.policy(self._sampled(run))
         method = self.spec(run)["method"]
+        if method == "real":
+            raise ArtuneError(f"{run}: is of real images and has no policy; name a run of another method")
         if method in TRAINED:
             return f"{self.runs}/{run}/policy.safetensors"
         if method == "external":
