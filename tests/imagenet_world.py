@@ -69,13 +69,18 @@ SCALE = {
 }
 
 
-def make_world(folder: Path) -> Path:
-    """A copy of the project at ``folder`` with the miniature configuration and every asset of the imagenet scale."""
-    copy_project(folder)
+def shrink(folder: Path) -> None:
+    """Miniature sizes over ``folder/config``."""
     for name, sizes in NETWORKS.items():
         write(folder / f"config/architectures/{name}.json", json.dumps(sizes))
     path = folder / "config/scales/imagenet.yaml"
     path.write_text(yaml.safe_dump(merge(read_yaml(path), SCALE), sort_keys=False))
+
+
+def make_world(folder: Path) -> Path:
+    """A copy of the project at ``folder`` with the miniature configuration and every asset of the imagenet scale."""
+    copy_project(folder)
+    shrink(folder)
     torch.manual_seed(0)
     registry = Registry("imagenet", root=folder / "config")
     files = {key: folder / "data/assets" / asset.file for key, asset in registry.assets.items()}

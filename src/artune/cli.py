@@ -110,6 +110,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "mlflow": ("rebuild the tracking store from the files of all finished runs", None, {"runs": True}),
     "plan": ("what a target trains, evaluates and costs in GPU hours", "target", {}),
     "doctor": ("check the machine, the cluster and the files before anything runs", None, {"profile": False}),
+    "selfcheck": ("build and run the paper's networks at full size on random weights", None, {"output": False}),
     "show": ("a run's settings and the layer that set each", "run", {}),
     "bench": ("time a part of the method on random weights: loo-fid, iteration", "target", {"output": False}),
 }  # fmt: skip
@@ -132,6 +133,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "export": {"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},
     "external_policy": {"--asset": {"required": True, "help": "key of config/assets.yaml"}},
+    "selfcheck": {
+        "--backbone": {"default": "llamagen_b", "help": "the policy, a key of config/backbones.yaml"},
+        "--dtype": {"choices": ["float32", "bfloat16"], "default": "float32", "help": "of the weights"},
+    },
     "figure": {
         "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
         "--compare": {"nargs": "*", "default": [], "help": "further runs to draw (Figure 2)"},

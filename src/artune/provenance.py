@@ -33,8 +33,16 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "commit": git("rev-parse", "HEAD") or "unknown",
         "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
-        **{library: importlib.metadata.version(library) for library in LIBRARIES},
+        **{library: _version(library) for library in LIBRARIES},
         "device": name,
         "threads": torch.get_num_threads(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def _version(library: str) -> str | None:
+    """Installed version; None where it is absent, as Snakemake is on a machine that only computes."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -17,6 +17,7 @@ SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
 LEVELS = [
     {"cli", "commands", "__main__"},
     {"run_page", "claims", "report",
+     "selfcheck", "train_moments",
      "official", "official_scores", "official_graph", "protocol", "real_samples",
      "train", "build", "provenance", "continuation", "vapi", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},

@@ -25,6 +25,7 @@ from artune.commands.outputs import (
     mlflow,
     mlflow_log,
     mlflow_store,
+    selfcheck,
     show,
     table,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "reference",
     "run_config",
     "sample",
+    "selfcheck",
     "show",
     "study_judge",
     "study_make",

@@ -162,3 +162,18 @@ def bench(arguments: Namespace) -> str:
     rows = run(arguments.target, Request(registry_of(arguments), device_of(arguments), **sizes))
     print(format_table(rows))  # noqa: T201
     return f"{arguments.output or len(rows)}{'' if arguments.output else ' cases'}"
+
+
+def selfcheck(arguments: Namespace) -> str:
+    """Build and run the paper's networks at full size on random weights."""
+    import torch
+
+    from artune.bench import format_table
+    from artune.registry import Registry
+    from artune.selfcheck import Machine, selfcheck
+
+    machine = Machine(device_of(arguments), getattr(torch, arguments.dtype))
+    registry = Registry("imagenet", settings_of(arguments).preset)  # whatever scale is configured
+    rows, line = selfcheck(registry, arguments.backbone, machine, arguments.output)
+    print(format_table([row.__dict__ for row in rows]))  # noqa: T201
+    return line

@@ -1,0 +1,262 @@
+"""The command ``selfcheck``: the paper's own networks at full size on random weights, one after the other.
+
+Shows on a machine what needs no released weights: that each is built, runs, stays finite and fits into memory, and
+that the policy's cached decoding and its half precision agree with its plain forward. Needs neither Snakemake nor
+MLflow.
+"""
+
+import contextlib
+import ctypes
+import gc
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from artune.config import Backbone
+from artune.data import prompts
+from artune.encoders import build_network
+from artune.errors import ArtuneError
+from artune.files import write_json
+from artune.models import LlamaGen, build_policy
+from artune.provenance import provenance
+from artune.registry import Registry
+from artune.seeds import generator_for
+from artune.tokenizers import build_tokenizer
+
+ON_CPU, ON_GPU = 2, 16  # images of one batch
+TOKENS, CROPS = 32, 2  # of an image on a CPU, instead of 256 or 576 tokens and 20 crops, which take minutes
+# Largest accepted errors, in standard deviations of the logits.
+ERRORS = {torch.float32: 1e-4, torch.bfloat16: 0.3}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision the networks run."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def on_cpu(self) -> bool:
+        """Are batches kept small?"""
+        return self.device.type == "cpu"
+
+    @property
+    def images(self) -> int:
+        """Images of one batch."""
+        return ON_CPU if self.on_cpu else ON_GPU
+
+    def draw(self, high: int, *shape: int) -> Tensor:
+        """Whole numbers below ``high``, int64, the same on every machine."""
+        return torch.randint(high, shape, generator=generator_for("selfcheck", high, *shape)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network: how it is built, the precision it is used in, and one batch, with its size and what was seen of it."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    dtype: torch.dtype
+    run: Callable[[Any], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a network took; ``peak_gb`` is all memory of the process on a CPU, PyTorch's on a GPU."""
+
+    network: str
+    parameters: int
+    dtype: str
+    batch: str
+    build_s: float
+    run_s: float
+    cpu_s: float  # of both, on all threads: what a loaded machine does not lengthen
+    peak_gb: float
+    seen: str
+
+
+def selfcheck(registry: Registry, backbone: str, machine: Machine, output: Path | None = None) -> tuple[list[Row], str]:
+    """Build and run every network, freeing each before the next.
+
+    Args:
+        registry: of the imagenet scale.
+        backbone: a policy of ``backbones.yaml``; its tokenizer goes with it.
+        machine: device and dtype; the tokenizer and Inception are float32 whatever it is, as in a run.
+        output: JSON to write.
+
+    Returns:
+        A row a network, and one line that sums them up.
+
+    Raises:
+        ArtuneError: an unknown backbone, or something is not as it must be; the line says what.
+    """
+    rows = [measure(part, machine) for part in parts(registry, backbone, machine)]
+    peak = max(row.peak_gb for row in rows)
+    if output is not None:
+        about = {"device": machine.device.type, "dtype": _name(machine.dtype), "backbone": backbone, "peak_gb": peak}
+        write_json(output, about | {"rows": [asdict(row) for row in rows], "versions": provenance(machine.device)})
+    where = f"on {machine.device.type} in {_name(machine.dtype)}"
+    line = f"{len(rows)} networks {where}, all as they must be, peak {peak:.1f} GB"
+    return rows, f"{output}: {line}" if output else line
+
+
+def parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
+    """The networks of a run on ``backbone``, in the order in which an iteration uses them."""
+    if backbone not in registry.backbones:
+        raise ArtuneError(f"--backbone: unknown {backbone!r}; known are {', '.join(registry.backbones)}")
+    policy, data = registry.backbones[backbone], registry.data
+    tokenizer = registry.tokenizers[policy.tokenizer]
+    side = round(policy.tokens**0.5) * tokenizer.downsampling
+    images = machine.draw(256, machine.images, 3, data.image_size, data.image_size).to(torch.uint8)
+    texts = prompts(data)[:8]
+
+    def network(name: str, dtype: torch.dtype, run: Callable[[Any], tuple[str, str]]) -> Part:
+        return Part(name, lambda: build_network(registry.networks[name], data), dtype, run)
+
+    return [
+        Part(backbone, lambda: random_policy(policy), machine.dtype, lambda found: run_policy(found, machine)),
+        Part(
+            policy.tokenizer,
+            lambda: build_tokenizer(tokenizer, side),
+            torch.float32,
+            lambda found: run_tokenizer(found, machine, policy.tokens),
+        ),
+        network("clip", machine.dtype, lambda found: run_clip(found, images, texts)),
+        network("hps", machine.dtype, lambda found: run_clip(found, images, texts)),
+        network("maniqa", machine.dtype, lambda found: run_maniqa(found, images, machine)),
+        network("inception", torch.float32, lambda found: run_inception(found, images)),
+    ]
+
+
+def measure(part: Part, machine: Machine) -> Row:
+    """Build a network, run one batch, free it."""
+    _forget_peak(machine)
+    torch.manual_seed(0)
+    began, worked = time.monotonic(), time.process_time()
+    module = part.build().eval().requires_grad_(False).to(part.dtype).to(machine.device)
+    built = time.monotonic()
+    with torch.no_grad():
+        batch, seen = part.run(module)
+    if not machine.on_cpu:
+        torch.cuda.synchronize(machine.device)
+    row = Row(
+        network=part.name,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        dtype=_name(part.dtype),
+        batch=batch,
+        build_s=round(built - began, 1),
+        run_s=round(time.monotonic() - built, 1),
+        cpu_s=round(time.process_time() - worked, 1),
+        peak_gb=round(_peak(machine) / 1e9, 2),
+        seen=seen,
+    )
+    del module
+    gc.collect()
+    if not machine.on_cpu:
+        torch.cuda.empty_cache()
+    return row
+
+
+def random_policy(backbone: Backbone) -> nn.Module:
+    """A policy whose output head is not zero, so that its logits say something."""
+    policy = build_policy(backbone)
+    head = policy.output if isinstance(policy, LlamaGen) else policy.head
+    nn.init.normal_(head.weight, std=0.02)
+    return policy
+
+
+def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
+    """Cached decoding against the plain forward, and bfloat16 against float32 where the policy is float32."""
+    length = min(TOKENS, policy.tokens) if machine.on_cpu else policy.tokens
+    classes = machine.draw(policy.classes, machine.images)
+    tokens = machine.draw(policy.codebook_size, machine.images, length)
+    plain = _finite(policy(tokens, classes))
+    logits, cache = policy.start(classes, length)
+    steps = [logits, *(policy.decode(tokens[:, position], cache) for position in range(length - 1))]
+    seen = f"cached decoding {_error(torch.stack(steps, 1), plain, ERRORS[machine.dtype], 'cached decoding'):.1e} off"
+    if machine.dtype == torch.float32:
+        half = policy.bfloat16()(tokens, classes)
+        seen += f", bfloat16 {_error(half, plain, ERRORS[torch.bfloat16], 'bfloat16'):.1e} off"
+    return f"{machine.images} x {length} tokens", seen
+
+
+def run_tokenizer(tokenizer: Any, machine: Machine, tokens: int) -> tuple[str, str]:
+    """Images of random codes, and codes of those images."""
+    ids = machine.draw(tokenizer.codebook_size, machine.images, tokens)
+    images = _finite(tokenizer.decode(ids))
+    again = tokenizer.encode(images.clamp(-1, 1))
+    _require(again.shape == ids.shape, f"{tokens} codes came back as {tuple(again.shape)}")
+    return f"{len(images)} images of {images.shape[-1]}", f"values {images.min():.1f} to {images.max():.1f}"
+
+
+def run_clip(network: Any, images: Tensor, texts: tuple[str, ...]) -> tuple[str, str]:
+    """Cosines of images and prompts, both unit vectors."""
+    cosines = _finite(network.embed_images(images)) @ _finite(network.embed_texts(texts)).T
+    _require(bool((cosines.abs() <= 1.01).all()), "a cosine is above 1")
+    return f"{len(images)} images, {len(texts)} prompts", f"cosines {cosines.min():.3f} to {cosines.max():.3f}"
+
+
+def run_maniqa(network: Any, images: Tensor, machine: Machine) -> tuple[str, str]:
+    """Quality of images from all their crops, from :data:`CROPS` on a CPU."""
+    crops = min(CROPS, network.sizes.crops) if machine.on_cpu else network.sizes.crops
+    network.sizes = replace(network.sizes, crops=crops)
+    scores = _finite(network.score(images))
+    return f"{len(images)} images, {crops} crops", f"scores {scores.min():.3f} to {scores.max():.3f}"
+
+
+def run_inception(network: Any, images: Tensor) -> tuple[str, str]:
+    """Features and class probabilities."""
+    features, probabilities = _finite(network.features(images)), _finite(network.probabilities(images))
+    _require(bool((probabilities.sum(1) - 1).abs().max() < 1e-4), "class probabilities do not sum to 1")
+    return f"{len(images)} images", f"features of width {features.shape[1]}, spread {features.std():.2f}"
+
+
+def _error(found: Tensor, expected: Tensor, accepted: float, what: str) -> float:
+    """Largest difference in standard deviations of what was expected."""
+    error = float((_finite(found) - expected).abs().max() / expected.std())
+    _require(
+        error < accepted, f"{what} is {error:.1e} of the logits' spread off the plain forward, more than {accepted}"
+    )
+    return error
+
+
+def _finite(found: Tensor) -> Tensor:
+    _require(bool(found.isfinite().all()), "NaN or infinity came out")
+    return found
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ArtuneError(f"selfcheck: {otherwise}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _forget_peak(machine: Machine) -> None:
+    """Begin a new peak of memory; where the system does not let us, it stays that of the whole process."""
+    if not machine.on_cpu:
+        torch.cuda.reset_peak_memory_stats(machine.device)
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the network before has left
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak(machine: Machine) -> int:
+    """Bytes at the peak since :func:`_forget_peak`."""
+    if not machine.on_cpu:
+        return torch.cuda.max_memory_allocated(machine.device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

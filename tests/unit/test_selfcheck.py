@@ -1,0 +1,106 @@
+"""The self-check of the paper's networks, on the miniature sizes of the imagenet world."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from imagenet_world import shrink
+from project import ROOT
+
+from artune.errors import ArtuneError
+from artune.models import LlamaGen
+from artune.models.cache import KVCache
+from artune.registry import Registry
+from artune.selfcheck import Machine, measure, parts, random_policy, run_policy, selfcheck
+
+CPU = Machine(torch.device("cpu"), torch.float32)
+# What a machine that only computes needs not have.
+ABSENT = ("snakemake", "mlflow", "pandas", "matplotlib", "sklearn", "mlxtend", "transformers", "rich", "pyarrow")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "config", folder / "config")
+    shrink(folder)
+    return folder
+
+
+@pytest.fixture
+def registry(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return Registry("imagenet")
+
+
+@pytest.mark.slow
+def test_every_network_is_checked_by_one_command_without_snakemake_or_mlflow(project, tmp_path):
+    code = f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from artune.cli import main; sys.exit(main())"
+    arguments = ("selfcheck", "--device", "cpu", "--dtype", "bfloat16", "--output", tmp_path / "selfcheck.json")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=project, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "selfcheck.json: 6 networks on cpu in bfloat16, all as they must be, peak" in done.stderr.splitlines()[-1]
+    found = json.loads((tmp_path / "selfcheck.json").read_text())
+    assert [row["network"] for row in found["rows"]] == ["llamagen_b", "vq", "clip", "hps", "maniqa", "inception"]
+    assert [row["dtype"] for row in found["rows"]] == ["bfloat16", "float32", *["bfloat16"] * 3, "float32"]
+    assert all(0 < row["peak_gb"] <= found["peak_gb"] for row in found["rows"])
+    assert len(done.stdout.splitlines()) == 7
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def policy_part(registry, name="llamagen_l"):
+    return next(part for part in parts(registry, name, CPU) if part.name == name)
+
+
+def test_a_policys_row_says_how_far_decoding_and_half_precision_are_off(registry):
+    row = measure(policy_part(registry), CPU)
+    assert row.batch == "2 x 4 tokens"
+    decoding, half = (float(part.split()[-2]) for part in row.seen.split(","))
+    assert 0 <= decoding < 1e-4 < half < 0.3
+
+
+@pytest.mark.parametrize("name", ["llamagen_b", "vqgan"])
+def test_policies_of_both_families_are_run(registry, name):
+    assert measure(policy_part(registry, name), CPU).parameters > 0
+
+
+def test_a_cache_that_loses_a_position_is_noticed(registry, monkeypatch):
+    right = KVCache.append
+
+    def forgetful(self, layer, key, value):
+        keys, values = right(self, layer, key, value)
+        return keys[:, :, -2:], values[:, :, -2:]
+
+    monkeypatch.setattr(KVCache, "append", forgetful)
+    with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding is .* off the plain forward"):
+        measure(policy_part(registry), CPU)
+
+
+def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
+    right = LlamaGen.forward
+
+    def coarse(self, *arguments):
+        logits = right(self, *arguments)
+        return logits.round() if self.norm.weight.dtype == torch.bfloat16 else logits
+
+    monkeypatch.setattr(LlamaGen, "forward", coarse)
+    with pytest.raises(ArtuneError, match=r"selfcheck: bfloat16 is .* off the plain forward, more than"):
+        run_policy(random_policy(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
+
+
+def test_nan_is_noticed(registry):
+    policy = random_policy(registry.backbones["llamagen_b"]).requires_grad_(False)
+    policy.norm.weight[0] = torch.nan
+    with pytest.raises(ArtuneError, match="selfcheck: NaN or infinity came out"):
+        run_policy(policy, CPU)
+
+
+def test_an_unknown_backbone_is_named(registry):
+    with pytest.raises(ArtuneError, match="--backbone: unknown 'gpt'; known are llamagen_b"):
+        selfcheck(registry, "gpt", CPU)
