@@ -161,6 +161,9 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
         needs += [(spec["images"], "real_samples") for spec in specs if spec["method"] == "real"]
         needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
         needs += [(name, "further_reference") for name in registry.evaluation.references]
+        rewards = [spec["rewards"] for spec in specs if "rewards" in spec]
+        own = dict.fromkeys(found["loo_fid"]["network"] for found in rewards if "loo_fid" in found["terms"])
+        needs += [("imagenet", f"train_moments {name}") for name in own if name != registry.evaluation.features]
         needs += [(registry.study.reference, "study_make")]
     for key, rule in needs:
         asset_of(registry, key)

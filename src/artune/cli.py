@@ -22,6 +22,7 @@ PATHS = {
     "networks": "folder of the frozen networks",
     "reference": "reference.npz",
     "references": "folder of further references",
+    "moments": "moments of the training images under the reward's own network",
     "samples": "samples.npz",
     "features": "features.npz",
     "scores": "scores.json",
@@ -48,7 +49,16 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "network": ("train or import a frozen network", "name", {"data": False, "tokenizer": False, "output": True}),
     "pretrained_policy": ("train or import a prior", "name", {"codes": False, "output": True}),
     "external_policy": ("import a policy that others released", "name", {"output": True}),
-    "reference": ("moments and features of the real images", None, {"data": True, "networks": True, "output": True}),
+    "reference": (
+        "moments and features of the real images",
+        None,
+        {"data": True, "networks": True, "moments": False, "output": True},
+    ),
+    "train_moments": (
+        "moments of ImageNet's training images under a network of LOO-FID",
+        "name",
+        {"data": True, "networks": True, "output": True},
+    ),
     "further_reference": (
         "moments and features of another split of real images",
         None,

@@ -25,11 +25,12 @@ class Data(Frozen):
     source: Literal["mnist", "imagenet"]
     image_size: Positive  # side, pixels; what rewards and evaluation see
     classes: Positive
-    class_names: tuple[str, ...] = ()  # empty: ImageNet's, from open_clip
+    class_names: tuple[str, ...] = ()  # empty: ImageNet's first aliases, from torchvision
     prompt: str = "a photo of {}"  # open choice 28
     train_per_class: Positive | None = None
     validation_per_class: Positive | None = None
     heldout_per_class: Positive | None = None  # the evaluation reference
+    moment_images: Annotated[int, Field(ge=2)] | None = None  # of ImageNet's, behind LOO-FID's moments; None: all
 
     @model_validator(mode="after")
     def _prompt_has_a_place(self) -> "Data":
@@ -98,7 +99,10 @@ class Backbone(Frozen):
 class Network(Frozen):
     """A frozen network behind a reward or a metric."""
 
-    kind: Literal["classifier", "clip", "preference", "quality", "inception", "open_clip", "hpsv2", "maniqa", "dinov2"]
+    kind: Literal[
+        "classifier", "clip", "preference", "quality",  # trained here
+        "inception", "inception_torchvision", "open_clip", "hpsv2", "maniqa", "dinov2",  # released
+    ]  # fmt: skip
     architecture: str
     checkpoint: str | None = None
     train: Training | None = None

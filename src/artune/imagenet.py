@@ -65,6 +65,26 @@ def open_split(path: Path, classes: int | None = None) -> Split:
     return split
 
 
+def spread(split: Split, images: int | None) -> Split:
+    """``images`` of a split, evenly spread over its order (and so over its classes); None: all of them.
+
+    Raises:
+        ArtuneError: more images than there are.
+    """
+    if images is None:
+        return split
+    size = split.size if split.size is not None else sum(1 for _ in split.records())
+    if images > size:
+        raise ArtuneError(f"data.moment_images: {images}, but the split has {size}; take fewer")
+
+    def records() -> Iterator[Record]:
+        for number, record in enumerate(split.records()):
+            if (number + 1) * images // size > number * images // size:
+                yield record
+
+    return Split(images, split.classes, records)
+
+
 def _folder(path: Path) -> Split:
     synsets = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not synsets:

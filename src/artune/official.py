@@ -107,9 +107,16 @@ def write_adm_reference(
     batch: int = 128,
     name: str = "inception",
     judges: Judges | None = None,
+    moments: Path | None = None,
 ) -> str:
-    """Write :func:`adm_reference` as reference.npz."""
+    """Write :func:`adm_reference` as reference.npz.
+
+    ``moments`` are those of the training images under the reward's own network, where it is another: what LOO-FID and
+    the FID by that network compare with, as ADM's are for ``network``.
+    """
     arrays = adm_reference(path, network, device, batch, name, judges)
+    for key, value in (load_npz(moments) if moments else {}).items():
+        arrays |= {key: value, key.replace("train/", "heldout/", 1): value}
     save_npz(output, arrays)
     return f"{output}: moments of ADM's file, features of {len(arrays[f'heldout/{name}/features'])} images"
 

@@ -75,8 +75,22 @@ class Plan:
         """What the reference's moments are made from."""
         protocol = self.registry.evaluation
         data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
-        names = [protocol.features, protocol.reward_features, *protocol.judges.values()]
-        return {"data": data, "networks": self.networks(names)}
+        names = [protocol.features, *protocol.judges.values()]
+        if self._trains_inputs:
+            return {"data": data, "networks": self.networks([*names, protocol.reward_features])}
+        files = {"data": data, "networks": self.networks(names)}
+        if protocol.reward_features != protocol.features:  # which ADM's file has no moments of
+            files["moments"] = self.train_moments(protocol.reward_features)
+        return files
+
+    def train_moments(self, network: str) -> str:
+        """Moments of the training images under a network that ADM's file has none of."""
+        return f"{self.folder}/references/train-{network}.npz"
+
+    def reward_reference(self, network: str) -> str:
+        """The file with the moments that LOO-FID compares a network's features with."""
+        own = self._trains_inputs or network == self.registry.evaluation.features
+        return f"{self.folder}/reference.npz" if own else self.train_moments(network)
 
     def further_references(self) -> Files:
         """Moments of the references that runs are scored against beside the first."""
@@ -154,7 +168,7 @@ class Plan:
         if spec["method"] == "vapi":
             return files | codes | {"data": self.images()}
         if "loo_fid" in spec["rewards"]["terms"]:
-            files["reference"] = f"{self.folder}/reference.npz"
+            files["reference"] = self.reward_reference(spec["rewards"]["loo_fid"]["network"])
         return files
 
     def sampling_protocol(self) -> list[Any]:

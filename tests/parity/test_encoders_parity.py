@@ -13,14 +13,17 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchvision.transforms.v2.functional import normalize, resize
 
 from artune.checkpoints import save_module
 from artune.config import Data, Network
 from artune.encoders import build_network, load_network
 from artune.encoders.full_clip import STD, HPSv2, OpenCLIP, clip_pixels, hps_pixels
 from artune.encoders.inception import Inception
+from artune.encoders.inception_torchvision import TorchvisionInception
 from artune.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crops
 from artune.errors import ArtuneError
 from artune.registry import Registry
@@ -488,3 +491,45 @@ def test_images_without_room_for_random_crops_are_refused_and_enlarged_for_the_g
 
 def test_the_released_sizes_are_the_default():
     assert (Sizes().side, Sizes().crops, Sizes().taps) == (28, 20, (6, 7, 8, 9))
+
+
+# --- torchvision's Inception
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory):
+    """As downloaded: a raw state dict with the auxiliary classifier, and without batch norm's counters as if of old."""
+    torch.manual_seed(5)
+    module = TorchvisionInception()
+    for name, buffer in module.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(torch.empty_like(buffer).uniform_(-0.3, 0.3))
+    path = tmp_path_factory.mktemp("torchvision") / "inception_v3_google-0cc3c7bd.pth"
+    torch.save({name: value for name, value in module.state_dict().items() if "num_batches" not in name}, path)
+    return path
+
+
+def test_torchvisions_inception_equals_torchvisions_on_normalised_images(torchvision_file):
+    ours = load_network(torchvision_file, network("inception_torchvision", "inception_v3"), IMAGENET)
+    theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False).eval()
+    theirs.load_state_dict(torch.load(torchvision_file, weights_only=True), strict=False)
+    images = draw(2, 3, 256, 256)
+    pixels = resize(images.float() / 255, [299, 299], antialias=True)  # no matter when images grow
+    pixels = normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(ours.pixels(images), pixels, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.probabilities(images), theirs(pixels).softmax(1), rtol=1e-4, atol=1e-7)
+        theirs.fc = torch.nn.Identity()
+        features = theirs(pixels)
+    assert features.std() > 0.01
+    torch.testing.assert_close(ours.features(images), features, rtol=1e-4, atol=1e-5)
+
+
+def test_torchvisions_weights_have_the_published_digest_and_number_of_parameters():
+    registry = Registry("imagenet", root=ROOT / "config")
+    settings = registry.networks["inception_torchvision"]
+    published = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1
+    assert registry.assets[settings.checkpoint].url == published.url
+    assert f"-{registry.assets[settings.checkpoint].sha256_prefix}." in published.url
+    module = build_network(settings, IMAGENET, empty=True)
+    assert sum(parameter.numel() for parameter in module.parameters()) == published.meta["num_params"]

@@ -365,6 +365,17 @@ def test_the_adm_file_becomes_our_reference(tmp_path):
     assert np.allclose(found["heldout/inception/features"], Means().features(pixels).numpy(), atol=1e-6)
 
 
+def test_moments_of_the_rewards_own_network_stand_beside_adms(tmp_path):
+    virtual(tmp_path / "v.npz")
+    own = {"train/other/mu": np.arange(4.0), "train/other/sigma": np.eye(4)}
+    save_npz(tmp_path / "train-other.npz", own)
+    write_adm_reference(tmp_path / "v.npz", Means(), tmp_path / "r.npz", CPU, moments=tmp_path / "train-other.npz")
+    found = load_npz(tmp_path / "r.npz")
+    for split in ("train", "heldout"):  # both of the training set, as ADM's are
+        assert np.array_equal(found[f"{split}/other/mu"], own["train/other/mu"])
+        assert np.array_equal(found[f"{split}/other/sigma"], own["train/other/sigma"])
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_rows_of_an_npz_come_in_chunks(tmp_path, save):
     array = np.arange(70, dtype=np.int32).reshape(7, 10)

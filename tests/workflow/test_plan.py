@@ -85,6 +85,14 @@ def test_bad_requests_name_what_is_wrong_and_start_nothing(project, arguments, m
     assert not (project / "results").exists()
 
 
+def test_the_release_preset_plans_one_pass_over_the_training_images_and_the_paper_none(project):
+    arguments = ("-n", "--quiet", "rules", "--config", "scale=imagenet")
+    counts = planned(snakemake(project, *arguments, "preset=release", "--", "results/table4.csv"))
+    assert counts["train_moments"] == 1
+    assert counts["reference"] == 1
+    assert "train_moments" not in planned(snakemake(project, *arguments, "--", "results/table4.csv"))
+
+
 def test_a_wrong_line_in_the_registry_is_named_before_anything_runs(project):
     path = project / "config/experiments.yaml"
     path.write_text(path.read_text() + "llamagen_l-new: {base: llamagen_l-ours, grpo.betta: 2.0}\n")

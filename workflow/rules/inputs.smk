@@ -91,5 +91,28 @@ rule reference:
     threads: SETTINGS.threads
     params:
         networks=lambda wildcards, input: Path(input.networks[0]).parent,
+        moments=lambda wildcards, input: option("moments", input),
     shell:
-        f"python -m artune reference --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"
+        "python -m artune reference --data {input.data} --networks {params.networks} {params.moments}"
+        f" --output {{output}} {SHARED}"
+
+
+if REGISTRY.data.source == "imagenet":
+
+    rule train_moments:  # the whole training set: an hour or more on a GPU
+        input:
+            data=PLAN.asset("imagenet"),
+            network=lambda wildcards: PLAN.networks([wildcards.network]),
+        output:
+            "results/{scale}/references/train-{network}.npz",
+        log:
+            "results/{scale}/references/train-{network}.log",
+        conda:
+            "../../envs/artune.yaml"
+        threads: SETTINGS.threads
+        params:
+            networks=lambda wildcards, input: Path(input.network[0]).parent,
+            images=REGISTRY.data.moment_images,
+        shell:
+            "python -m artune train_moments {wildcards.network} --data {input.data} --networks {params.networks}"
+            f" --output {{output}} {SHARED}"

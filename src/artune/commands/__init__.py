@@ -15,6 +15,7 @@ from artune.commands.inputs import (
     pretrained_policy,
     reference,
     tokenizer,
+    train_moments,
 )
 from artune.commands.outputs import (
     bench,
@@ -69,4 +70,5 @@ __all__ = [
     "table",
     "tokenizer",
     "train",
+    "train_moments",
 ]

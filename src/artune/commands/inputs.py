@@ -120,15 +120,21 @@ def reference(arguments: Namespace) -> str:
 
     registry, device = registry_of(arguments), device_of(arguments)
     protocol = registry.evaluation
-    networks = load_networks(registry, {protocol.features, protocol.reward_features}, arguments.networks, device)
     if registry.data.source == "imagenet":
         from artune.assets import stamped_path
         from artune.official import write_adm_reference
 
-        path, judges = stamped_path(arguments.data), _judges(arguments)
+        networks = load_networks(registry, {protocol.features}, arguments.networks, device)
         return write_adm_reference(
-            path, networks[protocol.features], arguments.output, device, name=protocol.features, judges=judges
+            stamped_path(arguments.data),
+            networks[protocol.features],
+            arguments.output,
+            device,
+            name=protocol.features,
+            judges=_judges(arguments),
+            moments=arguments.moments,
         )
+    networks = load_networks(registry, {protocol.features, protocol.reward_features}, arguments.networks, device)
     return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)
 
 
@@ -146,6 +152,27 @@ def further_reference(arguments: Namespace) -> str:
         side=registry.data.image_size,
         classes=registry.data.classes,
         judges=_judges(arguments),
+    )
+
+
+def train_moments(arguments: Namespace) -> str:
+    """Moments of ImageNet's training images under a network of LOO-FID."""
+    from artune.assets import stamped_path
+    from artune.train_moments import write_train_moments
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    entry(registry.networks, arguments.name, "network")
+    if registry.data.source != "imagenet":
+        raise ArtuneError(f"train_moments: the {registry.scale} scale has all its moments in reference.npz")
+    return write_train_moments(
+        stamped_path(arguments.data),
+        arguments.name,
+        load_networks(registry, {arguments.name}, arguments.networks, device)[arguments.name],
+        arguments.output,
+        device,
+        side=registry.data.image_size,
+        classes=registry.data.classes,
+        images=registry.data.moment_images,
     )
 
 

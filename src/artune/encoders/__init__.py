@@ -23,6 +23,7 @@ KINDS = {
 # kind -> (its module, its class): the paper's own networks, imported when one is asked for
 FULL_SIZE = {
     "inception": ("inception", "Inception"),
+    "inception_torchvision": ("inception_torchvision", "TorchvisionInception"),
     "open_clip": ("full_clip", "OpenCLIP"),
     "hpsv2": ("full_clip", "HPSv2"),
     "maniqa": ("maniqa", "Maniqa"),
@@ -33,9 +34,9 @@ FULL_SIZE = {
 def build_network(network: Network, data: Data, empty: bool = False) -> nn.Module:
     """The network that ``network`` describes, freshly initialised from the global generator, on the CPU.
 
-    What it offers follows from its kind. classifier and inception: ``features`` and ``probabilities``; clip,
-    preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2: ``embed_images``; quality and maniqa:
-    ``score``. All take uint8 images [B, 3, H, W].
+    What it offers follows from its kind. classifier, inception and inception_torchvision: ``features`` and
+    ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2:
+    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W].
 
     Args:
         network: kind and architecture.

@@ -37,6 +37,34 @@ def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, centred.T @ centred / (len(features) - 1)
 
 
+class RunningMoments:
+    """Mean and covariance of features that come in batches and are not kept, in float64 (Chan et al., 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | None = None  # [D]
+        self.scatter: Tensor | None = None  # [D, D], sum of products of deviations
+
+    def add(self, features: Tensor) -> None:
+        """Take in features [n, D]. Raises ArtuneError: NaN or infinity among them."""
+        _check_features(features, least=1)
+        features = features.double()
+        mean = features.mean(dim=0)
+        centred = features - mean
+        scatter, count = centred.T @ centred, self.count + len(features)
+        if self.mean is not None and self.scatter is not None:
+            gap = mean - self.mean
+            scatter = self.scatter + scatter + torch.outer(gap, gap) * (self.count * len(features) / count)
+            mean = self.mean + gap * (len(features) / count)
+        self.count, self.mean, self.scatter = count, mean, scatter
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Mean [D] and covariance [D, D] divided by n - 1. Raises ArtuneError: fewer than two samples."""
+        if self.mean is None or self.scatter is None or self.count < 2:
+            raise ArtuneError(f"FID: {self.count} samples; moments need at least 2")
+        return self.mean, self.scatter / (self.count - 1)
+
+
 def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
     """``|mu1 - mu2|^2 + tr cov1 + tr cov2 - 2 tr sqrt(cov1 cov2)`` for means [D] and covariances [D, D].
 
