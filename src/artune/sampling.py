@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from artune.decoding import Decoder, bytes_of_image, decoder_for, parts
 from artune.distributed import Share
 from artune.errors import ArtuneError
 from artune.models import Policy
@@ -89,7 +90,8 @@ def generate(
         policy: the model; its device is that of ``class_ids``.
         class_ids: [B], int64.
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
-            on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``.
+            on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and
+            ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.Sampling`.
         generator: on the device of ``class_ids``; the draws depend on it and on B alone.
         share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
         greedy: take the most likely token instead of drawing.
@@ -105,20 +107,51 @@ def generate(
     guided = _guidance(policy, sampling.cfg)
     if class_ids.numel() and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < policy.classes:
         raise ArtuneError(f"class ids must be 0 to {policy.classes - 1}, the classes of this policy")
-    batch = len(class_ids)
-    inputs = torch.cat((class_ids, torch.full_like(class_ids, policy.null_class))) if guided else class_ids
-    logits, cache = policy.start(inputs, policy.tokens)
+    device, batch = class_ids.device, len(class_ids)
+    dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
+    each = bytes_of_image(policy, 2 if guided else 1, dtype)
+    share = Share(0, batch, batch) if share is None else share
+    generator = _default(device) if generator is None else generator
+    began = generator.get_state()
     tokens = class_ids.new_empty(batch, policy.tokens)
-    for position in range(policy.tokens):
+    for part in parts(batch, sampling.rows, each, device):
+        generator.set_state(began)  # each part takes its rows of the very same draws
+        ids = class_ids[part]
+        inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if guided else ids
+        rows = Share(share.start + part.start, share.start + part.stop, share.total)
+        draws = None if greedy else (generator, rows)
+        _draw_tokens(decoder_for(policy, inputs, dtype), inputs, sampling, guided, draws, tokens[part])
+    return tokens
+
+
+def _draw_tokens(
+    decoder: Decoder,
+    inputs: Tensor,
+    sampling: "Sampling",
+    guided: bool,
+    draws: tuple[torch.Generator, Share] | None,
+    tokens: Tensor,
+) -> None:
+    """Fill ``tokens`` [B, T]; the loop never waits for the device."""
+    batch = len(tokens)
+    logits = decoder.start(inputs)
+    for position in range(tokens.shape[1]):
         if position > 0:
             last = tokens[:, position - 1]
-            logits = policy.decode(last.repeat(2) if guided else last, cache)
+            logits = decoder.decode(last.repeat(2) if guided else last)
         chosen = logits[:batch]
         if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
             chosen = guide(chosen, logits[batch:], sampling.cfg)
         chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
-        tokens[:, position] = chosen.argmax(-1) if greedy else draw(chosen, generator, share)
-    return tokens
+        tokens[:, position] = chosen.argmax(-1) if draws is None else draw(chosen, *draws)
+
+
+def _default(device: torch.device) -> torch.Generator:
+    """The global generator of a device."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
 
 
 def guided_logits(policy: Policy, tokens: Tensor, class_ids: Tensor, cfg: float, dropout: float = 0.0) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from artune.checkpoints import load_into
+from artune.config import Sampling
 from artune.models import build_policy
 from artune.models.llamagen import LlamaGen, rotary_table
 from artune.models.vqgan_gpt import VQGANGPT
@@ -128,7 +129,7 @@ def test_teacher_forced_guided_logits_equal_those_of_guided_decoding(llamagen):
 )
 def test_llamagen_greedy_tokens_equal_the_reference(llamagen, name, cfg, interval):
     policy, expected = llamagen
-    sampling = SimpleNamespace(**SAMPLING | {"cfg": cfg, "cfg_interval": interval})
+    sampling = Sampling(**SAMPLING | {"cfg": cfg, "cfg_interval": interval})
     assert torch.equal(generate(policy, expected["kv_labels"], sampling, greedy=True), expected[name])
 
 
@@ -202,7 +203,7 @@ def test_vqgan_policy_matches_the_reference_in_training_decoding_and_greedy_samp
     class_ids = expected["c"][:, 0]
     assert worst(policy(expected["z"], class_ids), expected["logits"]) < 1e-4
     assert worst(cached_logits(policy, expected["z"], class_ids), expected["step_logits"]) < 1e-4
-    tokens = generate(policy, class_ids, SimpleNamespace(**SAMPLING), greedy=True)
+    tokens = generate(policy, class_ids, Sampling(**SAMPLING), greedy=True)
     assert torch.equal(tokens, expected["greedy"])
 
 

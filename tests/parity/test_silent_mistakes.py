@@ -17,6 +17,7 @@ from tiny import tiny_run
 
 from artune import checkpoints, evaluate, objective, rollout, sampling
 from artune.checkpoints import load_into
+from artune.config import Sampling
 from artune.encoders import mnist
 from artune.encoders.inception import Inception
 from artune.evaluate import score
@@ -136,7 +137,7 @@ def test_6_guidance_written_as_c_plus_s_times_c_minus_u(policy, expected, monkey
         assert worst(guided.detach(), expected["kv_logits_cfg15"]) < 1e-4
 
     def sampled():
-        settings = SimpleNamespace(**SAMPLING | {"cfg": 1.5})
+        settings = Sampling(**SAMPLING | {"cfg": 1.5})
         assert torch.equal(
             sampling.generate(policy, expected["kv_labels"], settings, greedy=True), expected["greedy_g15"]
         )

@@ -1,12 +1,12 @@
 """Filtering, drawing and guidance."""
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny_policy, tiny_run
 
+from artune.config import Sampling
 from artune.distributed import World
 from artune.errors import ArtuneError
 from artune.models.llamagen import LlamaGen
@@ -17,8 +17,7 @@ SIZES = {"dim": 16, "layers": 2, "heads": 2, "codebook_size": 12, "classes": 3, 
 
 
 def settings(**changes):
-    values = {"cfg": 1.0, "cfg_interval": -1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    return SimpleNamespace(**values | changes)
+    return Sampling.model_construct(**{"cfg": 1.0} | changes)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.models.cache import KVCache
+from artune.models.cache import Cache
 from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
 
@@ -37,11 +37,16 @@ class Policy(Protocol):
         """The same, through the module's hooks."""
         ...
 
-    def start(self, class_ids: Tensor, length: int) -> tuple[Tensor, KVCache]:
-        """Logits [B, V] of the first token, and a cache with room to draw ``length`` tokens."""
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Layers, heads and head width that a cache of this policy has room for."""
         ...
 
-    def decode(self, token: Tensor, cache: KVCache) -> Tensor:
+    def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Logits [B, V] of the first token, and a cache (``cache``, if given) to draw ``length`` tokens with."""
+        ...
+
+    def decode(self, token: Tensor, cache: Cache) -> Tensor:
         """Append the drawn token [B] to the cache; float32 logits [B, V] of the next one."""
         ...
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
-from artune.models.cache import KVCache
+from artune.models.cache import Cache, KVCache
 
 ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         self.wqkv = nn.Linear(dim, 3 * dim, bias=False)
         self.wo = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor, rotation: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and everything cached so far is attended."""
         batch, length, dim = x.shape
         qkv = self.wqkv(x).view(batch, length, 3, self.heads, -1)
@@ -76,7 +76,8 @@ class Attention(nn.Module):
         value = qkv[:, :, 2].transpose(1, 2)
         if cache is not None:
             key, value = cache.append(layer, key, value)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=cache is None)
+        mask = None if cache is None else cache.mask
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=cache is None)
         return self.wo(mixed.transpose(1, 2).reshape(batch, length, dim))
 
 
@@ -105,7 +106,7 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(dim)
 
     def forward(
-        self, x: Tensor, rotation: Tensor, dropout: float = 0.0, cache: KVCache | None = None, layer: int = 0
+        self, x: Tensor, rotation: Tensor, dropout: float = 0.0, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """[B, S, dim] -> [B, S, dim]."""
         x = x + drop(self.attention(self.attention_norm(x), rotation, cache, layer), dropout)
@@ -196,22 +197,31 @@ class LlamaGen(nn.Module):
             x = block(x, rotation, dropout)
         return self.output(self.norm(x)).float()
 
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Layers, heads and head width that a cache of this policy has room for."""
+        return len(self.layers), self.heads, self.dim // self.heads
+
     @torch.no_grad()
-    def start(self, class_ids: Tensor, length: int) -> tuple[Tensor, KVCache]:
-        """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens."""
+    def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens.
+
+        An empty ``cache`` is filled instead of a new one.
+        """
         x = self.cls_embedding(class_ids)
-        shape = (len(class_ids), self.heads, length, self.dim // self.heads)
-        cache = KVCache.allocate(len(self.layers), shape, like=x)
+        if cache is None:
+            layers, heads, width = self.cache_shape
+            cache = KVCache.allocate(layers, (len(class_ids), heads, length, width), like=x)
         return self._step(x, cache), cache
 
     @torch.no_grad()
-    def decode(self, token: Tensor, cache: KVCache) -> Tensor:
+    def decode(self, token: Tensor, cache: Cache) -> Tensor:
         """Feed one token [B]; float32 logits [B, V] of the next. Raises ValueError when the cache is full."""
         return self._step(self.tok_embeddings(token)[:, None], cache)
 
-    def _step(self, x: Tensor, cache: KVCache) -> Tensor:
-        rotation = self._rotation(x.device)[cache.position]
+    def _step(self, x: Tensor, cache: Cache) -> Tensor:
+        rotation = cache.begin(self._rotation(x.device))
         for index, block in enumerate(self.layers):
             x = block(x, rotation, cache=cache, layer=index)
-        cache.position += 1
+        cache.advance()
         return self.output(self.norm(x[:, -1])).float()

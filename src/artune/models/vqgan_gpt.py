@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
-from artune.models.cache import KVCache
+from artune.models.cache import Cache, KVCache
 from artune.models.llamagen import drop
 
 
@@ -23,14 +23,15 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and everything cached so far is attended."""
         query, key, value = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
         if cache is not None:
             key, value = cache.append(layer, key, value)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=cache is None)
+        mask = None if cache is None else cache.mask
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=cache is None)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -44,7 +45,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor, dropout: float = 0.0, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, dropout: float = 0.0, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """[B, S, dim] -> [B, S, dim]."""
         x = x + drop(self.attn(self.ln1(x), cache, layer), dropout)
         return x + drop(self.mlp(self.ln2(x)), dropout)
@@ -114,18 +115,27 @@ class VQGANGPT(nn.Module):
             x = block(x, dropout)
         return self.head(self.ln_f(x)).float()
 
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Layers, heads and head width that a cache of this policy has room for."""
+        return len(self.blocks), self.heads, self.dim // self.heads
+
     @torch.no_grad()
-    def start(self, class_ids: Tensor, length: int) -> tuple[Tensor, KVCache]:
-        """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens."""
-        shape = (len(class_ids), self.heads, length, self.dim // self.heads)
-        cache = KVCache.allocate(len(self.blocks), shape, like=self.tok_emb.weight)
+    def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens.
+
+        An empty ``cache`` is filled instead of a new one.
+        """
+        if cache is None:
+            layers, heads, width = self.cache_shape
+            cache = KVCache.allocate(layers, (len(class_ids), heads, length, width), like=self.tok_emb.weight)
         return self.decode(class_ids, cache), cache
 
     @torch.no_grad()
-    def decode(self, token: Tensor, cache: KVCache) -> Tensor:
+    def decode(self, token: Tensor, cache: Cache) -> Tensor:
         """Feed one token [B]; float32 logits [B, V] of the next. Raises ValueError when the cache is full."""
-        x = self.tok_emb(token)[:, None] + self.pos_emb[:, cache.position : cache.position + 1]
+        x = self.tok_emb(token)[:, None] + cache.begin(self.pos_emb[0])
         for index, block in enumerate(self.blocks):
             x = block(x, cache=cache, layer=index)
-        cache.position += 1
+        cache.advance()
         return self.head(self.ln_f(x[:, -1])).float()

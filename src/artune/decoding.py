@@ -1,0 +1,220 @@
+"""Cached decoding at the speed of the device: packed weights on a CPU, a CUDA graph a bucket of positions on a GPU."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from artune.models import Policy
+from artune.models.cache import BucketedCache, Cache
+from artune.models.replica import cast, pack, refresh
+
+BUCKET = 32  # positions: 8 graphs for 256 tokens, and at most 31 positions attended in vain
+CHECKED = 2  # tokens of the second bucket that the self-check reaches
+MEMORY = 0.35  # share of a GPU that keys, values and logits may take: the update needs the rest
+# Largest accepted difference of logits between the two paths, over their largest value. Tokens cannot be compared in
+# bfloat16: among 16,384 logits of 8 bits the greatest is often a tie.
+TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+
+
+class Decoder(Protocol):
+    """A policy and its cache; both methods give float32 logits [B, V], to be used before the next call."""
+
+    policy: Policy
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """Forget what was decoded; logits of the first token."""
+        ...
+
+    def decode(self, token: Tensor) -> Tensor:
+        """Feed the drawn token [B]; logits of the next one. Raises ValueError after the last."""
+        ...
+
+
+class PlainDecoder:
+    """Step by step, as the policy does it."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+        self.cache: Cache | None = None
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        logits, self.cache = self.policy.start(class_ids, self.policy.tokens)
+        return logits
+
+    def decode(self, token: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        assert self.cache is not None
+        return self.policy.decode(token, self.cache)
+
+
+class BucketedDecoder:
+    """A step without host values: on CUDA each bucket's is recorded once and then replayed as one launch.
+
+    Filtering and drawing follow the replay as ordinary kernels, enqueued while the graph runs.
+
+    Args:
+        policy: whose weights stay where they are as long as this lives.
+        rows: sequences, guidance counted twice.
+        bucket: see :class:`~artune.models.cache.BucketedCache`.
+    """
+
+    def __init__(self, policy: Policy, rows: int, bucket: int = BUCKET):
+        layers, heads, width = policy.cache_shape
+        weight = next(iter(policy.parameters()))
+        self.policy = policy
+        self.cache = BucketedCache(layers, (rows, heads, policy.tokens, width), weight, bucket)
+        self.token = torch.zeros(rows, dtype=torch.long, device=weight.device)
+        self.position = 0  # what the device's position will be once it has caught up
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        self.cache.restart()
+        logits, _ = self.policy.start(class_ids, self.policy.tokens, self.cache)
+        self.position = 1
+        return logits
+
+    def decode(self, token: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        if self.position >= self.policy.tokens:
+            raise ValueError(f"all {self.policy.tokens} tokens are decoded")
+        bucket = self.cache.bucket
+        self.cache.extent = (self.position // bucket + 1) * bucket
+        self.token.copy_(token)
+        if self.token.device.type == "cuda":
+            graph, logits = self.graphs.get(self.cache.extent) or self._capture()
+            graph.replay()
+        else:
+            logits = self.policy.decode(self.token, self.cache)
+        self.position += 1
+        return logits
+
+    def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """Record the step of this bucket. Has not run on a GPU yet: :func:`agrees` guards its first use."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # kernels and workspaces are chosen before the recording
+            for _ in range(2):  # each writes this position's keys and values, which the replay writes again
+                self.policy.decode(self.token, self.cache)
+                self.cache.position.fill_(self.position)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self.policy.decode(self.token, self.cache)
+        self.graphs[self.cache.extent] = graph, logits
+        return graph, logits
+
+
+@torch.no_grad()
+def agrees(decoder: BucketedDecoder, class_ids: Tensor) -> bool:
+    """Whether the decoder gives the plain path's logits, into its second bucket, along that path's greedy tokens."""
+    plain, policy = PlainDecoder(decoder.policy), decoder.policy
+    expected, found = plain.start(class_ids), decoder.start(class_ids)
+    tolerance = TOLERANCES.get(decoder.cache.keys[0].dtype, 5e-2)
+    for _ in range(min(decoder.cache.bucket + CHECKED, policy.tokens)):
+        if not bool((expected - found).abs().max() <= tolerance * expected.abs().max()):
+            return False
+        token = expected.argmax(-1)
+        if decoder.position == policy.tokens:
+            break
+        expected, found = plain.decode(token), decoder.decode(token)
+    return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A decoder that outlives an iteration, with its graphs and its replica."""
+
+    policy: Policy
+    key: tuple[object, ...]
+    decoder: Decoder
+
+
+_kept: list[Kept] = []  # at most one, of the policy that a GPU drew from last: two caches may not fit
+
+
+def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> Decoder:
+    """The fastest decoder of a policy with its present weights.
+
+    On a GPU it is kept for the next call with as many rows. Its first use is checked against the plain path, which
+    takes its place, with a warning, should the two differ or the recording fail.
+
+    Args:
+        policy: on the device of ``class_ids``.
+        class_ids: [B] of the rows to come, guidance counted twice.
+        dtype: of the weights and the cache; None: the policy's own.
+    """
+    own = next(iter(policy.parameters())).dtype
+    foreign = dtype is not None and dtype != own
+    if class_ids.device.type != "cuda":
+        return PlainDecoder(cast(policy, dtype) if foreign else pack(policy, len(class_ids)))
+    key = (len(class_ids), dtype, next(iter(policy.parameters())).data_ptr())
+    if not _kept or _kept[0].policy is not policy or _kept[0].key != key:
+        _kept.clear()  # its memory, before more is asked for
+        replica = cast(policy, dtype) if foreign else policy
+        _kept.append(Kept(policy, key, checked(BucketedDecoder(replica, len(class_ids)), class_ids)))
+    decoder = _kept[0].decoder
+    if decoder.policy is not policy:
+        refresh(decoder.policy, policy)
+    return decoder
+
+
+def checked(decoder: BucketedDecoder, class_ids: Tensor) -> Decoder:
+    """The decoder, or the plain one with a warning if it fails or differs."""
+    try:
+        if agrees(decoder, class_ids):
+            return decoder
+        reason = "its logits differ from those of the plain path"
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+    warnings.warn(f"decoding goes step by step, the recorded step cannot be used: {reason}", stacklevel=2)
+    return PlainDecoder(decoder.policy)
+
+
+def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = None) -> int:
+    """Bytes that drawing one image takes: keys and values of all tokens, and a step's logits in float32.
+
+    Args:
+        policy: to be drawn from.
+        sequences: of an image, 2 under guidance.
+        dtype: of the cache; None: the policy's own.
+    """
+    layers, heads, width = policy.cache_shape
+    item = (dtype or next(iter(policy.parameters())).dtype).itemsize
+    cached = 2 * layers * heads * width * policy.tokens * item
+    return sequences * (cached + 6 * 4 * policy.codebook_size)
+
+
+def parts(images: int, at_once: int | None, each: int, device: torch.device) -> Iterator[slice]:
+    """Slices of a batch that are drawn after one another, because the cache of all would not fit.
+
+    Args:
+        images: of the batch.
+        at_once: images of a slice; None: what fits into :data:`MEMORY` of a GPU, on a CPU all.
+        each: bytes of an image.
+        device: where the cache is.
+    """
+    if at_once is None and device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        at_once = int(min(MEMORY * total, free)) // each
+    at_once = min(max(at_once or images, 1), max(images, 1))
+    count = -(-images // at_once)
+    if count > 1:
+        _say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
+    for part in range(count):
+        yield slice(images * part // count, images * (part + 1) // count)
+
+
+_said: set[str] = set()
+
+
+def _say(line: str) -> None:
+    if line not in _said:
+        _said.add(line)
+        sys.stderr.write(f"{line}\n")
