@@ -6,6 +6,7 @@ summed, so all of them take the same step. Without torchrun there is one process
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -153,9 +154,9 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0][:200]
+            reason = re.sub(r"^\[[^]]*\] *", "", str(error).strip()).split("\n")[0].split(". ")[0]
             raise LostContactError(
-                f"another process died or did not answer; its own error says why, this one saw: {reason}"
+                f"another process died or did not answer: its own error or signal says why (here: {reason})"
             ) from error
 
 

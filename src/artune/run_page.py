@@ -101,7 +101,7 @@ def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
 
 
 def _differences(registry: Registry, spec: Mapping[str, Any]) -> str:
-    base = registry.lines[spec["base"]].get("base")
+    base = registry.lines.get(spec["base"], {}).get("base")  # a run of no line: a config.yaml edited by hand
     if base is None:
         return "### How it differs\nA line of its own in `config/experiments.yaml`: nothing but the axis files' values."
     sections = (*RUN_SECTIONS, "method", "checkpoint", "backbone_name")
