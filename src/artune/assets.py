@@ -159,7 +159,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
     needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
     if registry.data.source == "imagenet":
         needs += [(spec["images"], "real_samples") for spec in specs if spec["method"] == "real"]
-        needs += [("imagenet", "codes"), (registry.evaluation.reference, "reference")]
+        needs += [("imagenet", "class_moments"), ("imagenet", "codes"), (registry.evaluation.reference, "reference")]
         needs += [(name, "further_reference") for name in registry.evaluation.references]
         rewards = [spec["rewards"] for spec in specs if "rewards" in spec]
         own = dict.fromkeys(found["loo_fid"]["network"] for found in rewards if "loo_fid" in found["terms"])

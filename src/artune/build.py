@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 
 from artune import checkpoints
+from artune.class_moments import read_class_moments
 from artune.config import Run
 from artune.distributed import ALONE, World
 from artune.encoders import load_network
+from artune.errors import ArtuneError
 from artune.files import load_npz
 from artune.layers import parse, read_yaml
 from artune.models import Policy
@@ -45,8 +47,12 @@ def build_grpo(
     reference: Path,
     device: torch.device,
     world: World = ALONE,
+    class_moments: Path | None = None,
 ) -> GRPOTrainer:
-    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz."""
+    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz.
+
+    ``class_moments`` (class_moments.npz) is needed under ``rewards.loo_fid.reference: class_matched``.
+    """
     assert run.rewards is not None
     loaded = {name: load_network(networks[name], settings, run.data, device) for name, settings in run.networks.items()}
     loo_fid = None
@@ -55,7 +61,10 @@ def build_grpo(
         keys = [f"train/{settings.network}/{moment}" for moment in ("mu", "sigma")]
         moments = load_npz(reference, *keys)
         mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
-        loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device)
+        classes = read_class_moments(class_moments, settings.network, device) if class_moments else None
+        if settings.reference == "class_matched" and classes is None:
+            raise ArtuneError(f"{run.name}: rewards.loo_fid.reference: class_matched needs --class_moments")
+        loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device, classes)
     return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device, world)
 
 
@@ -64,7 +73,7 @@ def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
     run, loo_fid, world = trainer.run, trainer.loo_fid, trainer.world
     if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
         return
-    images = []
+    images, labels = [], []
     for at in range(0, loo_fid.settings.start_samples, batch):
         generator = generator_for(run.seed, "start", at, device=trainer.device)
         number = min(batch, loo_fid.settings.start_samples - at)
@@ -72,4 +81,5 @@ def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
         share = world.share(number)
         own = roll_out(trainer.policy, trainer.render, class_ids[share.rows], run, generator, share)
         images.append(world.gather(own.images, share))
-    loo_fid.start_from(torch.cat(images))
+        labels.append(class_ids)
+    loo_fid.start_from(torch.cat(images), torch.cat(labels))

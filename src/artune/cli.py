@@ -21,6 +21,7 @@ PATHS = {
     "data": "data.npz",
     "networks": "folder of the frozen networks",
     "reference": "reference.npz",
+    "class_moments": "class_moments.npz",
     "references": "folder of further references",
     "moments": "moments of the training images under the reward's own network",
     "samples": "samples.npz",
@@ -64,11 +65,16 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
         None,
         {"data": True, "networks": True, "output": True},
     ),
+    "class_moments": (
+        "moments of the training images of each class",
+        None,
+        {"data": True, "networks": True, "output": True},
+    ),
     "train": (
         "tune a policy",
         None,
         {"config": True, "policy": True, "tokenizer": True, "codes": False, "data": False, "networks": True,
-         "reference": False, "output": True},
+         "reference": False, "class_moments": False, "output": True},
     ),
     "sample": (
         "draw the images that a run is scored on",

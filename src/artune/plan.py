@@ -92,6 +92,10 @@ class Plan:
         own = self._trains_inputs or network == self.registry.evaluation.features
         return f"{self.folder}/reference.npz" if own else self.train_moments(network)
 
+    def class_moments(self) -> Files:
+        """What the moments of the training images of each class are made from."""
+        return {"data": self.images(), "networks": self.networks([self.registry.tree["rewards"]["loo_fid"]["network"]])}
+
     def further_references(self) -> Files:
         """Moments of the references that runs are scored against beside the first."""
         names = self.registry.evaluation.references
@@ -169,6 +173,8 @@ class Plan:
             return files | codes | {"data": self.images()}
         if "loo_fid" in spec["rewards"]["terms"]:
             files["reference"] = self.reward_reference(spec["rewards"]["loo_fid"]["network"])
+            if spec["rewards"]["loo_fid"].get("reference") == "class_matched":
+                files["class_moments"] = f"{self.folder}/class_moments.npz"
         return files
 
     def sampling_protocol(self) -> list[Any]:

@@ -157,7 +157,7 @@ def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:
 def _latex(text: str) -> str:
     text = re.sub(r"([&%#_])", r"\\\1", text)
     text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
-    signs = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "β": r"$\beta$", "π": r"$\pi$"}
+    signs = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "π": r"$\pi$"}
     for sign, command in (signs | {"✓": r"$\checkmark$", "–": "--"}).items():
         text = text.replace(sign, command)
     return text

@@ -39,9 +39,10 @@ def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
     def setting(match: re.Match[str]) -> str:
         value: Any = registry if match[1].startswith("about.") else registry.resolve(str(row.run))
         for part in match[1].split("."):
-            if not hasattr(value, part):
+            known = value if isinstance(value, dict) else vars(value)
+            if part not in known:
                 raise ArtuneError(f"config/tables.yaml: row {row.run}: {match[0]} names no setting of the run")
-            value = getattr(value, part)
+            value = known[part]
         return str(value)
 
     return tuple(PLACEHOLDER.sub(setting, label) for label in row.labels)

@@ -151,6 +151,7 @@ def train(
     data: Path | None,
     networks: dict[str, Path],
     reference: Path | None,
+    class_moments: Path | None,
     output: Path,
     tracking_uri: str | None,
     tags: dict[str, str],
@@ -167,6 +168,7 @@ def train(
         data: its images (method vapi).
         networks: weight files of the rewards' networks, by name.
         reference: reference.npz (LOO-FID).
+        class_moments: class_moments.npz (LOO-FID with ``reference: class_matched``).
         output: policy.safetensors of the run's folder.
         tracking_uri: MLflow store, or None.
         tags: of the MLflow run.
@@ -181,7 +183,7 @@ def train(
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
     # Another prior, tokenizer or network is another training, whatever the settings say.
-    files = [policy_path, tokenizer_path, codes, data, reference, *networks.values()]
+    files = [policy_path, tokenizer_path, codes, data, reference, class_moments, *networks.values()]
     digests = (sha256(path) for path in files if path is not None and path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
@@ -192,8 +194,9 @@ def train(
         check_target(run)
     if run.method == "grpo":
         trainer: Trainer = build_grpo(
-            run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device, world
-        )
+            run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device, world,
+            class_moments,
+        )  # fmt: skip
     elif run.method == "mle":
         trainer = MLETrainer(run, policy, codes or Path(), device, world)
     elif run.vapi is not None:

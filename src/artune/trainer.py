@@ -77,7 +77,7 @@ class GRPOTrainer:
                 generator = generator_for(self.run.seed, "rollout", iteration, device=self.device)
                 render = self._timed_render(clock)
                 batch = roll_out(self.policy, render, prompts[share.rows], self.run, generator, share)
-            scores, metrics = self._reward(batch, share, iteration, clock)  # Alg. 1, lines 6-9
+            scores, metrics = self._reward(batch, prompts, share, iteration, clock)  # Alg. 1, lines 6-9
             advantages, loss_weights = combined_advantages(  # Alg. 1, lines 10-11
                 scores,
                 rewards.weights,
@@ -106,7 +106,7 @@ class GRPOTrainer:
         return render
 
     def _reward(
-        self, batch: RolloutBatch, share: Share, iteration: int, clock: Clock
+        self, batch: RolloutBatch, prompts: Tensor, share: Share, iteration: int, clock: Clock
     ) -> tuple[dict[str, Tensor], Metrics]:
         """Every reward in its unit, of the images of all processes, [B] each, and what to log of them."""
         rewards, scores, metrics = self.run.rewards, {}, {}
@@ -117,7 +117,7 @@ class GRPOTrainer:
             with clock("reward_loo_fid"):
                 features = self.world.gather(self.loo_fid.features(batch), share)
             with clock("loo_fid"):
-                values, metrics["fid/ema"] = self.loo_fid(features)
+                values, metrics["fid/ema"] = self.loo_fid(features, prompts)
                 scores["loo_fid"] = rewards.units["loo_fid"] * values.float()
         for name, value in scores.items():
             if not torch.isfinite(value).all():

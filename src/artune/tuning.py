@@ -145,8 +145,15 @@ class LooFid(Frozen):
     covariance: Literal["diag", "full"] = "diag"
     pca: Positive | None = None
     start: Literal["pretrained", "first_batch", "assign", "zero"] = "pretrained"
+    reference: Literal["marginal", "class_matched"] = "marginal"  # of the data set, or of the batch's classes
     shards: Positive = 1  # slices that leave one out of themselves; 1: of the whole batch
     start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
+
+    @model_validator(mode="after")
+    def _matches_variances(self) -> "LooFid":
+        if self.reference == "class_matched" and (self.covariance != "diag" or self.pca is not None):
+            raise ValueError("reference: class_matched holds variances; it goes with covariance: diag and pca: null")
+        return self
 
 
 class Rewards(Frozen):

@@ -19,7 +19,7 @@ LEVELS = [
     {"run_page", "claims", "report",
      "selfcheck", "train_moments",
      "official", "official_scores", "official_graph", "protocol", "real_samples",
-     "train", "build", "provenance", "continuation", "vapi", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
+     "train", "build", "provenance", "continuation", "vapi", "class_moments", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},

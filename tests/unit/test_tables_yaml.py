@@ -137,6 +137,7 @@ def test_every_label_can_be_made_at_every_scale_and_tells_rows_apart(scale):
 def test_tables_of_names_the_tables_and_rows_that_show_a_run():
     assert list(tables_of(IMAGENET, "llamagen_l-ours")) == [
         "table1", "table4", "table9", "table10", "table11", "table12", "extra_cfg",
+        "extra_covariance", "extra_reference", "extra_ema",
     ]  # fmt: skip
     assert tables_of(IMAGENET, "llamagen_xl-vapi") == {"table5": "VA-π | ✓"}
 

@@ -11,10 +11,12 @@ import yaml
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
 from artune.errors import ArtuneError
-from artune.files import save_npz
+from artune.files import read_jsonl, save_npz
 from artune.layers import read_yaml
 from artune.plan import Plan
 from artune.registry import Registry
+from artune.tracking import METRICS, RunLogger
+from artune.train import fit
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,27 @@ def test_a_training_goes_on_from_its_state_to_the_bit(world):
     for iteration in range(2, 4):
         second.step(iteration)
     assert torch.equal(weights(whole), weights(second))
+
+
+def test_a_whole_training_leaves_its_curve_and_a_torn_one_goes_on(world, tmp_path):
+    def trained(folder, trainer):
+        folder.mkdir(exist_ok=True)
+        logger = RunLogger(folder, "tiny", "smoke", {}, {}, None)
+        try:
+            return fit(trainer, trainer.run, folder, logger, "text")[0]
+        finally:
+            logger.close()
+
+    whole, torn, last = (trainer_of(world) for _ in range(3))
+    assert trained(tmp_path / "whole", whole) == 0
+    torn.iterations = 3  # as killed there; a state is saved after 2
+    trained(tmp_path / "torn", torn)
+    assert trained(tmp_path / "torn", last) == 2
+    assert torch.equal(weights(whole), weights(last))
+    curves = [read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("whole", "torn")]
+    assert curves[0] == curves[1]
+    assert set(curves[0][0]) - {"iteration"} <= set(METRICS)
+    assert set(read_jsonl(tmp_path / "whole/timings.jsonl")[0]) - {"iteration"} <= set(METRICS)
 
 
 def test_a_second_epoch_that_goes_bad_leaves_the_state_before_the_iteration(world):

@@ -31,6 +31,14 @@ def test_all_tables_and_figures_plan_25_trainings_and_va_pi_where_its_release_is
     assert counts["evaluate"] == 35
 
 
+@pytest.mark.parametrize(("scale", "trainings"), [("mnist", 11), ("imagenet", 12)])
+def test_what_is_beyond_the_paper_is_a_target_of_its_own(project, scale, trainings):
+    output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", "extra_tables")
+    counts = planned(output)
+    # ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references beside ours, 2 slow averages; real images
+    assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 5)
+
+
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])
 @pytest.mark.parametrize("target", ["table4.csv", "table5.csv", "table12.csv", "figure2.pdf", "figure26.pdf"])
 def test_a_single_target_plans_by_itself(project, scale, target):

@@ -14,6 +14,22 @@ rule run_config:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
 
 
+rule class_moments:  # of the training images, for rewards.loo_fid.reference: class_matched
+    input:
+        **PLAN.class_moments(),
+    output:
+        "results/{scale}/class_moments.npz",
+    log:
+        "results/{scale}/class_moments.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+    shell:
+        f"python -m artune class_moments --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"
+
+
 rule train:
     input:
         unpack(lambda wildcards: PLAN.train(wildcards.run)),
@@ -37,7 +53,8 @@ rule train:
         codes=lambda wildcards, input: option("codes", input),
         data=lambda wildcards, input: option("data", input),
         reference=lambda wildcards, input: option("reference", input),
+        class_moments=lambda wildcards, input: option("class_moments", input),
     shell:
         "{resources.launcher} -m artune train --config {input.config} --policy {input.policy}"
         " --tokenizer {input.tokenizer} --networks {params.networks} {params.codes} {params.data} {params.reference}"
-        f" --output {{output.policy}} {SHARED}"
+        f" {{params.class_moments}} --output {{output.policy}} {SHARED}"

@@ -7,6 +7,7 @@ from artune.commands.cluster import doctor, plan
 from artune.commands.inputs import (
     asset,
     assets,
+    class_moments,
     codes,
     data,
     external_policy,
@@ -37,6 +38,7 @@ __all__ = [
     "asset",
     "assets",
     "bench",
+    "class_moments",
     "codes",
     "compare",
     "costs",

@@ -138,6 +138,17 @@ def reference(arguments: Namespace) -> str:
     return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)
 
 
+def class_moments(arguments: Namespace) -> str:
+    """Moments of the training images of each class, under LOO-FID's network."""
+    from artune.assets import stamped_path
+    from artune.class_moments import write_class_moments
+
+    registry, device = registry_of(arguments), device_of(arguments)
+    name = registry.tree["rewards"]["loo_fid"]["network"]
+    network = load_networks(registry, {name}, arguments.networks, device)[name]
+    return write_class_moments(stamped_path(arguments.data), registry.data, name, network, arguments.output, device)
+
+
 def further_reference(arguments: Namespace) -> str:
     """Moments and features of another split of real images that runs are scored against."""
     from artune.assets import stamped_path

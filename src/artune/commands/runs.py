@@ -40,6 +40,7 @@ def train(arguments: Namespace) -> str:
             data=arguments.data,
             networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
             reference=arguments.reference,
+            class_moments=arguments.class_moments,
             output=arguments.output,
             tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
             tags=run_tags(registry_of(arguments), read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),

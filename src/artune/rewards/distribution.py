@@ -7,53 +7,73 @@ from torch import Tensor, nn
 
 from artune.config import LooFid as Settings
 from artune.rewards.loo_fid import FeatureMoments, ReferenceMoments, loo_fid_reward
+from artune.rewards.moments import ClassMoments
 from artune.rollout import RolloutBatch
+
+Shards = list[FeatureMoments]  # one a slice of the batch
 
 
 class DistributionReward:
     """Calls :func:`~artune.rewards.loo_fid.loo_fid_reward` on a batch; :meth:`commit` makes its moments the state.
+
+    Under ``reference: class_matched`` a batch is compared with real images of its own classes. The generated moments
+    are a moving average over batches of different classes, so the reference is the same average of the class moments of
+    the same batches: a perfect policy then has distance 0 whichever classes were drawn.
 
     Args:
         network: has ``features(images uint8) -> [B, D]``; always run in float32.
         settings: the run's ``rewards.loo_fid``.
         mu, sigma: reference moments of the same network, [D] and [D, D].
         device: where the arithmetic runs.
+        classes: moments of each class, for ``reference: class_matched``.
     """
 
     name = "loo_fid"
 
     def __init__(
-        self, network: nn.Module, settings: Settings, mu: Tensor, sigma: Tensor, device: torch.device | str = "cpu"
+        self,
+        network: nn.Module,
+        settings: Settings,
+        mu: Tensor,
+        sigma: Tensor,
+        device: torch.device | str = "cpu",
+        classes: ClassMoments | None = None,
     ):
         self.network, self.settings = network, settings
         self.reference = ReferenceMoments.from_moments(
             mu, sigma, covariance=settings.covariance, pca=settings.pca, device=device
         )
-        self.moments: list[FeatureMoments] | None = None  # one a shard
-        self.following: list[FeatureMoments] | None = None
+        self.classes = classes if settings.reference == "class_matched" else None
+        self.moments: Shards | None = None
+        self.following: Shards | None = None
+        self.targets: Shards | None = None  # class_matched: the same average of the real images' moments
+        self.following_targets: Shards | None = None
 
     @torch.no_grad()
-    def start_from(self, images: Tensor) -> None:
+    def start_from(self, images: Tensor, class_ids: Tensor | None = None) -> None:
         """Take the moments of the pretrained policy's images as the initial state (``start: pretrained``)."""
         self.moments = [self.reference.moments_of(self.network.features(images))] * self.settings.shards
+        if self.classes is not None and class_ids is not None:
+            self.targets = [self.classes.mixture(class_ids)] * self.settings.shards
 
     @torch.no_grad()
     def features(self, batch: RolloutBatch) -> Tensor:
         """Features [B, D] of a batch's images."""
         return self.network.features(batch.images)
 
-    def __call__(self, features: Tensor) -> tuple[Tensor, float]:
+    def __call__(self, features: Tensor, class_ids: Tensor | None = None) -> tuple[Tensor, float]:
         """Rewards [B] of a batch's features, and the FID (diagonal or full) of the moments after it.
 
         With several shards each slice of the batch leaves out of itself and has moments of its own; the FID is the
-        mean of theirs.
+        mean of theirs. ``class_ids`` [B] are needed under ``class_matched``.
         """
         settings = self.settings
+        references = self._references(class_ids)
         outcomes = [
             loo_fid_reward(
                 part,
                 None if self.moments is None else self.moments[number],
-                self.reference,
+                references[number],
                 alpha=settings.alpha,
                 epsilon=settings.epsilon if settings.covariance == "diag" else None,
                 mode=settings.mode,
@@ -65,15 +85,36 @@ class DistributionReward:
         rewards = torch.cat([outcome.rewards for outcome in outcomes])
         return rewards, sum(outcome.fid for outcome in outcomes) / len(outcomes)
 
+    def _references(self, class_ids: Tensor | None) -> list[ReferenceMoments]:
+        """What each shard is compared with."""
+        if self.classes is None or class_ids is None:
+            return [self.reference] * self.settings.shards
+        batches = [self.classes.mixture(part) for part in class_ids.chunk(self.settings.shards)]
+        if self.settings.mode == "ema":
+            before = self.targets or self._before(batches)
+            batches = [old.mixed(new, self.settings.alpha) for old, new in zip(before, batches, strict=True)]
+        self.following_targets = batches
+        return [ReferenceMoments(moments.mean, moments.covariance.sqrt()) for moments in batches]
+
+    def _before(self, batches: Shards) -> Shards:
+        """What stands for the missing targets on the first batch, as for the generated moments."""
+        if self.settings.start != "zero":
+            return batches
+        nothing = torch.zeros_like(batches[0].mean)
+        return [FeatureMoments(nothing, nothing)] * len(batches)
+
     def commit(self) -> None:
         """End of an iteration: the moments after the last batch become the state (Eq. 22-23)."""
-        self.moments = self.following
+        self.moments, self.targets = self.following, self.following_targets
 
     def state_dict(self) -> list[dict[str, Tensor]] | None:
-        """The moments, None before the first step."""
-        return None if self.moments is None else [moments.state_dict() for moments in self.moments]
+        """The moments, those of the real images behind them; None before the first step."""
+        if self.moments is None:
+            return None
+        return [moments.state_dict() for moments in (*self.moments, *(self.targets or ()))]
 
     def load_state_dict(self, state: Sequence[Mapping[str, Tensor]] | None) -> None:
         """Inverse of :meth:`state_dict`."""
-        device = self.reference.mean.device
-        self.moments = None if state is None else [FeatureMoments.from_state_dict(one, device) for one in state]
+        device, shards = self.reference.mean.device, self.settings.shards
+        every = [FeatureMoments.from_state_dict(one, device) for one in state or ()]
+        self.moments, self.targets = every[:shards] or None, every[shards:] or None

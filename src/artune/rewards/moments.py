@@ -35,6 +35,12 @@ class FeatureMoments:
             return cls(mean, centred.square().mean(dim=0))
         return cls(mean, centred.T @ centred / len(features))
 
+    def mixed(self, batch: "FeatureMoments", alpha: float) -> "FeatureMoments":
+        """The moving average after a batch of weight ``alpha``, both diagonal (Eq. 22-23 less the square of Eq. 22)."""
+        gap = self.mean - batch.mean
+        spread = (1 - alpha) * (self.covariance + alpha * gap.square()) + alpha * batch.covariance
+        return FeatureMoments(batch.mean + (1 - alpha) * gap, spread)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Both tensors by name, for a checkpoint."""
         return {"mean": self.mean, "covariance": self.covariance}
@@ -45,6 +51,26 @@ class FeatureMoments:
     ) -> "FeatureMoments":
         """The inverse of :meth:`state_dict`."""
         return cls(*(tensors[name].to(device=device, dtype=torch.float64) for name in ("mean", "covariance")))
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """Real features class by class, float64: means [C, D] and variances [C, D]; a class without images is NaN."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def mixture(self, class_ids: Tensor) -> FeatureMoments:
+        """Moments of an even mixture of the classes of ``class_ids`` [N], each as often as it is named.
+
+        Raises:
+            ArtuneError: a class that no real image was of.
+        """
+        means, variances = self.mean[class_ids], self.variance[class_ids]
+        if not bool(means.isfinite().all() & variances.isfinite().all()):
+            raise ArtuneError("loo_fid: a class of the batch has no real images; make class_moments.npz of all classes")
+        mean = means.mean(dim=0)
+        return FeatureMoments(mean, variances.mean(dim=0) + (means - mean).square().mean(dim=0))
 
 
 @dataclass(frozen=True)

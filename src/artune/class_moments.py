@@ -1,0 +1,76 @@
+"""Moments of the training images of each class: the reference of LOO-FID under ``reference: class_matched``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from artune.config import Data
+from artune.data import load_split
+from artune.files import load_npz, save_npz
+from artune.imagenet import centre_crop, load_images, open_split, spread
+from artune.progress import Progress
+from artune.rewards.moments import ClassMoments
+
+BATCH = 128
+
+
+def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the training split: images uint8 [B, 3, H, W] and labels [B]; ImageNet's in ADM's centre crop."""
+    if data.source == "mnist":
+        yield from zip(*(part.split(BATCH) for part in load_split(path, "train")), strict=True)
+        return
+    split = spread(open_split(path, data.classes), data.moment_images)
+    progress = Progress("class moments", split.size or split.classes)
+    crops: list[np.ndarray] = []
+    labels: list[int] = []
+    images = load_images(split, lambda image: np.asarray(centre_crop(image, data.image_size)))
+    for number, (crop, label) in enumerate(images, 1):
+        crops.append(crop)
+        labels.append(label)
+        if len(crops) == BATCH:
+            yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
+            crops, labels = [], []
+        progress.update(number if split.size else label)
+    if crops:
+        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
+
+
+@torch.no_grad()
+def write_class_moments(
+    path: Path, data: Data, name: str, network: nn.Module, output: Path, device: torch.device
+) -> str:
+    """Write ``{name}/mean`` and ``{name}/variance`` [C, D] float64, the variance divided by a class's images.
+
+    Args:
+        path: data.npz, or ImageNet's training images.
+        data: the data set.
+        name: of the network in the registry.
+        network: has ``features``, on ``device``.
+        output: npz to write.
+        device: where the images are put.
+
+    Raises:
+        ArtuneError: a damaged image, or another number of classes.
+    """
+    sums: list[Tensor] = []
+    number = torch.zeros(data.classes, dtype=torch.float64)
+    for images, labels in training_images(path, data):
+        features = network.features(images.to(device)).double().cpu()
+        if not sums:
+            sums = [torch.zeros(data.classes, features.shape[1], dtype=torch.float64) for _ in range(2)]
+        sums[0].index_add_(0, labels, features)
+        sums[1].index_add_(0, labels, features.square())
+        number += torch.bincount(labels, minlength=data.classes)
+    mean, second = (total / number[:, None] for total in sums)  # in float64 little is lost in their difference
+    arrays = {f"{name}/mean": mean, f"{name}/variance": (second - mean.square()).clamp_min(0), "number": number}
+    save_npz(output, {key: value.numpy() for key, value in arrays.items()})
+    return f"{output}: {int(number.sum())} images of {int((number > 0).sum())} classes under {name}"
+
+
+def read_class_moments(path: Path, name: str, device: torch.device) -> ClassMoments:
+    """The moments under the network ``name``. Raises ArtuneError: missing, damaged, or of another network."""
+    arrays = load_npz(path, f"{name}/mean", f"{name}/variance")
+    return ClassMoments(*(torch.from_numpy(arrays[f"{name}/{key}"]).to(device) for key in ("mean", "variance")))
