@@ -48,7 +48,7 @@ reproduce: $(STAMP)
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
 	@echo "tests: about 14 minutes on 2 cores"
-	@$(BIN)/python -m pytest tests/unit tests/parity & first=$$!; second=0; \
+	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; second=0; \
 		$(BIN)/python -m pytest tests/workflow tests/end_to_end || second=$$?; \
 		wait $$first && exit $$second
 

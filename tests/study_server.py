@@ -15,6 +15,7 @@ class Server:
     """The server on ``folder/pairs.zip`` and ``folder/votes.sqlite``; ``port`` 0 takes a free one."""
 
     def __init__(self, folder: Path, port: int = 0):
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "artune", "study", "serve", "--pairs", folder / "pairs.zip",
              "--votes", folder / "votes.sqlite", "--port", str(port)],

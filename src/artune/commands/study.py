@@ -58,6 +58,9 @@ def study_judge(arguments: Namespace) -> str:
     name = registry.study.judge
     if name is None:
         raise ArtuneError("config/study.yaml: judge: null; name a network to have a judge")
+    for _, tuned in (setting.runs for setting in registry.study.settings.values()):
+        if name in registry.resolve(tuned).networks:
+            raise ArtuneError(f"config/study.yaml: judge: {name} was a reward of {tuned}; name a network that was none")
     network = load_networks(registry, {name}, arguments.networks, device)[name]
     return judge_pairs(arguments.pairs, name, network, registry.evaluation, arguments.output, device)
 

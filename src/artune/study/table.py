@@ -58,7 +58,7 @@ def build_study_table(
         line |= {name: own.get(name) for name in TESTS}
         line |= {f"{name}_paper": getattr(theirs, name) for name in TESTS}
         line |= {"pairs": sum(own[column] for column in VOTES) if own else 0}
-        line |= {"pairs_drawn": (tally or {}).get("pairs", {}).get(setting, {}).get(task)}
+        line |= {"pairs_drawn": (tally or {}).get("pairs", {}).get(setting, {}).get(task, _planned(registry, setting))}
         line |= {"votes": sum(own["votes"].values()) if own else 0, "raters": own.get("raters", 0)}
         line |= {name: own.get(name) for name in ("alpha", "alpha_pairs")}
         line |= {f"{column}_everyone": (counted_all or {}).get(column) for column in VOTES}
@@ -69,6 +69,11 @@ def build_study_table(
     counts += [f"{column}_paper" for column in table.columns] + ["pairs_drawn", "alpha_pairs"]
     numbers = [*TESTS, *(f"{name}_paper" for name in TESTS), "alpha"]
     return DataFrame(lines).astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(numbers, "float64"))
+
+
+def _planned(registry: Registry, setting: str) -> int | None:
+    """Pairs a task of a setting before there is a store of votes."""
+    return registry.study.settings[setting].pairs if setting in registry.study.settings else None
 
 
 def _judge_cells(
