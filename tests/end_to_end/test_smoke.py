@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from project import RUN, SMOKE, TARGETS, artune, digest, planned, snakemake
 
+from artune.study.pairs import PairFile
+from artune.study.store import VoteStore
+
 
 def replanned(folder, *targets, config=("scale=smoke",)):
     output = snakemake(folder, "-n", "--quiet", "rules", "--config", *config, "--", *(targets or TARGETS))
@@ -130,6 +133,34 @@ def test_the_store_that_is_gone_is_rebuilt_from_files(smoke):
             assert store.execute("SELECT COUNT(*) FROM runs").fetchone()[0] >= 4
     finally:
         (smoke / "results/mlflow.db.kept").replace(smoke / "results/mlflow.db")
+
+
+def test_table_3_goes_from_policies_to_pairs_and_from_votes_to_counts(changed):
+    # One setting of the two: the other has the same rules and would train another policy.
+    path, target = changed / "config/study.yaml", "results/smoke/tables/table3.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "No CFG" not in line))
+    path = changed / "config/scales/smoke.yaml"
+    path.write_text(path.read_text().replace(", No CFG: {pairs: 8}", ""))
+    snakemake(changed, *SMOKE, target)
+    table = pd.read_csv(changed / target)
+    assert set(table["ours"]) == {"no votes yet"}
+    assert table["judge_ours"][:2].notna().all()
+    assert table[["judge_ours", "judge_tie", "judge_pretrained"]].sum(axis=1).tolist() == [6, 6, 0, 0]
+    study = PairFile(changed / "results/smoke/study/pairs.zip").pairs
+    assert study.totals() == {"CFG": {"Realism": 6, "Ref. Match": 6}}
+    store = VoteStore(changed / "results/smoke/study/votes.sqlite", study)  # as `artune study serve` does
+    session = store.session(store.rater(store.register()))
+    while session.waiting:
+        shown = session.waiting[0]
+        good = "left" if shown.left in ("ours", "real") else "right"
+        session = store.vote(session.rater, shown.position, good, 1.0)
+    store.close()
+    assert set(replanned(changed, target)) == {"study_tally", "study_table"}
+    snakemake(changed, *SMOKE, target)
+    table = pd.read_csv(changed / target)
+    assert table["ours"].tolist() == ["6", "6", "no votes yet", "no votes yet"]
+    assert (table["status"][:2] == "ok").all()
+    assert table["judge_ours"][:2].notna().all()  # of the same pairs still
 
 
 def refused(done, *words):
