@@ -1,5 +1,6 @@
 """Image data sets: the digits of the mnist scale, class names and prompts."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,6 +96,11 @@ def class_names(data: Data) -> tuple[str, ...]:
 def prompts(data: Data) -> tuple[str, ...]:
     """One prompt a class, e.g. ``a photo of tench`` (Sec. 3.2)."""
     return tuple(data.prompt.format(name) for name in class_names(data))
+
+
+def prompts_digest(data: Data) -> str:
+    """SHA-256 of the prompts, one a line; other names or another template move the values of CLIP and HPS."""
+    return hashlib.sha256("\n".join(prompts(data)).encode()).hexdigest()
 
 
 def classes_by_name(data: Data, names: Iterable[str]) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The command ``evaluate``: from features to scores.json (paper, Sec. 4)."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from artune.config import Evaluation, Run
-from artune.data import prompts
+from artune.data import prompts_digest
 from artune.errors import ArtuneError
 from artune.files import load_npz, read_jsonl, write_json
 from artune.metrics.cmmd import cmmd
@@ -194,7 +193,7 @@ def evaluate(
             "inception_split": evaluation.inception_split,
             "inception_shuffle": evaluation.inception_shuffle,
             "tf32": False,
-            "prompts_sha256": hashlib.sha256("\n".join(prompts(run.data)).encode()).hexdigest(),  # moves CLIP's values
+            "prompts_sha256": prompts_digest(run.data),
             "files": dict(files or {}),
             "versions": provenance,
             "scores": scores,

@@ -13,7 +13,7 @@ from artune.build import build_grpo, load_policy, load_renderer, read_run, start
 from artune.checkpoints import save_policy
 from artune.config import Run
 from artune.continuation import MLETrainer
-from artune.data import class_names
+from artune.data import class_names, prompts_digest
 from artune.distributed import ALONE, World
 from artune.encoders import load_network
 from artune.errors import ArtuneError, SharedError, StoppedError
@@ -230,6 +230,7 @@ def train(
     }
     manifest |= {
         "provenance": provenance(device),
+        "prompts_sha256": prompts_digest(run.data),
         "command": " ".join(sys.argv[:2]),
         "config": yaml.safe_load(text),
     }

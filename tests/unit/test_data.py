@@ -1,11 +1,13 @@
 """The digits, their split, class names and prompts."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from artune.config import Data
-from artune.data import SPLITS, class_names, classes_by_name, load_split, prompts, to_pixels, write_data
+from artune.data import SPLITS, class_names, classes_by_name, load_split, prompts, prompts_digest, to_pixels, write_data
 from artune.errors import ArtuneError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -68,6 +70,13 @@ def test_imagenet_is_not_embedded(tmp_path):
 def test_an_unknown_split_is_an_error(digits):
     with pytest.raises(ArtuneError, match="unknown 'test'"):
         load_split(digits, "test")
+
+
+def test_the_digest_of_the_prompts_follows_names_and_template():
+    digest = hashlib.sha256("\n".join(prompts(DIGITS)).encode()).hexdigest()
+    assert prompts_digest(DIGITS) == digest
+    others = ({"prompt": "a photo of a {}"}, {"class_names": (*DIGITS.class_names[:9], "niner")})
+    assert all(prompts_digest(DIGITS.model_copy(update=change)) != digest for change in others)
 
 
 def test_prompts_put_the_class_name_into_the_template():
