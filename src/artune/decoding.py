@@ -165,6 +165,11 @@ def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = N
     return decoder
 
 
+def forget() -> None:
+    """Free the decoder that is kept for the next call."""
+    _kept.clear()
+
+
 def checked(decoder: BucketedDecoder, class_ids: Tensor) -> Decoder:
     """The decoder, or the plain one with a warning if it fails or differs."""
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from imagenet_world import shrink
 from project import ROOT
 
+from artune.decoding import PlainDecoder
 from artune.errors import ArtuneError
 from artune.models import LlamaGen
 from artune.models.cache import KVCache
@@ -61,8 +63,10 @@ def policy_part(registry, name="llamagen_l"):
 def test_a_policys_row_says_how_far_decoding_and_half_precision_are_off(registry):
     row = measure(policy_part(registry), CPU)
     assert row.batch == "2 x 4 tokens"
-    decoding, half = (float(part.split()[-2]) for part in row.seen.split(","))
-    assert 0 <= decoding < 1e-4 < half < 0.3
+    plain, fast, half = map(float, re.findall(r"\d\.\de[+-]\d+", row.seen))
+    assert "PlainDecoder of sampling" in row.seen
+    assert 0 <= plain < 1e-4
+    assert 0 <= fast < 1e-4 < half < 0.3
 
 
 @pytest.mark.parametrize("name", ["llamagen_b", "vqgan"])
@@ -78,7 +82,17 @@ def test_a_cache_that_loses_a_position_is_noticed(registry, monkeypatch):
         return keys[:, :, -2:], values[:, :, -2:]
 
     monkeypatch.setattr(KVCache, "append", forgetful)
-    with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding is .* off the plain forward"):
+    with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding is .* off the teacher-forced forward"):
+        measure(policy_part(registry), CPU)
+
+
+def test_a_decoder_of_sampling_that_differs_is_noticed(registry, monkeypatch):
+    class Stale(PlainDecoder):
+        def decode(self, token):
+            return super().decode(token * 0)
+
+    monkeypatch.setattr("artune.selfcheck.decoder_for", lambda policy, classes: Stale(policy))
+    with pytest.raises(ArtuneError, match=r"selfcheck: the decoding of sampling is .* off"):
         measure(policy_part(registry), CPU)
 
 
@@ -90,7 +104,7 @@ def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
         return logits.round() if self.norm.weight.dtype == torch.bfloat16 else logits
 
     monkeypatch.setattr(LlamaGen, "forward", coarse)
-    with pytest.raises(ArtuneError, match=r"selfcheck: bfloat16 is .* off the plain forward, more than"):
+    with pytest.raises(ArtuneError, match=r"selfcheck: bfloat16 is .* off the teacher-forced forward, more than"):
         run_policy(random_policy(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
 
 
