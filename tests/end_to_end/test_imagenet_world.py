@@ -23,6 +23,7 @@ TARGETS = (
     f"{RUNS}/{MLE}/scores.json",  # codes of the image folder
     f"{RUNS}/{MANIQA}/policy.safetensors",  # the one network that these tables do without
     "results/imagenet/figures/figure3.pdf",
+    "results/extra_real.csv",
 )
 BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # in the environment that has TensorFlow
 
@@ -139,6 +140,14 @@ def test_the_likelihood_baseline_learns_the_tokens_of_the_image_folder(world):
     assert np.bincount(codes["train_labels"]).tolist() == [40] * 5
     assert [line["iteration"] for line in lines_of(world, MLE)] == [0, 1, 2]
     assert scores_of(world, MLE)["scores"]["fid"] > 0
+
+
+def test_validation_images_are_scored_as_if_they_were_samples(world):
+    (row,) = pd.read_csv(world / "results/extra_real.csv").to_dict("records")
+    assert (row["Images"], row["n"], row["status"], row["reference"]) == ("real: imagenet_val", 8, "ok", "adm_virtual")
+    assert np.isfinite([row[name] for name in ("fid", "sfid", "inception_score", "recall", "fd_dinov2")]).all()
+    assert np.isnan(row["fid_imagenet_val"])  # these images against themselves
+    assert scores_of(world, "real")["resize"] == "ADM's centre crop"
 
 
 def test_the_samples_figure_is_drawn(world):
