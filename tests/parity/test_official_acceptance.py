@@ -9,8 +9,9 @@ import torch
 from artune.config import Network
 from artune.encoders import load_network
 from artune.evaluate import score_against
+from artune.files import npz_rows
 from artune.metrics.inception_score import inception_score
-from artune.official import adm_reference, npz_rows
+from artune.official import adm_reference
 from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -27,15 +28,13 @@ PUBLISHED = {  # value and accepted distance; rounding in half precision as the 
 }
 
 
-def features_of(path, network, device, batch=128):
+def outputs_of(path, network, device, batch=128):
     """Features, spatial features and class probabilities of all images of an npz, in file order."""
-    parts = {"features": [], "spatial": [], "probabilities": []}
+    parts = []
     for rows in npz_rows(path, "arr_0", batch):
-        images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
-        features, spatial = network.features_and_spatial(images)
-        for name, part in zip(parts, (features, spatial, network.probabilities(images)), strict=True):
-            parts[name].append(part.float().cpu())
-    return {name: torch.cat(found) for name, found in parts.items()}
+        outputs = network.outputs(torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device))
+        parts.append({name: value.cpu() for name, value in outputs.items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @pytest.mark.skipif(bool(ABSENT), reason=f"{ASSETS} lacks {', '.join(ABSENT)} (ARTUNE_ASSETS names another folder)")
@@ -46,8 +45,8 @@ def test_adms_samples_have_their_published_scores():
         weights, Network(kind="inception", architecture="inception-v3-compat"), REGISTRY.data, device
     )
     real = {key: torch.from_numpy(value) for key, value in adm_reference(virtual, network, device).items()}
-    ours = features_of(samples, network, device)
-    protocol = REGISTRY.evaluation.model_copy(update={"cmmd": None, "density_neighbours": None})
+    ours = outputs_of(samples, network, device)
+    protocol = REGISTRY.evaluation.model_copy(update={"cmmd": None, "dinov2": None, "density_neighbours": None})
     scores = score_against(ours, real, protocol)
     scores["inception_score"], _ = inception_score(ours["probabilities"], protocol.inception_split)
     assert protocol.precision_recall == "adm_half"
