@@ -1,7 +1,6 @@
 """Image data sets: the digits of the mnist scale, class names and prompts."""
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -101,24 +100,6 @@ def prompts(data: Data) -> tuple[str, ...]:
 def prompts_digest(data: Data) -> str:
     """SHA-256 of the prompts, one a line; other names or another template move the values of CLIP and HPS."""
     return hashlib.sha256("\n".join(prompts(data)).encode()).hexdigest()
-
-
-def classes_by_name(data: Data, names: Iterable[str]) -> tuple[int, ...]:
-    """Ids of the classes called ``names`` (case does not matter).
-
-    Raises:
-        ArtuneError: a name that no class has.
-    """
-    ids = {}
-    for index, name in enumerate(class_names(data)):
-        ids.setdefault(name.lower(), index)  # two ImageNet classes share a name; the first wins
-    found = []
-    for name in names:
-        if name.lower() not in ids:
-            known = ", ".join(list(ids)[:10]) + (", ..." if len(ids) > 10 else "")
-            raise ArtuneError(f"classes: no class is called {name!r}; known are {known}")
-        found.append(ids[name.lower()])
-    return tuple(found)
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -243,11 +243,6 @@ def _read(record: Record) -> bytes:
         raise ArtuneError(f"{record.name}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
 
 
-def images(path: Path, classes: int | None = None) -> Iterator[tuple[Image.Image, int]]:
-    """``(RGB image, class index)`` of a split; arguments and errors as :func:`open_split`."""
-    return load_images(open_split(path, classes), lambda image: image)
-
-
 def centre_crop(image: Image.Image, side: int) -> Image.Image:
     """ADM's crop: halve (box filter) while the short side is at least 2 ``side``, then bicubic, then the centre."""
     while min(image.size) >= 2 * side:

@@ -130,7 +130,6 @@ def write_val_reference(
     batch: int = 128,
     side: int = 256,
     classes: int | None = None,
-    train: Mapping[str, np.ndarray] | None = None,
     judges: Judges | None = None,
 ) -> str:
     """Write the moments and features of a split of real images (ADM's centre crop) as reference.npz.
@@ -144,7 +143,6 @@ def write_val_reference(
         batch: images a forward.
         side: of the crop, pixels.
         classes: how many there must be.
-        train: arrays to add as they are; the reward's ``train/...`` moments are of the training set, ADM's file.
         judges: networks that embed the images, by name; adds ``heldout/{judge}/embeddings``.
 
     Raises:
@@ -176,7 +174,7 @@ def write_val_reference(
         progress.update(number if split.size else label)
     if crops:
         take(crops)
-    arrays = {**(train or {}), **_embeddings(embedded)}
+    arrays = _embeddings(embedded)
     for name, parts in found.items():
         features = torch.cat(parts["features"])
         arrays |= _named_moments(f"heldout/{name}", features, "")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from artune.config import Data
-from artune.data import SPLITS, class_names, classes_by_name, load_split, prompts, prompts_digest, to_pixels, write_data
+from artune.data import SPLITS, class_names, load_split, prompts, prompts_digest, to_pixels, write_data
 from artune.errors import ArtuneError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -88,15 +88,6 @@ def test_imagenet_names_are_the_first_aliases():
     assert len(names) == 1000
     assert names[:2] == ("tench", "goldfish")
     assert prompts(IMAGENET)[1] == "a photo of goldfish"
-
-
-def test_classes_are_found_by_name_whatever_the_case():
-    assert classes_by_name(IMAGENET, ("Goldfish", "tench")) == (1, 0)
-
-
-def test_an_unknown_class_is_named():
-    with pytest.raises(ArtuneError, match="'ten'"):
-        classes_by_name(DIGITS, ["one", "ten"])
 
 
 def test_names_must_be_as_many_as_classes():
