@@ -20,6 +20,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/tracking.smk"
 include: "workflow/rules/study.smk"
 include: "workflow/rules/costs.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:  # seconds each, or in need of the internet: on a cluster they run where Snakemake runs
@@ -40,6 +41,9 @@ localrules:  # seconds each, or in need of the internet: on a cluster they run w
     publish_costs,
     publish_table,
     publish_figure,
+    claims,
+    rulegraph,
+    report,
 
 
 rule main:

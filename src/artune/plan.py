@@ -252,6 +252,38 @@ class Plan:
         """Weight files of the automatic judge."""
         return self.networks([self.registry.study.judge] if self.registry.study.judge else [])
 
+    def claims(self) -> list[str]:
+        """What the claims that are tested at this scale are judged by."""
+        files: dict[str, None] = {}
+        for claim in self.registry.claims.values():
+            if claim.why_not(self.scale):
+                continue
+            needs = ((claim.scored, "scores.json"), (claim.traced, "metrics.jsonl"), (claim.timed, "timings.jsonl"))
+            for runs, file in needs:
+                names = [run for run in runs if not self.registry.unavailable(run)]
+                seeded = (name for run in names for name in self.registry.seed_names(run, self.settings.seeds))
+                files |= dict.fromkeys(f"{self.runs}/{name}/{file}" for name in seeded)
+            if claim.votes:
+                files |= dict.fromkeys(f"{self.folder}/tables/{table}.csv" for table in self.study_tables)
+        return list(files)
+
+    def report_tables(self) -> list[str]:
+        """The paper's tables, and of those beyond it the ones that have been made: as the report has them."""
+        tables = ((name, Path(f"{self.folder}/tables/{name}.md")) for name in self.registry.tables)
+        return [str(path) for name, path in tables if not name.startswith("extra_") or path.exists()]
+
+    def report(self) -> Files:
+        """What the report is put together from."""
+        runs = [run for path in self.report_tables() for run in self.table_runs(Path(path).stem)]
+        return {
+            "claims": f"{self.folder}/claims.json",
+            "tables": self.report_tables(),
+            "figures": [f"{self.folder}/figures/{figure}.png" for figure in self.registry.figures],
+            "costs": f"{self.folder}/costs.csv",
+            "rulegraph": f"{self.folder}/rulegraph.mmd",
+            "scores": [f"{self.runs}/{run}/scores.json" for run in dict.fromkeys(runs)],
+        }
+
     def votes(self) -> list[str]:
         """The store of votes, once there is one."""
         store = Path(f"{self.folder}/study/votes.sqlite")
@@ -260,4 +292,4 @@ class Plan:
     def title(self, kind: str, name: str) -> str:
         """Caption of a table or figure in the report."""
         section = self.registry.tables if kind == "table" else self.registry.figures
-        return f"{section[name].title} {self.registry.about.note}".strip()
+        return ". ".join(part for part in (section[name].title, self.registry.about.note) if part)

@@ -24,9 +24,21 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
+    """The GPU's name, or the processor's with the number of its cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    if cpu.exists():  # Linux: platform knows no more than x86_64
+        models = [
+            line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """Versions, commit, device, threads."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "artune": artune.__version__,
         "results_version": artune.RESULTS_VERSION,
@@ -34,7 +46,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         **{library: _version(library) for library in LIBRARIES},
-        "device": name,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }

@@ -14,7 +14,8 @@ from pydantic import Field
 from artune.config import REWARDS, Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
 from artune.errors import ArtuneError
 from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
-from artune.layouts import Figure, HumanStudy, Table
+from artune.layout_files import read_claims, read_figures, read_tables
+from artune.layouts import HumanStudy
 
 AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (
@@ -97,8 +98,9 @@ class Registry:
         }
         self.study = parse(HumanStudy, self.tree["study"], "config/study.yaml: study")
         self._check_references()
-        self.tables = self._tables()
-        self.figures = self._figures()
+        self.tables = read_tables(self._read("tables.yaml"), self._known)
+        self.figures = read_figures(self._read("figures.yaml"), self._known)
+        self.claims = read_claims(self._read("claims.yaml"), self.tables, self._known)
 
     def _check_references(self) -> None:
         """Every network, tokenizer and file from outside that is named must be known."""
@@ -142,23 +144,6 @@ class Registry:
         if name not in self.lines:
             near = [run for run in self.run_names if run.split("-")[0] == name.split("-")[0]]
             raise ArtuneError(f"{where}: unknown run {name!r}; known are {', '.join(near or self.run_names)}")
-
-    def _tables(self) -> dict[str, Table]:
-        tables = {}
-        for key, value in self._read("tables.yaml").items():
-            tables[key] = parse(Table, value, f"config/tables.yaml: {key}")
-            for row in tables[key].rows:
-                if row.run is not None:
-                    self._known(row.run, f"config/tables.yaml: {key}")
-        return tables
-
-    def _figures(self) -> dict[str, Figure]:
-        figures = {}
-        for key, value in self._read("figures.yaml").items():
-            figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
-            for run in figures[key].runs:
-                self._known(run, f"config/figures.yaml: {key}")
-        return figures
 
     def split_seed(self, name: str) -> tuple[str, int]:
         """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from artune.glossary import METRICS
 from artune.layers import leaves
 from artune.layouts import COLUMNS
 from artune.registry import RUN_SECTIONS, Registry
 from artune.tables import paper_values, tables_of
-from artune.tracking import METRICS
 
 REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
 
@@ -83,6 +83,10 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
         mle = spec["mle"]
         images = f"{mle['iterations']} iterations of {mle['batch']} images"
         return f"{name} trained on by maximum likelihood for {images}, sampled {guidance}, {seed}."
+    if spec["method"] == "vapi":
+        vapi = spec["vapi"]
+        images = f"{vapi['iterations']} iterations of {vapi['images']} x {vapi['group_size']} sequences"
+        return f"{name} tuned by our VA-π for {images}, sampled {guidance}, {seed}."
     if spec["method"] == "external":
         return f"{name} as others tuned and released it (`{spec['checkpoint']}`), sampled {guidance}, {seed}."
     return f"{name} as pretrained, sampled {guidance}, {seed}: what the tuned runs start from."

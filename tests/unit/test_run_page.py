@@ -2,9 +2,9 @@
 
 import pytest
 
+from artune.glossary import METRICS
 from artune.registry import Registry
 from artune.run_page import describe, describe_experiment
-from artune.tracking import METRICS
 
 REGISTRY = Registry("mnist")
 

@@ -16,14 +16,15 @@ SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
 # A module may import from its own level and from those below.
 LEVELS = [
     {"cli", "commands", "__main__"},
-    {"run_page", "claims", "report",
+    {"run_page", "claims", "claim_tests", "verdicts", "report",
      "selfcheck", "train_moments",
      "official", "official_scores", "official_graph", "protocol", "real_samples",
      "train", "build", "provenance", "continuation", "vapi", "class_moments", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
-    {"plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
+    {"glossary", "claim_layouts", "layout_files",
+     "plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
      "launch", "distributed", "stopping", "lease", "finished", "chunks"},
 ]  # fmt: skip
 TORCH_FREE = (
@@ -43,6 +44,8 @@ TORCH_FREE = (
     "lease",
     "tables",
     "run_page",
+    "claims",
+    "report.page",
     "study.serve",
     "study.table",
     "costs",

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from artune.errors import ArtuneError
+from artune.glossary import METRICS
 from artune.mlflow_run import connect
 from artune.mlflow_store import init_store, upsert
 from artune.registry import Registry
-from artune.tracking import METRICS, RunLogger, read_lines
+from artune.tracking import RunLogger, read_lines
 
 REGISTRY = Registry("mnist")
 

@@ -85,7 +85,7 @@ TUNE_WITH_IT = """
 import torch
 from tiny import TINY, tiny_policy, tiny_renderer, tiny_run
 from artune.rewards import build_rewards
-from artune.tracking import METRICS
+from artune.glossary import METRICS
 from artune.trainer import GRPOTrainer
 run = tiny_run(rewards={"terms": ["brightness"], "networks": {"brightness": None}})
 metrics, _ = GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), build_rewards(run, {}), None, torch.device("cpu")).step(0)

@@ -12,10 +12,11 @@ from tiny import tiny_policy, tiny_renderer, tiny_run
 
 from artune.errors import ArtuneError
 from artune.files import read_jsonl, save_npz
+from artune.glossary import METRICS
 from artune.layers import read_yaml
 from artune.plan import Plan
 from artune.registry import Registry
-from artune.tracking import METRICS, RunLogger
+from artune.tracking import RunLogger
 from artune.train import fit
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 

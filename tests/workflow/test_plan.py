@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import ROOT, planned, snakemake
+from project import ROOT, artune, planned, snakemake
 
 from artune.layers import read_yaml
 from artune.plan import Plan
+from artune.report.rulegraph import lay_out, read_rules
 
 TABLES = [f"table{number}" for number in range(1, 13)]
 FIGURES = [f"figure{number}" for number in range(1, 27)]
@@ -113,6 +114,30 @@ def test_a_new_ablation_is_one_line(project):
     path.write_text(path.read_text() + "llamagen_l-kl5: {base: llamagen_l-ours, grpo.beta: 5.0}\n")
     output = snakemake(project, "-n", "--quiet", "rules", "--", "results/mnist/runs/llamagen_l-kl5/scores.json")
     assert planned(output)["train"] == 1
+
+
+def test_tables_figures_and_report_are_planned_together_and_train_nothing_twice(project):
+    output = snakemake(project, "-n", "--quiet", "rules", "--", "tables", "figures", "report")
+    counts = planned(output)
+    assert (counts["train"], counts["figure"], counts["claims"], counts["report"]) == (26, 26, 1, 1)
+    alone = planned(snakemake(project, "-n", "--quiet", "rules", "--", "results/mnist/report.html"))
+    assert alone["train"] == 26
+    assert "mlflow_log" not in alone
+
+
+def test_the_claims_alone_plan_the_runs_that_they_name(project):
+    counts = planned(snakemake(project, "-n", "--quiet", "rules", "--", "results/mnist/claims.csv"))
+    assert (counts["claims"], counts["train"]) == (1, 26)
+    assert "figure" not in counts
+
+
+def test_the_picture_of_the_workflow_is_snakemakes_own(project):
+    done = artune(project, "rulegraph", "--output", "graph.mmd")
+    assert done.returncode == 0, done.stderr
+    rules, edges = read_rules(project / "graph.mmd")
+    assert {"train", "evaluate", "table", "figure", "claims", "report"} <= set(rules)
+    assert ("train", "sample") in edges
+    lay_out(rules, edges)  # it has no cycle
 
 
 def test_the_report_and_rule_graph_can_be_made(project):

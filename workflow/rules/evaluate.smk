@@ -12,6 +12,7 @@ rule sample:
         grid=report(
             "results/{scale}/runs/{run}/grid.png",
             category="Sample grids",
+            caption="../report/grid.rst",
             labels={"run": "{run}", "scale": "{scale}"},
         ),
     log:

@@ -31,6 +31,7 @@ from artune.commands.outputs import (
     show,
     table,
 )
+from artune.commands.report import claims, report, rulegraph
 from artune.commands.runs import evaluate, evaluate_official, export, features, real_samples, run_config, sample, train
 from artune.commands.study import study_judge, study_make, study_samples, study_serve, study_tally
 
@@ -38,6 +39,7 @@ __all__ = [
     "asset",
     "assets",
     "bench",
+    "claims",
     "class_moments",
     "codes",
     "compare",
@@ -60,6 +62,8 @@ __all__ = [
     "pretrained_policy",
     "real_samples",
     "reference",
+    "report",
+    "rulegraph",
     "run_config",
     "sample",
     "selfcheck",

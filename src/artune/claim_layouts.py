@@ -1,0 +1,146 @@
+"""Types of ``config/claims.yaml``: a claim of the paper, and the comparisons that test it."""
+
+from collections.abc import Iterable
+
+from pydantic import Field, model_validator
+
+from artune.glossary import METRICS
+from artune.layouts import COLUMNS, WITH_STANDARD_ERROR
+from artune.schema import Frozen
+
+SCORES = (*WITH_STANDARD_ERROR, "recall", "accuracy")  # scores whose error is known
+Metrics = tuple[str, ...]
+
+
+def minus(runs: str) -> list[str]:
+    """``"a - b"`` -> ``["a", "b"]``: the score of a less that of b."""
+    return runs.split(" - ")
+
+
+def plus(keys: str) -> list[str]:
+    """``"reward/clip + reward/hps"`` -> both keys: the sum of the two."""
+    return keys.split(" + ")
+
+
+def _known(keys: tuple[str, ...], among: tuple[str, ...], what: str) -> None:
+    for key in keys:
+        if key not in among:
+            raise ValueError(f"{what}: unknown {key!r}; known are {', '.join(among)}")
+
+
+class ScoreTest(Frozen):
+    """Scores of ``left`` against ``factor`` times those of ``right`` plus ``margin``."""
+
+    left: str  # a run, or "a - b" for a difference of two
+    right: str
+    lower: Metrics = ()  # scores of left are lower ...
+    higher: Metrics = ()  # ... or higher
+    factor: float = Field(default=1.0, gt=0)
+    margin: float = 0.0
+
+    @model_validator(mode="after")
+    def _metrics_known(self) -> "ScoreTest":
+        if not (*self.lower, *self.higher):
+            raise ValueError("names no metric; give lower or higher")
+        _known((*self.lower, *self.higher), tuple(key for key in COLUMNS if key in SCORES), "metric")
+        return self
+
+
+class CurveTest(Frozen):
+    """A logged number over a training: its last fifth against its first."""
+
+    run: str
+    rises: Metrics = ()
+    falls: Metrics = ()
+
+    @model_validator(mode="after")
+    def _metrics_known(self) -> "CurveTest":
+        keys = (*self.rises, *self.falls)
+        if not keys:
+            raise ValueError("names no curve; give rises or falls")
+        _known(tuple(key for sum_ in keys for key in plus(sum_)), tuple(METRICS), "curve")
+        return self
+
+
+class TimeTest(Frozen):
+    """Median seconds of a stage of ``left``: below, or above, so many times those of a stage of ``right``."""
+
+    left: str
+    right: str
+    stage: str
+    of: str | None = None  # right's stage, where it is another
+    below: float | None = Field(default=None, gt=0)
+    above: float | None = Field(default=None, gt=0)
+    paper: float | None = None  # the paper's ratio
+
+    @model_validator(mode="after")
+    def _stages_known(self) -> "TimeTest":
+        if (self.below is None) == (self.above is None):
+            raise ValueError("give either below or above")
+        stages = (*plus(self.stage), *plus(self.of or self.stage))
+        _known(stages, tuple(key for key in METRICS if key.startswith("time/")), "stage")
+        return self
+
+
+class VoteTest(Frozen):
+    """People prefer ours to pretrained; with ``more_than``, by more than in that setting."""
+
+    setting: str
+    task: str
+    more_than: str | None = None
+
+
+class SameTest(Frozen):
+    """Runs share the settings of ``sections``."""
+
+    runs: tuple[str, ...] = Field(min_length=2)
+    sections: tuple[str, ...] = Field(min_length=1)
+
+
+class Claim(Frozen):
+    """A sentence of the paper and its tests, or why there are none."""
+
+    section: str = Field(pattern=r"^(\d|[A-F])$")  # of the paper; a letter is an appendix
+    where: str  # table, figure or paragraph
+    claim: str  # in our words, with the paper's numbers
+    scores: tuple[ScoreTest, ...] = ()
+    curves: tuple[CurveTest, ...] = ()
+    times: tuple[TimeTest, ...] = ()
+    votes: tuple[VoteTest, ...] = ()
+    same: tuple[SameTest, ...] = ()
+    untested: dict[str, str] = Field(default_factory=dict)  # scale, or "every" -> why it is not tested there
+
+    @model_validator(mode="after")
+    def _tested(self) -> "Claim":
+        tests = (*self.scores, *self.curves, *self.times, *self.votes, *self.same)
+        if bool(tests) == ("every" in self.untested):
+            raise ValueError("give tests, or say under untested.every why there are none")
+        return self
+
+    def why_not(self, scale: str) -> str | None:
+        """Why the claim is not tested at a scale, or None."""
+        return self.untested.get("every") or self.untested.get(scale)
+
+    @property
+    def scored(self) -> list[str]:
+        """Runs whose scores it needs."""
+        return _unique(run for test in self.scores for runs in (test.left, test.right) for run in minus(runs))
+
+    @property
+    def traced(self) -> list[str]:
+        """Runs whose curves it needs."""
+        return _unique(test.run for test in self.curves)
+
+    @property
+    def timed(self) -> list[str]:
+        """Runs whose seconds it needs."""
+        return _unique(run for test in self.times for run in (test.left, test.right))
+
+    @property
+    def runs(self) -> list[str]:
+        """Every run that it names."""
+        return _unique([*self.scored, *self.traced, *self.timed, *(run for test in self.same for run in test.runs)])
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
