@@ -235,3 +235,25 @@ def test_state_of_another_covariance_or_width_is_refused():
 def test_bad_reference_moments_are_one_clear_error(mu, sigma, arguments, message):
     with pytest.raises(ArtuneError, match=message):
         ReferenceMoments.from_moments(mu, sigma, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("past", "alpha", "tolerance"), [(300, 0.5, 1e-8), (300, 1.0, 1e-8), (40, 0.5, 1e-4), (None, 1.0, 1e-4)]
+)
+def test_cholesky_factors_give_the_rewards_of_the_eigendecomposition(past, alpha, tolerance):
+    """The last two have fewer samples than features, so that whole directions leave with a sample."""
+    width, draw = 96, torch.Generator().manual_seed(0)
+    spread = torch.exp(-3 * torch.arange(width) / width)
+    real = torch.randn(400, width, generator=draw) * spread
+    batch = (torch.randn(120 if past == 300 else 24, width, generator=draw) + 0.2) * spread
+    reference = ReferenceMoments.from_moments(
+        real.double().mean(0), FeatureMoments.of(real, "full").covariance, covariance="full"
+    )
+    state = None if past is None else reference.moments_of((torch.randn(past, width, generator=draw) + 0.1) * spread)
+    eigen, cholesky = (
+        loo_fid_reward(batch, state, reference, alpha=alpha, solver=solver) for solver in ("eigen", "cholesky")
+    )
+    error = (eigen.rewards - cholesky.rewards).abs().max() / eigen.rewards.abs().max()
+    assert error < tolerance
+    assert cholesky.fid == pytest.approx(eigen.fid, rel=1e-5)
+    assert torch.equal(eigen.state.covariance, cholesky.state.covariance)

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics.low_rank_trace import updated_trace_sqrt
 from artune.metrics.rank_one_trace import downdate_trace_sqrt, numerical_rank
 from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
 
 Mode = Literal["ema", "batch"]
 Start = Literal["first_batch", "assign", "given", "zero"]
+Solver = Literal["eigen", "cholesky"]
+WIDE = 512  # features from which a GPU is better served by Cholesky factors than by an eigendecomposition
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def loo_fid_reward(
     epsilon: float | None = None,
     mode: Mode = "ema",
     start: Start = "first_batch",
+    solver: Solver | None = None,
 ) -> LooFid:
     """Leave-one-out FID rewards of a batch and the moving average that the next batch starts from.
 
@@ -69,6 +73,9 @@ def loo_fid_reward(
         start: what stands for the missing state on the first batch: that batch's own moments
             (``first_batch``), the same with alpha = 1 (``assign``), zeros (``zero``, biased for about 1/alpha
             batches), or an error (``given``: the caller must pass a state).
+        solver: of a full covariance: an eigendecomposition, or Cholesky factors at the nodes of a quadrature (the
+            same to 1e-8 of the largest reward, to 1e-4 where moments are singular); None chooses the second on a GPU
+            from 512 features on.
 
     Raises:
         ArtuneError: fewer than two samples, NaN or infinity, shapes that do not fit, or an argument out of
@@ -82,7 +89,9 @@ def loo_fid_reward(
     if reference.root is None:
         rewards, fid = _diagonal(step, reference, 1e-6 if epsilon is None else epsilon)
     else:
-        rewards, fid = _full(step, reference, reference.root, 0.0 if epsilon is None else epsilon)
+        if solver is None:
+            solver = "cholesky" if x.device.type == "cuda" and x.shape[1] >= WIDE else "eigen"
+        rewards, fid = _full(step, reference, reference.root, 0.0 if epsilon is None else epsilon, solver)
     return LooFid(rewards, FeatureMoments(step.mean.detach(), step.covariance.detach()), float(fid.detach()))
 
 
@@ -123,14 +132,28 @@ def _diagonal(step: _Step, reference: ReferenceMoments, epsilon: float) -> tuple
     return (of_means + of_deviations).sum(dim=1), fid  # Eq. 27
 
 
-def _full(step: _Step, reference: ReferenceMoments, root: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Rewards [N] and FID with whole covariances, from one eigendecomposition of ``M = root^T B root``."""
-    b, n = step.b, len(step.d)
-    u = step.d - step.delta / (1 + b)
-    d_root, delta_root = step.d @ root, step.delta @ root
+def _full(
+    step: _Step, reference: ReferenceMoments, root: Tensor, epsilon: float, solver: Solver
+) -> tuple[Tensor, Tensor]:
+    """Rewards [N] and FID with whole covariances, from the traces of ``root^T S root``."""
+    b, u = step.b, step.d - step.delta / (1 + step.b)
     now = root.T @ step.covariance @ root
     if epsilon:
         now = now + epsilon * (root.T @ root)
+    traces_of = _by_eigenvectors if solver == "eigen" else _by_factors
+    root_trace, root_traces = traces_of(step, now, step.d @ root, step.delta @ root)
+
+    c = b * (1 + b)
+    gap, delta_squared = reference.mean - step.mean, step.delta.square().sum()
+    traces = b * (step.batch_covariance.trace() + delta_squared / (1 + b)) - c * u.square().sum(dim=1)
+    rewards = 2 * b * (step.d @ gap) + (b * step.d).square().sum(dim=1) + traces - 2 * root_traces
+    total = step.covariance.trace() + epsilon * len(gap) + reference.sd.square().sum()
+    return rewards, gap.square().sum() + total - 2 * root_trace
+
+
+def _by_eigenvectors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tensor) -> tuple[Tensor, Tensor]:
+    """``tr sqrt(now)`` and its change without each sample [N], from one eigendecomposition of ``root^T B root``."""
+    b, n = step.b, len(d_root)
     extended = now + (b / n) * (d_root.T @ d_root) + b / (1 + b) * torch.outer(delta_root, delta_root)
     values, vectors = torch.linalg.eigh(extended)
     values_now = torch.linalg.eigvalsh(now)
@@ -139,15 +162,17 @@ def _full(step: _Step, reference: ReferenceMoments, root: Tensor, epsilon: float
     rank = numerical_rank(values)
     values, vectors = values[len(values) - rank :], vectors[:, len(vectors) - rank :]
     values_now = values_now[len(values_now) - rank :].clamp_min(0)
-    c = b * (1 + b)
-    z = ((d_root - delta_root / (1 + b)) @ vectors) * c**0.5
-    root_traces = downdate_trace_sqrt(values, z) + (values.sqrt() - values_now.sqrt()).sum()
+    z = ((d_root - delta_root / (1 + b)) @ vectors) * (b * (1 + b)) ** 0.5
+    return values_now.sqrt().sum(), downdate_trace_sqrt(values, z) + (values.sqrt() - values_now.sqrt()).sum()
 
-    gap, delta_squared = reference.mean - step.mean, step.delta.square().sum()
-    traces = b * (step.batch_covariance.trace() + delta_squared / (1 + b)) - c * u.square().sum(dim=1)
-    rewards = 2 * b * (step.d @ gap) + (b * step.d).square().sum(dim=1) + traces - 2 * root_traces
-    total = step.covariance.trace() + epsilon * len(gap) + reference.sd.square().sum()
-    return rewards, gap.square().sum() + total - 2 * values_now.sqrt().sum()
+
+def _by_factors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from Cholesky factors of ``now``: B adds to it what the samples and delta span."""
+    b, n = step.b, len(d_root)
+    spanned = torch.cat((d_root, delta_root[None])).T
+    added = torch.cat((now.new_full((n,), b / n), now.new_full((1,), b / (1 + b))))
+    removed = torch.cat((torch.eye(n, dtype=now.dtype, device=now.device), now.new_full((n, 1), -1 / (1 + b))), dim=1)
+    return updated_trace_sqrt(now, spanned, added, (b * (1 + b)) ** 0.5 * removed)
 
 
 def _check(
