@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artune.bench_iteration import bench_iteration
+from artune import floors
+from artune.bench_iteration import bench_iteration, benchmarked
+from artune.bench_rollout import bench_rollout, measured_ceiling
 from artune.errors import ArtuneError
 from artune.metrics.fid import frechet_distance
 from artune.registry import Registry
@@ -150,19 +152,40 @@ def _wait(device: str) -> None:
 
 
 def _iteration(request: Request) -> list[dict[str, Any]]:
-    """Median seconds of every stage of an iteration."""
+    """Every stage of an iteration: seconds, and of the two that have a counted floor the share of the device's peak."""
     lines = bench_iteration(
         request.registry, request.backbone, request.device, request.images, request.tokens, request.repeats,
         request.output,
     )  # fmt: skip
-    return [
-        {"stage": key.removeprefix("time/"), "median s": statistics.median(line[key] for line in lines)}
-        for key in lines[0]
-        if key.startswith("time/")
-    ]
+    on_gpu = request.device.type == "cuda"
+    ceiling = measured_ceiling(request.device, torch.bfloat16 if on_gpu else torch.float32)
+    run = benchmarked(request.registry, request.backbone, request.device, request.images, request.tokens)
+    assert run.grpo is not None
+    images = run.grpo.prompts * run.grpo.group_size
+    works = {"generate": floors.rollout(run, images, item=2 if on_gpu else 4), "update": floors.update(run, images)}
+    peak = torch.cuda.max_memory_allocated(request.device) / 2**30 if on_gpu else None
+    rows = []
+    for stage in [key.removeprefix("time/") for key in lines[0] if key.startswith("time/")]:
+        seconds, work = [line[f"time/{stage}"] for line in lines], works.get(stage)
+        median = statistics.median(seconds)
+        rows.append({
+            "stage": stage, "device": str(request.device), "images": images, "median s": median,
+            "spread s": max(seconds) - min(seconds), "GFLOP/s": work and work.flops / median / 1e9,
+            "of peak": work and work.flops / median / ceiling.flops, "floor s": work and work.seconds(ceiling),
+            "peak GB so far": peak,
+        })  # fmt: skip
+    return rows
+
+
+def _rollout(request: Request) -> list[dict[str, Any]]:
+    """Cached decoding beside a plain loop."""
+    return bench_rollout(
+        request.registry, request.backbone, request.device, request.images, request.tokens, request.repeats
+    )
 
 
 TARGETS: dict[str, Callable[[Request], list[dict[str, Any]]]] = {
     "loo-fid": lambda request: bench_loo_fid(request.device.type),
     "iteration": _iteration,
+    "rollout": _rollout,
 }

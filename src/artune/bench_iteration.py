@@ -40,6 +40,13 @@ def sized_run(registry: Registry, backbone: str, images: int | None, tokens: int
     return parse(Run, spec, "bench: --tokens or --images")
 
 
+def benchmarked(registry: Registry, backbone: str, device: torch.device, images: int | None, tokens: int | None) -> Run:
+    """:func:`sized_run` of what the device can do in minutes: at the imagenet scale a CPU times :data:`ON_CPU`."""
+    if device.type == "cpu" and registry.data.source == "imagenet":
+        images, tokens = images or ON_CPU[0], tokens or ON_CPU[1]
+    return sized_run(registry, backbone, images, tokens)
+
+
 def random_trainer(run: Run, device: torch.device) -> GRPOTrainer:
     """The run's trainer with random weights and a reference of standard normal features."""
     assert run.rewards is not None
@@ -85,9 +92,7 @@ def bench_iteration(
     """
     if repeats < 1:
         raise ArtuneError(f"bench: --repeats {repeats}; time at least 1 iteration")
-    if device.type == "cpu" and registry.data.source == "imagenet":
-        images, tokens = images or ON_CPU[0], tokens or ON_CPU[1]
-    run = sized_run(registry, backbone, images, tokens)
+    run = benchmarked(registry, backbone, device, images, tokens)
     trainer = random_trainer(run, device)
     trainer.step(0)
     lines = [

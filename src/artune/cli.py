@@ -131,7 +131,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "doctor": ("check the machine, the cluster and the files before anything runs", None, {"profile": False}),
     "selfcheck": ("build and run the paper's networks at full size on random weights", None, {"output": False}),
     "show": ("a run's settings and the layer that set each", "run", {}),
-    "bench": ("time a part of the method on random weights: loo-fid, iteration", "target", {"output": False}),
+    "bench": ("time a part of the method on random weights: loo-fid, iteration, rollout", "target", {"output": False}),
 }  # fmt: skip
 
 STOPPED = 143  # what a shell reports of a process that SIGTERM ended
@@ -139,10 +139,10 @@ SEVERAL = ("train", "sample", "features")  # what torchrun may start several pro
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "bench": {
-        "--backbone": {"default": "llamagen_l", "help": "iteration: whose; its sizes are those of --scale"},
-        "--images": {"type": int, "help": "iteration: images (default: the scale's; 2 on a CPU at imagenet)"},
-        "--tokens": {"type": int, "help": "iteration: tokens an image, a square (default: the scale's; 16 on a CPU)"},
-        "--repeats": {"type": int, "default": 3, "help": "iteration: iterations timed"},
+        "--backbone": {"default": "llamagen_l", "help": "whose; its sizes are those of --scale"},
+        "--images": {"type": int, "help": "images (default: the scale's; 2 on a CPU at imagenet)"},
+        "--tokens": {"type": int, "help": "tokens an image, a square (default: the scale's; 16 on a CPU)"},
+        "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
     },
     "assets": {"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
     "codes": {"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},

@@ -52,7 +52,11 @@ class GRPOTrainer:
         self.policy.to(getattr(torch, run.grpo.weights_dtype))
         self.reference = copy.deepcopy(policy).requires_grad_(False) if run.grpo.beta > 0 else None
         self.optimizer = torch.optim.AdamW(
-            policy.parameters(), run.grpo.learning_rate, run.grpo.betas, weight_decay=run.grpo.weight_decay
+            policy.parameters(),
+            run.grpo.learning_rate,
+            run.grpo.betas,
+            weight_decay=run.grpo.weight_decay,
+            fused=device.type == "cuda",
         )
         self.initial_entropy: float | None = None
         self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun

@@ -1,9 +1,13 @@
 """The fast ways to decode against the plain one."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import tiny_policy, tiny_run
 
+from artune import floors
+from artune.bench_rollout import bench_rollout
 from artune.config import Sampling
 from artune.decoding import BucketedDecoder, PlainDecoder, agrees, bytes_of_image, checked, decoder_for, parts
 from artune.distributed import Share
@@ -11,6 +15,7 @@ from artune.models import build_policy, replica
 from artune.models.llamagen import LlamaGen
 from artune.models.replica import PackedLinear, cast, pack, refresh
 from artune.models.vqgan_gpt import VQGANGPT
+from artune.registry import Registry
 from artune.sampling import generate
 
 CPU = torch.device("cpu")
@@ -143,3 +148,24 @@ def test_memory_is_planned_by_the_size_of_the_cache():
     assert bytes_of_image(policy, 1, torch.bfloat16) == 2 * 2 * 16 * 4 * 2 + 24 * 8
     assert list(parts(5, 2, 1, CPU)) == [slice(0, 1), slice(1, 3), slice(3, 5)]
     assert list(parts(5, None, 1, CPU)) == [slice(0, 5)]
+
+
+def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
+    run = tiny_run()  # 2 layers of width 16 and 2 x 2 tokens; feed-forward 48; 8 codes
+    weights = 2 * (4 * 16**2 + 3 * 16 * 48) + 8 * 16
+    policy = tiny_policy(run)
+    matrices = [m.weight.numel() for m in policy.modules() if isinstance(m, torch.nn.Linear)]
+    assert floors.matrix_weights(run.backbone) == weights == sum(matrices)
+    work = floors.rollout(run, images=3, item=4)  # guided: 6 rows; 1 + 2 + 3 + 4 = 10 positions are attended
+    assert work.bytes == 4 * weights * 4 + 2 * 6 * 10 * 2 * 16 * 4 + 4 * 6 * 8 * 4
+    assert work.flops == 4 * 6 * 2 * weights + 4 * 6 * 10 * 2 * 16
+    assert work.seconds(floors.Ceiling(1.0, 1e12)) == work.bytes
+    tokens = floors.update(run, images=3).flops / 7  # 2 epochs of 3 forwards, one of the reference
+    assert tokens == 3 * (4 * 2 * weights + 4 * 10 * 2 * 16)
+
+
+def test_the_benchmarks_plain_loop_and_this_code_draw_the_same_tokens():
+    smoke = Registry("smoke", root=Path(__file__).parents[2] / "config")
+    plain, ours = bench_rollout(smoke, "llamagen_l", CPU, images=4, repeats=1)
+    assert plain["same tokens"] == ours["same tokens"] == 1.0
+    assert min(ours["tokens/s"], ours["floor s"], ours["ceiling GB/s"]) > 0

@@ -20,11 +20,11 @@ LEVELS = [
      "selfcheck", "train_moments",
      "official", "official_scores", "official_graph", "protocol", "real_samples",
      "train", "build", "provenance", "continuation", "vapi", "class_moments", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
-     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "budget", "doctor", "slurm"},
+     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_iteration", "bench_rollout", "budget", "doctor", "slurm"},
     {"rewards", "rollout", "objective", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"glossary", "claim_layouts", "layout_files",
-     "plan", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
+     "plan", "floors", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
      "launch", "distributed", "stopping", "lease", "finished", "chunks"},
 ]  # fmt: skip
 TORCH_FREE = (
@@ -38,6 +38,7 @@ TORCH_FREE = (
     "layouts",
     "settings",
     "plan",
+    "floors",
     "errors",
     "files",
     "launch",

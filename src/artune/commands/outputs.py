@@ -157,10 +157,13 @@ def show(arguments: Namespace) -> str:
 def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
     from artune.bench import Request, format_table, run
+    from artune.files import write_json
 
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
     rows = run(arguments.target, Request(registry_of(arguments), device_of(arguments), **sizes))
     print(format_table(rows))  # noqa: T201
+    if arguments.output is not None and arguments.target != "iteration":  # which leaves what a training leaves
+        write_json(arguments.output, {"rows": rows})
     return f"{arguments.output or len(rows)}{'' if arguments.output else ' cases'}"
 
 
