@@ -16,6 +16,8 @@ from artune.models import Policy, build_policy
 from artune.registry import Registry
 from artune.sampling import filter_logits, guide
 
+PLAIN = "plain, cache concatenated"
+
 
 class GrowingCache:
     """A cache that is allocated anew by every append, as a loop without a static one does."""
@@ -59,7 +61,7 @@ def bench_rollout(
     tokens: int | None = None,
     repeats: int = 3,
 ) -> list[dict[str, Any]]:
-    """Greedy guided decoding with random weights by the plain loop and by the decoder of this device, in turn.
+    """Greedy guided decoding with random weights by the plain loop and by this code, in turn.
 
     Args:
         registry, backbone, images, tokens: see :func:`artune.bench_iteration.bench_iteration`.
@@ -76,14 +78,14 @@ def bench_rollout(
     ids = torch.arange(batch, device=device) % run.data.classes
     guided = run.sampling.cfg > 1
     inputs = torch.cat((ids, torch.full_like(ids, run.data.classes))) if guided else ids
-    dtype = torch.bfloat16 if device.type == "cuda" else None
-    loops: dict[str, Callable[[], Any]] = {
-        "plain, cache concatenated": lambda: GrowingDecoder(policy),
-        "this code": lambda: decoder_for(policy, inputs, dtype),
+    loops: dict[str, tuple[torch.dtype, Callable[[], Any]]] = {
+        PLAIN: (torch.float32, lambda: GrowingDecoder(policy)),
+        "this code": (torch.float32, lambda: decoder_for(policy, inputs)),
+        "this code, bfloat16": (torch.bfloat16, lambda: decoder_for(policy, inputs, torch.bfloat16)),
     }
     drawn, seconds, cpu, peaks = {}, {name: [] for name in loops}, {name: [] for name in loops}, {}
     for repeat in range(repeats + 1):
-        for name, make in loops.items():
+        for name, (_, make) in loops.items():
             _reset(device)
             began, cpu_began = now(device), time.process_time()
             drawn[name] = greedy(make(), inputs, batch, run)
@@ -91,10 +93,10 @@ def bench_rollout(
                 seconds[name].append(now(device) - began)
                 cpu[name].append(time.process_time() - cpu_began)
             peaks[name] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-    ceiling, item = measured_ceiling(device, dtype or torch.float32), 2 if dtype else 4
-    work, first = rollout(run, batch, item=item), drawn["plain, cache concatenated"]
+    ceilings = {dtype: measured_ceiling(device, dtype) for dtype, _ in loops.values()}
     rows = []
-    for name in loops:
+    for name, (dtype, _) in loops.items():
+        ceiling, work = ceilings[dtype], rollout(run, batch, item=dtype.itemsize)
         median = statistics.median(seconds[name])
         rows.append({
             "case": f"rollout {backbone}, {name}", "device": str(device), "images": batch,
@@ -103,7 +105,7 @@ def bench_rollout(
             "GB/s": work.bytes / median / 1e9, "GFLOP/s": work.flops / median / 1e9,
             "ceiling GB/s": ceiling.bandwidth / 1e9, "ceiling GFLOP/s": ceiling.flops / 1e9,
             "floor s": work.seconds(ceiling), "peak GB": peaks[name],
-            "same tokens": float((drawn[name] == first).float().mean()),
+            "same tokens": float((drawn[name] == drawn[PLAIN]).float().mean()),
         })  # fmt: skip
     return rows
 
