@@ -140,7 +140,8 @@ def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
     shown = [None if value != value or value is None else f"{value:.{decimals}f}" for value in values]
     apart = frame[name] if name in frame else [float("nan")] * len(frame)
     cells = _bold(table, shown, COLUMNS[column].better)
-    return [cell if errors != errors else f"{cell} ({errors:+.1f})" for cell, errors in zip(cells, apart, strict=True)]
+    shifts = [f"({errors:+.1f})" if abs(errors) < 1000 else f"({errors:+.0e})" for errors in apart]
+    return [f"{cell} {shift}" if shift != "(+nan)" else cell for cell, shift in zip(cells, shifts, strict=True)]
 
 
 def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:

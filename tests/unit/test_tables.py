@@ -139,6 +139,12 @@ def test_every_block_has_a_best_of_its_own(tmp_path):
     assert latex.count(r"\midrule") == 2
 
 
+def test_a_difference_of_thousands_of_standard_errors_stays_short(tmp_path):
+    frame = build_table(REGISTRY, "table4", {"llamagen_l-ours": [record("llamagen_l-ours", fid_se=1e-9)]})
+    write_markdown(frame, REGISTRY, "table4", tmp_path / "t.md")
+    assert "| **3.83** (-3e+09) |" in (tmp_path / "t.md").read_text(encoding="utf-8")
+
+
 def test_the_note_of_a_scale_stands_in_every_row_and_caption(tmp_path):
     registry = Registry("mnist")
     registry.about = registry.about.model_copy(update={"note": "not comparable with the paper's numbers"})

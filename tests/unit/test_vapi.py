@@ -16,6 +16,7 @@ from artune.glossary import METRICS
 from artune.layers import read_yaml
 from artune.plan import Plan
 from artune.registry import Registry
+from artune.seeds import generator_for
 from artune.tracking import RunLogger
 from artune.train import fit
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
@@ -95,8 +96,44 @@ def test_advantages_are_of_an_images_own_sequences_and_bounded():
 
 def test_reconstructions_come_to_look_like_the_training_images(world):
     trainer = trainer_of(world, iterations=60, learning_rate=1e-2, cross_entropy=0.0, context_noise=0.0)
-    rewards = [trainer.step(iteration)[0]["vapi/reward"] for iteration in range(60)]
-    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.1
+    metrics = [trainer.step(iteration)[0] for iteration in range(60)]
+    before, after = (
+        {name: sum(line[f"vapi/{name}"] for line in part) / 10 for name in ("reward", "mse", "perceptual")}
+        for part in (metrics[:10], metrics[-10:])
+    )
+    assert after["reward"] > before["reward"] + 0.1
+    assert after["mse"] < before["mse"] - 0.1
+    assert after["perceptual"] < before["perceptual"]
+    assert after["reward"] == pytest.approx(-after["mse"] - after["perceptual"])
+
+
+def test_the_gradient_is_that_of_the_objective_written_out_sequence_by_sequence(world):
+    trainer, fresh = trainer_of(world, grad_clip=1e9), trainer_of(world)
+    trainer.step(0)
+    settings, policy = fresh.settings, fresh.policy
+    chosen = torch.randint(40, (settings.images,), generator=generator_for(0, "batch", 0))
+    generator = generator_for(0, "vapi", 0)
+    tokens, labels = fresh.tokens[chosen], fresh.labels[chosen]
+    context = noisy_context(tokens, 8, settings.context_noise, generator)
+    drawn = draw_positions(policy(context, labels).detach(), 4, generator).view(settings.images, 4, 4)
+    loss = torch.zeros(())
+    for image in range(settings.images):
+        logp = policy(context[image : image + 1], labels[image : image + 1])[0].log_softmax(-1)  # [T, V]
+        target = fresh.images[chosen[image]]
+        rewards = []
+        for sequence in drawn[image]:
+            made = fresh.render(sequence[None])[0]
+            mse = ((made.float() - target.float()) / 127.5).square().mean()
+            near = torch.cosine_similarity(*Colours().features(torch.stack([made, target])), dim=0)
+            rewards.append(-(mse + 2 - 2 * near))
+        rewards = torch.stack(rewards)
+        advantages = (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-8)
+        for sequence, advantage in zip(drawn[image], advantages, strict=True):
+            loss = loss - advantage * logp.gather(1, sequence[:, None]).mean() / (4 * settings.images)
+        loss = loss - 0.1 * logp.gather(1, tokens[image][:, None]).mean() / settings.images
+    loss.backward()
+    for ours, literal in zip(trainer.policy.parameters(), policy.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
