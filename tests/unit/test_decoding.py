@@ -169,3 +169,13 @@ def test_the_benchmarks_plain_loop_and_this_code_draw_the_same_tokens():
     plain, ours, _ = bench_rollout(smoke, "llamagen_l", CPU, images=4, tokens=9, repeats=1)
     assert plain["same tokens"] == ours["same tokens"] == 1.0
     assert min(ours["tokens/s"], ours["floor s"], ours["ceiling GB/s"]) > 0
+
+
+def test_the_check_of_a_decoder_takes_no_second_cache_of_whole_images(policy, monkeypatch):
+    decoder, start, lengths = BucketedDecoder(policy, rows=2, bucket=8), policy.start, []
+    monkeypatch.setattr(
+        policy, "start", lambda ids, length, *cache: (lengths.append(length), start(ids, length, *cache))[1]
+    )
+    assert agrees(decoder, torch.tensor([0, 1]))
+    assert lengths == [8 + 2, 25]  # the plain path's, the decoder's
+    assert decoder.cache.extent == 16
