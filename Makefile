@@ -11,11 +11,12 @@ CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Pro
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help reproduce test lint format mlflow official pins clean-results
+.PHONY: help reproduce test faults lint format mlflow official pins clean-results
 
 help:
 	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
 	@echo "make test        set up .venv, then linters and tests"
+	@echo "make faults      do every fault of docs/reliability.md again and write the page"
 	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
 	@echo "make lint        ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make format      ruff and snakefmt, in place"
@@ -49,8 +50,16 @@ test: $(STAMP) lint
 	@bash tests/system-packages.sh
 	@echo "tests: about 14 minutes on 2 cores"
 	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; second=0; \
-		$(BIN)/python -m pytest tests/workflow tests/end_to_end || second=$$?; \
+		$(BIN)/python -m pytest -m "not faults" tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second
+
+# Every fault in docs/reliability.md, and the page itself. FAULTS=tests/faults/test_slurm.py does a part and keeps the others' rows.
+FAULTS ?= tests/faults
+faults: $(STAMP)
+	@bash tests/system-packages.sh
+	@echo "faults: about an hour on 2 cores"
+	@$(BIN)/python -m pytest $(FAULTS) --faults-json results/.faults.json
+	@$(BIN)/python tests/faults/table.py results/.faults.json docs/reliability.md
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -13,7 +13,10 @@ from project import environment
 
 SCRIPTS = Path(__file__).parent / "workflow/slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
-PROFILE = ("--profile", "slurm_a100", "--workflow-profile", str(SCRIPTS / "profile"))
+# The profile that ships, with what a test changes of it laid over: `profile` its clocks, `quick` its jobs' size as well.
+CHANGES = {
+    name: ("--profile", "slurm_a100", "--workflow-profile", str(SCRIPTS / name)) for name in ("profile", "quick")
+}
 
 
 def missing_programs() -> list[str]:
@@ -68,18 +71,18 @@ class Cluster:
             command, env=self.environment(self.folder), capture_output=True, text=True, check=True, timeout=60
         ).stdout
 
-    def start_snakemake(self, project: Path, *arguments: str) -> subprocess.Popen:
+    def start_snakemake(self, project: Path, *arguments: str, changes: str = "quick") -> subprocess.Popen:
         """Snakemake under the profile that ships, at the smoke scale; its output goes to ``project/snakemake.txt``."""
         with open(project / "snakemake.txt", "w") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *PROFILE, *arguments],
+                [sys.executable, "-m", "snakemake", *CHANGES[changes], *arguments],
                 cwd=project, env=self.environment(project), stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 
-    def snakemake(self, project: Path, *arguments: str, check: bool = True) -> str:
+    def snakemake(self, project: Path, *arguments: str, check: bool = True, changes: str = "quick") -> str:
         """As :meth:`start_snakemake`, to its end; returns what it printed."""
-        status = self.start_snakemake(project, *arguments).wait(timeout=1200)
+        status = self.start_snakemake(project, *arguments, changes=changes).wait(timeout=1200)
         output = (project / "snakemake.txt").read_text()
         if check and status:
             raise AssertionError(output)

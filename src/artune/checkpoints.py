@@ -149,7 +149,7 @@ def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> lis
 def _policy_size(tensors: Mapping[str, Tensor]) -> str | None:
     """Layers and width of a policy's weights, by which its sizes are told apart; None for other weights."""
     layers = {found[1] for found in map(POLICY_LAYER.match, tensors) if found}
-    tables = [tensors[name] for name in TOKEN_TABLES if name in tensors]
+    tables = [tensors[name] for name in TOKEN_TABLES if name in tensors and tensors[name].ndim]
     return f"{len(layers)} layers of width {tables[0].shape[-1]}" if layers and tables else None
 
 

@@ -19,13 +19,17 @@ from artune.errors import ArtuneError
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed.
 
-    The folder is fsynced after it: what was there before may be removed when this returns.
+    The folder is fsynced after it: what was there before may be removed when this returns. The file gets the
+    permissions that the umask gives to any other, whatever wrote it: safetensors' are for its owner alone.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777
         yield temporary
+        temporary.chmod(mode)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
@@ -37,7 +41,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise ArtuneError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -61,7 +66,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
 
 
@@ -75,7 +80,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: damaged ({error}); delete it and train again") from error
     if not all(isinstance(line, dict) for line in lines):
         raise ArtuneError(f"{path}: damaged (a line is no object); delete it and train again")

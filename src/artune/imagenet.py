@@ -151,9 +151,9 @@ def _tar(path: Path) -> Split:
 
     if nested:
         return Split(None, len(nested), from_tars)
-    by_synset = sorted((_synset(member, path), member.name, member) for member in found)
-    labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, _, _ in by_synset))}
-    records = [record(member, labels[synset]) for synset, _, member in by_synset]
+    by_synset = sorted((_synset(member, path), member.name, member.offset, member.size) for member in found)
+    labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, *_ in by_synset))}
+    records = [record(_Member(*place), labels[synset]) for synset, *place in by_synset]
     return Split(len(records), len(labels), lambda: iter(records))
 
 

@@ -16,13 +16,15 @@ def read_yaml(path: Path) -> Tree:
     """Read a mapping from YAML.
 
     Raises:
-        ArtuneError: no such file, bad syntax, or no mapping.
+        ArtuneError: no such file, bad syntax or bytes, or no mapping.
     """
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ArtuneError(f"{path}: nested too deeply; mend it") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date or number
         raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise ArtuneError(f"{path}: must hold a mapping")

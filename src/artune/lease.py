@@ -200,7 +200,7 @@ class Lease:
 def _holder(raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw.split(b"\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from artune.files import replacing
 
 KEEP = 2
+# What torch.load raises when the bytes are not what they should be.
+BAD_BYTES = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 
 
 def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
@@ -31,14 +34,22 @@ def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
     for path in sorted(folder.glob("state-*.pt"), reverse=True):
         _, iteration, digest = path.stem.split("-")
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:16] != digest:
+        state = _read(data) if hashlib.sha256(data).hexdigest()[:16] == digest else None
+        if state is None:
             warnings.warn(f"{path}: torn or altered, the state before it is used", stacklevel=2)
             path.unlink()
-            continue
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if state.get("config") == config:
+        elif state.get("config") == config:
             return int(iteration), state
     return None
+
+
+def _read(data: bytes) -> dict[str, Any] | None:
+    """The state in ``data``; None if it is none, or holds what would have to run code."""
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except BAD_BYTES:
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def clear_states(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a training logs: JSON lines are the record, MLflow a live view of them that may fail without harm."""
 
+import contextlib
 import json
 import math
 import os
@@ -43,7 +44,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
             if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):
                 raise ValueError("no iteration")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(texts):
                 break
             raise ArtuneError(f"{path}: line {number} is damaged ({error}); delete the file and train again") from error
@@ -100,9 +101,15 @@ class RunLogger:
         if not self.handles:
             self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
         both = [_clean(metrics), _clean(seconds)]
-        for handle, values in zip(self.handles, both, strict=True):
-            handle.write(json.dumps({"iteration": iteration, **values}, allow_nan=False) + "\n")
-            handle.flush()
+        for path, handle, values in zip(self.paths, self.handles, both, strict=True):
+            try:
+                handle.write(json.dumps({"iteration": iteration, **values}, allow_nan=False) + "\n")
+                handle.flush()
+            except OSError as error:
+                reason = error.strerror or error
+                raise ArtuneError(
+                    f"{path}: cannot be written ({reason}); make room and start again: it goes on from its last state"
+                ) from error
         if self.view is not None:
             self.view.put(iteration, both[0] | both[1])
 
@@ -120,7 +127,8 @@ class RunLogger:
 
     def _close_files(self) -> None:
         for handle in self.handles:
-            handle.close()
+            with contextlib.suppress(OSError):  # every line was flushed; what is left could not be, and was said
+                handle.close()
         self.handles = []
 
 

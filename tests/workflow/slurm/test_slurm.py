@@ -31,7 +31,9 @@ def imagenet(tmp_path):
 def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_rule_run_and_log(slurm, imagenet):
     target = f"results/imagenet/runs/{RUN}/policy.safetensors"
     scale = ("--config", "scale=imagenet", "device=cpu")
-    output = slurm.snakemake(imagenet, target, "--allowed-rules", "train", "--retries", "0", *scale, check=False)
+    output = slurm.snakemake(
+        imagenet, target, "--allowed-rules", "train", "--retries", "0", *scale, check=False, changes="profile"
+    )
     assert slurm.jobs("train"), output
     job = slurm.jobs("train")[-1]
     assert job["TresPerNode"] == "gres:gpu:a100:4"

@@ -1,0 +1,94 @@
+"""Faults: each is done to a real run, and the table of what happened is written from what the tests saw."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+from trainings import Training
+
+ROWS = pytest.StashKey[list]()
+
+
+@dataclass
+class Row:
+    """A line of docs/reliability.md; a test fills it in."""
+
+    fault: str
+    done: str = ""  # what was done, as a command where it is one
+    happened: str = ""
+    lost: str = ""
+    section: str = ""  # the module of the test
+    place: int = 0  # its line there
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults-json", help="add the rows of the faults that passed to this file")
+
+
+def pytest_configure(config):
+    config.stash[ROWS] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.passed and (row := getattr(item, "row", None)):
+        assert all((row.done, row.happened, row.lost)), f"{item.name}: the row is not filled in"
+        item.config.stash[ROWS].append(asdict(row))
+    return report
+
+
+def pytest_sessionfinish(session):
+    path, rows = session.config.getoption("--faults-json"), session.config.stash[ROWS]
+    if path and rows:
+        kept = json.loads(Path(path).read_text()) if Path(path).exists() else []
+        names = {row["fault"] for row in rows}
+        Path(path).write_text(json.dumps([row for row in kept if row["fault"] not in names] + rows, indent=1))
+
+
+@pytest.fixture
+def fault(request):
+    """The row of this test; its first cell is the test's own description."""
+    code = request.function.__code__
+    request.node.row = Row(
+        " ".join(request.function.__doc__.split()), section=request.module.__name__, place=code.co_firstlineno
+    )
+    return request.node.row
+
+
+@pytest.fixture(scope="session")
+def method(request):
+    """The paper's method for the table; between changes one that is trained in a second."""
+    return "grpo" if request.config.getoption("--faults-json") else "mle"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory, method):
+    """A tracking store of the faults' own; a place where nobody answers is quicker."""
+    from artune.mlflow_store import init_store
+
+    if method == "mle":
+        return "http://127.0.0.1:9"
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    assert init_store(uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def undisturbed(smoke, store, method):
+    """Weights and metrics of the training that nothing happens to."""
+    training = Training(smoke, "undisturbed", store, method)
+    done = training.start().wait()
+    assert done.status == 0, done.text
+    result = training.result()
+    training.clear()
+    return result
+
+
+@pytest.fixture
+def training(smoke, store, undisturbed, method):
+    """A training to be disturbed; the same as the undisturbed one in everything but that."""
+    disturbed = Training(smoke, "disturbed", store, method)
+    yield disturbed
+    disturbed.clear()

@@ -1,0 +1,430 @@
+"""Files and settings from others, damaged or hostile: one line that says so, no code run, nothing written elsewhere.
+
+`make faults` draws 10,000 cases, CI a few hundred.
+"""
+
+import io
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from project import ROOT
+from tiny import tiny_policy, tiny_run
+
+from artune.checkpoints import load_into, read_metadata
+from artune.config import Run
+from artune.errors import ArtuneError
+from artune.files import load_npz, read_json, read_jsonl
+from artune.layers import parse, read_yaml
+from artune.lease import _holder, describe
+from artune.mlflow_store import init_store
+from artune.plan import Plan
+from artune.registry import Registry
+from artune.state import load_state, save_state
+from artune.tracking import read_lines
+
+CASES = {"quick": 40, "full": 1000}
+MARKER = "code-was-run"
+DEAD = ("http://127.0.0.1:9", "https://127.0.0.1:9/x")
+
+
+def cases(request):
+    return CASES["full" if request.config.getoption("--faults-json") else "quick"]
+
+
+def refusal(call, value):
+    """What an ArtuneError says, nothing if ``call`` takes the value; any other exception is a fault of ours."""
+    try:
+        call(value)
+    except ArtuneError as error:
+        return str(error)
+    return ""
+
+
+def fuzz(request, strategy, case):
+    """Draw cases of a strategy; ``case`` must return or raise ArtuneError with one line, whatever it is given."""
+    folder = Path.cwd()
+
+    @settings(max_examples=cases(request), deadline=None, database=None, derandomize=True,
+              phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck), print_blob=False)  # fmt: skip
+    @given(strategy)
+    def run(value):
+        assert "\n" not in refusal(case, value)
+        assert not (folder / MARKER).exists(), "code was run"
+
+    run()
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch):
+    """In a folder of its own, with nothing beside it that may change."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside").mkdir()
+    monkeypatch.chdir(inside)
+    yield
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"inside", "outside"}
+
+
+class Bomb:
+    """What runs code wherever it is unpickled without care."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {MARKER} ../outside/{MARKER}",)
+
+
+def damaged(data: bytes):
+    """Bytes cut, flipped, exchanged, lengthened."""
+    size = len(data)
+    cut = st.integers(0, size).map(lambda at: data[:at])
+    flips = st.lists(st.tuples(st.integers(0, size - 1), st.integers(1, 255)), min_size=1, max_size=8).map(
+        lambda spots: bytes(flip(bytearray(data), spots))
+    )
+    blocks = st.tuples(st.integers(0, size), st.binary(max_size=64)).map(lambda t: data[: t[0]] + t[1] + data[t[0] :])
+    return st.one_of(cut, flips, blocks, st.binary(max_size=200))
+
+
+def flip(data, spots):
+    for at, mask in spots:
+        data[at] ^= mask
+    return data
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.floats(), st.text(max_size=12),
+    st.sampled_from(["../../x", "/etc/passwd", "!!python/object/apply:os.system ['touch code-was-run']", "1e-5", "{a"]),
+)  # fmt: skip
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def row(fault, request, what, seen):
+    fault.done = f"{cases(request):,} cases drawn by Hypothesis: {what}"
+    fault.happened = f"{seen}; no traceback, no code run, no file written outside the folder"
+    fault.lost = "nothing"
+
+
+FILES = ["config.yaml", "grpo.yaml", "rewards.yaml", "tables.yaml", "figures.yaml", "experiments.yaml", "assets.yaml",
+         "backbones.yaml", "scales/smoke.yaml", "costs.yaml", "evaluation.yaml", "networks.yaml"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The configuration, parsed once."""
+    return {path.relative_to(ROOT / "config").as_posix(): yaml.safe_load(path.read_text())
+            for path in (ROOT / "config").rglob("*.yaml")}  # fmt: skip
+
+
+def places(tree, path=()):
+    """Every place in a tree of mappings and lists."""
+    yield path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+def put(tree, path, value):
+    """A copy of ``tree`` with ``value`` at ``path``."""
+    if not path:
+        return value
+    copied = dict(tree) if isinstance(tree, dict) else list(tree)
+    copied[path[0]] = put(tree[path[0]], path[1:], value)
+    return copied
+
+
+def test_config(request, loaded, monkeypatch, fault):
+    """Values of the configuration are replaced by others"""
+    monkeypatch.setattr("artune.registry.read_yaml", lambda path: chosen[Path(path).relative_to("config").as_posix()])
+    spots = [(name, place) for name in FILES if name in loaded for place in places(loaded[name])]
+    chosen = {}
+
+    def case(drawn):
+        (name, place), value = drawn
+        chosen.clear()
+        chosen.update(loaded)
+        chosen[name] = put(loaded[name], place, value)
+        if not isinstance(chosen[name], dict):
+            raise ArtuneError("read_yaml refuses what is no mapping")
+        Plan(chosen["config.yaml"] | {"scale": "smoke"}, Path("config"))
+
+    fuzz(request, st.tuples(st.sampled_from(spots), trees), case)
+    row(
+        fault,
+        request,
+        "any value of any file of config/, replaced by another tree",
+        "taken where it is valid, else one line",
+    )
+
+
+def test_yaml(request, fault):
+    """A YAML file holds anything"""
+    text = (ROOT / "config/experiments.yaml").read_bytes()
+    path = Path("x.yaml")
+
+    def case(data):
+        path.write_bytes(data)
+        read_yaml(path)
+
+    hostile = st.sampled_from([
+        b"!!python/object/apply:os.system ['touch code-was-run']", b"a: &a [*a]", b"\xff\xfe", b"{" * 300, b"? {}\n: 1", b"- 1",
+        b"a: 2026-99-99", b"a: !!binary x", b"a: !!int x", b"a: !!timestamp x", b"<<: 1", b"\x00", b"a: !!set [1]", b"&a x: *a",
+    ])  # fmt: skip
+    fuzz(request, st.one_of(damaged(text), hostile), case)
+    row(
+        fault,
+        request,
+        "cut, flipped and hostile YAML (`!!python/object/apply`)",
+        "one line, or a mapping of plain values",
+    )
+
+
+def test_run_settings(request, fault):
+    """The config.yaml of a run holds other values"""
+    tree = tiny_run().model_dump(mode="json")
+    spots = list(places(tree))
+    strategy = st.tuples(st.sampled_from(spots), trees)
+    fuzz(request, strategy, lambda drawn: parse(Run, put(tree, *drawn), "config.yaml"))
+    row(
+        fault,
+        request,
+        "any value of a run's settings replaced",
+        "taken where it is valid, else one line that names the key",
+    )
+
+
+def test_run_names(request, fault):
+    """A run, a table or a target has any name"""
+    registry = Registry("smoke", root=ROOT / "config")
+    names = st.one_of(
+        st.text(max_size=30),
+        st.sampled_from(
+            ["../x", "/etc/passwd", "llamagen_l-ours/../../x", "llamagen_l-ours-s0", "llamagen_l-ours-s1\n", "a\x00b"]
+        ),
+        st.integers().map(lambda seed: f"llamagen_l-ours-s{seed}"),
+    )
+
+    def case(name):
+        base, seed = registry.split_seed(name)
+        assert base in registry.run_names
+        assert seed >= 0
+        assert Path(f"results/{name}").resolve().parent == Path("results").resolve()
+
+    fuzz(request, names, case)
+    row(
+        fault,
+        request,
+        "`../x`, `/etc/passwd`, control characters, any text",
+        "only names of the registry pass, with a seed",
+    )
+
+
+@pytest.fixture
+def policy():
+    return tiny_policy(tiny_run())
+
+
+def test_safetensors(request, policy, fault):
+    """A safetensors file is damaged"""
+    from artune.checkpoints import save_policy
+
+    save_policy("whole.safetensors", policy)
+    data, path = Path("whole.safetensors").read_bytes(), Path("x.safetensors")
+    header = (2**60).to_bytes(8, "little") + data[8:]
+
+    def case(changed):
+        path.write_bytes(changed)
+        read_metadata(path)
+        load_into(policy, path)
+
+    fuzz(request, st.one_of(damaged(data), st.just(header)), case)
+    row(
+        fault,
+        request,
+        "cut, flipped, lengthened, a header of 2^60 bytes",
+        "one line that names the file, or its tensors",
+    )
+
+
+def torch_bytes(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def archive(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        for name, data in members:
+            out.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_checkpoints(request, policy, fault):
+    """A torch checkpoint of another's is damaged or hostile"""
+    state = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    whole = torch_bytes({"model": state})
+    kinds = st.sampled_from([torch.float16, torch.int64, torch.bool, torch.complex64])
+    other = st.tuples(st.sampled_from(sorted(state)), kinds).map(
+        lambda drawn: torch_bytes({"model": state | {drawn[0]: state[drawn[0]].to(drawn[1])}})
+    )
+    shapes = st.tuples(st.sampled_from(sorted(state)), st.lists(st.integers(0, 3), max_size=3)).map(
+        lambda drawn: torch_bytes({"model": state | {drawn[0]: torch.zeros(drawn[1])}})
+    )
+    hostile = st.sampled_from([
+        pickle.dumps(Bomb()), pickle.dumps({"model": Bomb()}), pickle.dumps({"model": state, "x": Bomb()}, protocol=2),
+        torch_bytes({"model": state, "callback": Bomb()}), torch_bytes(Bomb()), torch_bytes([1, 2]), torch_bytes(None),
+        archive([("archive/data.pkl", pickle.dumps(Bomb()))]), archive([("../outside/x", b"x"), ("archive/data.pkl", b".")]),
+        archive([]), b"PK\x03\x04", b"",
+    ])  # fmt: skip
+    path = Path("x.pt")
+
+    def case(changed):
+        path.write_bytes(changed)
+        load_into(policy, path)
+
+    fuzz(request, st.one_of(damaged(whole), other, shapes, hostile), case)
+    row(fault, request, "cut, flipped, other types and shapes, pickles that call `os.system`, `../` in archive members",
+        "one line that names the file, or its tensors")  # fmt: skip
+
+
+def test_states(request, fault):
+    """A saved state of a training is damaged or hostile"""
+    folder = Path("states")
+    folder.mkdir()
+    path = save_state(folder, 3, {"config": "c", "trainer": {"w": torch.zeros(4)}})
+    data, name = path.read_bytes(), path.name
+    import hashlib
+    import warnings
+
+    def case(drawn):
+        changed, honest = drawn
+        for old in folder.iterdir():
+            old.unlink()
+        digest = hashlib.sha256(changed).hexdigest()[:16] if honest else name.split("-")[2].removesuffix(".pt")
+        (folder / f"state-000003-{digest}.pt").write_bytes(changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load_state(folder, "c")
+
+    hostile = st.sampled_from(
+        [pickle.dumps(Bomb()), torch_bytes({"config": "c", "trainer": Bomb()}), torch_bytes([1]), b""]
+    )
+    fuzz(request, st.tuples(st.one_of(damaged(data), hostile), st.booleans()), case)
+    row(fault, request, "cut, flipped, pickles that call `os.system`, under a name with the right digest too",
+        "passed over with a warning")  # fmt: skip
+
+
+def test_npz(request, fault):
+    """An npz file is damaged or hostile"""
+    buffer = io.BytesIO()
+    np.savez(buffer, arr_0=np.zeros((2, 4, 4, 3), np.uint8), labels=np.arange(2))
+    objects = io.BytesIO()
+    np.savez(objects, arr_0=np.array([Bomb()], dtype=object), labels=np.arange(1))
+    huge = (
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 9), }".ljust(128)
+        + b"\n"
+    )
+    hostile = st.sampled_from([
+        objects.getvalue(), archive([("../outside/arr_0.npy", b"x"), ("labels.npy", b"y")]), archive([("arr_0.npy", huge)]),
+        archive([("arr_0.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': __import__('os').system('touch code-was-run')}")]),
+        archive([("arr_0.npy", b""), ("labels.npy", b"")]), archive([]), pickle.dumps(Bomb()),
+    ])  # fmt: skip
+    path = Path("x.npz")
+
+    def case(changed):
+        path.write_bytes(changed)
+        load_npz(path, "arr_0", "labels")
+
+    fuzz(request, st.one_of(damaged(buffer.getvalue()), hostile), case)
+    row(fault, request, "cut, flipped, pickled objects, `../` in members, shapes of 72 TB", "one line, or the arrays")
+
+
+def test_json(request, fault):
+    """A JSON file of a run is damaged"""
+    path, lines = Path("x.json"), Path("x.jsonl")
+    whole = json.dumps({"scores": {"fid": 1.0}, "n": 64}).encode()
+    written = b'{"iteration": 0, "reward/total": 1.0}\n{"iteration": 1, "reward/total": null}\n'
+
+    def case(drawn):
+        one, many = drawn
+        path.write_bytes(one)
+        lines.write_bytes(many)
+        for read, file in ((read_json, path), (read_jsonl, lines), (read_lines, lines)):
+            assert "\n" not in refusal(read, file)
+        describe(_holder(one))
+
+    deep = st.just((b"[" * 100_000, b"[" * 100_000 + b"\n{}"))
+    fuzz(request, st.one_of(st.tuples(damaged(whole), damaged(written)), deep), case)
+    row(fault, request, "cut, flipped, nested 100,000 deep", "one line, or the values")
+
+
+def test_tracking_uris(request, fault):
+    """MLFLOW_TRACKING_URI holds anything"""
+    inside = Path.cwd()
+    texts = st.one_of(
+        st.text(st.characters(blacklist_characters="/\\"), max_size=20),
+        st.sampled_from([*DEAD, "sqlite://", "sqlite:///", "file:", "databricks", "postgresql://u:p@127.0.0.1:9/x", "ftp://x",
+                         "sqlite:///x.db?mode=ro", "mysql://127.0.0.1:9/x", "http://", "http://[", "uc:x", "plugin://x"]),
+    )  # fmt: skip
+    limit = 40 if cases(request) > 100 else 10  # each connects
+
+    @settings(
+        max_examples=limit, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(texts)
+    def run(uri):
+        assert init_store(uri) in (True, False)
+        assert {path.resolve().parent for path in inside.iterdir()} <= {inside}
+
+    run()
+    fault.done = f"{limit} cases: any text, dead servers, other schemes"
+    fault.happened = "one warning, or a store inside the folder; no traceback"
+    fault.lost = "nothing"
+
+
+def test_archives_of_images(request, fault):
+    """A tar of images has hostile members"""
+    from artune.imagenet import images
+
+    names = st.sampled_from(
+        ["n0/a.png", "../outside/x.png", "/etc/x.png", "n1/b.png", "n0", "n0/../../outside/y.png", ""]
+    )
+    kinds = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE])
+
+    def build(members):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as out:
+            for name, kind, data in members:
+                info = tarfile.TarInfo(name)
+                info.type, info.size, info.linkname = kind, len(data) if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+                out.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+    members = st.lists(st.tuples(names, kinds, st.binary(max_size=40)), max_size=4).map(build)
+    path = Path("images.tar")
+
+    def case(data):
+        path.write_bytes(data)
+        for _ in images(path):
+            pass
+
+    fuzz(request, st.one_of(members, members.flatmap(lambda data: damaged(data or b"x"))), case)
+    row(
+        fault,
+        request,
+        "`../`, absolute names, links, devices, cut and flipped tars",
+        "one line; nothing is unpacked to a path",
+    )

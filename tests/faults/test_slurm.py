@@ -1,0 +1,344 @@
+"""Faults of a cluster, on a real SLURM with the profile that ships: every one ends in a finished table row."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from cluster import Cluster
+from project import copy_project, digest
+
+NAME = "llamagen_l-ours"
+RUN = f"results/smoke/runs/{NAME}"
+TARGET = f"{RUN}/policy.safetensors"
+TABLE = "results/smoke/tables/table4.csv"
+ITERATIONS = 40  # about twenty seconds of two processes
+LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit, and no finished job ran again"
+
+
+@pytest.fixture(scope="module")
+def prepared(smoke, tmp_path_factory):
+    """A project whose inputs are finished and whose run of forty iterations is not."""
+    folder = copy_project(tmp_path_factory.mktemp("prepared"))
+    shutil.copytree(smoke / "results", folder / "results", symlinks=True)
+    shutil.rmtree(folder / RUN)
+    overlay = folder / "config/scales/smoke.yaml"
+    overlay.write_text(overlay.read_text().replace("grpo: {iterations: 3,", f"grpo: {{iterations: {ITERATIONS},"))
+    assert f"iterations: {ITERATIONS}" in overlay.read_text()
+    return folder
+
+
+@pytest.fixture
+def project(prepared, tmp_path):
+    """A copy of it, on the cluster's disk."""
+    return shutil.copytree(prepared, tmp_path / "project", symlinks=True)
+
+
+def result(project):
+    """What must be the same however often the cluster failed."""
+    return digest(project / TARGET), (project / RUN / "metrics.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slurm, prepared, tmp_path_factory):
+    project = shutil.copytree(prepared, tmp_path_factory.mktemp("undisturbed") / "project", symlinks=True)
+    slurm.snakemake(project, TARGET)
+    return result(project)
+
+
+def inputs(project):
+    """The finished files of other jobs."""
+    return {path: path.stat().st_mtime_ns for path in (project / "results/smoke/inputs").rglob("*") if path.is_file()}
+
+
+def iterations(project):
+    path = project / RUN / "training/metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def started(slurm, project, *arguments, reach=6):
+    """Snakemake, once the training has come so far; with the number of the training's job."""
+    snakemake = slurm.start_snakemake(project, TARGET, *arguments)
+
+    def there():
+        assert snakemake.poll() is None, (project / "snakemake.txt").read_text()
+        return iterations(project) >= reach
+
+    slurm.wait_for(there)
+    return snakemake, slurm.jobs("train")[-1]["JobId"]
+
+
+def ends_well(slurm, snakemake, project, undisturbed, before):
+    """Wait for Snakemake; returns what it printed."""
+    assert snakemake.wait(timeout=900) == 0, (project / "snakemake.txt").read_text()
+    assert result(project) == undisturbed
+    assert inputs(project) == before
+    return (project / "snakemake.txt").read_text()
+
+
+def named(text):
+    """The message names the rule, the run and the log."""
+    assert "Error in rule train" in text
+    assert NAME in text
+    assert f"{RUN}/train.log" in text
+    return True
+
+
+@pytest.mark.faults
+def test_job_fails(slurm, project, undisturbed, fault):
+    """A job fails"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    ranks = slurm.run("scontrol", "listpids", job).splitlines()[1:]
+    pids = [int(line.split()[0]) for line in ranks]
+    killed = [pid for pid in descendants(pids) if "artune train" in command_line(pid) and rank(pid) == "1"]
+    os.kill(killed[0], signal.SIGKILL)
+    text = ends_well(slurm, snakemake, project, undisturbed, before)
+    assert named(text)
+    assert "SLURM status is: 'FAILED'" in text
+    fault.done = "`kill -9` of one of the job's two processes"
+    fault.happened = (
+        f"job {job} FAILED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
+    )
+    fault.lost = LOST
+
+
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as handle:
+            return handle.read().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def rank(pid):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as handle:
+            found = re.search(rb"(?:^|\0)RANK=(\d+)", handle.read())
+    except OSError:
+        return None
+    return found[1].decode() if found else None
+
+
+def descendants(pids):
+    """Those processes and all below them: torchrun gives its own sessions of their own."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    children = {}
+    for pid, parent in zip(map(int, table[::2]), map(int, table[1::2]), strict=True):
+        children.setdefault(parent, []).append(pid)
+    found, waiting = [], list(pids)
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+def resumed(project):
+    return f"from iteration {json.loads((project / RUN / 'manifest.json').read_text())['resumed_at']} of {ITERATIONS}"
+
+
+@pytest.mark.faults
+def test_time_limit(slurm, project, undisturbed, fault):
+    """A job reaches its time limit"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    text = ends_well(slurm, snakemake, project, undisturbed, before)
+    state = next(found for found in slurm.jobs("train") if found["JobId"] == job)["JobState"]
+    fault.done = f"`scontrol update JobId={job} TimeLimit=1`"
+    if state == "COMPLETED":
+        pytest.skip("the training was done within the minute")
+    assert state in ("TIMEOUT", "FAILED")
+    assert named(text)
+    fault.happened = (
+        f"job {job} {state}, its processes saved their state on SIGTERM; submitted again, it went on {resumed(project)}"
+    )
+    fault.lost = LOST
+
+
+def test_cancelled(slurm, project, undisturbed, fault):
+    """A job is cancelled"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    slurm.run("scancel", job)
+    text = ends_well(slurm, snakemake, project, undisturbed, before)
+    assert named(text)
+    assert "SLURM status is: 'CANCELLED'" in text
+    fault.done = f"`scancel {job}`"
+    fault.happened = (
+        f"job {job} CANCELLED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
+    )
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_requeued(slurm, project, undisturbed, fault):
+    """An administrator requeues a job"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    done = subprocess.run(
+        ["scontrol", "requeue", job], env=slurm.environment(project), capture_output=True, text=True, check=False
+    )
+    ends_well(slurm, snakemake, project, undisturbed, before)
+    fault.done = f"`scontrol requeue {job}`"
+    refused = "refused: the profile submits with --no-requeue, so that only Snakemake submits again"
+    fault.happened = refused if done.returncode else f"started again by SLURM, it went on {resumed(project)}"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_node_down(slurm, project, undisturbed, tmp_path_factory, fault):
+    """A node goes down"""
+    cluster = Cluster(tmp_path_factory.mktemp("two-nodes") / "cluster", nodes=2)
+    try:
+        before = inputs(project)
+        snakemake, job = started(cluster, project)
+        node = next(found for found in cluster.jobs("train") if found["JobId"] == job)["NodeList"]
+        daemons = dict(line.split() for line in (cluster.folder / "run/started.pids").read_text().splitlines())
+        steps = [int(line.split()[0]) for line in cluster.run("scontrol", "listpids", job).splitlines()[1:]]
+        for pid in [*descendants([int(daemons[f"slurmd:{node}"])]), *descendants(steps)]:
+            kill(pid)
+        for pid in step_daemons(job):
+            kill(pid)
+        text = ends_well(cluster, snakemake, project, undisturbed, before)
+        assert named(text)
+        assert "NODE_FAIL" in text
+        last = cluster.jobs("train")[-1]
+        assert last["NodeList"] != node
+        fault.done = f"`kill -9` of slurmd, its step daemons and the job's processes on {node}, one of two nodes"
+        fault.happened = f"job {job} NODE_FAIL; submitted again, it went on {resumed(project)} on {last['NodeList']}"
+        fault.lost = LOST
+    finally:
+        cluster.stop()
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def step_daemons(job):
+    table = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in table if re.search(rf"slurmstepd: \[{job}\.", line)]
+
+
+@pytest.mark.faults
+def test_snakemake_killed(slurm, project, undisturbed, fault):
+    """Snakemake is killed, its job goes on as an orphan, and Snakemake is started again"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    os.killpg(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    locked = slurm.snakemake(project, TARGET, check=False)
+    assert "LockException" in locked
+    assert "--unlock" in locked
+    slurm.snakemake(project, "--unlock")
+    again = slurm.start_snakemake(project, TABLE)
+    ends_well(slurm, again, project, undisturbed, before)
+    assert (project / TABLE).read_text().count("smoke scale") == 4
+    held = slurm_logs(project)
+    second = slurm.jobs("train")[-1]["JobId"]
+    assert second != job
+    assert f"held by SLURM job {job} on" in held or "given back" in held
+    fault.done = (
+        f"`kill -9` of Snakemake while job {job} trained; the lock's message; `snakemake --unlock`; the command again"
+    )
+    fault.happened = f"job {second} said that job {job} held the run and waited; what the orphan had finished was given back to it; Table 4 was made"
+    fault.lost = LOST
+
+
+def slurm_logs(project):
+    return "\n".join(path.read_text(errors="replace") for path in (project / ".snakemake/slurm_logs").rglob("*.log"))
+
+
+@pytest.mark.faults
+def test_recipe(slurm, project, undisturbed, fault):
+    """Snakemake is killed, and the orphans are cancelled first, as docs/cluster.md says"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    os.killpg(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    recipe = "scancel --name $(grep -h 'SLURM run ID' .snakemake/log/*.log | tail -1 | awk '{print $4}')"
+    subprocess.run(["bash", "-c", recipe], cwd=project, env=slurm.environment(project), check=True)
+    slurm.snakemake(project, "--unlock")
+    again = slurm.start_snakemake(project, TARGET)
+    ends_well(slurm, again, project, undisturbed, before)
+    at = json.loads((project / RUN / "manifest.json").read_text())["resumed_at"]
+    assert at >= 6
+    fault.done = f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the command again"
+    fault.happened = f"the cancelled job saved its state, the next went on {resumed(project)}"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_ctrl_c(slurm, project, undisturbed, fault):
+    """Snakemake is interrupted with Ctrl-C"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    os.kill(snakemake.pid, signal.SIGINT)
+    assert snakemake.wait(timeout=300) != 0
+    slurm.wait_for(lambda: next(found for found in slurm.jobs() if found["JobId"] == job)["JobState"] == "CANCELLED")
+    again = slurm.start_snakemake(project, TARGET)
+    ends_well(slurm, again, project, undisturbed, before)
+    fault.done = "SIGINT to Snakemake, the command again"
+    fault.happened = f"Snakemake cancelled job {job} and released its lock; the next job went on {resumed(project)}"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_controller_restarts(slurm, project, undisturbed, fault):
+    """The SLURM controller goes away for a while"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project)
+    pids = slurm.folder / "run/started.pids"
+    daemons = dict(line.split() for line in pids.read_text().splitlines())
+    os.kill(int(daemons["slurmctld"]), signal.SIGKILL)
+    time.sleep(10)
+    environment = slurm.environment(project) | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    subprocess.run(
+        ["slurmctld", "-f", slurm.folder / "slurm.conf"], env=environment, check=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(1)
+    new = (slurm.folder / "run/slurmctld.pid").read_text().strip()
+    pids.write_text(pids.read_text().replace(f"slurmctld {daemons['slurmctld']}", f"slurmctld {new}"))
+    ends_well(slurm, snakemake, project, undisturbed, before)
+    fault.done = "`kill -9` of slurmctld, started again after 10 s"
+    fault.happened = f"job {job} and Snakemake went on, whose status queries failed meanwhile"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_two_snakemakes(slurm, project, undisturbed, fault):
+    """Two users call Snakemake in one results folder"""
+    before = inputs(project)
+    snakemake, _ = started(slurm, project)
+    first = (project / "snakemake.txt").rename(project / "first.txt")
+    second = slurm.snakemake(project, TARGET, check=False)
+    assert "LockException" in second
+    assert snakemake.wait(timeout=900) == 0, first.read_text()
+    assert result(project) == undisturbed
+    assert inputs(project) == before
+    fault.done = "the command twice at once"
+    fault.happened = "the second ended with Snakemake's message about its lock; the first was not disturbed"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_table4(slurm, smoke, tmp_path, fault):
+    """Table 4 is made from nothing on the cluster"""
+    project = copy_project(tmp_path / "fresh")
+    slurm.snakemake(project, "results/table4.csv", changes="profile")
+    table = (project / "results/table4.csv").read_text()
+    assert table.count("smoke scale") == 4
+    jobs = slurm.jobs()
+    fault.done = "`snakemake results/table4.csv --profile slurm_a100` in a fresh copy, at the smoke scale"
+    fault.happened = f"finished; the cluster has run {len(jobs)} jobs so far, {len(slurm.jobs('train'))} of them trainings on four GPUs"
+    fault.lost = "nothing"

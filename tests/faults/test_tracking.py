@@ -1,0 +1,270 @@
+"""The tracking store away, slow, locked, damaged or crowded: a training goes on, and the files fill the store later."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster import free_ports
+from project import ROOT, RUN
+
+from artune.mlflow_store import init_store, upsert
+from artune.registry import Registry
+from artune.tracking import RunLogger, read_lines
+
+NAME = "llamagen_l-ours"
+GOES_ON = "nothing: the training ended as the undisturbed run, bit by bit; metrics.jsonl is whole"
+
+
+@pytest.fixture
+def registry():
+    return Registry("smoke", root=ROOT / "config")
+
+
+def finished(training, undisturbed):
+    """The warning of a training that ended well, and as it should."""
+    done = training.wait()
+    assert done.status == 0, done.text
+    warnings = [line for line in done.text.splitlines() if line.startswith("warning:")]
+    assert len(warnings) == 1, done.text
+    return warnings[0]
+
+
+def points(uri, name=NAME):
+    """How often every (metric, step) of a run is in the store."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("smoke").experiment_id
+    (run,) = client.search_runs([experiment], f"attributes.run_name = '{name}'")
+    keys = [key for key in run.data.metrics if not key.startswith(("eval/", "paper/"))]
+    return run, {key: [metric.step for metric in client.get_metric_history(run.info.run_id, key)] for key in keys}
+
+
+def filled(uri, folder, registry):
+    """Bring the store up to date twice; every number of the files is then there exactly once."""
+    assert upsert(uri, registry, [folder])
+    assert upsert(uri, registry, [folder])
+    run, steps = points(uri, folder.name)
+    written = [key for line in read_lines(folder / "metrics.jsonl") for key, value in line.items()
+               if key != "iteration" and value is not None]  # fmt: skip
+    for key in written:
+        assert sorted(steps[key]) == sorted(set(steps[key])), f"{key} is there twice"
+        assert len(steps[key]) == written.count(key), key
+    assert run.info.status == "FINISHED"
+
+
+@pytest.fixture
+def folder(smoke, tmp_path):
+    """A finished run's folder, as a copy."""
+    return Path(shutil.copytree(smoke / RUN, tmp_path / NAME))
+
+
+class Server:
+    """A real `mlflow server`, which can be ended and started again on its port."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_ports(1)
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+             "--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--artifacts-destination", f"{self.folder}/files"],
+            cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        end = time.monotonic() + 180
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                if init_store(self.uri, ["smoke"]):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server did not start")
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    running = Server(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_no_server(training, undisturbed, fault):
+    """The tracking server is not there"""
+    warning = finished(training.start(MLFLOW_TRACKING_URI="http://127.0.0.1:9"), undisturbed)
+    assert training.result() == undisturbed
+    assert "training goes on" in warning
+    fault.done = "`MLFLOW_TRACKING_URI=http://127.0.0.1:9`"
+    fault.happened = "one warning: MLflow failed, training goes on"
+    fault.lost = GOES_ON
+
+
+def test_server_that_never_answers(training, undisturbed, fault):
+    """The tracking server takes connections and never answers"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
+    assert training.result() == undisturbed
+    fault.done = "a listening socket in the server's place"
+    fault.happened = "one warning after 5-8 s, beside the training, not in it"
+    fault.lost = GOES_ON
+
+
+def test_store_locked(training, undisturbed, tmp_path, fault):
+    """Another program holds the SQLite store's lock throughout"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert init_store(uri)
+    with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        warning = finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
+        other.execute("ROLLBACK")
+    assert training.result() == undisturbed
+    fault.done = "`BEGIN EXCLUSIVE` in another process"
+    fault.happened = f"one warning: {'too slow' if 'too slow' in warning else 'MLflow failed'}, training goes on"
+    fault.lost = GOES_ON
+
+
+def test_store_damaged(training, undisturbed, tmp_path, folder, registry, fault):
+    """The SQLite store is overwritten with other bytes"""
+    uri, database = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
+    database.write_bytes(b"no database" * 1000)
+    finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
+    assert training.result() == undisturbed
+    assert not upsert(uri, registry, [folder])
+    filled(f"sqlite:///{tmp_path}/new.db", folder, registry)  # this process keeps a handle of the damaged one
+    fault.done = "11 kB of text in the place of mlflow.db; a new one afterwards, `mlflow_log` twice"
+    fault.happened = "one warning, training went on; the store was made again from the files, no number twice"
+    fault.lost = GOES_ON
+
+
+def test_killed_while_logging(smoke, folder, registry, tmp_path, fault):
+    """A process is killed while it brings the store up to date"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = (
+        "import sys; from pathlib import Path; from artune.registry import Registry; from artune.mlflow_store import upsert;"
+        "upsert(sys.argv[1], Registry('smoke', root=sys.argv[2]), [Path(sys.argv[3])])"
+    )
+    for pause in (0.0, 0.05, 0.2):
+        process = subprocess.Popen([sys.executable, "-c", code, uri, ROOT / "config", folder])
+        end = time.monotonic() + 120
+        while not (tmp_path / "mlflow.db").exists() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+    filled(uri, folder, registry)
+    fault.done = "`kill -9` of `mlflow_log`, three times at other moments; then twice to its end"
+    fault.happened = "every number of metrics.jsonl stands in the store once"
+    fault.lost = "nothing"
+
+
+@pytest.mark.faults
+def test_server_away_in_the_middle(server, registry, folder, tmp_path, fault):
+    """The tracking server goes away in the middle of a training and comes back"""
+    lines = read_lines(folder / "metrics.jsonl") * 30  # ninety iterations
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        (folder / name).unlink()
+    spec = json.loads(json.dumps({"grpo": {"iterations": len(lines)}}))
+    logger = RunLogger(folder, NAME, "smoke", spec, {}, server.uri)
+    logger.resume(0)
+    slowest = 0.0
+    for number, line in enumerate(lines):
+        if number == 30:
+            server.stop()
+        if number == 60:
+            server.start()
+        began = time.monotonic()
+        logger.log(number, {key: value for key, value in line.items() if key != "iteration"}, {"time/iteration": 1.0})
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.2)
+    logger.close()
+    assert slowest < 0.5
+    assert len(read_lines(folder / "metrics.jsonl")) == 90
+    filled(server.uri, folder, registry)
+    fault.done = "a real `mlflow server`, killed after 30 of 90 iterations, started again on its database after 60"
+    fault.happened = (
+        f"no iteration waited for it (the slowest line took {1000 * slowest:.0f} ms); `mlflow_log` filled the gap"
+    )
+    fault.lost = "nothing: every number once"
+
+
+THIRTY = """
+import sys, time, json
+from pathlib import Path
+from artune.tracking import RunLogger
+folder, name, uri, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+logger = RunLogger(folder, name, "smoke", {"grpo": {"beta": 3.0}}, {}, uri)
+logger.resume(0)
+time.sleep(max(0.0, moment - time.time()))
+for number in range(40):
+    logger.log(number, {"reward/total": float(number), "policy/kl": 0.5}, {"time/iteration": 0.1})
+    time.sleep(0.1)
+logger.close()
+"""
+
+
+def thirty(uri, tmp_path, registry, jobs=30):
+    """Thirty processes log at once; returns how many warned. Afterwards every number is in the store once."""
+    folders = [tmp_path / "runs" / f"llamagen_l-ours-s{number}" for number in range(1, jobs + 1)]
+    scores = {"scores": {}, "commit": "unknown"}
+    for number, folder in enumerate(folders, start=1):
+        folder.mkdir(parents=True)
+        spec = registry.spec(folder.name) | {"seed": number}
+        (folder / "config.yaml").write_text(json.dumps(spec))
+        (folder / "scores.json").write_text(json.dumps(scores))
+    moment = str(time.time() + 3 * jobs)  # all have loaded by then
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", THIRTY, folder, folder.name, uri, moment], stderr=subprocess.PIPE, text=True
+        )
+        for folder in folders
+    ]
+    texts = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * jobs
+    for folder in folders:
+        assert [line["iteration"] for line in read_lines(folder / "metrics.jsonl")] == list(range(40))
+    assert upsert(uri, registry, folders)
+    for folder in folders:
+        _, steps = points(uri, folder.name)
+        assert sorted(steps["reward/total"]) == list(range(40)), folder.name
+    return sum("warning" in text for text in texts)
+
+
+@pytest.mark.faults
+def test_thirty_jobs_one_sqlite(tmp_path, registry, fault):
+    """Thirty trainings log at once to one SQLite store"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert init_store(uri)
+    warned = thirty(uri, tmp_path, registry)
+    fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
+    fault.happened = (
+        f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
+    )
+    fault.lost = "nothing: every number once"
+
+
+@pytest.mark.faults
+def test_thirty_jobs_one_server(server, tmp_path, registry, fault):
+    """Thirty trainings log at once to one mlflow server"""
+    warned = thirty(server.uri, tmp_path, registry)
+    fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
+    fault.happened = (
+        f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
+    )
+    fault.lost = "nothing: every number once"
