@@ -3,6 +3,8 @@
 import signal
 from types import FrameType, TracebackType
 
+from artune.launch import launch
+
 
 class StopRequest:
     """Inside its ``with`` block the two signals only set :attr:`name`; whoever works looks at it between two steps."""
@@ -19,6 +21,8 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and launch().size > 1:
+            return  # torchrun's SIGTERM follows a death at once: it must not cut off what the others say of it
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
