@@ -95,7 +95,7 @@ class Cluster:
         wanted = [job for job in found if re.match(rf"rule_{rule}", job.get("Comment", ""))]
         return sorted(wanted, key=lambda job: int(job["JobId"]))
 
-    def wait_for(self, what, seconds: float = 240):
+    def wait_for(self, what, seconds: float = 600):
         """Poll ``what()`` until it is true; returns that."""
         end = time.monotonic() + seconds
         while not (found := what()):

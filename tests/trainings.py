@@ -21,6 +21,7 @@ from artune.registry import Registry
 
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12
+LONG = 40  # iterations of a training under Snakemake: about twenty seconds
 FORKS = multiprocessing.get_context("forkserver")
 
 

@@ -1,11 +1,13 @@
 """Faults: each is done to a real run, and the table of what happened is written from what the tests saw."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
-from trainings import Training
+from project import RUN, copy_project
+from trainings import LONG, Training
 
 ROWS = pytest.StashKey[list]()
 
@@ -92,3 +94,15 @@ def training(smoke, store, undisturbed, method):
     disturbed = Training(smoke, "disturbed", store, method)
     yield disturbed
     disturbed.clear()
+
+
+@pytest.fixture(scope="session")
+def prepared(smoke, tmp_path_factory):
+    """A project in which everything of Table 4 is finished but one run, which takes long enough to be disturbed."""
+    folder = copy_project(tmp_path_factory.mktemp("prepared"))
+    shutil.copytree(smoke / "results", folder / "results", symlinks=True)
+    shutil.rmtree(folder / RUN)
+    overlay = folder / "config/scales/smoke.yaml"
+    overlay.write_text(overlay.read_text().replace("grpo: {iterations: 3,", f"grpo: {{iterations: {LONG},"))
+    assert f"iterations: {LONG}" in overlay.read_text()
+    return folder

@@ -10,26 +10,13 @@ import time
 
 import pytest
 from cluster import Cluster
-from project import copy_project, digest
+from project import RUN, copy_project, digest
+from trainings import LONG
 
 NAME = "llamagen_l-ours"
-RUN = f"results/smoke/runs/{NAME}"
 TARGET = f"{RUN}/policy.safetensors"
 TABLE = "results/smoke/tables/table4.csv"
-ITERATIONS = 40  # about twenty seconds of two processes
 LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit, and no finished job ran again"
-
-
-@pytest.fixture(scope="module")
-def prepared(smoke, tmp_path_factory):
-    """A project whose inputs are finished and whose run of forty iterations is not."""
-    folder = copy_project(tmp_path_factory.mktemp("prepared"))
-    shutil.copytree(smoke / "results", folder / "results", symlinks=True)
-    shutil.rmtree(folder / RUN)
-    overlay = folder / "config/scales/smoke.yaml"
-    overlay.write_text(overlay.read_text().replace("grpo: {iterations: 3,", f"grpo: {{iterations: {ITERATIONS},"))
-    assert f"iterations: {ITERATIONS}" in overlay.read_text()
-    return folder
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def iterations(project):
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def started(slurm, project, *arguments, reach=6):
+def started(slurm, project, *arguments, reach=4):
     """Snakemake, once the training has come so far; with the number of the training's job."""
     snakemake = slurm.start_snakemake(project, TARGET, *arguments)
 
@@ -139,7 +126,7 @@ def descendants(pids):
 
 
 def resumed(project):
-    return f"from iteration {json.loads((project / RUN / 'manifest.json').read_text())['resumed_at']} of {ITERATIONS}"
+    return f"from iteration {json.loads((project / RUN / 'manifest.json').read_text())['resumed_at']} of {LONG}"
 
 
 @pytest.mark.faults
@@ -271,7 +258,7 @@ def test_recipe(slurm, project, undisturbed, fault):
     again = slurm.start_snakemake(project, TARGET)
     ends_well(slurm, again, project, undisturbed, before)
     at = json.loads((project / RUN / "manifest.json").read_text())["resumed_at"]
-    assert at >= 6
+    assert at >= 4
     fault.done = f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the command again"
     fault.happened = f"the cancelled job saved its state, the next went on {resumed(project)}"
     fault.lost = LOST

@@ -180,3 +180,25 @@ def test_the_profile_that_ships_can_be_read():
         "gres": {"a100": 4}, "mem_mb": 200000, "runtime": 1440, "threads": 16, "partition": "a100",
     }  # fmt: skip
     assert Path(PROFILE / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"), [("0,1,2,3", True), ("GPU-8f2", True), ("", False), ("-1", False), ("NoDevFiles", False)]
+)
+def test_a_job_that_was_given_gpus_never_takes_the_cpu_quietly(given, refused, monkeypatch):
+    import argparse
+
+    import torch
+
+    from artune.commands.context import device_of
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    arguments = argparse.Namespace(scale=None, preset=None, seeds=None, threads=1, device="auto")
+    if refused:
+        with pytest.raises(ArtuneError, match="was given GPUs"):
+            device_of(arguments)
+    else:
+        assert device_of(arguments).type == "cpu"
+    arguments.device = "cpu"
+    assert device_of(arguments).type == "cpu"

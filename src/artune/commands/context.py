@@ -1,5 +1,7 @@
 """What every command reads first: settings, registry, device."""
 
+import os
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from artune.settings import Settings
 
 if TYPE_CHECKING:
     import torch
+
+GIVEN = re.compile(r"\d|GPU-|MIG-")  # not -1, NoDevFiles or nothing
 
 
 def settings_of(arguments: Namespace) -> Settings:
@@ -37,6 +41,13 @@ def device_of(arguments: Namespace) -> "torch.device":
     torch.set_num_threads(here.threads(settings.threads))
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if settings.device == "auto" and GIVEN.match(given) and not torch.cuda.is_available():
+        # A job that was given GPUs and quietly takes the CPU would hold them for weeks.
+        raise ArtuneError(
+            f"device: this job was given GPUs (CUDA_VISIBLE_DEVICES={given}), but torch sees none; `python -m artune "
+            "doctor` in such a job says why, --device cpu computes without"
+        )
     name = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
     if name == "cuda" and here.size > 1:
