@@ -9,6 +9,7 @@ has a use for is an error.
 import builtins
 import math
 import pickle
+import struct
 import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # Python 2's names, which protocol 2 writes
@@ -17,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +34,7 @@ HARMLESS = {
     "functools", "logging", "numbers", "operator", "pathlib", "random", "re", "string", "types", "typing", "uuid",
     "weakref",
 }  # fmt: skip
+LOCAL_HEADER, NAME_LENGTHS = 30, 26  # bytes before a member of a zip archive, and where its variable part is counted
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins what torch wrote before 1.6
 
 
@@ -107,14 +110,22 @@ class ArchiveReader(Reader):
     """Of a zip archive, as torch writes them since 1.6: ``data.pkl``, and a file for each storage."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.path = str(archive.filename)
         self.root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
         super().__init__(BytesIO(archive.read(f"{self.root}data.pkl")))
         self.archive = archive
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """A storage: the bytes of one member of the archive."""
+        """A storage: one member of the archive, read when it is used, so that states of optimisers take no memory."""
         _, dtype, key, _, count = pid
-        return _storage(self.archive.read(f"{self.root}data/{key}"), dtype, count, key)
+        member = self.archive.getinfo(f"{self.root}data/{key}")
+        if member.compress_type != zipfile.ZIP_STORED or not member.file_size:
+            return _storage(self.archive.read(member), dtype, count, key)
+        with open(self.path, "rb") as file:
+            file.seek(member.header_offset + NAME_LENGTHS)
+            begin = member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", file.read(4)))
+        raw = np.memmap(self.path, np.uint8, mode="c", offset=begin, shape=(member.file_size,))
+        return _storage(raw, dtype, count, key)
 
 
 class LegacyReader(Reader):
@@ -142,10 +153,21 @@ class LegacyReader(Reader):
             storage.copy_(_storage(self.file.read(count * storage.itemsize), storage.dtype, len(storage), key))
 
 
-def _storage(raw: bytes, dtype: torch.dtype, count: int, key: str) -> Tensor:
+def _storage(raw: bytes | np.ndarray, dtype: torch.dtype, count: int, key: str) -> Tensor:
     if len(raw) != count * dtype.itemsize:
         raise ValueError(f"storage {key} has {len(raw)} bytes, not {count} of {dtype}")
+    if isinstance(raw, np.ndarray):
+        return torch.from_numpy(raw).view(dtype)
     return torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
+def verify_checksums(path: Path | str) -> None:
+    """Raise zipfile.BadZipFile where a member of a zip archive is damaged, which nothing below would notice."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"wrong checksum (CRC) of {damaged}")
 
 
 def read_pickled(path: Path) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from artune.errors import ArtuneError
 from artune.files import read_json
-from artune.pickles import StandIn, read_pickled
+from artune.pickles import StandIn, read_pickled, verify_checksums
 
 # In the order of LlamaGen's sampler; the moving average that lies beside them is never what was evaluated.
 WRAPPERS = ("model", "module", "state_dict")
@@ -120,22 +120,13 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _verify_checksums(path)
+        verify_checksums(path)
         loaded = _load_torch(path)
     except UNREADABLE as error:
         raise _damaged(path, error) from error
     if not _is_mapping(loaded):
         raise ArtuneError(f"{path}: holds a {type(loaded).__name__}, not a state dict; check the file")
     return loaded
-
-
-def _verify_checksums(path: Path) -> None:
-    """Torch files are zip archives; ``torch.load`` does not look at their checksums."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
 def _load_torch(path: Path) -> Any:
@@ -145,7 +136,7 @@ def _load_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that the second reader takes
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         return read_pickled(path)
 

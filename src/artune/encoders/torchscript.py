@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
-from artune.pickles import REBUILD, STORAGES, ArchiveReader
+from artune.pickles import REBUILD, STORAGES, ArchiveReader, verify_checksums
 from artune.tensor_files import UNREADABLE
 
 # Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP makes for itself.
@@ -37,6 +37,7 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
         ArtuneError: the archive is damaged, holds no weights, or names anything but modules and tensors.
     """
     try:
+        verify_checksums(path)
         with zipfile.ZipFile(path) as archive:
             tensors = dict(_named(_Reader(archive).load()))
     except UNREADABLE as error:
