@@ -48,6 +48,8 @@ def rollout(run: Run, images: int, tokens: int | None = None, item: int = 2) -> 
         tokens: an image; None: the backbone's.
         item: bytes of a weight and of a cached number.
     """
+    assert run.backbone is not None
+    assert run.sampling is not None
     backbone, length = run.backbone, tokens or run.backbone.tokens
     rows, weights = images * (2 if run.sampling.cfg > 1 else 1), matrix_weights(run.backbone)
     attended = rows * length * (length + 1) / 2 * backbone.layers * backbone.dim
@@ -61,6 +63,7 @@ def update(run: Run, images: int) -> Work:
     The backward pass counts twice the forward; nothing is recomputed.
     """
     assert run.grpo is not None
+    assert run.backbone is not None
     backbone, length = run.backbone, run.backbone.tokens
     weights = matrix_weights(backbone)
     attention = 4 * length * (length + 1) / 2 * backbone.layers * backbone.dim
