@@ -137,3 +137,20 @@ def test_help_is_instant():
     )
     seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert seconds < 0.5
+
+
+def test_conda_environments_install_pins_that_exist_and_agree():
+    pins = {
+        path.name: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.M)) for path in ROOT.glob("envs/*.txt")
+    }
+    for path in ROOT.glob("envs/*.yaml"):
+        assert "pip:" not in path.read_text(), (
+            path.name
+        )  # conda makes it from a copy elsewhere, which finds no file beside it
+        script = path.with_suffix(".post-deploy.sh").read_text()
+        assert set(re.findall(r"-r envs/(\S+)", script)) <= set(pins)
+    ours, official = pins["requirements.txt"], pins["official.txt"]
+    assert "tensorflow-cpu" not in ours
+    assert "torch" not in official
+    for name in ("numpy", "pydantic", "pyyaml", "filelock"):
+        assert ours[name] == official[name], name
