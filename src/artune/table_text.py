@@ -58,7 +58,7 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     note = registry.about.note
     parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
     if find_table(registry, key).kind == "study":
-        if not frame["votes"].sum():
+        if frame["ours_everyone"].isna().all():
             return "; ".join([*parts, NO_VOTES]) + "."
         parts += [f"{frame['votes'].sum()} votes; a pair counts once, by the majority of its votes"]
         parts += [

@@ -157,6 +157,20 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path, study):
         connect(tmp_path / "missing.sqlite")
 
 
+def test_a_full_disk_refuses_a_rater_whole_and_later_ones_are_stored(store):
+    pages = store.database.execute("PRAGMA page_count").fetchone()[0]
+    store.database.execute(f"PRAGMA max_page_count = {pages + 1}")  # what SQLite calls a full disk
+    with pytest.raises(sqlite3.Error, match="full"):
+        [store.register() for _ in range(100)]
+    counts = "SELECT (SELECT COUNT(*) FROM raters), (SELECT COUNT(DISTINCT rater) FROM shown)"
+    raters, given = store.database.execute(counts).fetchone()
+    assert raters == given
+    store.database.execute("PRAGMA max_page_count = 1000000")
+    rater = store.rater(store.register())
+    assert rater == raters
+    assert store.vote(rater, 0, "right", 1.0).done == 1
+
+
 def test_positions_outside_a_session_are_refused(store):
     rater = store.rater(store.register())
     with pytest.raises(RefusedError, match="not been shown yet"):

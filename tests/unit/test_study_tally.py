@@ -152,6 +152,14 @@ def test_table_3_without_votes_says_so_and_shows_no_number_of_ours(tmp_path):
     assert (tmp_path / "t.md").read_text().count(NO_VOTES) == 13  # 12 cells and the caption
 
 
+def test_table_3_says_so_when_nobody_looked(voted, tmp_path):
+    tally = tally_votes(voted / "votes.sqlite") | {"rows": {}}
+    frame = build_study_table(REGISTRY, "table3", tally)
+    assert {cell for column in ("ours", "tie", "pretrained") for cell in frame[column]} == {"none that counts"}
+    write_markdown(frame, REGISTRY, "table3", tmp_path / "t.md")
+    assert NO_VOTES not in (tmp_path / "t.md").read_text()
+
+
 JUDGED = {
     "judge": "clip_judge",
     "study": "abc",

@@ -139,10 +139,11 @@ class VoteStore:
             self.database.execute("BEGIN IMMEDIATE")
             try:
                 yield self.database
+                self.database.execute("COMMIT")
             except BaseException:
-                self.database.execute("ROLLBACK")
+                if self.database.in_transaction:
+                    self.database.execute("ROLLBACK")
                 raise
-            self.database.execute("COMMIT")
 
     def count(self) -> int:
         """Votes on pairs, attention checks not counted."""
@@ -207,15 +208,14 @@ class VoteStore:
         choice = {"left": shown.left, "right": shown.right, "tie": "tie"}[pressed]
         with self._transaction() as database:
             first = self._open(rater, 1)
-            if not first or position <= first[0][0]:
-                item = shown.item
-                database.execute(
-                    "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                    (rater, position, item.id, item.kind, item.setting, item.task, shown.left, shown.right, pressed,
-                     choice, seconds, self.pairs.seed, _now()),
-                )  # fmt: skip
-            else:
+            if first and position > first[0][0]:
                 raise RefusedError("that pair has not been shown yet")
+            item = shown.item
+            database.execute(
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (rater, position, item.id, item.kind, item.setting, item.task, shown.left, shown.right, pressed,
+                 choice, seconds, self.pairs.seed, _now()),
+            )  # fmt: skip
             return self._session(rater)
 
     def take_back(self, rater: int, position: int) -> Session:

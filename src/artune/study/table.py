@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NO_VOTES = "no votes yet"
+NONE_COUNTS = "none that counts"  # all who voted failed the attention checks
 TESTS = ("share", "low", "high", "p")
 
 
@@ -50,18 +51,10 @@ def build_study_table(
     for row in table.rows:
         setting, task = row.labels
         found, counted_all = (part.get(setting, {}).get(task) for part in (rows, everyone))
-        paper = dict(zip(table.columns, row.paper, strict=True))
-        line: dict[str, Any] = {table.labels[0]: setting, table.labels[1]: task}
-        for column in table.columns:
-            line |= {column: str(found[column]) if found else NO_VOTES, f"{column}_paper": paper[column]}
-        own, theirs = found or {}, sign_test(int(paper["ours"] or 0), int(paper["pretrained"] or 0))
-        line |= {name: own.get(name) for name in TESTS}
-        line |= {f"{name}_paper": getattr(theirs, name) for name in TESTS}
-        line |= {"pairs": sum(own[column] for column in VOTES) if own else 0}
-        line |= {"pairs_drawn": (tally or {}).get("pairs", {}).get(setting, {}).get(task, _planned(registry, setting))}
-        line |= {"votes": sum(own["votes"].values()) if own else 0, "raters": own.get("raters", 0)}
-        line |= {name: own.get(name) for name in ("alpha", "alpha_pairs")}
-        line |= {f"{column}_everyone": (counted_all or {}).get(column) for column in VOTES}
+        planned = registry.study.settings[setting].pairs if setting in registry.study.settings else None
+        line: dict[str, Any] = dict(zip(table.labels, row.labels, strict=True))
+        line |= _count_cells(found, counted_all, dict(zip(table.columns, row.paper, strict=True)))
+        line |= {"pairs_drawn": (tally or {}).get("pairs", {}).get(setting, {}).get(task, planned)}
         line |= _judge_cells(tally, judged, setting, task)
         line |= {"scale": registry.scale, "note": registry.about.note, "status": "ok" if found else "no-votes"}
         lines.append(line)
@@ -71,9 +64,21 @@ def build_study_table(
     return DataFrame(lines).astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(numbers, "float64"))
 
 
-def _planned(registry: Registry, setting: str) -> int | None:
-    """Pairs a task of a setting before there is a store of votes."""
-    return registry.study.settings[setting].pairs if setting in registry.study.settings else None
+def _count_cells(
+    found: Mapping[str, Any] | None, everyone: Mapping[str, Any] | None, paper: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """Counts, sign tests and agreement of a row; ``everyone``: with the raters who are left out of ``found``."""
+    words = NO_VOTES if everyone is None else NONE_COUNTS
+    cells: dict[str, Any] = {}
+    for column, value in paper.items():
+        cells |= {column: str(found[column]) if found else words, f"{column}_paper": value}
+    own, theirs = found or {}, sign_test(int(paper["ours"] or 0), int(paper["pretrained"] or 0))
+    cells |= {name: own.get(name) for name in TESTS}
+    cells |= {f"{name}_paper": getattr(theirs, name) for name in TESTS}
+    cells |= {"pairs": sum(own[column] for column in VOTES) if own else 0}
+    cells |= {"votes": sum(own["votes"].values()) if own else 0, "raters": own.get("raters", 0)}
+    cells |= {name: own.get(name) for name in ("alpha", "alpha_pairs")}
+    return cells | {f"{column}_everyone": (everyone or {}).get(column) for column in VOTES}
 
 
 def _judge_cells(
@@ -107,7 +112,7 @@ def blocks_beside(frame: "DataFrame", table: Table) -> list[tuple[str, list[str]
     if names := {line["judge"] for line in lines if isinstance(line["judge"], str)}:
         title = f"Automatic judge ({', '.join(names)}, a network that no reward used; not people)"
         blocks.append((title, [*table.labels, *VOTES.values()], counts("judge_{}")))
-    if any(line["votes"] for line in lines):
+    if any(isinstance(line["ours_everyone"], int) for line in lines):
         title = "The same with the raters who failed attention checks"
         blocks.append((title, [*table.labels, *VOTES.values()], counts("{}_everyone")))
     return blocks

@@ -192,7 +192,7 @@ def describe(tally: Tally) -> str:
 
 def _cells(row: Mapping[str, Any] | None, number: int) -> list[str]:
     if row is None:
-        return ["no votes yet", "", "", str(number), "0", "", "", ""]
+        return ["–", "–", "–", str(number), "0", "", "", ""]
     share, p, alpha = row["share"], row["p"], row["alpha"]
     return [
         *(str(row[choice]) for choice in VOTES),
