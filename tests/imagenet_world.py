@@ -63,6 +63,8 @@ SCALE = {
     "evaluation": {"samples": 8, "batch": 8, "inception_split": 4, "grid_classes": 2, "grid_per_class": 1},
     "experiments": {
         "llamagen_l-mle500": {"mle.iterations": 3},
+        "llamagen_l-half_prompts": {"grpo.prompts": 1},  # of 2
+        "llamagen_l-half_prompts-class_matched": {"grpo.prompts": 1},
         "vqgan-pretrained-topk100": {"sampling.top_k": 4},  # of 16 codes
         "vqgan-ours-topk100": {"sampling.top_k": 4},
     },
