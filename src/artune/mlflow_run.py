@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artune.layers import leaves
+from artune.run_page import RUN_ID
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +79,7 @@ class RunView:
         params: settings, nested or flat.
         tags: tags to set.
         fresh: put an existing run of this name away and make a new one.
-        began: start of a run that is made here, milliseconds; now, if None.
+        times: start and end of a run that is made here, milliseconds; now, if None.
 
     Raises:
         Exception: whatever the store raises; callers turn it into a warning.
@@ -92,7 +93,7 @@ class RunView:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         fresh: bool = False,
-        began: int | None = None,
+        times: tuple[int, int] | None = None,
     ):
         database = sqlite_file(uri)
         if database is not None and not database.exists():
@@ -100,7 +101,7 @@ class RunView:
         self.client, self.name = connect(uri), name
         self.experiment = experiment_id(self.client, uri, experiment)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(params)).items()}
-        self.tags, self.began = {**tags}, began
+        self.tags, self.times = {**tags}, times or (None, None)
         where = f"attributes.run_name = '{name}'"
         runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
         for run in runs if fresh else runs[1:]:
@@ -108,7 +109,7 @@ class RunView:
         self._open(None if fresh or not runs else runs[0])
 
     def _open(self, run: Any) -> None:
-        self.run = run or self.client.create_run(self.experiment, self.began, run_name=self.name)
+        self.run = run or self.client.create_run(self.experiment, self.times[0], run_name=self.name)
         self.id: str = self.run.info.run_id
         self.known: dict[str, dict[int, float]] = {}
         self._describe()
@@ -117,7 +118,8 @@ class RunView:
         from mlflow.entities import Param, RunTag
 
         params = [Param(key, value) for key, value in self.params.items() if key not in self.run.data.params]
-        tags = [RunTag(key, value) for key, value in self.tags.items() if self.run.data.tags.get(key) != value]
+        named = {key: value.replace(RUN_ID, self.id) for key, value in self.tags.items()}
+        tags = [RunTag(key, value) for key, value in named.items() if self.run.data.tags.get(key) != value]
         for at in range(0, max(len(params), len(tags)), 100):
             self.client.log_batch(self.id, params=params[at : at + 100], tags=tags[at : at + 100])
 
@@ -186,4 +188,4 @@ class RunView:
     def finish(self, status: str = "FINISHED") -> None:
         """Set the run's status and end, unless it has that status."""
         if self.run.info.status != status:
-            self.client.set_terminated(self.id, status=status)
+            self.client.set_terminated(self.id, status, self.times[1])

@@ -1,6 +1,7 @@
 """The MLflow store: created once, filled live while training, brought up to date from the files."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from artune.files import read_json
 from artune.layers import read_yaml
 from artune.mlflow_run import Point, RunView, alone, connect, experiment_id, sqlite_file
 from artune.registry import SCALES, Registry
-from artune.run_page import describe, describe_experiment
+from artune.run_page import PICTURE, describe, describe_experiment, draw_page_picture
 from artune.tables import paper_values, tables_of
 from artune.tracking import read_lines, warn
 
@@ -84,10 +85,13 @@ def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, 
     return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
 
 
-def _began(folder: Path) -> int | None:
-    """When a run's training began, in milliseconds; None where nothing was trained."""
+def _times(folder: Path) -> tuple[int, int] | None:
+    """When a run's training began and ended, in milliseconds; None where nothing was trained."""
     manifest = folder / "manifest.json"
-    return int(1000 * (manifest.stat().st_mtime - read_json(manifest)["seconds"])) if manifest.exists() else None
+    if not manifest.exists():
+        return None
+    ended = manifest.stat().st_mtime
+    return int(1000 * (ended - read_json(manifest)["seconds"])), int(1000 * ended)
 
 
 def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
@@ -118,14 +122,16 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
     try:
         for folder, spec, tags, points in runs:
             with alone(uri):
-                view = RunView(uri, spec["scale"], spec["name"], spec, tags, began=_began(folder))
+                view = RunView(uri, spec["scale"], spec["name"], spec, tags, times=_times(folder))
                 if view.outdated(points):
                     view.replace()
                 view.add(points)
-                view.show(
-                    [(path, int(path.stem.split("-")[1])) for path in sorted(folder.glob("grids/iteration-*.png"))]
-                )
-                view.attach([path for name in ARTIFACTS if (path := folder / name).exists()])
+                grids = sorted(folder.glob("grids/iteration-*.png"))
+                view.show([(path, int(path.stem.split("-")[1])) for path in grids])
+                with tempfile.TemporaryDirectory() as made:
+                    picture = Path(made) / PICTURE
+                    draw_page_picture(folder, picture)
+                    view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
                 view.finish()
         client = connect(uri)
         experiment = experiment_id(client, uri, registry.scale)

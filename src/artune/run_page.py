@@ -1,6 +1,7 @@
 """What the tracking page of a run says above its curves: the run in words, as in a lab notebook (Markdown)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from artune.glossary import METRICS
@@ -9,6 +10,8 @@ from artune.layouts import COLUMNS
 from artune.registry import RUN_SECTIONS, Registry
 from artune.tables import paper_values, tables_of
 
+RUN_ID = "RUN_ID"  # in a description: the store's own id of the run, once there is one
+PICTURE, BROAD = "samples.png", 800  # of the page; pixels that fit beside its margins
 REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
 
 
@@ -23,7 +26,12 @@ def describe(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, A
     parts = [f"**{_sentence(registry, spec)}**"]
     if registry.about.note:
         parts.append(f"> {registry.about.note}")
-    parts += [_results(registry, spec["base"], scores), _places(registry, spec), _differences(registry, spec)]
+    parts.append(_results(registry, spec["base"], scores))
+    if scores is not None:
+        while_tuning = ", again and again while tuning" if spec["method"] == "grpo" else ""
+        told = f"Samples of every class, the same draws{while_tuning}; nothing was picked."
+        parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
+    parts += [_places(registry, spec), _differences(registry, spec)]
     parts.append(
         "### Made by\n"
         f"```\nsnakemake -c2 --config scale={spec['scale']} -- "
@@ -33,11 +41,26 @@ def describe(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, A
     parts.append(
         "### On this page\n"
         "- *Model metrics*: `eval/*` are the final scores, `paper/*` the paper's values of the same names, the rest "
-        "curves over the iterations; `samples` is a grid of the same draws, again and again while tuning.\n"
+        "curves over the iterations; `samples` is a grid of the same draws, again and again while tuning (press its "
+        "full-screen sign).\n"
         "- *Artifacts*: `grid.png` (pretrained beside tuned, same seeds), settings, scores, provenance.\n"
         "- The experiment's own description says what every metric means and how to find the runs of a table."
     )
     return "\n\n".join(parts)
+
+
+def draw_page_picture(folder: Path, output: Path) -> None:
+    """The grids that a training drew on its way side by side, or a run's only grid, as broad as the page."""
+    from PIL import Image
+
+    grids = sorted(folder.glob("grids/iteration-*.png")) or [folder / "grid.png"]
+    pictures = [Image.open(path).convert("RGB") for path in grids]
+    broad = min(BROAD // len(pictures), max(picture.width for picture in pictures))
+    parts = [picture.resize((broad, round(picture.height * broad / picture.width))) for picture in pictures]
+    sheet = Image.new("RGB", (broad * len(parts), max(part.height for part in parts)), "white")
+    for at, part in enumerate(parts):
+        sheet.paste(part, (broad * at, 0))
+    sheet.save(output)
 
 
 def describe_experiment(registry: Registry) -> str:

@@ -1,10 +1,11 @@
 """What a run's tracking page says in words."""
 
 import pytest
+from PIL import Image
 
 from artune.glossary import METRICS
 from artune.registry import Registry
-from artune.run_page import describe, describe_experiment
+from artune.run_page import describe, describe_experiment, draw_page_picture
 
 REGISTRY = Registry("mnist")
 
@@ -38,6 +39,19 @@ def test_results_stand_beside_the_papers_with_their_errors():
     assert "| FID ↓ | 0.86 ± 0.13 | 3.83 |" in text
     assert "| Recall ↑ | 0.866 | 0.63 |" in text
     assert "Not scored yet" in page("llamagen_l-ours")
+
+
+def test_the_pages_picture_shows_the_grids_of_a_training_in_order_or_the_only_grid(tmp_path):
+    (tmp_path / "grids").mkdir()
+    Image.new("RGB", (1000, 500), "blue").save(tmp_path / "grid.png")
+    draw_page_picture(tmp_path, tmp_path / "page.png")
+    assert Image.open(tmp_path / "page.png").size == (800, 400)
+    for iteration, colour in ((0, "red"), (25, "lime")):
+        Image.new("RGB", (1000, 500), colour).save(tmp_path / f"grids/iteration-{iteration:06d}.png")
+    draw_page_picture(tmp_path, tmp_path / "page.png")
+    page = Image.open(tmp_path / "page.png")
+    assert page.size == (800, 200)
+    assert [page.getpixel((x, 100)) for x in (200, 600)] == [(255, 0, 0), (0, 255, 0)]
 
 
 @pytest.mark.parametrize("run", REGISTRY.run_names)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from artune.errors import ArtuneError
 from artune.glossary import METRICS
@@ -54,7 +55,7 @@ def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
     logger.close()
     scores = {"run": name, "base": spec["base"], "commit": "abc", "n": 8, "scores": {"fid": fid, "recall": 0.5}}
     (folder / "scores.json").write_text(json.dumps(scores))
-    (folder / "grid.png").write_bytes(b"picture")
+    Image.new("RGB", (8, 8)).save(folder / "grid.png")
     return folder
 
 
@@ -232,12 +233,11 @@ def test_a_finished_run_is_found_by_its_table_with_curves_scores_and_the_papers_
     expected = {"method": "grpo", "rewards": "clip+hps+loo_fid", "cfg": "1.5", "seed": "0", "commit": "abc"}
     assert expected.items() <= run.data.tags.items()
     artifacts = {artifact.path for artifact in connect(store).list_artifacts(run.info.run_id)}
-    assert artifacts == {"grid.png", "config.yaml", "scores.json"}
+    assert artifacts == {"grid.png", "config.yaml", "scores.json", "samples.png"}
+    assert f"get-artifact?path=samples.png&run_uuid={run.info.run_id}" in run.data.tags["mlflow.note.content"]
 
 
 def draw_grids(folder, *iterations):
-    from PIL import Image
-
     (folder / "grids").mkdir(exist_ok=True)
     for iteration in iterations:
         Image.new("RGB", (8, 8), (iteration, 0, 0)).save(folder / f"grids/iteration-{iteration:06d}.png")
