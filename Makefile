@@ -53,7 +53,7 @@ test: $(STAMP) lint
 		$(BIN)/python -m pytest -m "not faults" tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second
 
-# Every fault in docs/reliability.md, and the page itself. FAULTS=tests/faults/test_slurm.py does a part and keeps the others' rows.
+# Every fault in docs/reliability.md, and the page itself. FAULTS=tests/faults/test_slurm_faults.py does a part and keeps the others' rows.
 FAULTS ?= tests/faults
 faults: $(STAMP)
 	@bash tests/system-packages.sh

@@ -15,9 +15,9 @@ SECTIONS = {
     "test_training": "A training is ended or damaged",
     "test_storage": "Disks",
     "test_files": "Files between two stages",
-    "test_tracking": "Tracking",
+    "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",
-    "test_slurm": "A cluster: a real SLURM on one machine, four pretended A100s a node, the profile that ships",
+    "test_slurm_faults": "A cluster: a real SLURM on one machine, four pretended A100s a node, the profile that ships",
     "test_fuzz": "Files and settings from others",
 }
 
