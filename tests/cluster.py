@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,6 +47,7 @@ class Cluster:
 
     def __init__(self, folder: Path, nodes: int = 1):
         self.folder = folder
+        self.started: list[subprocess.Popen] = []
         first = free_ports(nodes + 2)
         settings = {"NODES": nodes, "CTLD_PORT": first, "SLURMD_PORT": first + 1, "SLURMD_TIMEOUT": 10}
         started = subprocess.run(
@@ -57,7 +59,11 @@ class Cluster:
             raise AssertionError(started.stderr)
 
     def stop(self) -> None:
-        """End the daemons and what their jobs left."""
+        """End the daemons, what their jobs left, and a Snakemake that a failed test left."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         subprocess.run([SCRIPTS / "stop-cluster.sh", self.folder], env=os.environ | {"SWEEP": str(self.folder.parent)})
 
     def environment(self, project: Path) -> dict[str, str]:
@@ -74,11 +80,13 @@ class Cluster:
     def start_snakemake(self, project: Path, *arguments: str, changes: str = "quick") -> subprocess.Popen:
         """Snakemake under the profile that ships, at the smoke scale; its output goes to ``project/snakemake.txt``."""
         with open(project / "snakemake.txt", "w") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *CHANGES[changes], *arguments],
                 cwd=project, env=self.environment(project), stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def snakemake(self, project: Path, *arguments: str, check: bool = True, changes: str = "quick") -> str:
         """As :meth:`start_snakemake`, to its end; returns what it printed."""

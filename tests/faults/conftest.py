@@ -59,28 +59,13 @@ def fault(request):
     return request.node.row
 
 
-@pytest.fixture(scope="session")
-def method(request):
-    """The paper's method for the table; between changes one that is trained in a second."""
-    return "grpo" if request.config.getoption("--faults-json") else "mle"
+NOBODY = "http://127.0.0.1:9"  # a tracking server that is not there: the quickest, and one more fault
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory, method):
-    """A tracking store of the faults' own; a place where nobody answers is quicker."""
-    from artune.mlflow_store import init_store
-
-    if method == "mle":
-        return "http://127.0.0.1:9"
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    assert init_store(uri)
-    return uri
-
-
-@pytest.fixture(scope="session")
-def undisturbed(smoke, store, method):
+def undisturbed(smoke):
     """Weights and metrics of the training that nothing happens to."""
-    training = Training(smoke, "undisturbed", store, method)
+    training = Training(smoke, "undisturbed", NOBODY)
     done = training.start().wait()
     assert done.status == 0, done.text
     result = training.result()
@@ -89,9 +74,9 @@ def undisturbed(smoke, store, method):
 
 
 @pytest.fixture
-def training(smoke, store, undisturbed, method):
+def training(smoke, undisturbed):
     """A training to be disturbed; the same as the undisturbed one in everything but that."""
-    disturbed = Training(smoke, "disturbed", store, method)
+    disturbed = Training(smoke, "disturbed", NOBODY)
     yield disturbed
     disturbed.clear()
 

@@ -7,8 +7,9 @@ from pathlib import Path
 HEAD = """# Faults
 
 What was done to a real run, what happened, and what was lost. Written by `make faults` from what its tests saw ({count} faults);
-a fault whose test fails is not in here. CI does the quick ones at every change. "Undisturbed" is the same training or the same
-workflow to which nothing was done: where bits are compared, they are the bytes of the weights and of metrics.jsonl.
+a fault whose test fails is not in here. CI does the quick ones at every change. "Undisturbed" is the same training to which
+nothing was done: where bits are compared, they are the bytes of the weights and of metrics.jsonl. A training that is disturbed by hand
+is one by likelihood (a second long); under Snakemake and SLURM it is GRPO. All at the smoke scale.
 
 """
 SECTIONS = {

@@ -132,7 +132,7 @@ def written_since(folder: Path, moment: float) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime > moment}
 
 
-def test_nothing_outside_the_run_folder(training, smoke, store, tmp_path, fault):
+def test_nothing_outside_the_run_folder(training, smoke, tmp_path, fault):
     """A job is watched for what it writes elsewhere"""
     home = tmp_path / "home"
     home.mkdir()
