@@ -152,7 +152,8 @@ def test_store_damaged(training, undisturbed, tmp_path, folder, registry, fault)
     fault.lost = GOES_ON
 
 
-def test_killed_while_logging(smoke, folder, registry, tmp_path, fault):
+@pytest.mark.faults
+def test_killed_while_logging(folder, registry, tmp_path, fault):
     """A process is killed while it brings the store up to date"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     code = (
