@@ -232,7 +232,8 @@ def run_inception(network: Any, images: Tensor) -> tuple[str, str]:
 def _error(found: Tensor, expected: Tensor, accepted: float, what: str) -> float:
     """Largest difference in standard deviations of what was expected."""
     error = float((_finite(found) - expected).abs().max() / expected.std())
-    _require(error < accepted, f"{what} is {error:.1e} of the logits' spread off the teacher-forced forward")
+    off = f"{what} is {error:.1e} of the logits' spread off the teacher-forced forward"
+    _require(error < accepted, f"{off}, more than {accepted:.0e}")
     return error
 
 
