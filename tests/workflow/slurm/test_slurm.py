@@ -45,4 +45,6 @@ def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_ru
     assert job["JobState"] == "FAILED"
     assert "Error in rule train" in output
     assert f"results/imagenet/runs/{RUN}/train.log" in output
-    assert re.search(r"error \(rank \d\): .*config\.yaml: must hold a mapping", output)  # the rule's own log, on the terminal
+    assert re.search(
+        r"error \(rank \d\): .*config\.yaml: must hold a mapping", output
+    )  # the rule's own log, on the terminal
