@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from study_pairs import COLOURS, make_study
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
+from artune.cli import main
 from artune.data import write_data
 from artune.errors import ArtuneError
 from artune.files import load_npz, read_json, save_npz
@@ -195,6 +197,16 @@ def test_the_judge_prefers_the_image_nearer_to_the_references(smoke, tmp_path):
     assert found["rows"]["CFG"]["Ref. Match"] == {"ours": 0, "tie": 0, "pretrained": 0} | {nearer: 4}
     assert found["study"] == PairFile(tmp_path / "pairs.zip").digest
     assert found["judge"] == "mean"
+
+
+def test_a_network_that_a_reward_used_is_no_judge(tmp_path, monkeypatch, capsys):
+    shutil.copytree("config", tmp_path / "config")
+    path = tmp_path / "config/study.yaml"
+    path.write_text(path.read_text().replace("judge: clip_judge", "judge: clip"))
+    monkeypatch.chdir(tmp_path)
+    paths = ["--pairs", "pairs.zip", "--networks", "networks", "--output", "judge.json"]
+    assert main(["study", "judge", *paths, "--scale", "mnist", "--device", "cpu"]) == 2
+    assert "judge: clip was a reward of llamagen_l-ours; name a network that was none" in capsys.readouterr().err
 
 
 def test_the_realism_score_is_that_of_a_naive_loop():
