@@ -50,7 +50,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def alone(uri: str, wait: float = 60.0) -> Iterator[None]:
+def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
     """Keep other processes that bring this database up to date away: two could log the same points."""
     database = sqlite_file(uri)
     if database is None:
