@@ -48,7 +48,7 @@ reproduce: $(STAMP)
 # Two halves side by side: the second mostly waits for Snakemake's own jobs.
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
-	@echo "tests: about 14 minutes on 2 cores"
+	@echo "tests: 15 to 25 minutes on 2 cores"
 	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; second=0; \
 		$(BIN)/python -m pytest -m "not faults" tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second

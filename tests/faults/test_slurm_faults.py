@@ -148,6 +148,7 @@ def test_time_limit(slurm, project, undisturbed, fault):
     fault.lost = LOST
 
 
+@pytest.mark.faults
 def test_cancelled(slurm, project, undisturbed, fault):
     """A job is cancelled"""
     before = inputs(project)
