@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,10 @@ from typing import IO, Any
 import numpy as np
 
 from artune.errors import ArtuneError
+
+# What reading an npz raises when its bytes are wrong; NumPy leaves most of it to zipfile and ast.
+BAD_NPZ = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, MemoryError,
+           NotImplementedError, SyntaxError, TypeError, LookupError)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -138,7 +143,7 @@ def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in (required or archive.files)}
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except BAD_NPZ as error:
         raise ArtuneError(f"{path}: truncated or not an npz ({error}); delete it and run again") from error
 
 

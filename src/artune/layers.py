@@ -24,7 +24,7 @@ def read_yaml(path: Path) -> Tree:
         raise ArtuneError(f"{path}: no such file") from error
     except RecursionError as error:
         raise ArtuneError(f"{path}: nested too deeply; mend it") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date or number
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:  # no UTF-8; no such date, number or key
         raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise ArtuneError(f"{path}: must hold a mapping")

@@ -49,7 +49,7 @@ class Row(Frozen):
     A text cell may hold ``{dotted.key}``, which becomes the run's own setting at the scale.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = Field(min_length=1)
     run: str | None = None  # None only in the human study, whose rows are tasks
     paper: tuple[float | None, ...] = ()
 

@@ -33,7 +33,12 @@ class Plan:
         self.inputs = f"{self.folder}/inputs"
         self.spec = functools.cache(self.registry.spec)
         for name in self.registry.run_names:
-            self.registry.resolve(name)
+            try:
+                self.registry.resolve(name)
+            except (TypeError, LookupError, AttributeError) as error:  # a list where a mapping should be, or the like
+                raise ArtuneError(
+                    f"config/: {name}: a section it uses has the wrong form ({error}); mend it"
+                ) from error
         for name in self.settings.figure2.compare:
             if self.spec(name)["method"] != "grpo":
                 raise ArtuneError(f"config/config.yaml: figure2.compare: {name} was not tuned, it has no curves")

@@ -141,8 +141,8 @@ class Registry:
         return {name: parse(kind, value, f"{where}: {key}.{name}") for name, value in self.tree[key].items()}
 
     def _known(self, name: str, where: str) -> None:
-        if name not in self.lines:
-            near = [run for run in self.run_names if run.split("-")[0] == name.split("-")[0]]
+        if not isinstance(name, str) or name not in self.lines:
+            near = [run for run in self.run_names if run.split("-")[0] == str(name).split("-")[0]]
             raise ArtuneError(f"{where}: unknown run {name!r}; known are {', '.join(near or self.run_names)}")
 
     def split_seed(self, name: str) -> tuple[str, int]:
@@ -223,9 +223,10 @@ class Registry:
             return []
         rewards = spec["rewards"]
         needed = []
-        if not isinstance(rewards["terms"], list):
+        terms = rewards.get("terms") if isinstance(rewards, dict) else None
+        if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
             raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
-        for term in rewards["terms"]:
+        for term in terms:
             if term not in REWARDS:
                 raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are {', '.join(REWARDS)}")
             networks = rewards["networks"] | {"loo_fid": rewards["loo_fid"]["network"]}

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from artune.files import replacing
 
 KEEP = 2
 # What torch.load raises when the bytes are not what they should be.
-BAD_BYTES = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+BAD_BYTES = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
 
 
 def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:

@@ -6,6 +6,7 @@ No code that a file names is ever run.
 import argparse
 import json
 import pickle
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -31,7 +32,7 @@ DEPTH = 8  # wrappers inside wrappers
 # What reading a torch file can raise when its bytes are not what they should be.
 UNREADABLE = (
     safetensors.SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, OSError, RuntimeError, EOFError,
-    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError, StopIteration,
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError, StopIteration, struct.error,
 )  # fmt: skip
 LISTED = 8  # keys of one kind that an error message spells out
 

@@ -174,7 +174,7 @@ class Rewards(Frozen):
     def _defaults(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("terms"), list | tuple):
             return values
-        ones = dict.fromkeys(values["terms"], 1.0)
+        ones = {term: 1.0 for term in values["terms"] if isinstance(term, str)}
         return values | {key: ones | values[key] for key in ("weights", "units") if isinstance(values.get(key), dict)}
 
     @model_validator(mode="after")
