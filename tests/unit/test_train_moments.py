@@ -123,7 +123,7 @@ def test_the_command_takes_the_moments_of_torchvisions_inception(folder, tmp_pat
     shutil.copytree(ROOT / "config", tmp_path / "config")
     shrink(tmp_path)
     sizes = tmp_path / "config/scales/imagenet.yaml"
-    sizes.write_text(sizes.read_text().replace("image_size: 32", "image_size: 32\n  moment_images: 5"))
+    sizes.write_text(sizes.read_text().replace("image_size: 32", "image_size: 32\n  moment_images: 3"))
     monkeypatch.chdir(tmp_path)
     registry = Registry("imagenet", "release")
     torch.manual_seed(0)
@@ -131,8 +131,8 @@ def test_the_command_takes_the_moments_of_torchvisions_inception(folder, tmp_pat
     save_module("networks/inception_torchvision.safetensors", network)
     arguments = ["train_moments", "inception_torchvision", "--data", str(folder), "--networks", "networks"]
     assert main([*arguments, "--output", "moments.npz", "--scale", "imagenet", "--device", "cpu"]) == 0
-    assert "moments of 5 training images under inception_torchvision" in capsys.readouterr().err
-    chosen = [record.name for record in spread(open_split(folder), 5).records()]
+    assert "moments of 3 training images under inception_torchvision" in capsys.readouterr().err
+    chosen = [record.name for record in spread(open_split(folder), 3).records()]
     pixels = pixels_of((Image.open(name).convert("RGB"), None) for name in chosen)
     mu, _ = feature_moments(network.features(pixels).double())
     found = load_npz("moments.npz")
