@@ -212,7 +212,7 @@ def parts(images: int, at_once: int | None, each: int, device: torch.device) -> 
     at_once = min(max(at_once or images, 1), max(images, 1))
     count = -(-images // at_once)
     if count > 1:
-        _say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
+        say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
     for part in range(count):
         yield slice(images * part // count, images * (part + 1) // count)
 
@@ -220,7 +220,8 @@ def parts(images: int, at_once: int | None, each: int, device: torch.device) -> 
 _said: set[str] = set()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell the user, once in a process."""
     if line not in _said:
         _said.add(line)
         sys.stderr.write(f"{line}\n")

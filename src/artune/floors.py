@@ -28,15 +28,22 @@ class Ceiling(NamedTuple):
 PUBLISHED = {"A100": Ceiling(2.039e12, 312e12), "H100": Ceiling(3.35e12, 989e12)}
 
 
+def feed_forward_width(backbone: Backbone) -> int:
+    """Hidden width of a LlamaGen block's feed-forward layer."""
+    return math.ceil((8 * backbone.dim // 3) / backbone.ffn_multiple_of) * backbone.ffn_multiple_of
+
+
 def matrix_weights(backbone: Backbone) -> int:
     """Weights that every token is multiplied with: all but embeddings and norms."""
     dim = backbone.dim
-    if backbone.family == "vqgan":
-        block = 12 * dim**2
-    else:
-        multiple = backbone.ffn_multiple_of
-        block = 4 * dim**2 + 3 * dim * math.ceil((8 * dim // 3) / multiple) * multiple
+    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
     return backbone.layers * block + backbone.codebook_size * dim
+
+
+def parameters(backbone: Backbone) -> int:
+    """All weights of a policy, to a thousandth: its norms and biases are left out."""
+    rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
+    return matrix_weights(backbone) + rows * backbone.dim
 
 
 def rollout(run: Run, images: int, tokens: int | None = None, item: int = 2) -> Work:

@@ -5,13 +5,27 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from artune.config import GRPO, Entropy, Sampling
+from artune import memory
+from artune.config import GRPO, Entropy, Run, Sampling
+from artune.decoding import say
 from artune.entropy import EntropyController, token_entropy
 from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
 from artune.models import Policy
 from artune.sampling import filter_logits, guided_logits
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
+
+
+def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> memory.Split:
+    """:func:`artune.memory.split` for what ``device`` has free now; said once where it is more than one slice."""
+    free = None
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = float(torch.cuda.mem_get_info(device)[0] + kept)
+    split = memory.split(run, sequences, free, states)
+    if len(split.slices) > 1 or split.checkpointing:
+        say(split.line(memory.each(run, split.checkpointing)))
+    return split
 
 
 def score_tokens(

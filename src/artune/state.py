@@ -5,10 +5,12 @@ import io
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from artune.files import replacing
 
@@ -66,3 +68,12 @@ def clear_states(folder: Path) -> None:
     """Remove every saved state: those of other settings would crowd out the new ones."""
     for path in folder.glob("state-*.pt"):
         path.unlink()
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of nested state whose tensors later updates cannot reach."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: on_cpu(value) for key, value in state.items()}
+    return [on_cpu(value) for value in state] if isinstance(state, list) else state

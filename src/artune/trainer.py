@@ -14,12 +14,14 @@ from artune.distributed import ALONE, Share, World
 from artune.entropy import entropy_fraction
 from artune.errors import SharedError
 from artune.grpo import combined_advantages
+from artune.memory import Split
 from artune.models import Policy
-from artune.objective import entropy_controller, learning_rate, objective, score_tokens
+from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
 from artune.rewards import Reward
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import Renderer, RolloutBatch, draw_prompts, roll_out
 from artune.seeds import generator_for
+from artune.state import on_cpu
 
 Metrics = dict[str, float]
 
@@ -59,6 +61,7 @@ class GRPOTrainer:
             fused=device.type == "cuda",
         )
         self.initial_entropy: float | None = None
+        self.split: Split | None = None  # of this process' share, planned at its first update
         self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
 
     def step(self, iteration: int) -> tuple[Metrics, Metrics]:
@@ -95,7 +98,7 @@ class GRPOTrainer:
                 over=grpo.advantage_over,
             )
             metrics["policy/advantage_abs"] = advantages.abs().mean().item()
-            metrics |= self._optimise(batch, share, advantages[:, share.rows], loss_weights, iteration, clock)
+            metrics |= self.optimise(batch, share, advantages[:, share.rows], loss_weights, iteration, clock)
             if self.loo_fid is not None:
                 self.loo_fid.commit()
             self._before = None
@@ -137,7 +140,7 @@ class GRPOTrainer:
         metrics["reward/total"] = sum(rewards.weights[name] * metrics[f"reward/{name}"] for name in scores)
         return scores, metrics
 
-    def _optimise(
+    def optimise(
         self,
         batch: RolloutBatch,
         share: Share,
@@ -148,38 +151,41 @@ class GRPOTrainer:
     ) -> Metrics:
         """K epochs of one optimiser step each (Alg. 1, lines 12-37); the loss is a mean over the whole batch."""
         grpo, size = self.grpo, len(batch.tokens)
-        parts = [slice(at, min(at + grpo.micro_batch, size)) for at in range(0, size, grpo.micro_batch)]
+        if self.split is None:
+            self.split = split_update(self.run, size, self.device, bool(self.optimizer.state))
+        parts, self.policy.checkpointing = self.split
         reference = None
         if self.reference is not None:  # once an iteration: neither the tokens nor the reference change
             with clock("reference"), torch.no_grad():
                 reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
-        # With one slice and no dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and
-        # the slice's entropy is the batch's. Otherwise both need a pass ahead of the epoch.
+        # Without dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and with one slice
+        # its entropy is the batch's. Otherwise what is needed of either before a gradient takes a pass ahead.
         synchronised = grpo.gradients == "synchronised"  # else each process steps on its own (open choice 20)
-        one_pass = len(parts) == 1 and not grpo.class_dropout and not grpo.dropout
+        dropout = bool(grpo.class_dropout or grpo.dropout)
+        feedback = self.entropy.over == "batch" and self.entropy.enabled and self.entropy.gain > 0
         old, totals = None, {}
         with clock("update"):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(grpo, iteration)
             for _ in range(grpo.epochs):
                 self.optimizer.zero_grad(set_to_none=True)
-                whole = None
-                if not one_pass and (old is None or self.entropy.over == "batch"):
+                whole, own = None, []
+                if (dropout and old is None) or (feedback and (dropout or len(parts) > 1)):
                     with torch.no_grad():
                         ahead = [self._score(self.policy, batch, part, iteration) for part in parts]
                     old = torch.cat([logp for logp, _ in ahead]) if old is None else old
-                    if self.entropy.over == "batch":
+                    if feedback:
                         whole = self._whole(self._fraction(torch.cat([entropy for _, entropy in ahead])), share)
                 totals = {"loss": 0.0}
                 for part in parts:
                     logp, entropy = self._score(self.policy, batch, part, iteration)
-                    old = logp.detach() if old is None else old
+                    own.append(logp.detach())
                     measured = self._fraction(entropy)
-                    if self.entropy.over == "batch" and whole is None:
+                    if feedback and whole is None:
                         whole = self._whole(measured, share)
                     loss, values = objective(
                         logp,
-                        old[part],
+                        own[-1] if old is None else old[part],
                         None if reference is None else reference[part],
                         entropy,
                         advantages[:, part],
@@ -190,6 +196,7 @@ class GRPOTrainer:
                     (len(logp) / (share.total if synchronised else size) * loss).backward()
                     for key, value in (values | {"policy/entropy": measured, "loss": loss.item()}).items():
                         totals[key] = totals.get(key, 0.0) + len(logp) / share.total * value
+                old = torch.cat(own) if old is None else old
                 totals = self.world.total(totals)
                 self._check(totals.pop("loss"), "loss", iteration)
                 if synchronised:
@@ -279,12 +286,3 @@ class GRPOTrainer:
             "kl": "policy/kl",
         }
         return "  ".join(f"{label} {metrics[key]:.3f}" for label, key in shown.items() if key in metrics)
-
-
-def on_cpu(state: Any) -> Any:
-    """A copy of nested state whose tensors later updates cannot reach."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: on_cpu(value) for key, value in state.items()}
-    return [on_cpu(value) for value in state] if isinstance(state, list) else state

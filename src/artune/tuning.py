@@ -70,7 +70,9 @@ class GRPO(Frozen):
     reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: Literal["off", "bfloat16"] = "off"
-    micro_batch: Positive = 144  # sequences of one forward of a process; rounding, slices and dropouts depend on it
+    # sequences of one forward of a process, auto: as many as fit; rounding, slices and dropouts depend on it
+    micro_batch: Positive | Literal["auto"] = 144
+    checkpointing: Literal["off", "on", "auto"] = "off"  # blocks computed again in the backward pass; numbers stay
     save_every: Positive = 10  # iterations between saved states
 
 

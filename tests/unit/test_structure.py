@@ -24,7 +24,7 @@ LEVELS = [
     {"rewards", "rollout", "objective", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"glossary", "claim_layouts", "layout_files",
-     "plan", "floors", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
+     "plan", "floors", "memory", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
      "launch", "distributed", "stopping", "lease", "finished", "chunks"},
 ]  # fmt: skip
 TORCH_FREE = (
@@ -39,6 +39,7 @@ TORCH_FREE = (
     "settings",
     "plan",
     "floors",
+    "memory",
     "errors",
     "files",
     "launch",

@@ -22,12 +22,14 @@ class Policy(Protocol):
         classes: number of classes; ids run from 0 to ``classes - 1``.
         tokens: T, tokens in one image (a square grid in raster order).
         null_class: id of the unconditional class, None for a policy without one (no guidance possible).
+        checkpointing: compute the blocks again in the backward pass, which saves memory and changes no number.
     """
 
     codebook_size: int
     classes: int
     tokens: int
     null_class: int | None
+    checkpointing: bool
 
     def forward(self, tokens: Tensor, class_ids: Tensor, dropout: float = 0.0) -> Tensor:
         """Teacher forced: tokens [B, T], class ids [B] -> float32 logits [B, T, V]; row t is of token t."""

@@ -9,6 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from artune.errors import ArtuneError
 from artune.models.cache import Cache, KVCache
@@ -45,6 +46,16 @@ def ffn_width(dim: int, multiple_of: int) -> int:
 def drop(x: Tensor, rate: float) -> Tensor:
     """Dropout that is on whenever ``rate`` is positive, whatever mode the module is in."""
     return F.dropout(x, rate, training=True) if rate > 0 else x
+
+
+def run_block(block: nn.Module, x: Tensor, *arguments: object, checkpointing: bool) -> Tensor:
+    """``block(x, ...)``; with ``checkpointing`` its inside is computed again in the backward pass instead of kept.
+
+    The very same numbers, dropout's masks included; without gradients nothing is kept anyway.
+    """
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, x, *arguments, use_reentrant=False)
+    return block(x, *arguments)
 
 
 class RMSNorm(nn.Module):
@@ -142,6 +153,8 @@ class LlamaGen(nn.Module):
         ArtuneError: sizes that do not fit together.
     """
 
+    checkpointing = False
+
     def __init__(
         self,
         *,
@@ -194,7 +207,7 @@ class LlamaGen(nn.Module):
         x = drop(x, dropout)
         rotation = self._rotation(x.device)[: x.shape[1]]
         for block in self.layers:
-            x = block(x, rotation, dropout)
+            x = run_block(block, x, rotation, dropout, checkpointing=self.checkpointing)
         return self.output(self.norm(x)).float()
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from artune.errors import ArtuneError
 from artune.models.cache import Cache, KVCache
-from artune.models.llamagen import drop
+from artune.models.llamagen import drop, run_block
 
 
 class Attention(nn.Module):
@@ -66,6 +66,8 @@ class VQGANGPT(nn.Module):
         ArtuneError: sizes that do not fit together.
     """
 
+    checkpointing = False
+
     def __init__(
         self,
         *,
@@ -112,7 +114,7 @@ class VQGANGPT(nn.Module):
         inputs = torch.cat((class_ids[:, None], tokens[:, :-1]), dim=1)
         x = drop(self.tok_emb(inputs) + self.pos_emb[:, : inputs.shape[1]], dropout)
         for block in self.blocks:
-            x = block(x, dropout)
+            x = run_block(block, x, dropout, checkpointing=self.checkpointing)
         return self.head(self.ln_f(x)).float()
 
     @property
