@@ -49,7 +49,7 @@ def benchmarked(registry: Registry, backbone: str, device: torch.device, images:
 
 def random_trainer(run: Run, device: torch.device) -> GRPOTrainer:
     """The run's trainer with random weights and a reference of standard normal features."""
-    assert run.rewards is not None
+    assert run.rewards is not None and run.grpo is not None  # noqa: PT018
     torch.manual_seed(0)
     policy = build_policy(run.backbone).to(device)
     side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
@@ -64,7 +64,8 @@ def random_trainer(run: Run, device: torch.device) -> GRPOTrainer:
         width = network.features(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).shape[1]
         moments = torch.zeros(width), torch.eye(width)
         loo_fid = DistributionReward(network, run.rewards.loo_fid, *moments, device)
-    return GRPOTrainer(run, policy, make_renderer(tokenizer, run), build_rewards(run, networks), loo_fid, device)
+    render = make_renderer(tokenizer, run, getattr(torch, run.grpo.decode_dtype))
+    return GRPOTrainer(run, policy, render, build_rewards(run, networks), loo_fid, device)
 
 
 def bench_iteration(

@@ -31,12 +31,12 @@ def load_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
     return checkpoints.load_policy(run.backbone, path).to(device)
 
 
-def load_renderer(run: Run, path: Path | str, device: torch.device) -> Renderer:
-    """The run's decoder from tokens to images."""
+def load_renderer(run: Run, path: Path | str, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
+    """The run's decoder from tokens to images; what is evaluated is decoded in float32."""
     side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
     tokenizer = build_tokenizer(run.tokenizer, image_size=side)
     checkpoints.load_into(tokenizer, path)
-    return make_renderer(tokenizer.to(device).requires_grad_(False), run)
+    return make_renderer(tokenizer.to(device).requires_grad_(False), run, dtype)
 
 
 def build_grpo(

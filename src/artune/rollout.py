@@ -35,8 +35,13 @@ def draw_prompts(classes: int, prompts: int, group_size: int, how: str, generato
     return chosen.repeat_interleave(group_size)
 
 
-def make_renderer(tokenizer: nn.Module, run: Run) -> Renderer:
-    """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round."""
+def make_renderer(tokenizer: nn.Module, run: Run, dtype: torch.dtype = torch.float32) -> Renderer:
+    """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round.
+
+    The tokenizer's decoder becomes ``dtype`` in place; half precision and GPUs convolve with the channels last.
+    """
+    last = dtype != torch.float32 or next(tokenizer.parameters()).device.type == "cuda"
+    tokenizer.decoder.to(dtype, memory_format=torch.channels_last if last else torch.preserve_format)
     pixels = run.backbone.tokens * run.tokenizer.downsampling**2
     batch = min(max(DECODED // pixels, 1), 256)
 

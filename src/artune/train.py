@@ -192,10 +192,10 @@ def train(
     policy = load_policy(run, policy_path, device)
     if world.leads:
         check_target(run)
-    if run.method == "grpo":
+    if run.grpo is not None:
+        render = load_renderer(run, tokenizer_path, device, getattr(torch, run.grpo.decode_dtype))
         trainer: Trainer = build_grpo(
-            run, policy, load_renderer(run, tokenizer_path, device), networks, reference or Path(), device, world,
-            class_moments,
+            run, policy, render, networks, reference or Path(), device, world, class_moments
         )  # fmt: skip
     elif run.method == "mle":
         trainer = MLETrainer(run, policy, codes or Path(), device, world)

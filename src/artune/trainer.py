@@ -117,8 +117,9 @@ class GRPOTrainer:
     ) -> tuple[dict[str, Tensor], Metrics]:
         """Every reward in its unit, of the images of all processes, [B] each, and what to log of them."""
         rewards, scores, metrics = self.run.rewards, {}, {}
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=rewards.autocast == "bfloat16")
         for reward in self.rewards:
-            with clock(f"reward_{reward.name}"):
+            with clock(f"reward_{reward.name}"), half:
                 scores[reward.name] = rewards.units[reward.name] * self.world.gather(reward(batch), share)
         if self.loo_fid is not None:
             with clock("reward_loo_fid"):

@@ -69,6 +69,7 @@ class GRPO(Frozen):
     dropout: Fraction = 0.0  # while scoring
     reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    decode_dtype: Literal["float32", "bfloat16"] = "float32"  # of the decoder from tokens to images while tuning
     autocast: Literal["off", "bfloat16"] = "off"
     # sequences of one forward of a process, auto: as many as fit; rounding, slices and dropouts depend on it
     micro_batch: Positive | Literal["auto"] = 144
@@ -169,6 +170,7 @@ class Rewards(Frozen):
     group_weights: tuple[NonNegative, ...] | None = None
     add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
     networks: dict[RewardName, str | None]  # of the instance-level rewards; null: needs none
+    autocast: Literal["off", "bfloat16"] = "off"  # of their networks; LOO-FID's features are float32 whatever it is
     loo_fid: LooFid
 
     @model_validator(mode="before")

@@ -373,3 +373,23 @@ def test_a_torn_state_is_recognised_and_the_one_before_is_used(tmp_path):
     with pytest.warns(UserWarning, match="torn or altered"):
         start, _ = run_fit(run, tmp_path / "a", trainer_of(run))
     assert start == 2
+
+
+def test_rewards_networks_run_in_half_precision_where_asked_and_loo_fids_never():
+    seen = {}
+
+    class Watching(Brightness):
+        def __call__(self, batch):
+            seen["reward"] = torch.is_autocast_enabled("cpu")
+            return super().__call__(batch)
+
+    class Watched(Flat):
+        def features(self, images):
+            seen["loo_fid"] = torch.is_autocast_enabled("cpu")
+            return super().features(images)
+
+    for autocast in ("off", "bfloat16"):
+        run = tiny_run(rewards={"terms": ["clip", "loo_fid"], "autocast": autocast})
+        loo_fid = DistributionReward(Watched(), run.rewards.loo_fid, torch.full((3,), 0.5), torch.eye(3) * 0.01)
+        trainer_of(run, Watching(), loo_fid).step(0)
+        assert seen == {"reward": autocast == "bfloat16", "loo_fid": False}

@@ -96,7 +96,7 @@ class Maniqa(nn.Module):
         x = self.tablock2(x.flatten(2))
         x = self.swintransformer2(self.conv2(x.unflatten(2, (side, side))))
         x = x.flatten(2).transpose(1, 2)
-        return self.fc_score(x).squeeze(-1), self.fc_weight(x).squeeze(-1)
+        return self.fc_score(x).squeeze(-1).float(), self.fc_weight(x).squeeze(-1).float()
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:

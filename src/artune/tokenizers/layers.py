@@ -265,6 +265,8 @@ class ConvTokenizer(nn.Module):
     def decode(self, ids: Tensor) -> Tensor:
         """Token ids [B, T] of a square grid -> images [B, C, H, W], nominally in [-1, 1] but not clamped.
 
+        Codes and latents are float32; the decoder behind them may be in half precision.
+
         Raises:
             ArtuneError: T is not a square.
         """
@@ -272,7 +274,7 @@ class ConvTokenizer(nn.Module):
         if side**2 != ids.shape[1]:
             raise ArtuneError(f"{ids.shape[1]} tokens do not form a square grid; check the backbone's tokens")
         codes = self.quantize.look_up(ids.view(-1, side, side))
-        return self.decoder(self.post_quant_conv(codes))
+        return self.decoder(self.post_quant_conv(codes).to(self.decoder.conv_in.weight.dtype))
 
     def forward(self, images: Tensor, commitment: float = 0.25) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct, for training; gradients pass the quantisation straight through.
