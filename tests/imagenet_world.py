@@ -150,7 +150,8 @@ def write_encoders(registry: Registry, files: dict[str, Path], folder: Path) -> 
     torch.save(maniqa.state_dict(), files["maniqa_koniq10k"])
     dino = network(folder, "dinov2", registry.networks["dinov2"], registry.data)
     torch.save(dino.state_dict() | {"mask_token": torch.zeros(1, 16)}, files["dinov2_vitl14"])
-    torch.save(build_network(registry.networks["inception"], registry.data).state_dict(), files["inception"])
+    for name, asset in (("inception", "inception"), ("inception_torchvision", "torchvision_inception")):
+        torch.save(build_network(registry.networks[name], registry.data).state_dict(), files[asset])
 
 
 def network(folder: Path, name: str, settings: Network, data: Data) -> torch.nn.Module:

@@ -140,8 +140,16 @@ def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
     shown = [None if value != value or value is None else f"{value:.{decimals}f}" for value in values]
     apart = frame[name] if name in frame else [float("nan")] * len(frame)
     cells = _bold(table, shown, COLUMNS[column].better)
-    shifts = [f"({errors:+.1f})" if abs(errors) < 1000 else f"({errors:+.0e})" for errors in apart]
-    return [f"{cell} {shift}" if shift != "(+nan)" else cell for cell, shift in zip(cells, shifts, strict=True)]
+    return [
+        cell if errors != errors else f"{cell} ({_shift(errors)})" for cell, errors in zip(cells, apart, strict=True)
+    ]
+
+
+def _shift(errors: float) -> str:
+    """Standard errors apart; beyond a hundred, as between two scales, the number says nothing (the CSV has it)."""
+    if abs(errors) < 100:
+        return f"{errors:+.1f}"
+    return "> +100" if errors > 0 else "< -100"
 
 
 def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:
@@ -159,6 +167,6 @@ def _latex(text: str) -> str:
     text = re.sub(r"([&%#_])", r"\\\1", text)
     text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
     signs = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "π": r"$\pi$"}
-    for sign, command in (signs | {"✓": r"$\checkmark$", "–": "--"}).items():
+    for sign, command in (signs | {"✓": r"$\checkmark$", "–": "--", "<": "$<$", ">": "$>$"}).items():
         text = text.replace(sign, command)
     return text

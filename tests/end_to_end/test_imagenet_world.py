@@ -1,6 +1,7 @@
 """The imagenet scale for real, on a miniature of its world: official files in, Tables 1, 5 and 6 out."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from project import OFFICIAL, ROOT, snakemake
 from artune.checkpoints import read_tensors
 from artune.evaluate import score
 from artune.files import load_npz
+from artune.layers import merge, read_yaml
 from artune.registry import Registry
 
 pytestmark = pytest.mark.slow
@@ -169,3 +171,29 @@ def test_tensorflows_graph_gives_the_numbers_of_the_port(world):
 
 def test_nothing_is_left_to_do(world):
     assert "Nothing to be done" in snakemake(world, "-n", "--config", "scale=imagenet", "--", *TARGETS)
+
+
+@pytest.fixture(scope="module")
+def released(world, tmp_path_factory):
+    """The world again, tuned under the preset ``release``: eight images, of which each of four shards has two."""
+    folder = tmp_path_factory.mktemp("release")
+    shutil.copytree(world, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("results", ".snakemake"))
+    path = folder / "config/scales/imagenet.yaml"
+    halves = {run: {"grpo.prompts": 4} for run in read_yaml(path)["experiments"] if "half_prompts" in run}
+    path.write_text(json.dumps(merge(read_yaml(path), {"grpo": {"prompts": 4}, "experiments": halves})))
+    snakemake(folder, "--config", "scale=imagenet", "preset=release", "--", f"{RUNS}/llamagen_l-ours/features.npz")
+    return folder
+
+
+def test_the_preset_release_tunes_by_torchvisions_inception_and_its_own_training_moments(released):
+    run = read_yaml(released / RUNS / "llamagen_l-ours/config.yaml")
+    assert run["preset"] == "release"
+    assert (run["grpo"]["gradients"], run["rewards"]["loo_fid"]["shards"]) == ("local", 4)
+    moments = load_npz(released / "results/imagenet/references/train-inception_torchvision.npz")
+    assert {array.shape for array in moments.values()} == {(2048,), (2048, 2048)}
+    lines = lines_of(released, "llamagen_l-ours")
+    assert len(lines) == 2
+    assert all(line["reward/loo_fid_std_within"] > 0 for line in lines)
+    features = load_npz(released / RUNS / "llamagen_l-ours/features.npz")
+    assert features["features"].shape == features["reward_features"].shape == (8, 2048)
+    assert not np.allclose(features["features"], features["reward_features"])  # the metric's Inception and the reward's
