@@ -22,6 +22,7 @@ from artune.registry import Registry
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12
 LONG = 40  # iterations of a training under Snakemake: about twenty seconds
+SAVED = 10  # of those between two saved states
 FORKS = multiprocessing.get_context("forkserver")
 
 
@@ -137,6 +138,13 @@ class Training:
     def resumed_at(self) -> int:
         """Where its last start went on."""
         return json.loads((self.folder / "manifest.json").read_text())["resumed_at"]
+
+    def holder(self) -> int | None:
+        """Process that holds the folder."""
+        try:
+            return json.loads((self.folder / ".lease").read_text().splitlines()[0])["pid"]
+        except (OSError, ValueError, LookupError):  # nobody, or not written yet
+            return None
 
     def clear(self) -> None:
         """Remove the folder."""

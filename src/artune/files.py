@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from artune import fence
 from artune.errors import ArtuneError
 
 # What reading an npz raises when its bytes are wrong; NumPy leaves most of it to zipfile and ast.
@@ -25,10 +26,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed.
 
     The folder is fsynced after it: what was there before may be removed when this returns. The file gets the
-    permissions that the umask gives to any other, whatever wrote it: safetensors' are for its owner alone.
+    permissions that the umask gives to any other, whatever wrote it: safetensors' are for its owner alone. A process
+    that has lost its lease (:mod:`artune.fence`) replaces nothing.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = fence.temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -37,6 +39,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.chmod(mode)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
+        fence.check()
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -44,6 +47,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         finally:
             os.close(folder)
     except OSError as error:
+        with contextlib.suppress(ArtuneError):
+            fence.check()  # it may be that a successor has removed the temporary file
         raise ArtuneError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with contextlib.suppress(OSError):

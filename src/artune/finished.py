@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import artune
+from artune import fence
 from artune.errors import ArtuneError
 from artune.files import read_json, sha256, write_json
 
@@ -31,6 +32,7 @@ def _key(identity: str) -> str:
 def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
     """Link ``outputs`` of a finished training into ``folder``/.finished; without links on that disk nothing is kept."""
     kept = folder / FOLDER
+    fence.check()
     shutil.rmtree(kept, ignore_errors=True)
     try:
         kept.mkdir()
@@ -53,6 +55,7 @@ def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
         for path in outputs:
             link = path.with_name(f".{path.name}.{os.getpid()}.link")
             os.link(kept / path.name, link)
+            fence.check()
             os.replace(link, path)
             link.unlink(missing_ok=True)  # renaming one of two names of a file onto the other does nothing
     except (OSError, ArtuneError, LookupError, TypeError):

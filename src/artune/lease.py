@@ -3,7 +3,8 @@
 A job that outlives its Snakemake, and the job that Snakemake submits in its place, must not write the same files. The
 holder's name is a hard link to a file of its own, which only one can make; a heartbeat is written into that file, so
 it never touches the lease of a successor. Clocks of two machines are never compared: a lease has expired when its
-bytes have stood still for long enough under the eyes of the one who wants it.
+bytes have stood still for long enough under the eyes of the one who wants it. A holder that was only suspended, and
+wakes after that, writes nothing more: :mod:`artune.fence`.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from artune import fence
 from artune.errors import ArtuneError
 from artune.launch import launch
 
@@ -52,9 +54,11 @@ def lease(folder: Path, work: str, every: float = EVERY, missed: int = MISSED) -
         return
     held = Lease(folder, work, every, missed)
     held.acquire()
+    fence.hold(held)
     try:
         yield
     finally:
+        fence.let_go(held)
         held.release()
 
 
@@ -104,6 +108,7 @@ class Lease:
             self.handle = os.open(self.own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             self._write()
             self._contend()
+            fence.sweep(self.path.parent, self.id)
         except OSError as error:
             raise ArtuneError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         finally:
@@ -175,17 +180,28 @@ class Lease:
             try:
                 self.beats += 1
                 self._write()
-                mine, failing = (self._read(self.path) or b"").startswith(self.head), 0
+                self.check()
+                failing = 0
             except OSError:  # a file system that hangs or is full; the bytes stand still for others as well
                 failing += 1
-                mine = failing <= self.missed
-            if not mine and not self.stop.is_set():
-                sys.stderr.write(
-                    f"error: {self.path.parent}: this process was silent for too long and "
-                    f"{describe(_holder(self._read(self.path) or b''))} took its place; it ends without writing\n"
-                )
-                sys.stderr.flush()
-                os._exit(LOST)
+                if failing > self.missed:
+                    self._end("this process could not renew its lease for too long")
+
+    def check(self) -> None:
+        """End this process at once if another one has the lease. Raises OSError: the lease cannot be read."""
+        raw = self._read(self.path)
+        if raw is None:  # for an instant, while one puts it back that it took for another's
+            time.sleep(min(0.2, self.every))
+            raw = self._read(self.path)
+        if not (raw or b"").startswith(self.head):
+            after = f"{describe(_holder(raw))} took its place" if raw else "another took its place, and has ended"
+            self._end(f"this process was silent for too long and {after}")
+
+    def _end(self, why: str) -> None:
+        if not self.stop.is_set():
+            sys.stderr.write(f"error: {self.path.parent}: {why}; it ends without writing\n")
+            sys.stderr.flush()
+            os._exit(LOST)
 
     def release(self) -> None:
         """Give the lease back, if it still is this one's."""

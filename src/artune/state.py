@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from artune import fence
 from artune.files import replacing
 
 KEEP = 2
@@ -66,8 +67,10 @@ def _read(data: bytes) -> dict[str, Any] | None:
 
 def clear_states(folder: Path) -> None:
     """Remove every saved state: those of other settings would crowd out the new ones."""
-    for path in folder.glob("state-*.pt"):
-        path.unlink()
+    paths = list(folder.glob("state-*.pt"))
+    fence.check()  # after the look: a successor's are not among them
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def on_cpu(state: Any) -> Any:

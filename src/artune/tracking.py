@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from artune import fence
 from artune.errors import ArtuneError
 from artune.files import write_text
 
@@ -99,6 +100,7 @@ class RunLogger:
         if self.open_view is not None and self.view is None:
             self.view = self.open_view(iteration == 0)
         if not self.handles:
+            fence.check()
             self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
         both = [_clean(metrics), _clean(seconds)]
         for path, handle, values in zip(self.paths, self.handles, both, strict=True):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 import yaml
 
+from artune import fence
 from artune.build import build_grpo, load_policy, load_renderer, read_run, start_moments
 from artune.checkpoints import save_policy
 from artune.config import Run
@@ -236,5 +237,6 @@ def train(
     }
     write_json(folder / "manifest.json", manifest)
     keep(folder, identity, outputs)
+    fence.check()
     shutil.rmtree(work)
     return f"{output}: {trainer.iterations} iterations, {trainer.note(metrics)}, {seconds:.0f} s"

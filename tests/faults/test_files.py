@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from project import RUN, digest
+from project import RUN, altered, digest
 from trainings import Command
 
 
@@ -47,16 +47,12 @@ STAGES = [
 def test_damaged(smoke, tmp_path, what, path, damage, command, fault):
     """A file between two stages is damaged"""
     file = smoke / path
-    kept = file.read_bytes()
     out = tmp_path / "out"
     out.mkdir()
     (out / command[-1].rpartition("/")[2]).write_text("what was there")
     before = {found.name: digest(found) for found in out.iterdir()}
-    file.write_bytes(damage(kept))
-    try:
+    with altered(file, damage(file.read_bytes())):
         done = Command(smoke, *(part.format(out=out) for part in command)).wait()
-    finally:
-        file.write_bytes(kept)
     assert done.status == 2, done.text
     assert done.line.startswith("error: ")
     assert file.name in done.line

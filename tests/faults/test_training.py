@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from project import altered, digest
 
 LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit"
 
@@ -115,14 +116,11 @@ def test_prior_replaced(training, undisturbed, smoke, fault):
     training.stop_at(5, signal.SIGKILL)
     prior = smoke / "results/smoke/pretrained/llamagen_l/policy.safetensors"
     kept = prior.read_bytes()
-    prior.write_bytes(kept[:-4] + bytes([kept[-4] ^ 1]) + kept[-3:])
-    try:
+    with altered(prior, kept[:-4] + bytes([kept[-4] ^ 1]) + kept[-3:]):
         done = training.start().wait()
         assert done.status == 0, done.text
         assert training.resumed_at() == 0
         assert training.result()[0] != undisturbed[0]
-    finally:
-        prior.write_bytes(kept)
     assert goes_on(training, undisturbed) == 0
     fault.done = "killed, one bit of the prior altered, put back afterwards"
     fault.happened = "each prior had a training of its own: no state of the other was used"
@@ -180,6 +178,39 @@ def test_two_at_once(training, undisturbed, fault):
     assert training.result() == undisturbed
     fault.done = "the command twice at once"
     fault.happened = "the second said who holds the run, waited, and took over the finished result"
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_suspended_and_overtaken(training, undisturbed, fault):
+    """A training is suspended until another has taken its run over, and then wakes beside it"""
+    first = training.start()
+    while training.lines() < 5:
+        assert first.process.is_alive()
+        time.sleep(0.005)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    metrics = training.folder / "training/metrics.jsonl"
+    inode, began, second = metrics.stat().st_ino, time.monotonic(), training.start()
+    while training.holder() != second.process.pid or metrics.stat().st_ino == inode:  # until it has begun
+        assert second.process.is_alive()
+        time.sleep(0.005)
+    waited = time.monotonic() - began
+    os.kill(second.process.pid, signal.SIGSTOP)  # so that the first has all the time to do damage
+    before = {path: digest(path) for path in training.folder.rglob("*") if path.is_file()}
+    os.kill(first.process.pid, signal.SIGCONT)
+    woken = first.wait()
+    assert woken.status == 3, woken.text
+    assert f"process {second.process.pid} on" in woken.line
+    assert {path: digest(path) for path in training.folder.rglob("*") if path.is_file()} == before
+    os.kill(second.process.pid, signal.SIGCONT)
+    done = second.wait()
+    assert done.status == 0, done.text
+    assert training.result() == undisturbed
+    fault.done = "`kill -STOP`, the command again, and `kill -CONT` once the second had the run's lease"
+    fault.happened = (
+        f"the second took over after {waited:.0f} s without a heartbeat; the first said so, ended with status 3 and "
+        f"altered no file; the second went on from iteration {training.resumed_at()} of 12"
+    )
     fault.lost = LOST
 
 

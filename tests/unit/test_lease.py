@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from artune import lease as module
 from artune.errors import ArtuneError
+from artune.files import write_text
 from artune.lease import FILE, LOST, lease
 
 EVERY = 0.05
@@ -30,6 +32,22 @@ counter = Path(sys.argv[1]) / "counter"
 for _ in range(6):
     with lease(Path(sys.argv[1]), "count", 0.2, 1000):
         counter.write_text(str(int(counter.read_text()) + 1))
+"""
+# Suspends itself just before it looks whether it may write, or just before it renames what it wrote.
+LATE = """
+import os, signal, sys
+from pathlib import Path
+from artune import fence, files
+from artune.lease import lease
+module, name = {"look": (fence, "check"), "rename": (os, "replace")}[sys.argv[2]]
+real = getattr(module, name)
+def stop(*arguments):
+    setattr(module, name, real)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return real(*arguments)
+with lease(Path(sys.argv[1]), "train", 30.0, 1000):
+    setattr(module, name, stop)
+    files.write_text(Path(sys.argv[1]) / "out", "too late")
 """
 
 
@@ -155,6 +173,27 @@ def test_a_holder_that_was_suspended_ends_itself_before_it_can_write(tmp_path, h
             assert process.wait(timeout=20) == LOST
             assert "took its place; it ends without writing" in process.stderr.read()
             assert (tmp_path / FILE).exists()  # it did not touch its successor's
+
+
+@pytest.mark.parametrize("where", ["look", "rename"])
+def test_what_a_suspended_holder_was_writing_never_replaces_its_successors(tmp_path, where):
+    process = start(LATE, tmp_path, where)  # it beats every 30 s: its heartbeat has no part in this
+    while process.poll() is None and stat(process.pid) != "T":
+        time.sleep(0.01)
+    assert [path.name for path in tmp_path.glob(".out*")], process.stderr.read()
+    with lease(tmp_path, "train", EVERY, missed=6):
+        write_text(tmp_path / "out", "the successor's")
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=20) == LOST
+        assert "took its place; it ends without writing" in process.stderr.read()
+    process.stderr.close()
+    assert (tmp_path / "out").read_text() == "the successor's"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def stat(pid):
+    """The state of a process, a letter."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_lease_that_took_the_place_of_an_expired_one_is_put_back(tmp_path):

@@ -25,7 +25,7 @@ LEVELS = [
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"glossary", "claim_layouts", "layout_files",
      "plan", "floors", "memory", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
-     "launch", "distributed", "stopping", "lease", "finished", "chunks"},
+     "launch", "distributed", "stopping", "lease", "fence", "finished", "chunks"},
 ]  # fmt: skip
 TORCH_FREE = (
     "cli",
@@ -41,6 +41,7 @@ TORCH_FREE = (
     "floors",
     "memory",
     "errors",
+    "fence",
     "files",
     "launch",
     "lease",
