@@ -14,9 +14,11 @@ from project import environment
 
 SCRIPTS = Path(__file__).parent / "workflow/slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
-# The profile that ships, with what a test changes of it laid over: `profile` its clocks, `quick` its jobs' size as well.
+# The profile that ships, with what a test changes of it laid over: `profile` its clocks, `quick` its jobs' size as
+# well, `warned` a warning ahead of the time limit.
 CHANGES = {
-    name: ("--profile", "slurm_a100", "--workflow-profile", str(SCRIPTS / name)) for name in ("profile", "quick")
+    name: ("--profile", "slurm_a100", "--workflow-profile", str(SCRIPTS / name))
+    for name in ("profile", "quick", "warned")
 }
 
 

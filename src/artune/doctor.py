@@ -162,7 +162,8 @@ def cluster(folder: Path) -> Iterator[Finding]:
     profile = slurm.read_profile(folder)
     version = slurm.run("sinfo", "--version")
     if version is None:
-        yield Finding("SLURM", False, f"no sinfo here, but {folder} submits jobs; log in to the cluster")
+        here = "sinfo fails here: see `sinfo --version`" if shutil.which("sinfo") else "no sinfo here"
+        yield Finding("SLURM", False, f"{here}, but {folder} submits jobs; log in to the cluster")
         return
     number = re.search(r"(\d+)\.(\d+)", version)
     old = number is not None and (int(number[1]), int(number[2])) < (20, 11)

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from project import RUN, artune, command, digest, environment
+from project import ROOT, RUN, artune, command, digest, environment
 from test_resume import PRETRAINED, arguments, lines
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--shutdown-timeout=60",
-            "--no-python", "--")  # fmt: skip
+PROFILE = yaml.safe_load((ROOT / "workflow/profiles/slurm_a100/config.yaml").read_text())
+# What the profile that ships starts a training with, but for two processes instead of four.
+OPTIONS = PROFILE["set-resources"]["train"]["launcher"].replace("node=4", "node=2").split()[1:-1]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *OPTIONS)
 
 
 def start(smoke, *command_line, errors=subprocess.PIPE):
@@ -105,11 +107,12 @@ def test_a_killed_process_ends_the_job_and_a_stopped_job_goes_on(training):
     assert saved >= 3
     assert lines(folder / "training/metrics.jsonl") == saved
 
-    folder, process = training(after=saved + 2)
-    os.kill(process.pid, signal.SIGTERM)  # torchrun passes it on
-    assert process.wait(90) != 0
-    stopped = lines(folder / "training/metrics.jsonl")
-    said = f"stopped: torchrun by SIGTERM after {stopped} of 100000 iterations; the state is saved"
-    assert (folder / "log").read_text().count(said) == 1
-    assert list((folder / "training").glob(f"state-{stopped:06d}-*.pt"))
-    assert not (folder / "policy.safetensors").exists()
+    for name, number in (("SIGTERM", signal.SIGTERM), ("SIGUSR1", signal.SIGUSR1)):
+        folder, process = training(after=saved + 2)
+        os.kill(process.pid, number)  # torchrun passes it on
+        assert process.wait(90) != 0
+        saved = lines(folder / "training/metrics.jsonl")
+        said = f"stopped: torchrun by {name} after {saved} of 100000 iterations; the state is saved"
+        assert (folder / "log").read_text().count(said) == 1
+        assert list((folder / "training").glob(f"state-{saved:06d}-*.pt"))
+        assert not (folder / "policy.safetensors").exists()

@@ -1,13 +1,15 @@
 """Faults: each is done to a real run, and the table of what happened is written from what the tests saw."""
 
 import json
+import re
 import shutil
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 from project import RUN, copy_project
-from trainings import LONG, Training
+from trainings import LONG, SAVED, Training
 
 ROWS = pytest.StashKey[list]()
 
@@ -88,6 +90,33 @@ def prepared(smoke, tmp_path_factory):
     shutil.copytree(smoke / "results", folder / "results", symlinks=True)
     shutil.rmtree(folder / RUN)
     overlay = folder / "config/scales/smoke.yaml"
-    overlay.write_text(overlay.read_text().replace("grpo: {iterations: 3,", f"grpo: {{iterations: {LONG},"))
-    assert f"iterations: {LONG}" in overlay.read_text()
+    text = re.sub(r"^grpo: \{iterations: 3,(.*)save_every: 1\}", rf"grpo: {{iterations: {LONG},\1save_every: {SAVED}}}",
+                  overlay.read_text(), flags=re.M)  # fmt: skip
+    assert f"iterations: {LONG}" in text
+    assert f"save_every: {SAVED}" in text
+    overlay.write_text(text)
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of so many kB, as a folder."""
+    mounted = []
+
+    def mount(kilobytes):
+        folder = tmp_path / f"disk-{kilobytes}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.skip(f"no small file system can be mounted here ({done.stderr.strip()})")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -11,7 +11,7 @@ import time
 import pytest
 from cluster import Cluster
 from project import RUN, copy_project, digest
-from trainings import LONG
+from trainings import LONG, SAVED
 
 NAME = "llamagen_l-ours"
 TARGET = f"{RUN}/policy.safetensors"
@@ -47,9 +47,9 @@ def iterations(project):
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def started(slurm, project, *arguments, reach=4):
+def started(slurm, project, reach=SAVED + 2, changes="quick"):
     """Snakemake, once the training has come so far; with the number of the training's job."""
-    snakemake = slurm.start_snakemake(project, TARGET, *arguments)
+    snakemake = slurm.start_snakemake(project, TARGET, changes=changes)
 
     def there():
         assert snakemake.poll() is None, (project / "snakemake.txt").read_text()
@@ -80,13 +80,11 @@ def test_job_fails(slurm, project, undisturbed, fault):
     """A job fails"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
-    ranks = slurm.run("scontrol", "listpids", job).splitlines()[1:]
-    pids = [int(line.split()[0]) for line in ranks]
-    killed = [pid for pid in descendants(pids) if "artune train" in command_line(pid) and rank(pid) == "1"]
-    os.kill(killed[0], signal.SIGKILL)
+    os.kill(ranks(slurm, job)["1"], signal.SIGKILL)
     text = ends_well(slurm, snakemake, project, undisturbed, before)
     assert named(text)
     assert "SLURM status is: 'FAILED'" in text
+    assert saved_when_told(project)
     fault.done = "`kill -9` of one of the job's two processes"
     fault.happened = (
         f"job {job} FAILED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
@@ -94,12 +92,10 @@ def test_job_fails(slurm, project, undisturbed, fault):
     fault.lost = LOST
 
 
-def command_line(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as handle:
-            return handle.read().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
+def ranks(slurm, job):
+    """Process ids of a job's training, by rank."""
+    pids = [int(line.split()[0]) for line in slurm.run("scontrol", "listpids", job).splitlines()[1:]]
+    return {rank(pid): pid for pid in descendants(pids) if rank(pid) is not None}
 
 
 def rank(pid):
@@ -109,6 +105,29 @@ def rank(pid):
     except OSError:
         return None
     return found[1].decode() if found else None
+
+
+def held_until_told(slurm, job):
+    """Suspend the training, which would be over too soon, until its processes have been sent SIGTERM."""
+    pids = ranks(slurm, job).values()
+    assert len(pids) == 2
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    slurm.wait_for(lambda: all(told(pid) for pid in pids))
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def told(pid):
+    """Whether SIGTERM waits for a process to wake."""
+    with open(f"/proc/{pid}/status") as handle:
+        waiting = dict(line.split(":", 1) for line in handle)
+    return any(int(waiting[name], 16) >> (signal.SIGTERM - 1) & 1 for name in ("ShdPnd", "SigPnd"))
+
+
+def saved_when_told(project):
+    """The training went on from a state that was saved when it was told to stop, not from one that was due."""
+    return SAVED < json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] < 2 * SAVED
 
 
 def descendants(pids):
@@ -129,21 +148,45 @@ def resumed(project):
     return f"from iteration {json.loads((project / RUN / 'manifest.json').read_text())['resumed_at']} of {LONG}"
 
 
+def state(slurm, job):
+    return next(found for found in slurm.jobs("train") if found["JobId"] == job)["JobState"]
+
+
 @pytest.mark.faults
 def test_time_limit(slurm, project, undisturbed, fault):
     """A job reaches its time limit"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    held_until_told(slurm, job)
     text = ends_well(slurm, snakemake, project, undisturbed, before)
-    state = next(found for found in slurm.jobs("train") if found["JobId"] == job)["JobState"]
-    fault.done = f"`scontrol update JobId={job} TimeLimit=1`"
-    if state == "COMPLETED":
-        pytest.skip("the training was done within the minute")
-    assert state in ("TIMEOUT", "FAILED")
+    assert state(slurm, job) == "TIMEOUT"
     assert named(text)
+    assert "SLURM status is: 'TIMEOUT'" in text
+    assert saved_when_told(project)
+    fault.done = f"`scontrol update JobId={job} TimeLimit=1`"
     fault.happened = (
-        f"job {job} {state}, its processes saved their state on SIGTERM; submitted again, it went on {resumed(project)}"
+        f"job {job} TIMEOUT, the message names rule, run and log; its processes saved their state on SIGTERM; submitted "
+        f"again, it went on {resumed(project)}"
+    )
+    fault.lost = LOST
+
+
+@pytest.mark.faults
+def test_warned(slurm, project, undisturbed, fault):
+    """SLURM warns a job of its time limit (`--signal` in the profile)"""
+    before = inputs(project)
+    snakemake, job = started(slurm, project, changes="warned")
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=2")
+    held_until_told(slurm, job)
+    text = ends_well(slurm, snakemake, project, undisturbed, before)
+    assert state(slurm, job) == "FAILED"  # of itself, before the limit
+    assert named(text)
+    assert "by SIGTERM after" in slurm_logs(project)
+    assert saved_when_told(project)
+    fault.done = f"`slurm_extra: --signal=TERM@60`, `scontrol update JobId={job} TimeLimit=2`"
+    fault.happened = (
+        f"job {job} saved its state and ended before the limit; submitted again, it went on {resumed(project)}"
     )
     fault.lost = LOST
 
@@ -157,6 +200,7 @@ def test_cancelled(slurm, project, undisturbed, fault):
     text = ends_well(slurm, snakemake, project, undisturbed, before)
     assert named(text)
     assert "SLURM status is: 'CANCELLED'" in text
+    assert saved_when_told(project)
     fault.done = f"`scancel {job}`"
     fault.happened = (
         f"job {job} CANCELLED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
@@ -258,8 +302,7 @@ def test_recipe(slurm, project, undisturbed, fault):
     slurm.snakemake(project, "--unlock")
     again = slurm.start_snakemake(project, TARGET)
     ends_well(slurm, again, project, undisturbed, before)
-    at = json.loads((project / RUN / "manifest.json").read_text())["resumed_at"]
-    assert at >= 4
+    assert saved_when_told(project)
     fault.done = f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the command again"
     fault.happened = f"the cancelled job saved its state, the next went on {resumed(project)}"
     fault.lost = LOST

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from project import RUN, digest, environment, snakemake
+from trainings import SAVED
 
 pytestmark = pytest.mark.faults
 SMOKE = ("--rerun-incomplete", "--config", "scale=smoke", "--")
@@ -40,7 +41,7 @@ def started(project):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     path, end = project / RUN / "training/metrics.jsonl", time.monotonic() + 300
-    while not path.exists() or path.read_bytes().count(b"\n") < 6:
+    while not path.exists() or path.read_bytes().count(b"\n") < SAVED + 2:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)

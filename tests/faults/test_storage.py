@@ -5,34 +5,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
 from project import digest, environment
 
 from artune.files import write_json
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of so many kB, as a folder."""
-    mounted = []
-
-    def mount(kilobytes):
-        folder = tmp_path / f"disk-{kilobytes}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"no small file system can be mounted here ({done.stderr.strip()})")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def on(disk, training):

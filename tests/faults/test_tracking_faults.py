@@ -1,5 +1,6 @@
 """The tracking store away, slow, locked, damaged or crowded: a training goes on, and the files fill the store later."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -175,34 +176,60 @@ def test_killed_while_logging(folder, registry, tmp_path, fault):
     fault.lost = "nothing"
 
 
+AWAY = 600.0  # seconds
+
+
 @pytest.mark.faults
 def test_server_away_in_the_middle(server, registry, folder, tmp_path, fault):
-    """The tracking server goes away in the middle of a training and comes back"""
+    """The tracking server goes away for ten minutes in the middle of a training"""
     lines = read_lines(folder / "metrics.jsonl") * 30  # ninety iterations
     for name in ("metrics.jsonl", "timings.jsonl"):
         (folder / name).unlink()
-    spec = json.loads(json.dumps({"grpo": {"iterations": len(lines)}}))
-    logger = RunLogger(folder, NAME, "smoke", spec, {}, server.uri)
+    logger = RunLogger(folder, NAME, "smoke", {"grpo": {"iterations": len(lines)}}, {}, server.uri)
     logger.resume(0)
     slowest = 0.0
     for number, line in enumerate(lines):
         if number == 30:
             server.stop()
+            left = time.monotonic()
         if number == 60:
             server.start()
+            assert time.monotonic() - left >= AWAY
         began = time.monotonic()
         logger.log(number, {key: value for key, value in line.items() if key != "iteration"}, {"time/iteration": 1.0})
         slowest = max(slowest, time.monotonic() - began)
-        time.sleep(0.2)
+        time.sleep(AWAY / 30 if 30 <= number < 60 else 0.2)
     logger.close()
     assert slowest < 0.5
     assert len(read_lines(folder / "metrics.jsonl")) == 90
     filled(server.uri, folder, registry)
-    fault.done = "a real `mlflow server`, killed after 30 of 90 iterations, started again on its database after 60"
+    fault.done = (
+        "a real `mlflow server`, killed after 30 of 90 iterations, started again on its database ten minutes and 30 "
+        "iterations later"
+    )
     fault.happened = (
         f"no iteration waited for it (the slowest line took {1000 * slowest:.0f} ms); `mlflow_log` filled the gap"
     )
     fault.lost = "nothing: every number once"
+
+
+@pytest.mark.faults
+def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registry, tmp_path, fault):
+    """The disk of the tracking store is full"""
+    disk = small_disk(4000)
+    uri = f"sqlite:///{disk}/mlflow.db"
+    assert init_store(uri)
+    with open(disk / "other", "wb") as other, contextlib.suppress(OSError):
+        while True:
+            other.write(bytes(4096))
+            other.flush()
+    warning = finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
+    assert training.result() == undisturbed
+    (disk / "other").unlink()
+    filled(uri, folder, registry)
+    fault.done = "a tmpfs of 4 MB with the store and no room left; `mlflow_log` twice when there was room again"
+    fault.happened = f"one warning: {'too slow' if 'too slow' in warning else 'MLflow failed'}, training goes on"
+    fault.lost = GOES_ON
 
 
 THIRTY = """

@@ -87,10 +87,11 @@ def test_a_controller_that_hangs_costs_seconds(programs, monkeypatch):
     assert "does not answer" in found[1].text
 
 
-def test_a_machine_without_slurm_says_so():
-    if slurm.shutil.which("sinfo"):
-        pytest.skip("SLURM is installed here")
-    assert "log in to the cluster" in next(iter(doctor.cluster(PROFILE))).text
+def test_a_machine_without_slurm_says_so(tmp_path, programs, monkeypatch):
+    programs("sinfo", "echo 'fatal: Could not establish a configuration source' >&2; exit 1")
+    assert "sinfo fails here" in next(iter(doctor.cluster(PROFILE))).text
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no sinfo here" in next(iter(doctor.cluster(PROFILE))).text
 
 
 def test_an_old_driver_is_named_with_the_one_that_torch_needs(programs):

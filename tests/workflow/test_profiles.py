@@ -25,7 +25,9 @@ def test_table4_on_the_cluster_is_four_trainings_of_four_gpus_in_one_task(projec
     for job in trainings:
         assert "scale=imagenet" in job
         assert "gres=gpu:a100:4" in job
-        assert "torchrun --standalone --nproc_per_node=4 --no-python -- python -m artune train" in job
+        assert "torchrun --standalone --nproc_per_node=4 --shutdown-timeout=300" in job
+        assert "SIGUSR1 --no-python -- python -m artune train" in job
+        assert "slurm_extra=--signal=TERM@300" in job
         for never in ("tasks=", "mpi=", " gpu=", "nodes="):  # four tasks would be four torchruns
             assert never not in job
     assert "gres" not in jobs(output, "evaluate")[0]

@@ -1,6 +1,8 @@
 """Jobs that a real SLURM takes, stores and runs: by the profile that ships, on pretended GPUs."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from project import copy_project
@@ -26,6 +28,17 @@ def imagenet(tmp_path):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
     return folder
+
+
+def test_the_doctor_finds_that_the_profile_that_ships_fits_this_cluster(slurm, project):
+    done = subprocess.run(
+        [sys.executable, "-m", "artune", "doctor", "--scale", "smoke", "--profile", "slurm_a100"],
+        cwd=project, env=slurm.environment(project), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
+    assert {"packages", "GPU", "disk", "assets", "tracking", "lock"} < set(said)
+    assert (said["SLURM"], said["partition"], said["account"]) == ("ok", "ok", "-")
+    assert len(said) == 9, done.stderr
 
 
 def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_rule_run_and_log(slurm, imagenet):
