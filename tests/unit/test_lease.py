@@ -99,7 +99,7 @@ def test_a_live_holder_is_named_with_its_slurm_job_and_the_way_to_end_it(tmp_pat
     monkeypatch.delenv("SLURM_JOB_ID")
     with (
         pytest.raises(ArtuneError, match=r"held by SLURM job 4711 on .*train since .*alive.*scancel 4711"),
-        lease(tmp_path, "train", EVERY, missed=4),
+        lease(tmp_path, "train", EVERY, missed=40),  # a busy machine may keep the holder's heart still for a while
     ):
         pass
     assert (tmp_path / FILE).exists()
