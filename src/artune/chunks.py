@@ -3,6 +3,8 @@
 import hashlib
 import io
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +60,43 @@ class Chunks:
             return np.load(path, allow_pickle=False)
         raise ArtuneError(f"{self.folder}: chunk {number} is gone; run the same command again")
 
+    def digest(self) -> str:
+        """Digest of all chunks, from those in their names."""
+        names = "\n".join(sorted(path.name for path in self.folder.glob("chunk-*.npy")))
+        return hashlib.sha256(names.encode()).hexdigest()
+
     def remove(self) -> None:
         """The whole is written: remove all chunks."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+class Writer:
+    """Saves arrays in a thread of its own while the caller makes the next ones, which may be one step ahead.
+
+    An error of the thread comes out at the next :meth:`save`, or at the end of the ``with`` block.
+    """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.pending: list[Future[None]] = []
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.thread.shutdown(wait=True)
+        if kind is None:
+            self._finish()
+
+    def save(self, number: int, arrays: Iterable[tuple[Chunks, np.ndarray]]) -> None:
+        """Keep each array as chunk ``number`` of its chunks, in this order, once the ones before are written."""
+        self._finish()
+        self.pending = [self.thread.submit(chunks.save, number, array) for chunks, array in arrays]
+
+    def _finish(self) -> None:
+        for one in self.pending:
+            one.result()
+        self.pending = []
 
 
 def _digest(data: bytes | memoryview) -> str:

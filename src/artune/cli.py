@@ -79,7 +79,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "sample": (
         "draw the images that a run is scored on",
         None,
-        {"config": True, "policy": True, "pretrained": False, "tokenizer": True, "output": True, "grid": True},
+        {"config": True, "policy": True, "pretrained": False, "tokenizer": True, "networks": False, "output": True,
+         "grid": True},
     ),
     "real_samples": ("take real images in the place of samples", None,
                      {"config": True, "data": True, "output": True, "grid": True}),

@@ -1,5 +1,7 @@
 """Features of images under the frozen networks: the reference's moments, and what a run is scored on."""
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from artune.config import Data, Evaluation
-from artune.data import load_split, prompts
+from artune.data import load_split, prompts, prompts_digest
 from artune.distributed import ALONE, World
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, npz_shape, save_npz
+from artune.files import load_npz, npz_rows, npz_shape, save_npz, sha256
 from artune.metrics.fid import feature_moments
 from artune.progress import Progress
+from artune.registry import Registry
 
 
 @torch.no_grad()
@@ -44,7 +47,81 @@ def write_reference(
     return f"{output}: moments of {len(networks)} networks"
 
 
-@torch.no_grad()
+class Extractor:
+    """Everything that the metrics need of images, by role (not by network).
+
+    Args:
+        evaluation: which network plays which role.
+        data: gives the prompts.
+        networks: by name.
+        device: where they are.
+        identity: :func:`identity_of` them; needed where features are to be taken up later.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        data: Data,
+        networks: Mapping[str, nn.Module],
+        device: torch.device,
+        identity: str = "",
+    ):
+        self.evaluation, self.device, self.identity = evaluation, device, identity
+        self.roles = {role: networks[name] for role, name in evaluation.networks.items()}
+        with torch.no_grad():
+            self.texts = {role: self.roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, class_ids: Tensor) -> dict[str, Tensor]:
+        """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU."""
+        # the channels stay last in memory, whoever calls: kernels, and so the last bits, depend on it
+        images, evaluation = images.contiguous().permute(0, 3, 1, 2).to(self.device), self.evaluation
+        found = _own_outputs(images, evaluation, self.roles)
+        for role, text in self.texts.items():
+            if role == "clip" or evaluation.reward_clip != evaluation.clip:
+                found[role] = (self.roles[role].embed_images(images) * text[class_ids.to(self.device)]).sum(-1)
+        found |= {role: self.roles[role].embed_images(images) for role in evaluation.judges}
+        return {key: value.float().cpu() for key, value in found.items()}
+
+
+def identity_of(registry: Registry, folder: Path, device: torch.device) -> str:
+    """Digest of what decides the features of given images: the networks of all roles, prompts, batches, device.
+
+    Raises:
+        ArtuneError: a network's file in ``folder`` is missing.
+    """
+    evaluation, facts = (
+        registry.evaluation,
+        [prompts_digest(registry.data), str(registry.evaluation.batch), device.type],
+    )
+    for role, name in evaluation.networks.items():
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            raise ArtuneError(f"{path}: no such file")
+        facts.append(f"{role} {registry.networks[name].model_dump_json()} {sha256(path)}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def kept_beside(samples: Path, digest: bytes, identity: str) -> Path:
+    """Where the command ``sample`` leaves features: the name says of which images, by which networks."""
+    whose = hashlib.sha256(digest + identity.encode()).hexdigest()[:32]
+    return samples.with_name(f"features-{whose}.npz")
+
+
+def take_up(samples: Path, identity: str, output: Path) -> bool:
+    """Make features that ``sample`` took of these very images, by these networks, ``output``; False without any."""
+    try:
+        digest = load_npz(samples, "digest")["digest"].tobytes()
+    except ArtuneError:  # real images, or samples of somebody else
+        return False
+    kept = kept_beside(samples, digest, identity)
+    if not kept.exists():
+        return False
+    kept.touch()  # newer than the samples, as what is made of them must be
+    os.replace(kept, output)
+    return True
+
+
 def sample_features(
     samples: Path,
     evaluation: Evaluation,
@@ -53,7 +130,7 @@ def sample_features(
     device: torch.device,
     world: World = ALONE,
 ) -> dict[str, np.ndarray]:
-    """Everything that the metrics need of a run's samples, by role (not by network).
+    """What an :class:`Extractor` gives for a run's samples.
 
     The file is read a batch at a time: 50,000 images would fill 10 GB. Several processes take the batches in turn,
     and all of them return everything.
@@ -65,8 +142,7 @@ def sample_features(
     count = npz_shape(samples, "arr_0")[0]
     if count != evaluation.samples or len(labels) != count:
         raise ArtuneError(f"{samples}: {count} images, evaluation.samples asks for {evaluation.samples}")
-    roles = {role: networks[name] for role, name in evaluation.networks.items()}
-    texts = {role: roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
+    extract = Extractor(evaluation, data, networks, device)
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     number = -(-count // evaluation.batch)
     progress = Progress("features", number)
@@ -78,14 +154,8 @@ def sample_features(
             continue
         if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
             raise ArtuneError(f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
-        images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
-        found = _own_outputs(images, evaluation, roles)
-        for role, text in texts.items():
-            if role == "clip" or evaluation.reward_clip != evaluation.clip:
-                found[role] = (roles[role].embed_images(images) * text[ids.to(device)]).sum(-1)
-        found |= {role: roles[role].embed_images(images) for role in evaluation.judges}
-        for key, value in found.items():
-            parts[key][at * evaluation.batch] = value.float().cpu()
+        for key, value in extract(torch.from_numpy(rows.copy()), ids).items():
+            parts[key][at * evaluation.batch] = value
         if world.leads:
             progress.update(min(at + world.size, number))
     return {"labels": labels} | _together(parts, len(labels), world)

@@ -1,18 +1,20 @@
 """The command ``sample``: draw the images that a run is scored on, and its grid."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from artune.chunks import Chunks
+from artune.chunks import Chunks, Writer
 from artune.config import Evaluation, Run
 from artune.data import class_names
 from artune.distributed import ALONE, World
+from artune.features import Extractor, kept_beside
 from artune.figures.samples import draw_grid
-from artune.files import save_npz_rows, sha256
+from artune.files import save_npz, save_npz_rows, sha256
 from artune.models import Policy
 from artune.progress import Progress
 from artune.rollout import Renderer, roll_out
@@ -33,12 +35,47 @@ def draw_labels(run: Run, evaluation: Evaluation) -> Tensor:
 
 def draw_chunk(
     run: Run, evaluation: Evaluation, number: int, policy: Policy, render: Renderer, device: torch.device
-) -> np.ndarray:
+) -> Tensor:
     """Images of chunk ``number`` of the labels, uint8 [b, H, W, 3]; its draws depend on no other chunk."""
     class_ids = draw_labels(run, evaluation).split(evaluation.batch)[number].to(device)
     generator = generator_for(evaluation.seed, run.seed, "sample", number, device=device)
-    images = roll_out(policy, render, class_ids, run, generator).images
-    return images.permute(0, 2, 3, 1).cpu().numpy()
+    return roll_out(policy, render, class_ids, run, generator).images.permute(0, 2, 3, 1).contiguous()
+
+
+def as_rows(arrays: Mapping[str, Tensor]) -> np.ndarray:
+    """Arrays [b, ...] of one batch as one structured array [b], whose fields they are."""
+    kinds = [(name, value.numpy().dtype.str, tuple(value.shape[1:])) for name, value in arrays.items()]
+    rows = np.empty(len(next(iter(arrays.values()))), dtype=kinds)
+    for name, value in arrays.items():
+        rows[name] = value.numpy()
+    return rows
+
+
+def draw_all(
+    numbers: Iterable[int],
+    labels: Sequence[Tensor],
+    images: Chunks,
+    features: Chunks | None,
+    draw: Callable[[int], Tensor],
+    extractor: Extractor | None,
+    done: Callable[[], None],
+) -> None:
+    """Draw the chunks ``numbers`` that are not there yet, and take the features of those that have none.
+
+    A chunk is encoded and written while the next one is drawn; its features are taken while it is on the device.
+    """
+    with Writer() as writer:
+        for at in numbers:
+            drawn, taken = images.has(at), features is None or features.has(at)
+            if drawn and taken:
+                continue
+            # from a generation that was killed, or by other networks than the features that were taken then
+            chunk = torch.from_numpy(images.load(at)) if drawn else draw(at)
+            found = [] if drawn else [(images, chunk.cpu().numpy())]
+            if features is not None and extractor is not None and not taken:
+                found.append((features, as_rows(extractor(chunk, labels[at]))))
+            writer.save(at, found)
+            done()
 
 
 def grid_images(
@@ -88,8 +125,12 @@ def sample(
     grid: Path,
     device: torch.device,
     world: World = ALONE,
+    extractor: Extractor | None = None,
 ) -> str:
     """Write ``output`` (npz: ``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and ``grid``.
+
+    With an ``extractor`` the features of the images are left beside ``output`` for the command ``features``, which
+    then need not read 10 GB again. Whether there is one changes nothing else.
 
     The processes draw the chunks in turn; finished ones lie beside ``output`` until it is written, so a killed
     command goes on from them. The file is the same for any number of processes and of kills.
@@ -102,23 +143,43 @@ def sample(
         output, grid: files to write.
         device: where to draw.
         world: the processes; rank 0 writes.
+        extractor: of features.
     """
     protocol = [evaluation.samples, evaluation.batch, evaluation.seed, evaluation.labels, device.type]
     identity = world.from_leader(" ".join(map(str, [*protocol, *map(sha256, sources if world.leads else [])])))
     chunks, number = Chunks(output.parent / "sampling", identity), -(-evaluation.samples // evaluation.batch)
     if world.leads:
         chunks.clear_others()
+    features = None
+    if extractor is not None:
+        features = Chunks(output.parent / "sampling_features", f"{identity} {extractor.identity}")
+        if world.leads:
+            features.clear_others()
     progress = Progress(f"sample {run.name}", number, chunks.count())
-    for at in range(world.rank, number, world.size):
-        if not chunks.has(at):
-            chunks.save(at, draw_chunk(run, evaluation, at, policy, render, device))
-            if world.leads:
-                progress.update(chunks.count())
+    draw_all(
+        range(world.rank, number, world.size),
+        draw_labels(run, evaluation).split(evaluation.batch),
+        chunks,
+        features,
+        lambda at: draw_chunk(run, evaluation, at, policy, render, device),
+        extractor,
+        lambda: progress.update(chunks.count()) if world.leads else None,
+    )
     world.wait()
     if not world.leads:
         return ""
     draw_grids(run, evaluation, policy, pretrained, render, grid, device)
     labels = draw_labels(run, evaluation).numpy()
-    save_npz_rows(output, "arr_0", map(chunks.load, range(number)), len(labels), {"labels": labels})
-    chunks.remove()
-    return f"{output}: {len(labels)} images"
+    digest = hashlib.sha256(chunks.digest().encode() + labels.tobytes()).digest()
+    for stale in output.parent.glob("features-*.npz"):
+        stale.unlink()
+    if features is not None and extractor is not None:
+        rows = np.concatenate([features.load(at) for at in range(number)])
+        arrays = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+        save_npz(kept_beside(output, digest, extractor.identity), {"labels": labels} | arrays)
+    rest = {"labels": labels, "digest": np.frombuffer(digest, np.uint8)}
+    save_npz_rows(output, "arr_0", map(chunks.load, range(number)), len(labels), rest)
+    for finished in (chunks, features):
+        if finished is not None:
+            finished.remove()
+    return f"{output}: {len(labels)} images" + (", features taken" if features is not None else "")

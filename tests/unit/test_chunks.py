@@ -1,5 +1,7 @@
 """Samples and features in pieces: the same bytes for any number of processes and of kills."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,10 @@ from test_evaluate import OFFICIAL, Network, Spatial
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
 import artune.sample
-from artune.chunks import Chunks
+from artune.chunks import Chunks, Writer
 from artune.distributed import ALONE
 from artune.errors import ArtuneError
-from artune.features import write_features
+from artune.features import Extractor, take_up, write_features
 from artune.files import load_npz, save_npz, save_npz_rows
 from artune.rollout import roll_out
 from artune.sample import draw_chunk, draw_labels, sample
@@ -21,7 +23,13 @@ CPU = torch.device("cpu")
 EVALUATION = OFFICIAL.model_copy(update={"samples": 50, "batch": 8, "grid_classes": 2, "grid_per_class": 1})
 
 
-def drawn(world, folder, seed=0, batch=8):
+def extractor(batch, identity):
+    judge = Network() if identity == "another judge" else Spatial()
+    networks = dict.fromkeys(OFFICIAL.networks.values(), Network()) | {OFFICIAL.features: judge}
+    return Extractor(EVALUATION.model_copy(update={"batch": batch}), tiny_run().data, networks, CPU, identity)
+
+
+def drawn(world, folder, seed=0, batch=8, identity=None):
     """samples.npz of a tiny policy, in seven chunks; its bytes where it was written."""
     folder.mkdir(exist_ok=True)
     (folder / "policy").write_text(str(seed))
@@ -35,6 +43,7 @@ def drawn(world, folder, seed=0, batch=8):
         folder / "grid.png",
         CPU,
         world,
+        extractor(batch, identity) if identity else None,
     )
     return (folder / "samples.npz").read_bytes() if world.leads else None
 
@@ -106,6 +115,73 @@ def test_chunks_of_another_policy_are_not_taken_up(tmp_path, monkeypatch):
     seen = killed_at(monkeypatch, None)
     assert drawn(ALONE, tmp_path / "cut", seed=1) == other
     assert seen == list(range(7))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_features_taken_while_drawing_are_the_bytes_of_those_taken_from_the_file(tmp_path, size):
+    whole = drawn(ALONE, tmp_path / "one")
+    many = drawn(ALONE, tmp_path / "many", 0, 8, "judge") if size == 1 else None
+    assert (many or run_processes(size, drawn, tmp_path / "many", 0, 8, "judge")[0]) == whole
+    folder, output = tmp_path / "many", tmp_path / "many/features.npz"
+    assert not take_up(folder / "samples.npz", "another judge", output)
+    assert take_up(folder / "samples.npz", "judge", output)
+    assert output.stat().st_mtime_ns >= (folder / "samples.npz").stat().st_mtime_ns
+    assert output.read_bytes() == featured(ALONE, tmp_path / "one", 8)
+    assert not take_up(folder / "samples.npz", "judge", output)  # there was one
+    assert sorted(path.name for path in folder.iterdir()) == ["features.npz", "grid.png", "policy", "samples.npz"]
+
+
+def test_features_of_other_images_are_not_taken_up(tmp_path):
+    drawn(ALONE, tmp_path / "one", seed=0, identity="judge")
+    drawn(ALONE, tmp_path / "two", seed=1)
+    (tmp_path / "two/samples.npz").replace(tmp_path / "one/samples.npz")
+    assert not take_up(tmp_path / "one/samples.npz", "judge", tmp_path / "one/features.npz")
+    save_npz(tmp_path / "one/samples.npz", {"arr_0": np.zeros((2, 2, 2, 3), np.uint8), "labels": np.zeros(2, int)})
+    assert not take_up(tmp_path / "one/samples.npz", "judge", tmp_path / "one/features.npz")
+
+
+@pytest.mark.parametrize(("before", "after"), [("judge", "judge"), ("another judge", "judge"), (None, "judge")])
+def test_a_killed_generation_takes_the_features_that_are_missing_and_draws_no_image_twice(
+    tmp_path, monkeypatch, before, after
+):
+    drawn(ALONE, tmp_path / "one")
+    killed_at(monkeypatch, 4)
+    with pytest.raises(KilledError):
+        drawn(ALONE, tmp_path / "cut", identity=before)
+    for lost in (tmp_path / "cut/sampling_features").glob("*/chunk-000001-*.npy"):
+        lost.unlink()
+    seen = killed_at(monkeypatch, None)
+    drawn(ALONE, tmp_path / "cut", identity=after)
+    assert seen == [4, 5, 6]
+    assert take_up(tmp_path / "cut/samples.npz", after, tmp_path / "cut/features.npz")
+    assert (tmp_path / "cut/features.npz").read_bytes() == featured(ALONE, tmp_path / "one", 8)
+    assert not (tmp_path / "cut/sampling_features").exists()
+
+
+def test_the_next_chunk_is_drawn_while_the_last_is_written_and_errors_come_out(tmp_path):
+    class Slow(Chunks):
+        def save(self, number, array):
+            assert drawing.wait(10), "the writer is waited for"
+            if number == 1:
+                raise ArtuneError("the disk is full")
+            super().save(number, array)
+
+    drawing, chunks = threading.Event(), Slow(tmp_path, "a")
+
+    def saving(*numbers, error=None):
+        with Writer() as writer:
+            for number in numbers:
+                writer.save(number, [(chunks, np.zeros(3))])
+                drawing.set()
+            if error:
+                raise error
+
+    for numbers in ((0, 1), (1, 2)):  # of the last one, and of one with another behind it
+        with pytest.raises(ArtuneError, match="the disk is full"):
+            saving(*numbers)
+    assert (chunks.has(0), chunks.has(2)) == (True, False)
+    with pytest.raises(KilledError):  # the caller's own error is the one that is seen
+        saving(1, error=KilledError())
 
 
 def test_an_npz_written_in_pieces_is_the_npz_written_whole(tmp_path):

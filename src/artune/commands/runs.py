@@ -2,10 +2,17 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from artune.commands.context import device_of, load_networks, registry_of, settings_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from artune.features import Extractor
+    from artune.registry import Registry
 
 
 def run_config(arguments: Namespace) -> str:
@@ -56,12 +63,12 @@ def sample(arguments: Namespace) -> str:
     from artune.lease import lease
     from artune.sample import sample as draw
 
-    run, device = read_run(arguments.config), device_of(arguments)
+    run, device, registry = read_run(arguments.config), device_of(arguments), registry_of(arguments)
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
     with lease(arguments.output.parent, "sample"), started(device) as world:
         return draw(
             run,
-            registry_of(arguments).evaluation,
+            registry.evaluation,
             load_policy(run, arguments.policy, device),
             None if same else load_policy(run, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
@@ -70,7 +77,19 @@ def sample(arguments: Namespace) -> str:
             arguments.grid,
             device,
             world,
+            _extractor(registry, arguments.networks, device),
         )
+
+
+def _extractor(registry: "Registry", folder: Path | None, device: "torch.device") -> "Extractor | None":
+    """The evaluation's networks, where all of them are there already: nobody waits for them before the features do."""
+    from artune.features import Extractor, identity_of
+
+    names = set(registry.evaluation.networks.values())
+    if folder is None or not all((folder / f"{name}.safetensors").exists() for name in names):
+        return None
+    networks = load_networks(registry, names, folder, device)
+    return Extractor(registry.evaluation, registry.data, networks, device, identity_of(registry, folder, device))
 
 
 def real_samples(arguments: Namespace) -> str:
@@ -86,12 +105,16 @@ def real_samples(arguments: Namespace) -> str:
 def features(arguments: Namespace) -> str:
     """Features of a run's samples."""
     from artune.distributed import started
-    from artune.features import write_features
+    from artune.features import identity_of, take_up, write_features
 
-    registry, device = registry_of(arguments), device_of(arguments)
+    registry, device, folder = registry_of(arguments), device_of(arguments), arguments.networks
     protocol = registry.evaluation
-    networks = load_networks(registry, set(protocol.networks.values()), arguments.networks, device)
     with started(device) as world:
+        if world.from_leader(
+            world.leads and take_up(arguments.samples, identity_of(registry, folder, device), arguments.output)
+        ):
+            return f"{arguments.output}: taken while the images were drawn"
+        networks = load_networks(registry, set(protocol.networks.values()), folder, device)
         return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
 
 
