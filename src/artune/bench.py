@@ -1,21 +1,20 @@
 """Timings that the documentation quotes: ``artune bench TARGET``."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from artune import floors
-from artune.bench_iteration import bench_iteration, benchmarked
-from artune.bench_rollout import bench_rollout, measured_ceiling
+from artune.bench_iteration import bench_iteration
+from artune.bench_request import Request, Row
+from artune.bench_rollout import bench_rollout
+from artune.bench_stages import bench_rewards, bench_sample, bench_update
 from artune.errors import ArtuneError
 from artune.metrics.fid import frechet_distance
-from artune.registry import Registry
 from artune.rewards.loo_fid import Covariance, FeatureMoments, ReferenceMoments, loo_fid_reward
 from artune.seeds import generator_for
 
@@ -29,20 +28,7 @@ LOO_FID_CASES: list[tuple[Covariance, int, int, int, float]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a benchmark is asked; each takes of it what it has a use for."""
-
-    registry: Registry  # the scale whose sizes are timed
-    device: torch.device
-    backbone: str = "llamagen_l"
-    images: int | None = None  # an iteration; None: the scale's
-    tokens: int | None = None  # an image; None: the backbone's
-    repeats: int = 3
-    output: Path | None = None  # timings.jsonl, where a benchmark leaves one
-
-
-def run(target: str, request: Request) -> list[dict[str, Any]]:
+def run(target: str, request: Request) -> list[Row]:
     """Run the benchmark ``target`` and return one row a case.
 
     Raises:
@@ -59,11 +45,18 @@ def run(target: str, request: Request) -> list[dict[str, Any]]:
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """Rows with the same keys as an aligned text table."""
-    lines = [[str(key) for key in rows[0]]]
-    lines += [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    """Rows as aligned text tables, one for each stretch of rows with the same keys."""
+    tables = []
+    for keys, part in itertools.groupby(rows, key=lambda row: tuple(row)):
+        lines = [list(map(str, keys)), *([_cell(value) for value in row.values()] for row in part)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        cells = (zip(line, widths, strict=True) for line in lines)
+        tables.append("\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in cells))
+    return "\n\n".join(tables)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def bench_loo_fid(device: str = "cpu") -> list[dict[str, Any]]:
@@ -151,41 +144,17 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _iteration(request: Request) -> list[dict[str, Any]]:
-    """Every stage of an iteration: seconds, and of the two that have a counted floor the share of the device's peak."""
-    lines = bench_iteration(
-        request.registry, request.backbone, request.device, request.images, request.tokens, request.repeats,
-        request.output,
-    )  # fmt: skip
-    on_gpu = request.device.type == "cuda"
-    ceiling = measured_ceiling(request.device, torch.bfloat16 if on_gpu else torch.float32)
-    run = benchmarked(request.registry, request.backbone, request.device, request.images, request.tokens)
-    assert run.grpo is not None
-    images = run.grpo.prompts * run.grpo.group_size
-    works = {"generate": floors.rollout(run, images, item=2 if on_gpu else 4), "update": floors.update(run, images)}
-    peak = torch.cuda.max_memory_allocated(request.device) / 2**30 if on_gpu else None
-    rows = []
-    for stage in [key.removeprefix("time/") for key in lines[0] if key.startswith("time/")]:
-        seconds, work = [line[f"time/{stage}"] for line in lines], works.get(stage)
-        median = statistics.median(seconds)
-        rows.append({
-            "stage": stage, "device": str(request.device), "images": images, "median s": median,
-            "spread s": max(seconds) - min(seconds), "GFLOP/s": work and work.flops / median / 1e9,
-            "of peak": work and work.flops / median / ceiling.flops, "floor s": work and work.seconds(ceiling),
-            "peak GB so far": peak,
-        })  # fmt: skip
-    return rows
+def _every(request: Request) -> list[Row]:
+    """All of them, one after the other."""
+    return [found for name, bench in TARGETS.items() if name != "all" for found in bench(request)]
 
 
-def _rollout(request: Request) -> list[dict[str, Any]]:
-    """Cached decoding beside a plain loop."""
-    return bench_rollout(
-        request.registry, request.backbone, request.device, request.images, request.tokens, request.repeats
-    )
-
-
-TARGETS: dict[str, Callable[[Request], list[dict[str, Any]]]] = {
+TARGETS: dict[str, Callable[[Request], list[Row]]] = {
+    "rollout": bench_rollout,
+    "rewards": bench_rewards,
     "loo-fid": lambda request: bench_loo_fid(request.device.type),
-    "iteration": _iteration,
-    "rollout": _rollout,
+    "update": bench_update,
+    "sample": bench_sample,
+    "iteration": bench_iteration,
+    "all": _every,
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from artune.costs import Costs
 from artune.errors import ArtuneError
+from artune.gpu_hours import Machine, evaluation_hours, floor_machine, training_hours
 from artune.plan import TRAINED, Plan
 
 TARGET = re.compile(
@@ -15,11 +16,15 @@ RUN = re.compile(r"(?:results/(?P<scale>\w+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?
 
 @dataclass(frozen=True)
 class Line:
-    """A training or an evaluation and its GPU hours; ``remark`` says what the figure leaves out."""
+    """A training or an evaluation and its GPU hours; ``remark`` says what the figure leaves out.
+
+    ``hours`` are by seconds an image, the paper's or config/costs.yaml's own; ``ours`` by this code's stages.
+    """
 
     run: str
     work: str
     hours: float
+    ours: float
     remark: str = ""
 
 
@@ -62,7 +67,7 @@ def _trained(plan: Plan, runs: list[str]) -> list[str]:
     return [run for run in own if plan.spec(run)["method"] in TRAINED]
 
 
-def training(plan: Plan, costs: Costs, name: str) -> Line:
+def training(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
     """GPU hours of tuning ``name``: seconds of its stages x images x iterations."""
     run = plan.registry.resolve(name)
     if run.grpo is not None and run.rewards is not None:
@@ -77,28 +82,39 @@ def training(plan: Plan, costs: Costs, name: str) -> Line:
     unknown = [stage for stage in stages if stage not in costs.stages]
     hours = iterations * images * sum(costs.seconds(stage) for stage in stages) / 3600
     remark = f"without {', '.join(unknown)}: no figure" if unknown else ""
-    return Line(name, f"train {iterations} x {images} images", hours, remark)
+    return Line(name, f"train {iterations} x {images} images", hours, training_hours(run, machine), remark)
 
 
-def evaluation(plan: Plan, costs: Costs, name: str) -> Line:
-    """GPU hours of drawing the samples that ``name`` is scored on."""
-    samples = plan.registry.evaluation.samples
+def evaluation(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
+    """GPU hours of drawing the samples that ``name`` is scored on; ours with their features."""
+    registry = plan.registry
+    samples = registry.evaluation.samples
     drawn = 0 if plan.spec(name)["method"] == "real" else samples
-    return Line(name, f"evaluate {samples} images", drawn * costs.seconds("generate") / 3600)
+    ours = evaluation_hours(registry.resolve(name), registry.evaluation, registry.networks, machine)
+    return Line(name, f"evaluate {samples} images", drawn * costs.seconds("generate") / 3600, ours)
 
 
-def budget(plan: Plan, costs: Costs, target: str) -> list[Line]:
+def budget(plan: Plan, costs: Costs, target: str, machine: Machine | None = None) -> list[Line]:
     """A line for every training and evaluation that ``target`` needs from nothing.
+
+    Args:
+        plan: of the imagenet scale.
+        costs: seconds an iteration, the paper's.
+        target: as :func:`runs_of`.
+        machine: what ours are counted on; None: an H100 at its published peaks.
 
     Raises:
         ArtuneError: as :func:`runs_of`.
     """
     trained, evaluated = runs_of(plan, target)
-    lines = [training(plan, costs, run) for run in trained]
-    return lines + [evaluation(plan, costs, run) for run in evaluated]
+    machine = machine or floor_machine()
+    lines = [training(plan, costs, machine, run) for run in trained]
+    return lines + [evaluation(plan, costs, machine, run) for run in evaluated]
 
 
 def format_budget(lines: list[Line]) -> str:
-    """The lines as text columns with their sums."""
-    rows = [f"{line.run:30} {line.work:28} {line.hours:8.1f}  {line.remark}".rstrip() for line in lines]
-    return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>8}", *rows])
+    """The lines as text columns."""
+    rows = [
+        f"{line.run:30} {line.work:28} {line.hours:8.1f} {line.ours:8.2f}  {line.remark}".rstrip() for line in lines
+    ]
+    return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>8} {'ours':>7}", *rows])

@@ -29,6 +29,7 @@ PATHS = {
     "scores": "scores.json",
     "graph": "classify_image_graph_def.pb, or its stamp",
     "timings": "timings.jsonl of the run",
+    "costs": "costs.csv that a GPU was measured for",
     "grid": "picture to write",
     "runs": "folder of the runs",
     "results": "folder of the scale",
@@ -128,11 +129,12 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, bool]]] = {
     "mlflow_store": ("create the tracking store", None, {"output": True}),
     "mlflow_log": ("bring the tracking store up to date with a table's runs", "table", {"runs": True, "output": True}),
     "mlflow": ("rebuild the tracking store from the files of all finished runs", None, {"runs": True}),
-    "plan": ("what a target trains, evaluates and costs in GPU hours", "target", {}),
+    "plan": ("what a target trains, evaluates and costs in GPU hours", "target", {"costs": False}),
     "doctor": ("check the machine, the cluster and the files before anything runs", None, {"profile": False}),
     "selfcheck": ("build and run the paper's networks at full size on random weights", None, {"output": False}),
     "show": ("a run's settings and the layer that set each", "run", {}),
-    "bench": ("time a part of the method on random weights: loo-fid, iteration, rollout", "target", {"output": False}),
+    "bench": ("time a part on random weights: rollout, rewards, loo-fid, update, sample, iteration, all", "target",
+              {"output": False}),
 }  # fmt: skip
 
 STOPPED = 143  # what a shell reports of a process that SIGTERM ended
@@ -144,6 +146,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--images": {"type": int, "help": "images (default: the scale's; 2 on a CPU at imagenet)"},
         "--tokens": {"type": int, "help": "tokens an image, a square (default: the scale's; 16 on a CPU)"},
         "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
+        "--weights": {"choices": ["random"], "default": "random", "help": "speed does not depend on them"},
     },
     "assets": {"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
     "codes": {"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},

@@ -24,8 +24,22 @@ class Ceiling(NamedTuple):
     flops: float
 
 
-# The vendor's published peaks of the SXM cards with 80 GB, not measured here.
+# The vendor's published peaks of the SXM cards with 80 GB, not measured here: dense bfloat16, and float32 without TF32.
 PUBLISHED = {"A100": Ceiling(2.039e12, 312e12), "H100": Ceiling(3.35e12, 989e12)}
+FLOAT32 = {"A100": Ceiling(2.039e12, 19.5e12), "H100": Ceiling(3.35e12, 67e12)}
+
+# FLOPs of one image of 256 pixels by architecture, and of decoding one token; a test counts them again.
+NETWORK_FLOPS = {
+    "ViT-L-14-quickgelu": 1.620e11,
+    "ViT-L-14-336-quickgelu": 3.819e11,
+    "ViT-B-32-quickgelu": 8.818e9,
+    "ViT-H-14": 3.346e11,
+    "inception-v3-compat": 1.143e10,
+    "inception_v3": 1.142e10,
+    "vit_base_patch8_224": 5.535e12,  # 20 crops
+    "vit_large_patch14_dinov2": 1.620e11,
+}
+DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds to it by 0.3% at 576 tokens
 
 
 def feed_forward_width(backbone: Backbone) -> int:
@@ -64,16 +78,20 @@ def rollout(run: Run, images: int, tokens: int | None = None, item: int = 2) -> 
     return Work(moved, length * rows * 2 * weights + 4 * attended)
 
 
+def forward(backbone: Backbone, images: int) -> float:
+    """FLOPs of a teacher-forced forward pass."""
+    length = backbone.tokens
+    attention = 4 * length * (length + 1) / 2 * backbone.layers * backbone.dim
+    return images * (length * 2 * matrix_weights(backbone) + attention)
+
+
 def update(run: Run, images: int) -> Work:
     """Forward and backward passes of all epochs and the reference's forward; the optimiser's bytes of float32 states.
 
-    The backward pass counts twice the forward; nothing is recomputed.
+    The backward pass counts twice the forward; nothing is recomputed. Of likelihood continuation: of one step.
     """
-    assert run.grpo is not None
     assert run.backbone is not None
-    backbone, length = run.backbone, run.backbone.tokens
-    weights = matrix_weights(backbone)
-    attention = 4 * length * (length + 1) / 2 * backbone.layers * backbone.dim
-    forward = images * (length * 2 * weights + attention)
-    passes = 3 * run.grpo.epochs + (1 if run.grpo.beta > 0 else 0)
-    return Work(run.grpo.epochs * weights * 4 * 7, passes * forward)  # AdamW: 4 arrays read, 3 written
+    epochs = run.grpo.epochs if run.grpo is not None else 1
+    passes = 3 * epochs + (1 if run.grpo is not None and run.grpo.beta > 0 else 0)
+    # AdamW: 4 arrays read, 3 written
+    return Work(epochs * matrix_weights(run.backbone) * 4 * 7, passes * forward(run.backbone, images))

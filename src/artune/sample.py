@@ -13,7 +13,6 @@ from artune.config import Evaluation, Run
 from artune.data import class_names
 from artune.distributed import ALONE, World
 from artune.features import Extractor, kept_beside
-from artune.figures.samples import draw_grid
 from artune.files import save_npz, save_npz_rows, sha256
 from artune.models import Policy
 from artune.progress import Progress
@@ -104,6 +103,8 @@ def draw_grids(
     device: torch.device,
 ) -> None:
     """The run's samples, and beside them the pretrained policy's of the same seed."""
+    from artune.figures.samples import draw_grid  # and matplotlib, which a benchmark does without
+
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
     columns = [grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, policy, render, device)]
     titles = [run.name]

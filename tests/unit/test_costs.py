@@ -72,7 +72,7 @@ def test_a_stage_that_a_run_does_not_have_is_an_empty_cell(tmp_path):
 def test_an_iteration_on_random_weights_says_what_it_was(tmp_path):
     output = tmp_path / "timings.jsonl"
     rows = run("iteration", Request(SMOKE, torch.device("cpu"), images=4, tokens=4, repeats=2, output=output))
-    seconds = {row["stage"]: row["median s"] for row in rows}
+    seconds = {row["case"]: row["median s"] for row in rows}
     assert set(seconds) == set(STAGES)
     assert 0 < seconds["optimizer"] < seconds["update"] < seconds["iteration"]
     assert len(output.read_text().splitlines()) == 2

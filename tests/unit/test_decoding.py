@@ -7,6 +7,7 @@ import torch
 from tiny import tiny_policy, tiny_run
 
 from artune import floors
+from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
 from artune.config import Sampling
 from artune.decoding import BucketedDecoder, PlainDecoder, agrees, bytes_of_image, checked, decoder_for, parts
@@ -161,12 +162,12 @@ def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
     assert work.flops == 4 * 6 * 2 * weights + 4 * 6 * 10 * 2 * 16
     assert work.seconds(floors.Ceiling(1.0, 1e12)) == work.bytes
     tokens = floors.update(run, images=3).flops / 7  # 2 epochs of 3 forwards, one of the reference
-    assert tokens == 3 * (4 * 2 * weights + 4 * 10 * 2 * 16)
+    assert tokens == floors.forward(run.backbone, 3) == 3 * (4 * 2 * weights + 4 * 10 * 2 * 16)
 
 
 def test_the_benchmarks_plain_loop_and_this_code_draw_the_same_tokens():
     smoke = Registry("smoke", root=Path(__file__).parents[2] / "config")
-    plain, ours, _ = bench_rollout(smoke, "llamagen_l", CPU, images=4, tokens=9, repeats=1)
+    plain, ours, _ = bench_rollout(Request(smoke, CPU, images=4, tokens=9, repeats=1))
     assert plain["same tokens"] == ours["same tokens"] == 1.0
     assert min(ours["tokens/s"], ours["floor s"], ours["ceiling GB/s"]) > 0
 

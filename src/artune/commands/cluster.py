@@ -15,6 +15,7 @@ def plan(arguments: Namespace) -> str:
     from artune.budget import budget, format_budget
     from artune.costs import read_costs
     from artune.errors import ArtuneError
+    from artune.gpu_hours import floor_machine, measured_machine
     from artune.plan import Plan
 
     if arguments.scale not in (None, "imagenet"):
@@ -22,7 +23,9 @@ def plan(arguments: Namespace) -> str:
     settings = settings_of(arguments).model_dump() | {"scale": "imagenet"}
     figures = read_costs(Path("config"))
     costs = figures.measured or figures.paper
-    lines = budget(Plan(settings, Path("config")), costs, arguments.target)
+    plan = Plan(settings, Path("config"))
+    machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
+    lines = budget(plan, costs, arguments.target, machine)
     print(format_budget(lines))  # noqa: T201
     trained = sum(line.work.startswith("train") for line in lines)
     if costs.training is not None and trained:
@@ -31,7 +34,8 @@ def plan(arguments: Namespace) -> str:
     whose = "measured" if figures.measured else "the paper's, App. E"
     return (
         f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
-        f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose})"
+        f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose}); "
+        f"this code {sum(line.ours for line in lines):.1f} hours of one {machine.name}"
     )
 
 

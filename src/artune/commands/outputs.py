@@ -158,13 +158,19 @@ def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
     from artune.bench import Request, format_table, run
     from artune.files import write_json
+    from artune.provenance import provenance
 
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
-    rows = run(arguments.target, Request(registry_of(arguments), device_of(arguments), **sizes))
+    request = Request(registry_of(arguments), device_of(arguments), **sizes)
+    rows = run(arguments.target, request)
     print(format_table(rows))  # noqa: T201
-    if arguments.output is not None and arguments.target != "iteration":  # which leaves what a training leaves
-        write_json(arguments.output, {"rows": rows})
-    return f"{arguments.output or len(rows)}{'' if arguments.output else ' cases'}"
+    if arguments.output is None:
+        return f"{len(rows)} cases"
+    if arguments.target != "iteration" or arguments.output.suffix != ".jsonl":  # then it is what a training leaves
+        about = {"target": arguments.target, "scale": request.registry.scale, "backbone": request.backbone}
+        about |= {"weights": arguments.weights, "provenance": provenance(request.device)}
+        write_json(arguments.output, about | {"rows": rows})
+    return f"{arguments.output}: {len(rows)} cases"
 
 
 def selfcheck(arguments: Namespace) -> str:

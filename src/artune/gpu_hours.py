@@ -1,0 +1,128 @@
+"""Hours of one GPU that a training or an evaluation takes, from its floors or from what a GPU was seen to do.
+
+Never imports torch.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from artune.config import Evaluation, Network, Run
+from artune.errors import ArtuneError
+from artune.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
+from artune.registry import Registry
+
+# Stage -> its lines in costs.csv. MANIQA is in no iteration that is timed: it counts as far off its floor as HPSv2.
+LINES = {
+    "generate": ("generate",),
+    "decode": ("decode",),
+    "clip": ("CLIP",),
+    "hps": ("HPS",),
+    "maniqa": ("HPS",),
+    "loo_fid": ("LOO-FID features", "LOO-FID"),
+    "update": ("reference policy", "backward and update"),
+}
+Seconds = dict[str, float]
+
+
+class Machine(NamedTuple):
+    """A GPU: whose published peaks its floors are of, and how many times its floor each stage takes."""
+
+    peaks: str
+    times: dict[str, float]
+    name: str
+
+
+def floor_machine(peaks: str = "H100") -> Machine:
+    """A GPU that reaches its published peaks, which none does."""
+    return Machine(peaks, dict.fromkeys(LINES, 1.0), f"{peaks} by floors (published peaks, nothing measured)")
+
+
+def networks_floor(networks: Iterable[Network], images: int, half: bool, peaks: str) -> float:
+    """Seconds of frozen networks over images; those of unknown size count as nothing."""
+    flops = sum(NETWORK_FLOPS.get(network.architecture, 0.0) for network in networks)
+    return Work(0, images * flops).seconds((PUBLISHED if half else FLOAT32)[peaks])
+
+
+def iteration_floor(run: Run, peaks: str) -> Seconds:
+    """Seconds that each stage of an iteration of GRPO cannot do without."""
+    assert run.grpo is not None
+    assert run.rewards is not None
+    assert run.backbone is not None
+    assert run.sampling is not None
+    half, images = PUBLISHED[peaks], run.grpo.prompts * run.grpo.group_size
+    decoder = half if run.grpo.decode_dtype == "bfloat16" else FLOAT32[peaks]
+    item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
+    found = {
+        "generate": rollout(run, images, item=item).seconds(half if item == 2 else FLOAT32[peaks]),
+        "decode": Work(0, images * run.backbone.tokens * DECODER_FLOPS).seconds(decoder),
+        "update": update(run, images).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
+    }
+    for term in run.rewards.terms:
+        if term == "loo_fid":
+            found[term] = networks_floor([run.networks[run.rewards.loo_fid.network]], images, False, peaks)
+        elif (name := run.rewards.networks[term]) is not None:
+            found[term] = networks_floor([run.networks[name]], images, run.rewards.autocast == "bfloat16", peaks)
+    return found
+
+
+def training_hours(run: Run, machine: Machine) -> float:
+    """Hours of a training; of likelihood continuation its passes in float32."""
+    if run.mle is not None:
+        assert run.backbone is not None
+        seconds = update(run, run.mle.batch).seconds(FLOAT32[machine.peaks]) * machine.times["update"]
+        return run.mle.iterations * seconds / 3600
+    if run.grpo is None:
+        raise ArtuneError(f"{run.name}: a training of method {run.method} has no counted floor")
+    return run.grpo.iterations * _total(iteration_floor(run, machine.peaks), machine) / 3600
+
+
+def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Network], machine: Machine) -> float:
+    """Hours of drawing and decoding the samples, and of their features in float32; real images have features only."""
+    count, peaks = evaluation.samples, machine.peaks
+    judges = [networks[name] for name in set(evaluation.networks.values())]
+    seconds = {"loo_fid": networks_floor(judges, count, False, peaks)}
+    if run.backbone is not None and run.sampling is not None:
+        item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
+        drawn = rollout(run, evaluation.batch, item=item).seconds((PUBLISHED if item == 2 else FLOAT32)[peaks])
+        seconds["generate"] = drawn * count / evaluation.batch
+        seconds["decode"] = Work(0, count * run.backbone.tokens * DECODER_FLOPS).seconds(FLOAT32[peaks])
+    return _total(seconds, machine) / 3600
+
+
+def _total(seconds: Seconds, machine: Machine) -> float:
+    return sum(value * machine.times.get(stage, 1.0) for stage, value in seconds.items())
+
+
+def measured_machine(registry: Registry, path: Path) -> Machine:
+    """What costs.csv says of the GPU that it was measured on: how many times its floor each stage took.
+
+    Raises:
+        ArtuneError: no costs.csv of a whole iteration at the imagenet scale, or not of a GPU whose peaks are known.
+    """
+    try:
+        rows = {row.get("stage", ""): row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtuneError(f"{path}: cannot be read ({error})") from error
+    about = rows.get("iteration", {})
+    device, backbone = about.get("device") or "", about.get("backbone") or ""
+    if about.get("scale") != "imagenet" or backbone not in registry.backbones:
+        raise ArtuneError(f"{path}: is no costs.csv of the imagenet scale; benchmarks/gpu_suite.sh makes one")
+    peaks = [name for name in PUBLISHED if name in device.replace("H200", "H100")]
+    if not peaks:
+        raise ArtuneError(f"{path}: measured on {device!r}; the peaks of {' and '.join(PUBLISHED)} are known")
+    run = registry.resolve(f"{backbone}-ours")
+    assert run.grpo is not None
+    assert run.backbone is not None
+    whole = (str(run.grpo.prompts * run.grpo.group_size), str(run.backbone.tokens))
+    if (about.get("images"), about.get("tokens")) != whole:
+        raise ArtuneError(f"{path}: is not of {whole[0]} images of {whole[1]} tokens; leave out --images and --tokens")
+    floor = iteration_floor(run, peaks[0])
+    floor |= {"maniqa": floor["hps"]} if "hps" in floor else {}
+    try:
+        seconds = {stage: sum(float(rows[line]["ours"]) for line in lines) for stage, lines in LINES.items()}
+    except (KeyError, ValueError) as error:
+        raise ArtuneError(f"{path}: lacks the seconds of a stage ({error}); make it again") from error
+    times = {stage: value / floor[stage] for stage, value in seconds.items() if floor.get(stage)}
+    return Machine(peaks[0], times, f"{device} as measured ({path})")
