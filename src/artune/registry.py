@@ -51,6 +51,16 @@ class Asset(Frozen):
     optional: str | None = None  # what it serves where no rule needs it
 
 
+def lines_of(value: Any, where: str) -> Tree:
+    """Runs and their lines. Raises ArtuneError: they have another form."""
+    if not isinstance(value, dict):
+        raise ArtuneError(f"{where}: must be a mapping of runs")
+    for name, line in value.items():
+        if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
+            raise ArtuneError(f"{where}: {name}: must be a mapping, e.g. {{base: llamagen_l-ours}}")
+    return value
+
+
 class Registry:
     """Everything that ``config/`` says at one scale and preset.
 
@@ -72,7 +82,7 @@ class Registry:
             raise ArtuneError(f"preset: unknown {preset!r}; choose paper or release")
         overlay = self._overlay(scale)
         self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
-        self._scale_lines: Tree = overlay.pop("experiments", {})
+        self._scale_lines = lines_of(overlay.pop("experiments", {}), f"config/scales/{scale}.yaml: experiments")
         self.layers: list[tuple[str, Tree]] = [(f"{axis}.yaml", self._read(f"{axis}.yaml")) for axis in AXES]
         self.layers.append((f"presets/{preset}.yaml", self._read(f"presets/{preset}.yaml")))
         self.layers.append((f"scales/{scale}.yaml", overlay))
@@ -80,11 +90,10 @@ class Registry:
             for key in layer:
                 if key not in SECTIONS:
                     raise ArtuneError(f"config/{name}: {key}: unknown key; known are {', '.join(SECTIONS)}")
+                if not isinstance(layer[key], dict):
+                    raise ArtuneError(f"config/{name}: {key}: must be a mapping")
         self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
-        self.lines: Tree = self._read("experiments.yaml")
-        for name, line in self.lines.items():
-            if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
-                raise ArtuneError(f"config/experiments.yaml: {name}: must be a mapping, e.g. {{base: llamagen_l-ours}}")
+        self.lines = lines_of(self._read("experiments.yaml"), "config/experiments.yaml")
         self.run_names: tuple[str, ...] = tuple(self.lines)
         for name in (*self._scale_lines, *self.about.unavailable, *self.about.notes):
             self._known(name, f"config/scales/{scale}.yaml")

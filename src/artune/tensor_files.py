@@ -67,9 +67,12 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     _exists(Path(path))
     try:
         with safetensors.safe_open(path, framework="pt") as archive:
-            return json.loads((archive.metadata() or {}).get("artune", "{}"))
-    except (safetensors.SafetensorError, OSError) as error:
+            found = json.loads((archive.metadata() or {}).get("artune", "{}"))
+        if not isinstance(found, dict):
+            raise ValueError("its own header is no mapping")
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise _damaged(Path(path), error) from error
+    return found
 
 
 def plain_name(name: str) -> str:
