@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from project import environment
+from project import environment, heeding_ctrl_c
 
 SCRIPTS = Path(__file__).parent / "workflow/slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -85,7 +85,7 @@ class Cluster:
             process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *CHANGES[changes], *arguments],
                 cwd=project, env=self.environment(project), stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=heeding_ctrl_c,
             )  # fmt: skip
         self.started.append(process)
         return process

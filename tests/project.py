@@ -1,10 +1,12 @@
 """Snakemake on a copy of the workflow, as a user calls it."""
 
 import contextlib
+import csv
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +81,18 @@ def altered(path: Path, data: bytes) -> Iterator[None]:
     finally:
         path.write_bytes(kept)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def heeding_ctrl_c() -> None:
+    """In a child: SIGINT ends it, also where pytest runs in a background that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def four_rows(table: Path) -> bool:
+    """Whether Table 4 is whole, each row with the scale's warning."""
+    with open(table, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return len(rows) == 4 and all("smoke scale" in row["note"] for row in rows)
 
 
 def digest(path: Path) -> str:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from artune.errors import ArtuneError
 from artune.launch import launch
 
-SECONDS = 50.0  # until a process that does not answer counts as dead; ARTUNE_TIMEOUT in the environment changes it
+# Until a process that does not answer counts as dead; ARTUNE_TIMEOUT in the environment changes it. Less than the 30 s
+# that torchrun leaves to the others after a death, so that they say and save what they can.
+SECONDS = 25.0
 PATIENCE = timedelta(hours=2)  # where one process works and the others wait: loading, saving, drawing a grid
 BUCKET = 2**25  # gradient elements summed at once: 128 MB in float32
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}

@@ -148,7 +148,9 @@ def put(tree, path, value):
 
 def test_config(request, loaded, monkeypatch, fault):
     """Values of the configuration are replaced by others"""
-    monkeypatch.setattr("artune.registry.read_yaml", lambda path: dict(chosen[Path(path).relative_to("config").as_posix()]))
+    monkeypatch.setattr(
+        "artune.registry.read_yaml", lambda path: dict(chosen[Path(path).relative_to("config").as_posix()])
+    )
     spots = [(name, place) for name in FILES if name in loaded for place in places(loaded[name])]
     chosen = {}
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from project import RUN, digest, environment, snakemake
+from project import RUN, digest, environment, four_rows, heeding_ctrl_c, snakemake
 from trainings import SAVED
 
 pytestmark = pytest.mark.faults
@@ -39,6 +39,7 @@ def started(project):
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--cores", "2", *SMOKE, TARGET], cwd=project, env=environment(project),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=heeding_ctrl_c,
     )  # fmt: skip
     path, end = project / RUN / "training/metrics.jsonl", time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < SAVED + 2:
@@ -69,7 +70,7 @@ def test_killed(project, undisturbed, fault):
     snakemake(project, "--unlock", *SMOKE, TARGET)
     snakemake(project, *SMOKE, TABLE)
     assert result(project) == undisturbed
-    assert (project / TABLE).read_text().count("smoke scale") == 4
+    assert four_rows(project / TABLE)
     fault.done = "`kill -9` of the process group; `snakemake --unlock`; the command again, to the end of Table 4"
     fault.happened = "first Snakemake's message about its lock; then the training went on from its last state"
     fault.lost = LOST
