@@ -55,8 +55,8 @@ def bench_rollout(request: Request) -> list[Row]:
     """Greedy guided decoding with random weights by the plain loop and by this code, in turn.
 
     Returns:
-        A row a loop; seconds include what each prepares: casting, packing. CPU seconds are of all threads. The paper's
-        figure is that of drawing and decoding.
+        A row a loop; seconds include casting and packing, which is kept for one of the two arithmetics only and so
+        made again in every turn. CPU seconds are of all threads. The paper's figure is that of drawing and decoding.
     """
     run, device, batch = request.run, request.device, request.batch
     policy = random_policy(run, device).requires_grad_(False)

@@ -137,14 +137,15 @@ class Kept:
     decoder: Decoder
 
 
-_kept: list[Kept] = []  # at most one, of the policy that a GPU drew from last: two caches may not fit
+_kept: list[Kept] = []  # at most one, of the policy that was drawn from last: two caches may not fit a GPU
 
 
 def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> Decoder:
     """The fastest decoder of a policy with its present weights.
 
-    On a GPU it is kept for the next call with as many rows. Its first use is checked against the plain path, which
-    takes its place, with a warning, should the two differ or the recording fail.
+    On a GPU it is kept for the next call with as many rows, on a CPU what was packed until a weight changes. A GPU's
+    first use is checked against the plain path, which takes its place, with a warning, should the two differ or the
+    recording fail.
 
     Args:
         policy: on the device of ``class_ids``.
@@ -154,7 +155,7 @@ def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = N
     own = next(iter(policy.parameters())).dtype
     foreign = dtype is not None and dtype != own
     if class_ids.device.type != "cuda":
-        return PlainDecoder(cast(policy, dtype) if foreign else pack(policy, len(class_ids)))
+        return PlainDecoder(_packed(policy, len(class_ids), dtype if foreign else own))
     key = (len(class_ids), dtype, next(iter(policy.parameters())).data_ptr())
     if not _kept or _kept[0].policy is not policy or _kept[0].key != key:
         _kept.clear()  # its memory, before more is asked for
@@ -164,6 +165,19 @@ def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = N
     if decoder.policy is not policy:
         refresh(decoder.policy, policy)
     return decoder
+
+
+def _packed(policy: Policy, rows: int, dtype: torch.dtype) -> Policy:
+    """The policy cast and packed for a CPU: the one of the last call where no weight has changed since."""
+    key = (rows, dtype, *((weight.data_ptr(), weight._version) for weight in policy.parameters()))
+    if _kept and _kept[0].policy is policy and _kept[0].key == key:
+        return _kept[0].decoder.policy
+    _kept.clear()
+    whole = cast(policy, dtype) if dtype != next(iter(policy.parameters())).dtype else policy
+    replica = pack(whole, rows)
+    if replica is not whole:  # what is not packed takes no time to make again
+        _kept.append(Kept(policy, key, PlainDecoder(replica)))
+    return replica
 
 
 def forget() -> None:

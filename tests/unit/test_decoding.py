@@ -10,7 +10,7 @@ from artune import floors
 from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
 from artune.config import Sampling
-from artune.decoding import BucketedDecoder, PlainDecoder, agrees, bytes_of_image, checked, decoder_for, parts
+from artune.decoding import BucketedDecoder, PlainDecoder, agrees, bytes_of_image, checked, decoder_for, forget, parts
 from artune.distributed import Share
 from artune.models import build_policy, replica
 from artune.models.llamagen import LlamaGen
@@ -95,9 +95,37 @@ def test_packed_matrices_draw_the_tokens_of_plain_ones(family, monkeypatch):
     assert {t.data_ptr() for t in packed.parameters()} <= {t.data_ptr() for t in policy.parameters()}
     ids, sampling = torch.tensor([0, 1, 2, 3]), Sampling(cfg=1.5 if policy.null_class else 1.0)
     fast = generate(policy, ids, sampling, greedy=True)
+    forget()
     monkeypatch.setattr(replica, "PACKED", 2**30)
     assert pack(policy, rows=4) is policy
     assert torch.equal(fast, generate(policy, ids, sampling, greedy=True))
+
+
+def test_what_is_packed_serves_until_a_weight_changes(policy, monkeypatch):
+    monkeypatch.setattr(replica, "PACKED", 1)
+    ids = torch.tensor([0, 1])
+    for dtype in (None, torch.bfloat16):
+        first = decoder_for(policy, ids, dtype).policy
+        assert first is not policy
+        assert decoder_for(policy, ids, dtype).policy is first
+        assert decoder_for(policy, torch.tensor([0, 1, 2]), dtype).policy is not first  # packed for other rows
+        before = decoder_for(policy, ids, dtype).start(ids)
+        stepping = torch.optim.AdamW(policy.parameters(), 0.1)
+        policy(torch.zeros(2, 25, dtype=torch.long), ids).square().mean().backward()
+        stepping.step()
+        after = decoder_for(policy, ids, dtype)
+        expected = PlainDecoder(policy if dtype is None else cast(policy, dtype)).start(ids)
+        torch.testing.assert_close(after.start(ids), expected, rtol=2e-2, atol=2e-2)
+        assert (after.start(ids) - before).abs().max() > 0.1
+    forget()
+
+
+def test_bfloat16_weights_are_packed_where_the_processor_has_the_arithmetic(monkeypatch):
+    monkeypatch.setattr(replica, "PACKED", 64)
+    policy = LlamaGen(dim=64, layers=1, heads=2, codebook_size=512, classes=4, tokens=16)
+    half = cast(policy, torch.bfloat16)
+    assert (pack(half, 4) is half) == (not replica.can_pack(torch.bfloat16))
+    assert replica.can_pack(torch.float64) is False
 
 
 def test_a_cast_replica_has_weights_of_its_own_that_follow(policy):

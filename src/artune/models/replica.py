@@ -11,7 +11,7 @@ PACKED = 2**19  # weights of a matrix; smaller ones stay in the caches, and thei
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer whose float32 weights lie in the block layout of oneDNN's kernels.
+    """A frozen linear layer whose weights lie in the block layout of oneDNN's kernels.
 
     Reading a row-major matrix for a few rows of input is what cached decoding on a CPU spends its time on.
     """
@@ -26,9 +26,11 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
-def can_pack() -> bool:
-    """Whether this build of PyTorch has the packed kernels."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of PyTorch has the packed kernels, and the processor the arithmetic."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def share_weights(policy: Policy) -> Policy:
@@ -42,15 +44,15 @@ def pack(policy: Policy, rows: int) -> Policy:
     """The policy itself, or where matrices are large a replica with these packed; it does not follow later updates.
 
     Args:
-        policy: in float32 on the CPU.
+        policy: on the CPU.
         rows: sequences of a step, for which the kernels choose a layout.
     """
     large = [
         name
         for name, module in policy.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.numel() >= PACKED and module.weight.dtype == torch.float32
+        if isinstance(module, nn.Linear) and module.weight.numel() >= PACKED and can_pack(module.weight.dtype)
     ]
-    if not large or not can_pack():
+    if not large:
         return policy
     replica = share_weights(policy)
     for name in large:
