@@ -191,3 +191,23 @@ def test_the_split_is_said_once(capsys):
     for iteration in range(2):
         trainer.step(iteration)
     assert capsys.readouterr().err.count("update: 2 slices of at most 7") == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_of_the_update_can_be_a_flash_kernels(family):
+    """Half precision, causal, no mask: what the kernel asks for, here of the CPU's own."""
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            if "attention" in str(function):
+                seen.append(
+                    (str(function), {tensor.dtype for tensor in arguments[:3]}, (keywords or {}).get("attn_mask"))
+                )
+            return function(*arguments, **(keywords or {}))
+
+    seen, run = [], tiny_run(backbone={"family": family}, sampling={"cfg": 1.0}, grpo={"autocast": "bfloat16"})
+    tokens = torch.zeros(2, 4, dtype=torch.long)
+    with Seen():
+        score_tokens(tiny_policy(run), tokens, tokens[:, 0], run.grpo, run.sampling)
+    assert len(seen) == 2
+    assert all("flash" in name and kinds == {torch.bfloat16} and mask is None for name, kinds, mask in seen)
