@@ -10,7 +10,7 @@ from torch import nn
 
 from artune.clock import Clock
 from artune.config import Run
-from artune.distributed import ALONE, World
+from artune.distributed import ALONE, Share, World
 from artune.errors import SharedError
 from artune.fit import draw
 from artune.mle import likelihood_loss
@@ -48,21 +48,24 @@ class MLETrainer:
         with clock("iteration"):
             share = self.world.share(settings.batch)
             batch = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
-            chosen = batch[share.rows]
-            loss = likelihood_loss(
-                self.policy,
-                self.tokens[chosen].long().to(self.device),
-                self.labels[chosen].to(self.device),
-                class_dropout=settings.class_dropout,
-                dropout=settings.dropout,
-                generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
-                share=share,
-            )
-            loss = loss * share.weight
-            metrics = self.world.total({"mle/loss": loss.item()})
-            self._check(metrics["mle/loss"], "loss", iteration)
+            size, total = settings.micro_batch or settings.batch, 0.0
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            for start in range(share.start, share.stop, size):
+                part = Share(start, min(start + size, share.stop), share.total)
+                chosen = batch[part.rows]
+                loss = part.weight * likelihood_loss(
+                    self.policy,
+                    self.tokens[chosen].long().to(self.device),
+                    self.labels[chosen].to(self.device),
+                    class_dropout=settings.class_dropout,
+                    dropout=settings.dropout,
+                    generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
+                    share=part,
+                )
+                loss.backward()
+                total += loss.item()
+            metrics = self.world.total({"mle/loss": total})
+            self._check(metrics["mle/loss"], "loss", iteration)
             self.world.sum_gradients(self.policy.parameters())
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.grad_clip)
             self._check(norm.item(), "gradient", iteration)

@@ -88,6 +88,7 @@ class MLE(Frozen):
     grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
     class_dropout: Fraction = 0.1
     dropout: Fraction = 0.1
+    micro_batch: Positive | None = None  # sequences of one forward of a process; None: its whole share
     save_every: Positive = 50
 
 

@@ -97,8 +97,8 @@ def test_local_gradients_let_the_copies_drift_and_mean_nothing_in_one_process():
     assert np.array_equal(learn(ALONE, local, 3)[2], learn(ALONE, {}, 3)[2])
 
 
-def continuation(world, codes):
-    mle = {"iterations": 5, "batch": 10, "learning_rate": 1e-2, "class_dropout": 0.3, "dropout": 0.0}
+def continuation(world, codes, **changes):
+    mle = {"iterations": 5, "batch": 10, "learning_rate": 1e-2, "class_dropout": 0.3, "dropout": 0.0, **changes}
     run = tiny_run().model_copy(update={"method": "mle"})
     run = run.model_validate(run.model_dump() | {"mle": mle})
     trainer = MLETrainer(run, tiny_policy(run), codes, CPU, world)
@@ -115,6 +115,15 @@ def test_the_continuation_is_the_same_in_several_processes(tmp_path):
     for curves, others in run_processes(3, continuation, codes):
         same_curves(alone, curves)
         assert np.abs(others - final).max() < 1e-4
+
+
+def test_slices_of_the_continuation_change_nothing_beyond_rounding(tmp_path):
+    codes = tmp_path / "codes.npz"
+    tokens = torch.randint(8, (40, 4), generator=torch.Generator().manual_seed(0)).numpy().astype(np.uint16)
+    np.savez(codes, **{"train_codes": tokens, "train_labels": np.arange(40) % 4})
+    (whole, final), (cut, last) = (continuation(ALONE, codes, micro_batch=size) for size in (None, 3))
+    same_curves(whole, cut)
+    assert 0 < np.abs(last - final).max() < 1e-4
 
 
 def go_on(world, folder, iterations, stop_at, reward=None):
