@@ -366,7 +366,7 @@ def test_two_snakemakes(slurm, project, undisturbed, fault):
 def test_table4(slurm, smoke, tmp_path, fault):
     """Table 4 is made from nothing on the cluster"""
     project = copy_project(tmp_path)
-    before = len(slurm.jobs()), len(slurm.jobs("train"))
+    before = len(slurm.jobs()), len(slurm.jobs("train"))  # the scheduler remembers them for a day
     slurm.snakemake(project, "results/table4.csv", changes="profile")
     assert four_rows(project / "results/table4.csv")
     jobs, trainings = len(slurm.jobs()) - before[0], len(slurm.jobs("train")) - before[1]

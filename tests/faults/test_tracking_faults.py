@@ -219,10 +219,9 @@ def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registr
     disk = small_disk(4000)
     uri = f"sqlite:///{disk}/mlflow.db"
     assert init_store(uri)
-    with open(disk / "other", "wb") as other, contextlib.suppress(OSError):
+    with open(disk / "other", "wb", buffering=0) as other, contextlib.suppress(OSError):
         while True:
             other.write(bytes(4096))
-            other.flush()
     warning = finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
     assert training.result() == undisturbed
     (disk / "other").unlink()

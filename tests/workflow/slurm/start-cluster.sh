@@ -60,7 +60,7 @@ SelectTypeParameters=CR_Core_Memory
 # react fast
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5,sbatch_wait_nodes=0
-MinJobAge=600
+MinJobAge=86400
 KillWait=${KILL_WAIT:-5}
 SlurmdTimeout=${SLURMD_TIMEOUT:-30}
 SlurmctldTimeout=30
