@@ -9,7 +9,8 @@ HEAD = """# Faults
 What was done to a real run, what happened, and what was lost. Written by `make faults` from what its tests saw ({count} faults);
 a fault whose test fails is not in here. CI does the quick ones at every change. "Undisturbed" is the same training to which
 nothing was done: where bits are compared, they are the bytes of the weights and of metrics.jsonl. A training that is disturbed by hand
-is one by likelihood (a second long); under Snakemake and SLURM it is GRPO. All at the smoke scale.
+is one by likelihood (a second long); under Snakemake and SLURM it is GRPO. All at the smoke scale. What is killed outright does again
+the iterations after its last saved state, `save_every` at most; what is asked to stop does nothing again.
 
 """
 SECTIONS = {
