@@ -161,5 +161,5 @@ def _results(registry: Registry, base: str, scores: Mapping[str, Any] | None) ->
         ours = f"{values[key]:.{column.decimals}f}" + ("" if error is None else f" ± {error:.{column.decimals}f}")
         theirs = f"{paper[key]:.{column.paper_decimals}f}" if key in paper else ""
         lines.append(f"| {column.heading} {'↑' if column.better > 0 else '↓'} | {ours} | {theirs} |")
-    head = f"### Results\n{scores['n']} samples; ± is the evaluation's standard error.\n"
+    head = f"### Results\n{scores.get('n', '?')} samples; ± is the evaluation's standard error.\n"
     return "\n".join([head, "| | here | paper |", "| --- | --- | --- |", *lines])

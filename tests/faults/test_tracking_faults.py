@@ -249,7 +249,7 @@ logger.close()
 def thirty(uri, tmp_path, registry, jobs=30):
     """Thirty processes log at once; returns how many warned. Afterwards every number is in the store once."""
     folders = [tmp_path / "runs" / f"llamagen_l-ours-s{number}" for number in range(1, jobs + 1)]
-    scores = {"scores": {}, "commit": "unknown"}
+    scores = {"scores": {}, "n": 64, "commit": "unknown"}
     for number, folder in enumerate(folders, start=1):
         folder.mkdir(parents=True)
         spec = registry.spec(folder.name) | {"seed": number}
