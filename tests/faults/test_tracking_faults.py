@@ -246,7 +246,7 @@ logger.close()
 """
 
 
-def thirty(uri, tmp_path, registry, jobs=30):
+def thirty(uri, tmp_path, registry, grid, jobs=30):
     """Thirty processes log at once; returns how many warned. Afterwards every number is in the store once."""
     folders = [tmp_path / "runs" / f"llamagen_l-ours-s{number}" for number in range(1, jobs + 1)]
     scores = {"scores": {}, "n": 64, "commit": "unknown"}
@@ -255,6 +255,7 @@ def thirty(uri, tmp_path, registry, jobs=30):
         spec = registry.spec(folder.name) | {"seed": number}
         (folder / "config.yaml").write_text(json.dumps(spec))
         (folder / "scores.json").write_text(json.dumps(scores))
+        shutil.copy(grid, folder / "grid.png")
     moment = str(time.time() + 3 * jobs)  # all have loaded by then
     processes = [
         subprocess.Popen(
@@ -274,11 +275,11 @@ def thirty(uri, tmp_path, registry, jobs=30):
 
 
 @pytest.mark.faults
-def test_thirty_jobs_one_sqlite(tmp_path, registry, fault):
+def test_thirty_jobs_one_sqlite(tmp_path, registry, smoke, fault):
     """Thirty trainings log at once to one SQLite store"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert init_store(uri)
-    warned = thirty(uri, tmp_path, registry)
+    warned = thirty(uri, tmp_path, registry, smoke / RUN / "grid.png")
     fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
     fault.happened = (
         f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
@@ -287,9 +288,9 @@ def test_thirty_jobs_one_sqlite(tmp_path, registry, fault):
 
 
 @pytest.mark.faults
-def test_thirty_jobs_one_server(server, tmp_path, registry, fault):
+def test_thirty_jobs_one_server(server, tmp_path, registry, smoke, fault):
     """Thirty trainings log at once to one mlflow server"""
-    warned = thirty(server.uri, tmp_path, registry)
+    warned = thirty(server.uri, tmp_path, registry, smoke / RUN / "grid.png")
     fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
     fault.happened = (
         f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
