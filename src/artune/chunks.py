@@ -78,7 +78,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1)
-        self.pending: list[Future[None]] = []
+        self.pending: Future[None] | None = None
 
     def __enter__(self) -> "Writer":
         return self
@@ -91,12 +91,17 @@ class Writer:
     def save(self, number: int, arrays: Iterable[tuple[Chunks, np.ndarray]]) -> None:
         """Keep each array as chunk ``number`` of its chunks, in this order, once the ones before are written."""
         self._finish()
-        self.pending = [self.thread.submit(chunks.save, number, array) for chunks, array in arrays]
+        self.pending = self.thread.submit(_save_all, number, list(arrays))
 
     def _finish(self) -> None:
-        for one in self.pending:
-            one.result()
-        self.pending = []
+        if self.pending is not None:
+            self.pending.result()
+        self.pending = None
+
+
+def _save_all(number: int, arrays: Iterable[tuple[Chunks, np.ndarray]]) -> None:
+    for chunks, array in arrays:  # one that fails stops the ones behind it
+        chunks.save(number, array)
 
 
 def _digest(data: bytes | memoryview) -> str:

@@ -221,16 +221,21 @@ def parts(images: int, at_once: int | None, each: int, device: torch.device) -> 
         device: where the cache is.
     """
     if at_once is None and device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        at_once = int(min(MEMORY * total, free)) // each
-    at_once = min(max(at_once or images, 1), max(images, 1))
-    count = -(-images // at_once)
+        if (key := (images, each, str(device))) not in _planned:
+            free, total = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            _planned[key] = max(int(min(MEMORY * total, free)) // each, 1)
+        at_once = _planned[key]
+    count = -(-images // (at_once or max(images, 1)))
     if count > 1:
         say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
     for part in range(count):
         yield slice(images * part // count, images * (part + 1) // count)
 
 
+# Images at once, by batch, bytes of an image and device. Decided once: the next iteration finds the memory taken by the
+# very cache that it goes on using, and another cut would record every graph again.
+_planned: dict[tuple[int, int, str], int] = {}
 _said: set[str] = set()
 
 

@@ -108,6 +108,12 @@ def kept_beside(samples: Path, digest: bytes, identity: str) -> Path:
     return samples.with_name(f"features-{whose}.npz")
 
 
+def forget_beside(samples: Path) -> None:
+    """Remove what :func:`kept_beside` names, of other images or by other networks."""
+    for stale in samples.parent.glob(f"features-{'[0-9a-f]' * 32}.npz"):
+        stale.unlink()
+
+
 def take_up(samples: Path, identity: str, output: Path) -> bool:
     """Make features that ``sample`` took of these very images, by these networks, ``output``; False without any."""
     try:
@@ -196,4 +202,5 @@ def write_features(
     arrays = sample_features(samples, evaluation, data, networks, device, world)
     if world.leads:
         save_npz(output, arrays)
+        forget_beside(samples)
     return f"{output}: features of {len(arrays['labels'])} images"

@@ -20,7 +20,7 @@ LINES = {
     "clip": ("CLIP",),
     "hps": ("HPS",),
     "maniqa": ("HPS",),
-    "loo_fid": ("LOO-FID features", "LOO-FID"),
+    "loo_fid": ("LOO-FID features",),  # and of an evaluation all features; the arithmetic is hundredths of a second
     "update": ("reference policy", "backward and update"),
 }
 Seconds = dict[str, float]

@@ -23,6 +23,15 @@ class Split(NamedTuple):
     slices: list[slice]
     checkpointing: bool
 
+    def saved(self) -> tuple[list[int], bool]:
+        """Edges of the slices, and the other, for a training's state."""
+        return [0, *(part.stop for part in self.slices)], self.checkpointing
+
+    @classmethod
+    def of(cls, edges: list[int], checkpointing: bool) -> "Split":
+        """Inverse of :meth:`saved`."""
+        return cls([slice(start, stop) for start, stop in itertools.pairwise(edges)], checkpointing)
+
     def line(self, bytes_each: float) -> str:
         """What a user is told."""
         size = max(part.stop - part.start for part in self.slices)
@@ -121,14 +130,14 @@ def split(run: Run, sequences: int, free: float | None, states: bool = False) ->
             checkpointing = True
             fits = int(room / each(run, True)) if room > 0 else 0
         if fits < 1 and asked == "auto":
-            needs = (standing(run, states) + each(run, checkpointing)) / PLANNED / GB
+            fixed, one = (size / PLANNED / GB for size in (standing(run, states), each(run, checkpointing)))
+            remedy = "" if checkpointing else "set grpo.checkpointing: auto, "
             raise ArtuneError(
-                f"grpo.micro_batch: auto: one sequence of {run.backbone_name} needs {needs:.1f} GB for its update, "
-                f"{max(free, 0) / GB:.1f} GB are free: set grpo.checkpointing: auto, bound sampling.rows, or take a "
-                "GPU with more memory"
+                f"grpo.micro_batch: auto: the update of {run.backbone_name} needs {fixed:.1f} GB for gradients, casts "
+                f"and optimiser and {one:.1f} GB a sequence, {max(free, 0) / GB:.1f} GB are free: {remedy}bound "
+                "sampling.rows, or take a GPU with more memory"
             )
     if asked != "auto":
         return Split([slice(at, min(at + asked, sequences)) for at in range(0, sequences, asked)], checkpointing)
     count = -(-sequences // fits)
-    edges = [sequences * part // count for part in range(count + 1)]
-    return Split([slice(start, stop) for start, stop in itertools.pairwise(edges)], checkpointing)
+    return Split.of([sequences * part // count for part in range(count + 1)], checkpointing)

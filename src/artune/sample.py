@@ -12,7 +12,7 @@ from artune.chunks import Chunks, Writer
 from artune.config import Evaluation, Run
 from artune.data import class_names
 from artune.distributed import ALONE, World
-from artune.features import Extractor, kept_beside
+from artune.features import Extractor, forget_beside, kept_beside
 from artune.files import save_npz, save_npz_rows, sha256
 from artune.models import Policy
 from artune.progress import Progress
@@ -57,7 +57,7 @@ def draw_all(
     features: Chunks | None,
     draw: Callable[[int], Tensor],
     extractor: Extractor | None,
-    done: Callable[[], None],
+    done: Callable[[int], None],
 ) -> None:
     """Draw the chunks ``numbers`` that are not there yet, and take the features of those that have none.
 
@@ -65,8 +65,10 @@ def draw_all(
     """
     with Writer() as writer:
         for at in numbers:
-            drawn, taken = images.has(at), features is None or features.has(at)
+            drawn = images.has(at)
+            taken = features is None or (drawn and features.has(at))  # features of an image that is gone serve no other
             if drawn and taken:
+                done(at)
                 continue
             # from a generation that was killed, or by other networks than the features that were taken then
             chunk = torch.from_numpy(images.load(at)) if drawn else draw(at)
@@ -74,7 +76,7 @@ def draw_all(
             if features is not None and extractor is not None and not taken:
                 found.append((features, as_rows(extractor(chunk, labels[at]))))
             writer.save(at, found)
-            done()
+            done(at)
 
 
 def grid_images(
@@ -151,11 +153,10 @@ def sample(
     chunks, number = Chunks(output.parent / "sampling", identity), -(-evaluation.samples // evaluation.batch)
     if world.leads:
         chunks.clear_others()
-    features = None
-    if extractor is not None:
-        features = Chunks(output.parent / "sampling_features", f"{identity} {extractor.identity}")
-        if world.leads:
-            features.clear_others()
+    taken = Chunks(output.parent / "sampling_features", f"{identity} {extractor.identity if extractor else ''}")
+    features = taken if extractor is not None else None
+    if world.leads:
+        taken.clear_others()
     progress = Progress(f"sample {run.name}", number, chunks.count())
     draw_all(
         range(world.rank, number, world.size),
@@ -164,7 +165,7 @@ def sample(
         features,
         lambda at: draw_chunk(run, evaluation, at, policy, render, device),
         extractor,
-        lambda: progress.update(chunks.count()) if world.leads else None,
+        lambda at: progress.update(min(at + world.size, number)) if world.leads else None,
     )
     world.wait()
     if not world.leads:
@@ -172,15 +173,13 @@ def sample(
     draw_grids(run, evaluation, policy, pretrained, render, grid, device)
     labels = draw_labels(run, evaluation).numpy()
     digest = hashlib.sha256(chunks.digest().encode() + labels.tobytes()).digest()
-    for stale in output.parent.glob("features-*.npz"):
-        stale.unlink()
+    forget_beside(output)
     if features is not None and extractor is not None:
         rows = np.concatenate([features.load(at) for at in range(number)])
         arrays = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
         save_npz(kept_beside(output, digest, extractor.identity), {"labels": labels} | arrays)
     rest = {"labels": labels, "digest": np.frombuffer(digest, np.uint8)}
     save_npz_rows(output, "arr_0", map(chunks.load, range(number)), len(labels), rest)
-    for finished in (chunks, features):
-        if finished is not None:
-            finished.remove()
+    chunks.remove()
+    taken.remove()
     return f"{output}: {len(labels)} images" + (", features taken" if features is not None else "")

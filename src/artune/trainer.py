@@ -58,7 +58,7 @@ class GRPOTrainer:
             run.grpo.learning_rate,
             run.grpo.betas,
             weight_decay=run.grpo.weight_decay,
-            fused=device.type == "cuda",
+            fused=device.type == "cuda",  # on a CPU it counts no weight's version up, which decoding.py goes by
         )
         self.initial_entropy: float | None = None
         self.split: Split | None = None  # of this process' share, planned at its first update
@@ -152,7 +152,7 @@ class GRPOTrainer:
     ) -> Metrics:
         """K epochs of one optimiser step each (Alg. 1, lines 12-37); the loss is a mean over the whole batch."""
         grpo, size = self.grpo, len(batch.tokens)
-        if self.split is None:
+        if self.split is None or self.split.slices[-1].stop != size:  # none saved, or that of a share of another size
             self.split = split_update(self.run, size, self.device, bool(self.optimizer.state))
         parts, self.policy.checkpointing = self.split
         reference = None
@@ -262,6 +262,8 @@ class GRPOTrainer:
             "reference": self.reference.state_dict() if ema else None,
             "loo_fid": self.loo_fid.state_dict() if self.loo_fid is not None else None,
             "initial_entropy": self.initial_entropy,
+            # planned from the memory that was free at the start; another cut would move the last bits
+            "split": None if self.split is None else [self.device.type, *self.split.saved()],
         }
 
     def good_state(self) -> dict[str, Any]:
@@ -277,6 +279,8 @@ class GRPOTrainer:
         if self.loo_fid is not None:
             self.loo_fid.load_state_dict(state["loo_fid"])
         self.initial_entropy = state["initial_entropy"]
+        if (split := state.get("split")) is not None and split[0] == self.device.type:
+            self.split = Split.of(*split[1:])
 
     def note(self, metrics: Metrics) -> str:
         """The numbers that matter, for the progress line."""

@@ -167,3 +167,20 @@ def test_scale_one_runs_the_conditional_branch_alone(policy, monkeypatch):
     generate(policy, torch.tensor([0, 1]), settings(), seeded())
     generate(policy, torch.tensor([0, 1]), settings(cfg=1.5), seeded())
     assert batches == [2, 4]
+
+
+def test_a_cut_by_memory_stays_when_the_memory_is_taken(monkeypatch):
+    from artune import decoding
+
+    free = iter([(10_000, 10_000), (0, 10_000)])
+    monkeypatch.setattr(decoding, "_planned", {})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: next(free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    gpu = torch.device("cuda")
+    first = list(decoding.parts(144, None, 100, gpu))
+    assert max(part.stop - part.start for part in first) <= 35  # of 3,500 bytes
+    assert first[-1].stop == 144
+    assert list(decoding.parts(144, None, 100, gpu)) == first
+    assert len(list(decoding.parts(7, None, 100, gpu))) == 4  # 200 bytes that the allocator keeps
+    assert list(decoding.parts(0, None, 100, torch.device("cpu"))) == []

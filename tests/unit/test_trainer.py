@@ -201,6 +201,18 @@ def test_micro_batches_change_nothing_beyond_rounding():
     assert (weights(first) - weights(second)).abs().median() < 1e-6
 
 
+def test_a_resumed_training_keeps_the_slices_that_it_began_with(tmp_path, monkeypatch):
+    run = tiny_run(grpo={"micro_batch": 5})
+    begun = trainer_of(run)
+    begun.step(0)
+    torch.save(begun.state_dict(), tmp_path / "state.pt")
+    resumed = trainer_of(run)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    monkeypatch.setattr("artune.trainer.split_update", None)  # planning anew would fail
+    assert resumed.step(1)[0] == begun.step(1)[0]
+    assert resumed.split == begun.split
+
+
 def test_the_frozen_reference_does_not_move_and_the_ema_one_does():
     for kind, moves in (("frozen", False), ("ema", True)):
         trainer = trainer_of(tiny_run(grpo={"reference": kind, "reference_decay": 0.5}))

@@ -31,7 +31,7 @@ rule sample:
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
-        f" --networks {PLAN.inputs}/networks"  # no input: another judge takes features again and draws nothing
+        f" --networks {PLAN.inputs}/networks"  # no input: nobody waits for them before the features do
         f" --grid {{output.grid}} {SHARED}"
 
 

@@ -11,6 +11,7 @@ from artune.commands.context import device_of, load_networks, registry_of, setti
 if TYPE_CHECKING:
     import torch
 
+    from artune.distributed import World
     from artune.features import Extractor
     from artune.registry import Registry
 
@@ -77,19 +78,23 @@ def sample(arguments: Namespace) -> str:
             arguments.grid,
             device,
             world,
-            _extractor(registry, arguments.networks, device),
+            _extractor(registry, arguments.networks, device, world),
         )
 
 
-def _extractor(registry: "Registry", folder: Path | None, device: "torch.device") -> "Extractor | None":
+def _extractor(registry: "Registry", folder: Path | None, device: "torch.device", world: "World") -> "Extractor | None":
     """The evaluation's networks, where all of them are there already: nobody waits for them before the features do."""
     from artune.features import Extractor, identity_of
 
     names = set(registry.evaluation.networks.values())
-    if folder is None or not all((folder / f"{name}.safetensors").exists() for name in names):
+    if folder is None:
         return None
+    there = all((folder / f"{name}.safetensors").exists() for name in names)
+    if not world.from_leader(there):  # another job may finish the last one while the processes look
+        return None
+    identity = identity_of(registry, folder, device)
     networks = load_networks(registry, names, folder, device)
-    return Extractor(registry.evaluation, registry.data, networks, device, identity_of(registry, folder, device))
+    return Extractor(registry.evaluation, registry.data, networks, device, identity)
 
 
 def real_samples(arguments: Namespace) -> str:
