@@ -5,7 +5,6 @@ same check again, which must fail.
 """
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,7 +203,9 @@ def test_9_uint8_rules_of_the_two_families_mixed_up(family, folder, monkeypatch)
 def test_10_antialiased_or_uint8_first_resize_from_384(mistake, monkeypatch):
     reference = arrays("vq_f16")
     run = tiny_run(data={"image_size": reference["resized"].shape[-1]})
-    tokenizer = SimpleNamespace(decode=lambda tokens: reference["uint8_in"])
+    tokenizer = torch.nn.Module()
+    tokenizer.decoder = torch.nn.Conv2d(1, 1, 1)
+    tokenizer.decode = lambda tokens: reference["uint8_in"]
 
     def rendering():
         images = rollout.make_renderer(tokenizer, run)(torch.zeros(1, 9, dtype=torch.long))
