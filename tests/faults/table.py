@@ -21,6 +21,7 @@ SECTIONS = {
     "test_snakemake": "Snakemake on one machine",
     "test_slurm_faults": "A cluster: a real SLURM on one machine, four pretended A100s a node, the profile that ships",
     "test_fuzz": "Files and settings from others",
+    "test_study_fuzz": "The page of the human study",
 }
 
 

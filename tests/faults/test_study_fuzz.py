@@ -1,0 +1,130 @@
+"""The study's page asked by somebody who means no good: refused in one line, nothing stored, nothing read elsewhere."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+from study_pairs import make_study
+from test_fuzz import cases, row, trees
+
+from artune.study.pairs import PairFile
+from artune.study.serve import build_app
+from artune.study.store import ALPHABET, VoteStore
+
+HOSTILE = ("", "..", "../../etc/passwd", "%00", "' OR 1=1 --", "__proto__", "Bearer ", "\u202e", "0" * 400)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The application on a small study, its store, and the code of a rater who has cast one vote."""
+    make_study(tmp_path / "pairs.zip", pairs=6)
+    study = PairFile(tmp_path / "pairs.zip")
+    store = VoteStore(tmp_path / "votes.sqlite", study.pairs)
+    with TestClient(build_app(study, store), base_url="http://127.0.0.1") as client:
+        code = store.register()
+        store.vote(store.rater(code), 0, "left", 1.0)
+        yield client, store, code
+    store.close()
+
+
+def draw(request, strategy, case):
+    @settings(max_examples=cases(request), deadline=None, database=None, derandomize=True,
+              phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck), print_blob=False)  # fmt: skip
+    @given(strategy)
+    def run(value):
+        case(value)
+
+    run()
+
+
+def refused(answer):
+    """An answer of ours that says no in one line; an exception of the application would have come out as itself."""
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+    assert "\n" not in answer.json()["error"]
+    return True
+
+
+def codes(real):
+    """Strings, and codes that are nearly somebody's."""
+    near = st.tuples(st.integers(0, len(real) - 1), st.sampled_from(ALPHABET)).map(
+        lambda change: real[: change[0]] + change[1] + real[change[0] + 1 :]
+    )
+    cut = st.integers(0, len(real) - 1).map(lambda length: real[:length])
+    text = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=64)
+    return st.one_of(
+        near, cut, text, st.sampled_from([one.encode("latin-1", "ignore").decode("latin-1") for one in HOSTILE])
+    ).filter(lambda code: code.removeprefix("Bearer ").strip() != real)
+
+
+def test_tokens(request, page, fault):
+    """A rater's token is guessed, cut, altered or no token at all"""
+    client, store, real = page
+
+    def case(code):
+        headers = {"Authorization": f"Bearer {code}".encode("latin-1")}
+        assert refused(client.get("/api/session", headers=headers))
+        assert refused(client.post("/api/more", headers=headers, json={}))
+        assert refused(client.get(f"/image/{quote(code, safe='') or '-'}/0/left"))
+
+    draw(request, codes(real), case)
+    assert store.count() == 1
+    row(fault, request, "as a session, a request for more and the address of an image", "refused with a status of 4xx")
+
+
+def test_votes(request, page, fault):
+    """A vote is no vote: another form, another position, another key, endless seconds, bytes"""
+    client, store, real = page
+    headers = {"Authorization": f"Bearer {real}", "Content-Type": "application/json"}
+    fields = {
+        "position": st.one_of(trees, st.integers(-3, 10**7)),
+        "pressed": st.one_of(trees, st.sampled_from(["left", "right", "tie", "ours", *HOSTILE])),
+        "seconds": st.one_of(trees, st.floats(), st.just(1.0)),
+    }
+    bodies = st.one_of(
+        st.fixed_dictionaries({}, optional=fields | {"rater": trees}).map(json.dumps), trees.map(json.dumps),
+        st.binary(max_size=64), st.integers(0, 500).map(lambda depth: "[" * depth),
+    )  # fmt: skip
+
+    def case(body):
+        before = store.count()
+        data = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
+        answer = client.post("/api/votes", headers=headers, content=data)
+        if answer.status_code == 200:  # one that a rater might have sent
+            assert set(json.loads(data)) == {"position", "pressed", "seconds"}
+            assert store.count() in (before, before + 1)
+        else:
+            assert refused(answer)
+            assert store.count() == before
+
+    draw(request, bodies, case)
+    row(
+        fault,
+        request,
+        "sent as votes with a rater's own token",
+        "refused with a status of 4xx unless it was a whole vote",
+    )
+
+
+def test_addresses_of_images(request, page, fault):
+    """An image is asked for by an address that leads elsewhere"""
+    client, _, real = page
+    home = client.get("/").content  # what "../.." leads to, in a browser as well
+    places = st.one_of(
+        st.text(max_size=20), st.sampled_from(HOSTILE), st.sampled_from(["ours", "pretrained", "-1", "99"])
+    )
+    positions = st.one_of(st.integers(-5, 10**7), st.text(max_size=8), st.sampled_from(HOSTILE))
+
+    def case(value):
+        position, place = value
+        known = place in ("left", "right", *map(str, range(5)))
+        address = "/".join(
+            quote(str(part).encode("utf-8", "surrogatepass"), safe="") for part in (real, position, place)
+        )
+        answer = client.get(f"/image/{address}")
+        assert (known and answer.headers["content-type"] == "image/png") or answer.content == home or refused(answer)
+
+    draw(request, st.tuples(positions, places), case)
+    row(fault, request, "as position and place of an image, with a rater's own token", "refused with a status of 4xx")
