@@ -18,12 +18,13 @@ from artune.registry import Registry
 
 pytestmark = pytest.mark.slow
 RUNS, PRETRAINED = "results/imagenet/runs", "results/imagenet/pretrained"
-MLE, MANIQA = "llamagen_l-mle500", "llamagen_l-ours-maniqa"
+MLE, MANIQA, MATCHED = "llamagen_l-mle500", "llamagen_l-ours-maniqa", "llamagen_l-half_prompts-class_matched"
 ROWS = {"table1": 6, "table5": 6, "table6": 4}
 TARGETS = (
     *(f"results/{table}.csv" for table in ROWS),
     f"{RUNS}/{MLE}/scores.json",  # codes of the image folder
     f"{RUNS}/{MANIQA}/policy.safetensors",  # the one network that these tables do without
+    f"{RUNS}/{MATCHED}/policy.safetensors",  # moments of the classes that are drawn
     "results/imagenet/figures/figure3.pdf",
     "results/extra_real.csv",
 )
@@ -132,6 +133,13 @@ def test_every_reward_of_the_paper_moves_the_policy(world):
         before = read_tensors(world / PRETRAINED / "llamagen_l/policy.safetensors")
         after = read_tensors(world / RUNS / run / "policy.safetensors")
         assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_moments_of_single_classes_are_those_of_the_training_images(world):
+    moments = load_npz(world / "results/imagenet/class_moments.npz")
+    assert moments["number"].tolist() == [2] * 5
+    assert moments["inception/mean"].shape == moments["inception/variance"].shape == (5, 2048)
+    assert all(line["reward/loo_fid_std_within"] > 0 for line in lines_of(world, MATCHED))
 
 
 def test_the_likelihood_baseline_learns_the_tokens_of_the_image_folder(world):
