@@ -132,7 +132,7 @@ def bench_sample(request: Request) -> list[Row]:
             Chunks(Path(folder, "features"), ""),
             lambda at: draw_chunk(run, few, at, policy, render, device),
             extractor,
-            lambda: ends.append(now(device)),
+            lambda at: ends.append(now(device)),
         )
     each = [later - earlier for earlier, later in itertools.pairwise(ends)]
     whole = Timing([seconds * protocol.samples / size for seconds in each], peak(device))

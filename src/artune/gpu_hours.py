@@ -20,7 +20,8 @@ LINES = {
     "clip": ("CLIP",),
     "hps": ("HPS",),
     "maniqa": ("HPS",),
-    "loo_fid": ("LOO-FID features",),  # and of an evaluation all features; the arithmetic is hundredths of a second
+    "loo_fid": ("LOO-FID features", "LOO-FID"),
+    "features": ("LOO-FID features",),  # all networks of an evaluation count as far off their floors as Inception
     "update": ("reference policy", "backward and update"),
 }
 Seconds = dict[str, float]
@@ -82,7 +83,7 @@ def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Netwo
     """Hours of drawing and decoding the samples, and of their features in float32; real images have features only."""
     count, peaks = evaluation.samples, machine.peaks
     judges = [networks[name] for name in set(evaluation.networks.values())]
-    seconds = {"loo_fid": networks_floor(judges, count, False, peaks)}
+    seconds = {"features": networks_floor(judges, count, False, peaks)}
     if run.backbone is not None and run.sampling is not None:
         item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
         drawn = rollout(run, evaluation.batch, item=item).seconds((PUBLISHED if item == 2 else FLOAT32)[peaks])
@@ -119,7 +120,7 @@ def measured_machine(registry: Registry, path: Path) -> Machine:
     if (about.get("images"), about.get("tokens")) != whole:
         raise ArtuneError(f"{path}: is not of {whole[0]} images of {whole[1]} tokens; leave out --images and --tokens")
     floor = iteration_floor(run, peaks[0])
-    floor |= {"maniqa": floor["hps"]} if "hps" in floor else {}
+    floor |= {"features": floor["loo_fid"]} | ({"maniqa": floor["hps"]} if "hps" in floor else {})
     try:
         seconds = {stage: sum(float(rows[line]["ours"]) for line in lines) for stage, lines in LINES.items()}
     except (KeyError, ValueError) as error:
