@@ -45,12 +45,13 @@ reproduce: $(STAMP)
 		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
 
-# Two halves side by side: the second mostly waits for Snakemake's own jobs.
+# Two halves side by side, about as long: the second, and the miniature world at the end of the first, mostly wait for Snakemake's own jobs.
+WORLD := tests/end_to_end/test_imagenet_world.py
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
 	@echo "tests: 15 to 25 minutes on 2 cores"
-	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; second=0; \
-		$(BIN)/python -m pytest -m "not faults" tests/workflow tests/end_to_end tests/faults || second=$$?; \
+	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser $(WORLD) & first=$$!; second=0; \
+		$(BIN)/python -m pytest -m "not faults" --ignore $(WORLD) tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second
 
 # Every fault in docs/reliability.md, and the page itself. FAULTS=tests/faults/test_slurm_faults.py does a part and keeps the others' rows.
