@@ -6,6 +6,7 @@ scale's own line for that run. Everything is validated when it is read; this mod
 
 import functools
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Asset(Frozen):
     bring: bool = False  # a licence, a login or no direct link: the user's own copy
     size: str | None = None  # about, for people
     optional: str | None = None  # what it serves where no rule needs it
+
+
+def one_of(name: Any, among: Collection[str]) -> bool:
+    """Whether what stands in a YAML file is one of these names; it may be a list or a mapping instead."""
+    return isinstance(name, str) and name in among
 
 
 def lines_of(value: Any, where: str) -> Tree:
@@ -114,8 +120,8 @@ class Registry:
     def _check_references(self) -> None:
         """Every network, tokenizer and file from outside that is named must be known."""
 
-        def known(name: str | None, among: dict[str, Any], where: str) -> None:
-            if name is not None and name not in among:
+        def known(name: Any, among: dict[str, Any], where: str) -> None:
+            if name is not None and not one_of(name, among):
                 raise ArtuneError(f"{where}: unknown {name!r}; known are {', '.join(among)}")
 
         protocol = self.evaluation
@@ -140,17 +146,20 @@ class Registry:
     def _read(self, name: str) -> Tree:
         return read_yaml(self.root / name)
 
-    def _overlay(self, scale: str) -> Tree:
+    def _overlay(self, scale: str, above: tuple[str, ...] = ()) -> Tree:
         """A scale file; ``extends: mnist`` puts it over another."""
         overlay = self._read(f"scales/{scale}.yaml")
-        below = overlay.pop("extends", None)
-        return merge(self._overlay(below), overlay) if below else overlay
+        below, above = overlay.pop("extends", None), (*above, scale)
+        if below is not None and (below in above or not one_of(below, SCALES)):
+            others = ", ".join(name for name in SCALES if name not in above)
+            raise ArtuneError(f"config/scales/{scale}.yaml: extends: {below!r} must be another scale: {others}")
+        return merge(self._overlay(below, above), overlay) if below else overlay
 
     def _section(self, kind: type[Model], key: str, where: str) -> dict[str, Model]:
         return {name: parse(kind, value, f"{where}: {key}.{name}") for name, value in self.tree[key].items()}
 
     def _known(self, name: str, where: str) -> None:
-        if not isinstance(name, str) or name not in self.lines:
+        if not one_of(name, self.lines):
             near = [run for run in self.run_names if run.split("-")[0] == str(name).split("-")[0]]
             raise ArtuneError(f"{where}: unknown run {name!r}; known are {', '.join(near or self.run_names)}")
 
@@ -184,7 +193,7 @@ class Registry:
             tree = merge(tree, layer)
         method, backbone = tree.get("method"), tree.get("backbone")
         where = f"config/experiments.yaml: {base}"
-        if method != "real" and backbone not in self.backbones:
+        if method != "real" and not one_of(backbone, self.backbones):
             raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
         known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
@@ -225,7 +234,7 @@ class Registry:
     def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
         """The networks that the run's rewards need."""
         if spec["method"] == "vapi":
-            if (name := spec["vapi"].get("network")) not in self.networks:
+            if not one_of(name := spec["vapi"].get("network"), self.networks):
                 raise ArtuneError(f"{where}: vapi.network: unknown {name!r}; known are {', '.join(self.networks)}")
             return [name]
         if spec["method"] != "grpo":
@@ -242,7 +251,7 @@ class Registry:
             network = networks.get(term, "none given")
             if network is None:
                 continue
-            if network not in self.networks:
+            if not one_of(network, self.networks):
                 raise ArtuneError(
                     f"{where}: rewards: unknown network {network!r}; known are {', '.join(self.networks)}"
                 )

@@ -25,6 +25,7 @@ BAD_BYTES = (
     ValueError,
     TypeError,
     AttributeError,
+    AssertionError,
     struct.error,
 )
 

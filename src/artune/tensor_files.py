@@ -32,7 +32,8 @@ DEPTH = 8  # wrappers inside wrappers
 # What reading a torch file can raise when its bytes are not what they should be.
 UNREADABLE = (
     safetensors.SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, OSError, RuntimeError, EOFError,
-    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError, StopIteration, struct.error,
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, StopIteration,
+    struct.error,
 )  # fmt: skip
 LISTED = 8  # keys of one kind that an error message spells out
 

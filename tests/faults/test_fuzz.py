@@ -269,6 +269,9 @@ def torch_bytes(value):
     return buffer.getvalue()
 
 
+ODD_STORAGE = [("archive/data.pkl", b"\x80\x02K\x07Q."), ("archive/version", b"3")]  # a number for a tensor's storage
+
+
 def archive(members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as out:
@@ -292,7 +295,7 @@ def test_checkpoints(request, policy, fault):
         pickle.dumps(Bomb()), pickle.dumps({"model": Bomb()}), pickle.dumps({"model": state, "x": Bomb()}, protocol=2),
         torch_bytes({"model": state, "callback": Bomb()}), torch_bytes(Bomb()), torch_bytes([1, 2]), torch_bytes(None),
         archive([("archive/data.pkl", pickle.dumps(Bomb()))]), archive([("../outside/x", b"x"), ("archive/data.pkl", b".")]),
-        archive([]), b"PK\x03\x04", b"",
+        archive([]), archive(ODD_STORAGE), b"PK\x03\x04", b"",
     ])  # fmt: skip
     path = Path("x.pt")
 
@@ -325,7 +328,13 @@ def test_states(request, fault):
             load_state(folder, "c")
 
     hostile = st.sampled_from(
-        [pickle.dumps(Bomb()), torch_bytes({"config": "c", "trainer": Bomb()}), torch_bytes([1]), b""]
+        [
+            pickle.dumps(Bomb()),
+            torch_bytes({"config": "c", "trainer": Bomb()}),
+            torch_bytes([1]),
+            archive(ODD_STORAGE),
+            b"",
+        ]
     )
     fuzz(request, st.tuples(st.one_of(damaged(data), hostile), st.booleans()), case)
     row(fault, request, "cut, flipped, pickles that call `os.system`, under a name with the right digest too",
