@@ -249,6 +249,42 @@ def test_node_down(slurm, project, undisturbed, tmp_path_factory, fault):
         cluster.stop()
 
 
+@pytest.mark.faults
+def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, fault):
+    """An orphan and the job submitted in its place run at the same time, on two nodes"""
+    cluster = Cluster(tmp_path_factory.mktemp("orphan") / "cluster", nodes=2)
+    try:
+        before = inputs(project)
+        snakemake, job = started(cluster, project)
+        os.killpg(snakemake.pid, signal.SIGKILL)
+        snakemake.wait()
+        orphan = ranks(cluster, job).values()
+        for pid in orphan:  # it would be over too soon
+            os.kill(pid, signal.SIGSTOP)
+        cluster.snakemake(project, "--unlock")
+        again = cluster.start_snakemake(project, TARGET)
+        cluster.wait_for(lambda: f"held by SLURM job {job} on" in slurm_logs(project), seconds=90)
+        trainings = {found["JobId"]: found for found in cluster.jobs("train")}
+        second = max(trainings, key=int)
+        assert second != job
+        assert {trainings[own]["JobState"] for own in (job, second)} == {"RUNNING"}
+        assert trainings[job]["NodeList"] != trainings[second]["NodeList"]
+        written = iterations(project)
+        for pid in orphan:
+            os.kill(pid, signal.SIGCONT)
+        ends_well(cluster, again, project, undisturbed, before)
+        assert "given back" in slurm_logs(project)
+        assert json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] == 0
+        fault.done = "`kill -9` of Snakemake, `snakemake --unlock`, the command again, with a second node free"
+        fault.happened = (
+            f"job {second} ran beside job {job} (iteration {written} of {LONG}), said that it held the run, wrote "
+            "nothing and waited; what the orphan then finished was given back to it"
+        )
+        fault.lost = LOST
+    finally:
+        cluster.stop()
+
+
 def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
