@@ -58,7 +58,7 @@ test: $(STAMP) lint
 FAULTS ?= tests/faults
 faults: $(STAMP)
 	@bash tests/system-packages.sh
-	@echo "faults: about 65 minutes on 2 cores, ten of them of waiting for a tracking server that is away"
+	@echo "faults: about 55 minutes on 2 cores, ten of them of waiting for a tracking server that is away"
 	@$(BIN)/python -m pytest $(FAULTS) --faults-json results/.faults.json
 	@$(BIN)/python tests/faults/table.py results/.faults.json docs/reliability.md
 

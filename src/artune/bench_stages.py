@@ -30,7 +30,7 @@ from artune.rewards import build_rewards
 from artune.rollout import RolloutBatch
 from artune.sample import draw_all, draw_chunk, draw_labels
 from artune.seeds import generator_for
-from artune.trainer import GRPOTrainer
+from artune.update import PolicyUpdate
 
 
 def random_batch(request: Request) -> RolloutBatch:
@@ -82,14 +82,14 @@ def bench_update(request: Request) -> list[Row]:
     run, device = request.run, request.device
     assert run.grpo is not None
     torch.manual_seed(0)
-    trainer = GRPOTrainer(run, random_policy(run, device), lambda tokens: tokens, [], None, device)
+    update = PolicyUpdate(run, random_policy(run, device), device, ALONE)
     batch, share = random_batch(request), ALONE.share(request.batch)
     advantages = torch.randn(1, request.batch, generator=generator_for("bench", "advantages")).to(device)
     timings = {key: Timing() for key in ("reference", "optimizer", "update", "reference and update")}
     forget_peak(device)
     for repeat in range(request.repeats + 1):
         clock = Clock(device)
-        trainer.optimise(batch, share, advantages, advantages.new_ones(1), 0, clock)
+        update(batch, share, advantages, advantages.new_ones(1), 0, clock)
         seconds = {key.removeprefix("time/"): value for key, value in clock.seconds.items()}
         seconds["reference and update"] = seconds.get("reference", 0.0) + seconds["update"]
         for stage, timing in timings.items():
@@ -97,8 +97,8 @@ def bench_update(request: Request) -> list[Row]:
                 timing.seconds.append(seconds[stage])
                 timing.peak = peak(device)
     used = torch.bfloat16 if run.grpo.autocast == "bfloat16" else torch.float32
-    assert trainer.split is not None
-    split = f"slices {len(trainer.split.slices)}" + (", checkpointed" if trainer.split.checkpointing else "")
+    assert update.split is not None
+    split = f"slices {len(update.split.slices)}" + (", checkpointed" if update.split.checkpointing else "")
     rows = []
     for stage, timing in timings.items():
         whole = stage == "reference and update"

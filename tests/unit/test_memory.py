@@ -178,7 +178,7 @@ def test_slices_are_scored_ahead_of_an_epoch_only_for_the_entropys_feedback(entr
         scored.append(arguments)
         return score_tokens(*arguments)
 
-    monkeypatch.setattr("artune.trainer.score_tokens", counting)
+    monkeypatch.setattr("artune.update.score_tokens", counting)
     trainer = trainer_of(tiny_run(grpo={"micro_batch": 5, "beta": 0.0}, entropy=entropy))
     metrics, _ = trainer.step(0)
     assert len(scored) == passes  # two epochs of three slices

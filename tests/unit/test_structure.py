@@ -21,7 +21,7 @@ LEVELS = [
      "official", "official_scores", "official_graph", "protocol", "real_samples",
      "train", "build", "provenance", "continuation", "vapi", "class_moments", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
      "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_request", "bench_iteration", "bench_rollout", "bench_stages", "gpu_hours", "budget", "doctor", "slurm"},
-    {"rewards", "rollout", "objective", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
+    {"rewards", "rollout", "objective", "update", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
     {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
     {"glossary", "claim_layouts", "layout_files",
      "plan", "floors", "memory", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",

@@ -208,17 +208,17 @@ def test_a_resumed_training_keeps_the_slices_that_it_began_with(tmp_path, monkey
     torch.save(begun.state_dict(), tmp_path / "state.pt")
     resumed = trainer_of(run)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    monkeypatch.setattr("artune.trainer.split_update", None)  # planning anew would fail
+    monkeypatch.setattr("artune.update.split_update", None)  # planning anew would fail
     assert resumed.step(1)[0] == begun.step(1)[0]
-    assert resumed.split == begun.split
+    assert resumed.update.split == begun.update.split
 
 
 def test_the_frozen_reference_does_not_move_and_the_ema_one_does():
     for kind, moves in (("frozen", False), ("ema", True)):
         trainer = trainer_of(tiny_run(grpo={"reference": kind, "reference_decay": 0.5}))
-        before = torch.cat([p.flatten().clone() for p in trainer.reference.parameters()])
+        before = torch.cat([p.flatten().clone() for p in trainer.update.reference.parameters()])
         trainer.step(0)
-        after = torch.cat([p.flatten() for p in trainer.reference.parameters()])
+        after = torch.cat([p.flatten() for p in trainer.update.reference.parameters()])
         assert torch.equal(before, after) is not moves
 
 
@@ -304,7 +304,7 @@ def test_a_second_epoch_that_goes_bad_leaves_the_state_before_the_iteration(tmp_
         loss, parts = objective(*arguments)
         return (loss * math.nan if len(calls) == 4 else loss), parts
 
-    monkeypatch.setattr("artune.trainer.objective", bad_at_the_second_epoch_of_the_second_iteration)
+    monkeypatch.setattr("artune.update.objective", bad_at_the_second_epoch_of_the_second_iteration)
     with pytest.raises(ArtuneError, match="loss: NaN or infinite at iteration 1"):
         run_fit(run, tmp_path / "a", trainer)
     iteration, state = load_state(tmp_path / "a", "text")

@@ -1,0 +1,240 @@
+"""The update of an iteration: K epochs of one optimiser step each (paper, Alg. 1, lines 12-37)."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from artune.clock import Clock
+from artune.config import Run
+from artune.distributed import Share, World
+from artune.entropy import entropy_fraction
+from artune.errors import SharedError
+from artune.memory import Split
+from artune.models import Policy
+from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
+from artune.rollout import RolloutBatch
+from artune.seeds import generator_for
+
+Metrics = dict[str, float]
+
+
+class PolicyUpdate:
+    """The policy's optimiser, its reference and the entropy that it began with; :meth:`__call__` is one update.
+
+    With several processes each takes its share of the batch; the gradient, and with it the policy, is the same on all.
+
+    Args:
+        run: the settings.
+        policy: what is trained.
+        device: where it is.
+        world: the processes.
+    """
+
+    def __init__(self, run: Run, policy: Policy, device: torch.device, world: World):
+        assert run.grpo is not None and run.entropy is not None  # noqa: PT018
+        self.run, self.grpo, self.entropy = run, run.grpo, run.entropy
+        self.policy, self.device, self.world = policy, device, world
+        self.policy.to(getattr(torch, run.grpo.weights_dtype))
+        self.reference = copy.deepcopy(policy).requires_grad_(False) if run.grpo.beta > 0 else None
+        self.optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            run.grpo.learning_rate,
+            run.grpo.betas,
+            weight_decay=run.grpo.weight_decay,
+            fused=device.type == "cuda",  # on a CPU it counts no weight's version up, which decoding.py goes by
+        )
+        self.initial_entropy: float | None = None
+        self.split: Split | None = None  # of this process' share, planned at its first update
+        # whether the coefficient follows the entropy of the whole batch
+        self.feedback = run.entropy.over == "batch" and run.entropy.enabled and run.entropy.gain > 0
+
+    def __call__(
+        self,
+        batch: RolloutBatch,
+        share: Share,
+        advantages: Tensor,
+        loss_weights: Tensor,
+        iteration: int,
+        clock: Clock,
+        save: Callable[[], None] = lambda: None,
+    ) -> Metrics:
+        """Update the policy; the loss is a mean over the whole batch of all processes.
+
+        Args:
+            batch: this process' samples; share: which rows of the whole they are.
+            advantages: [rows of losses, b] of these samples; loss_weights: a factor a row.
+            iteration: from 0.
+            clock: times the parts.
+            save: called before the first step when another epoch follows that may fail.
+
+        Returns:
+            What to log.
+
+        Raises:
+            SharedError: the loss or the gradient is NaN or infinite.
+        """
+        grpo, size = self.grpo, len(batch.tokens)
+        if self.split is None or self.split.slices[-1].stop != size:  # none saved, or that of a share of another size
+            self.split = split_update(self.run, size, self.device, bool(self.optimizer.state))
+        parts, self.policy.checkpointing = self.split
+        reference = None
+        if self.reference is not None:  # once an iteration: neither the tokens nor the reference change
+            with clock("reference"), torch.no_grad():
+                reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
+        old, totals, norm = None, {}, 0.0
+        with clock("update"):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(grpo, iteration)
+            for epoch in range(grpo.epochs):
+                self.optimizer.zero_grad(set_to_none=True)
+                old, entropy = self._ahead(batch, share, old, iteration)
+                totals, own = self._backward(
+                    batch, share, advantages, loss_weights, reference, old, entropy, iteration
+                )  # fmt: skip
+                old = own if old is None else old
+                norm = self._gradient(iteration)
+                if epoch == 0 and grpo.epochs > 1:
+                    save()
+                with clock("optimizer"):
+                    self.optimizer.step()  # Alg. 1, line 36
+        if self.reference is not None and grpo.reference == "ema":
+            for kept, new in zip(self.reference.parameters(), self.policy.parameters(), strict=True):
+                kept.lerp_(new.detach(), 1.0 - grpo.reference_decay)
+        return totals | {"optim/grad_norm": norm, "optim/learning_rate": learning_rate(grpo, iteration)}
+
+    def _ahead(
+        self, batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
+    ) -> tuple[Tensor | None, float | None]:
+        """What an epoch needs before its first gradient: the old policy's log-probabilities, the batch's entropy.
+
+        Without dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and with one slice its
+        entropy is the batch's: both are None then. Otherwise what is needed of either takes a pass of its own.
+        """
+        assert self.split is not None
+        parts, dropout = self.split.slices, bool(self.grpo.class_dropout or self.grpo.dropout)
+        feedback = self.feedback and (dropout or len(parts) > 1)
+        if not feedback and not (dropout and old is None):
+            return old, None
+        with torch.no_grad():
+            ahead = [self._score(self.policy, batch, part, iteration) for part in parts]
+        old = torch.cat([logp for logp, _ in ahead]) if old is None else old
+        entropy = torch.cat([entropy for _, entropy in ahead])
+        return old, self._whole(self._fraction(entropy), share) if feedback else None
+
+    def _backward(
+        self,
+        batch: RolloutBatch,
+        share: Share,
+        advantages: Tensor,
+        loss_weights: Tensor,
+        reference: Tensor | None,
+        old: Tensor | None,
+        entropy: float | None,
+        iteration: int,
+    ) -> tuple[Metrics, Tensor]:
+        """Add up the gradients of all slices; returns what to log and the epoch's own log-probabilities [b, T].
+
+        Raises:
+            SharedError: the loss is NaN or infinite.
+        """
+        assert self.split is not None
+        grpo, own, totals = self.grpo, [], {"loss": 0.0}
+        # with local gradients each process steps on its own (open choice 20)
+        count = share.total if grpo.gradients == "synchronised" else len(batch.tokens)
+        for part in self.split.slices:
+            logp, entropies = self._score(self.policy, batch, part, iteration)
+            own.append(logp.detach())
+            measured = self._fraction(entropies)
+            if self.feedback and entropy is None:
+                entropy = self._whole(measured, share)
+            loss, values = objective(
+                logp,
+                own[-1] if old is None else old[part],
+                None if reference is None else reference[part],
+                entropies,
+                advantages[:, part],
+                loss_weights,
+                self._coefficient(iteration, measured if entropy is None else entropy),
+                grpo,
+            )
+            (len(logp) / count * loss).backward()
+            for key, value in (values | {"policy/entropy": measured, "loss": loss.item()}).items():
+                totals[key] = totals.get(key, 0.0) + len(logp) / share.total * value
+        totals = self.world.total(totals)
+        self._check(totals.pop("loss"), "loss", iteration)
+        return totals, torch.cat(own)
+
+    def _gradient(self, iteration: int) -> float:
+        """Add up the gradients of all processes and clip their norm, which is returned.
+
+        Raises:
+            SharedError: it is NaN or infinite.
+        """
+        if self.grpo.gradients == "synchronised":
+            self.world.sum_gradients(self.policy.parameters())
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.grpo.grad_clip).item()
+        self._check(self.world.total({"norm": norm})["norm"], "gradient", iteration)
+        return norm
+
+    def _score(
+        self, policy: Policy, batch: RolloutBatch, part: slice, iteration: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Score a slice; the policy (not the reference) with the run's dropouts, if it has any."""
+        class_ids, dropout = batch.class_ids[part], 0.0
+        if iteration is not None:
+            dropout = self.grpo.dropout
+            if self.grpo.class_dropout and policy.null_class is not None:
+                generator = generator_for(self.run.seed, "class_dropout", iteration, batch.start + part.start)
+                dropped = torch.rand(len(class_ids), generator=generator) < self.grpo.class_dropout
+                class_ids = class_ids.masked_fill(dropped.to(class_ids.device), policy.null_class)
+        return score_tokens(policy, batch.tokens[part], class_ids, self.grpo, self.run.sampling, dropout)
+
+    def _fraction(self, entropy: Tensor) -> float:
+        return entropy_fraction(entropy, self.run.backbone.codebook_size).item()
+
+    def _whole(self, fraction: float, share: Share) -> float:
+        """The mean over all processes of what each measured on its share."""
+        return self.world.total({"entropy": fraction * share.weight})["entropy"]
+
+    def _coefficient(self, iteration: int, measured: float) -> float:
+        """c_eff of this step; the first entropy ever measured is the initial one."""
+        if self.initial_entropy is None:
+            self.initial_entropy = self.world.from_leader(measured)
+        if not self.entropy.enabled:
+            return 0.0
+        controller = entropy_controller(self.entropy, self.initial_entropy)
+        return controller.coefficient(iteration / self.grpo.iterations, measured)
+
+    def _check(self, value: float, what: str, iteration: int) -> None:
+        """Stop every process if ``value``, which is the same on all, is no number."""
+        if not math.isfinite(value):
+            raise SharedError(
+                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
+                "lower grpo.learning_rate or look at the rewards"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on."""
+        ema = self.reference is not None and self.grpo.reference == "ema"
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "reference": self.reference.state_dict() if ema else None,
+            "initial_entropy": self.initial_entropy,
+            # planned from the memory that was free at the start; another cut would move the last bits
+            "split": None if self.split is None else [self.device.type, *self.split.saved()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["reference"] is not None:
+            self.reference.load_state_dict(state["reference"])
+        self.initial_entropy = state["initial_entropy"]
+        if (split := state.get("split")) is not None and split[0] == self.device.type:
+            self.split = Split.of(*split[1:])
