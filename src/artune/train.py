@@ -144,6 +144,56 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
     return start, metrics
 
 
+def build_trainer(
+    run: Run,
+    policy: Policy,
+    tokenizer_path: Path,
+    codes: Path | None,
+    data: Path | None,
+    networks: dict[str, Path],
+    reference: Path | None,
+    class_moments: Path | None,
+    device: torch.device,
+    world: World,
+) -> Trainer:
+    """The trainer of the run's method; the files are those of :func:`train`.
+
+    Raises:
+        ArtuneError: a method that has nothing to train, or a file that is missing or broken.
+        SharedError: method vapi in several processes.
+    """
+    if run.grpo is not None:
+        render = load_renderer(run, tokenizer_path, device, getattr(torch, run.grpo.decode_dtype))
+        return build_grpo(run, policy, render, networks, reference or Path(), device, world, class_moments)
+    if run.method == "mle":
+        return MLETrainer(run, policy, codes or Path(), device, world)
+    if run.vapi is not None:
+        if world.size > 1:
+            raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
+        render, name = load_renderer(run, tokenizer_path, device), run.vapi.network
+        network = load_network(networks[name], run.networks[name], run.data, device)
+        return VAPiTrainer(run, policy, render, network, codes or Path(), data or Path(), device)
+    raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
+
+
+def write_manifest(
+    path: Path, trainer: Trainer, run: Run, config: dict[str, Any], start: int, seconds: float, device: torch.device
+) -> None:
+    """What a training was: its settings, code, device, and the iteration that it last went on from."""
+    manifest = {
+        "run": run.name,
+        "iterations": trainer.iterations,
+        "resumed_at": start,
+        "seconds": round(seconds, 1),
+        "processes": trainer.world.size,
+        "provenance": provenance(device),
+        "prompts_sha256": prompts_digest(run.data),
+        "command": " ".join(sys.argv[:2]),
+        "config": config,
+    }
+    write_json(path, manifest)
+
+
 def train(
     config: Path,
     policy_path: Path,
@@ -193,21 +243,7 @@ def train(
     policy = load_policy(run, policy_path, device)
     if world.leads:
         check_target(run)
-    if run.grpo is not None:
-        render = load_renderer(run, tokenizer_path, device, getattr(torch, run.grpo.decode_dtype))
-        trainer: Trainer = build_grpo(
-            run, policy, render, networks, reference or Path(), device, world, class_moments
-        )  # fmt: skip
-    elif run.method == "mle":
-        trainer = MLETrainer(run, policy, codes or Path(), device, world)
-    elif run.vapi is not None:
-        if world.size > 1:
-            raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
-        render, name = load_renderer(run, tokenizer_path, device), run.vapi.network
-        network = load_network(networks[name], run.networks[name], run.data, device)
-        trainer = VAPiTrainer(run, policy, render, network, codes or Path(), data or Path(), device)
-    else:
-        raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
+    trainer = build_trainer(run, policy, tokenizer_path, codes, data, networks, reference, class_moments, device, world)
     work.mkdir(parents=True, exist_ok=True)
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
@@ -222,20 +258,7 @@ def train(
     seconds = time.time() - began
     for name in ("metrics.jsonl", "timings.jsonl"):
         write_text(folder / name, (work / name).read_text(encoding="utf-8"))
-    manifest = {
-        "run": run.name,
-        "iterations": trainer.iterations,
-        "resumed_at": start,
-        "seconds": round(seconds, 1),
-        "processes": world.size,
-    }
-    manifest |= {
-        "provenance": provenance(device),
-        "prompts_sha256": prompts_digest(run.data),
-        "command": " ".join(sys.argv[:2]),
-        "config": yaml.safe_load(text),
-    }
-    write_json(folder / "manifest.json", manifest)
+    write_manifest(folder / "manifest.json", trainer, run, yaml.safe_load(text), start, seconds, device)
     keep(folder, identity, outputs)
     fence.check()
     shutil.rmtree(work)
