@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,35 +145,43 @@ def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
     return start, metrics
 
 
-def build_trainer(
-    run: Run,
-    policy: Policy,
-    tokenizer_path: Path,
-    codes: Path | None,
-    data: Path | None,
-    networks: dict[str, Path],
-    reference: Path | None,
-    class_moments: Path | None,
-    device: torch.device,
-    world: World,
-) -> Trainer:
-    """The trainer of the run's method; the files are those of :func:`train`.
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a training starts from; a method needs some of them only."""
+
+    policy: Path  # pretrained weights
+    tokenizer: Path  # its weights
+    networks: dict[str, Path]  # weights of the rewards' networks, by name
+    codes: Path | None = None  # token codes of the training set (methods mle and vapi)
+    data: Path | None = None  # its images (method vapi)
+    reference: Path | None = None  # reference.npz (LOO-FID)
+    class_moments: Path | None = None  # class_moments.npz (LOO-FID with ``reference: class_matched``)
+
+    def all(self) -> list[Path]:
+        """Those that were given."""
+        files = [self.policy, self.tokenizer, self.codes, self.data, self.reference, self.class_moments]
+        return [path for path in [*files, *self.networks.values()] if path is not None]
+
+
+def build_trainer(run: Run, policy: Policy, inputs: Inputs, device: torch.device, world: World) -> Trainer:
+    """The trainer of the run's method.
 
     Raises:
         ArtuneError: a method that has nothing to train, or a file that is missing or broken.
         SharedError: method vapi in several processes.
     """
     if run.grpo is not None:
-        render = load_renderer(run, tokenizer_path, device, getattr(torch, run.grpo.decode_dtype))
-        return build_grpo(run, policy, render, networks, reference or Path(), device, world, class_moments)
+        render = load_renderer(run, inputs.tokenizer, device, getattr(torch, run.grpo.decode_dtype))
+        reference = inputs.reference or Path()
+        return build_grpo(run, policy, render, inputs.networks, reference, device, world, inputs.class_moments)
     if run.method == "mle":
-        return MLETrainer(run, policy, codes or Path(), device, world)
+        return MLETrainer(run, policy, inputs.codes or Path(), device, world)
     if run.vapi is not None:
         if world.size > 1:
             raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
-        render, name = load_renderer(run, tokenizer_path, device), run.vapi.network
-        network = load_network(networks[name], run.networks[name], run.data, device)
-        return VAPiTrainer(run, policy, render, network, codes or Path(), data or Path(), device)
+        render, name = load_renderer(run, inputs.tokenizer, device), run.vapi.network
+        network = load_network(inputs.networks[name], run.networks[name], run.data, device)
+        return VAPiTrainer(run, policy, render, network, inputs.codes or Path(), inputs.data or Path(), device)
     raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
 
 
@@ -196,13 +205,7 @@ def write_manifest(
 
 def train(
     config: Path,
-    policy_path: Path,
-    tokenizer_path: Path,
-    codes: Path | None,
-    data: Path | None,
-    networks: dict[str, Path],
-    reference: Path | None,
-    class_moments: Path | None,
+    inputs: Inputs,
     output: Path,
     tracking_uri: str | None,
     tags: dict[str, str],
@@ -213,13 +216,7 @@ def train(
 
     Args:
         config: the run's config.yaml.
-        policy_path: pretrained weights.
-        tokenizer_path: tokenizer weights.
-        codes: token codes of the training set (methods mle and vapi).
-        data: its images (method vapi).
-        networks: weight files of the rewards' networks, by name.
-        reference: reference.npz (LOO-FID).
-        class_moments: class_moments.npz (LOO-FID with ``reference: class_matched``).
+        inputs: what it starts from.
         output: policy.safetensors of the run's folder.
         tracking_uri: MLflow store, or None.
         tags: of the MLflow run.
@@ -234,16 +231,15 @@ def train(
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
     # Another prior, tokenizer or network is another training, whatever the settings say.
-    files = [policy_path, tokenizer_path, codes, data, reference, class_moments, *networks.values()]
-    digests = (sha256(path) for path in files if path is not None and path.exists() and world.leads)
+    digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, given back"
-    policy = load_policy(run, policy_path, device)
+    policy = load_policy(run, inputs.policy, device)
     if world.leads:
         check_target(run)
-    trainer = build_trainer(run, policy, tokenizer_path, codes, data, networks, reference, class_moments, device, world)
+    trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:

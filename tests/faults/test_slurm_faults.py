@@ -42,6 +42,11 @@ def inputs(project):
     return {path: path.stat().st_mtime_ns for path in (project / "results/smoke/inputs").rglob("*") if path.is_file()}
 
 
+def training(project):
+    """The files that the training has written so far."""
+    return {path: path.read_bytes() for path in (project / RUN / "training").rglob("*") if path.is_file()}
+
+
 def iterations(project):
     path = project / RUN / "training/metrics.jsonl"
     return len(path.read_bytes().splitlines()) if path.exists() else 0
@@ -261,6 +266,7 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         orphan = ranks(cluster, job).values()
         for pid in orphan:  # it would be over too soon
             os.kill(pid, signal.SIGSTOP)
+        suspended = training(project)
         cluster.snakemake(project, "--unlock")
         again = cluster.start_snakemake(project, TARGET)
         cluster.wait_for(lambda: f"held by SLURM job {job} on" in slurm_logs(project), seconds=90)
@@ -269,16 +275,20 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         assert second != job
         assert {trainings[own]["JobState"] for own in (job, second)} == {"RUNNING"}
         assert trainings[job]["NodeList"] != trainings[second]["NodeList"]
+        assert training(project) == suspended
         written = iterations(project)
         for pid in orphan:
             os.kill(pid, signal.SIGCONT)
         ends_well(cluster, again, project, undisturbed, before)
         assert "given back" in slurm_logs(project)
         assert json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] == 0
-        fault.done = "`kill -9` of Snakemake, `snakemake --unlock`, the command again, with a second node free"
+        fault.done = (
+            "`kill -9` of Snakemake, `kill -STOP` of the orphan, `snakemake --unlock`, the command again with a second "
+            "node free, `kill -CONT` once that job had begun"
+        )
         fault.happened = (
-            f"job {second} ran beside job {job} (iteration {written} of {LONG}), said that it held the run, wrote "
-            "nothing and waited; what the orphan then finished was given back to it"
+            f"job {second} ran beside job {job} (iteration {written} of {LONG}), said that it held the run, waited and left its "
+            "training alone; what the orphan then finished was given back to it"
         )
         fault.lost = LOST
     finally:

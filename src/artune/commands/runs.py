@@ -35,6 +35,7 @@ def train(arguments: Namespace) -> str:
     from artune.mlflow_store import run_tags
     from artune.provenance import git
     from artune.tracking import tracking_uri
+    from artune.train import Inputs
     from artune.train import train as tune
 
     device = device_of(arguments)
@@ -42,13 +43,15 @@ def train(arguments: Namespace) -> str:
     with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
             config=arguments.config,
-            policy_path=arguments.policy,
-            tokenizer_path=arguments.tokenizer,
-            codes=arguments.codes,
-            data=arguments.data,
-            networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
-            reference=arguments.reference,
-            class_moments=arguments.class_moments,
+            inputs=Inputs(
+                policy=arguments.policy,
+                tokenizer=arguments.tokenizer,
+                networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
+                codes=arguments.codes,
+                data=arguments.data,
+                reference=arguments.reference,
+                class_moments=arguments.class_moments,
+            ),
             output=arguments.output,
             tracking_uri=tracking_uri(settings_of(arguments).tracking_uri),
             tags=run_tags(registry_of(arguments), read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
