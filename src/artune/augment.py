@@ -25,7 +25,8 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(torch.stack(rows).permute(2, 0, 1), list(pixels.shape), align_corners=False)
     moved = F.grid_sample(pixels + 1.0, grid, align_corners=False) - 1.0  # outside is black, -1
     level = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
-    return (moved + level * torch.randn(moved.shape, generator=generator)).clamp(-1.0, 1.0)
+    noisy = (moved + level * torch.randn(moved.shape, generator=generator)).clamp(-1.0, 1.0)
+    return noisy.contiguous(memory_format=torch.channels_last)  # as fast convolutions take it
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from artune.bench_request import Request, Row, Timing, forget_peak, now, peak, random_policy, row
@@ -18,9 +19,7 @@ PLAIN = "plain, cache concatenated"
 
 
 class GrowingCache:
-    """A cache that is allocated anew by every append, as a loop without a static one does."""
-
-    mask = None
+    """A cache that is allocated anew by every step, as a loop without a static one does."""
 
     def __init__(self) -> None:
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -30,12 +29,12 @@ class GrowingCache:
         """The row of a positional table at this position."""
         return table[self.position]
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Concatenate one position ([B, heads, 1, head_dim]); returns all."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Concatenate one position and attend to all; arguments and result [B, heads, 1, head_dim]."""
         if layer in self.kept:
             key, value = (torch.cat((old, new), 2) for old, new in zip(self.kept[layer], (key, value), strict=True))
         self.kept[layer] = key, value
-        return key, value
+        return F.scaled_dot_product_attention(query, key, value)
 
     def advance(self) -> None:
         """End a step."""

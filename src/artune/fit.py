@@ -37,7 +37,7 @@ def fit(
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas)
+    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas, fused=True)
     progress = Progress(label, training.steps)
     for step in range(training.steps):
         for group in optimizer.param_groups:

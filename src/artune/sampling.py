@@ -68,7 +68,10 @@ def draw(logits: Tensor, generator: torch.Generator | None = None, share: Share 
     ``share`` the clocks of its whole batch are drawn, so that every process draws what one alone would.
     """
     clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
-    clocks = clocks.exponential_(generator=generator)
+    if clocks.device.type == "cpu":  # a quarter of exponential_'s time; 24 bits, and half a step in the place of 0
+        clocks.uniform_(generator=generator).neg_().log1p_().neg_().clamp_(min=2**-25)
+    else:
+        clocks.exponential_(generator=generator)
     clocks = clocks if share is None else clocks[share.rows]
     clocks.clamp_(min=torch.finfo(logits.dtype).tiny)  # an exact 0 would make 0 / 0 of an excluded token
     return logits.softmax(-1).div_(clocks).argmax(-1)
@@ -138,7 +141,7 @@ def _draw_tokens(
     for position in range(tokens.shape[1]):
         if position > 0:
             last = tokens[:, position - 1]
-            logits = decoder.decode(last.repeat(2) if guided else last)
+            logits = decoder.decode(torch.cat((last, last)) if guided else last)
         chosen = logits[:batch]
         if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
             chosen = guide(chosen, logits[batch:], sampling.cfg)

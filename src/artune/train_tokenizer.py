@@ -78,7 +78,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     pixels = to_pixels(images)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "tokenizer", tokenizer.family))
-        module = build_tokenizer(tokenizer, image_size=images.shape[-1])
+        module = build_tokenizer(tokenizer, image_size=images.shape[-1]).to(memory_format=torch.channels_last)
     generator = generator_for(seed, "tokenizer batches", tokenizer.family)
     codebook = RunningCodebook(module.quantize, generator)
     settings = tokenizer.train

@@ -35,6 +35,7 @@ if REGISTRY.data.source == "mnist":
             "results/{scale}/inputs/data.log",
         conda:
             "../../envs/artune.yaml"
+        priority: 4
         params:
             data=REGISTRY.tree["data"],
         shell:

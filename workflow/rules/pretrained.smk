@@ -12,6 +12,7 @@ rule tokenizer:
         "results/{scale}/pretrained/{tokenizer}/tokenizer.benchmark.tsv"
     conda:
         "../../envs/artune.yaml"
+    priority: 3
     threads: SETTINGS.threads
     params:
         tokenizer=lambda wildcards: REGISTRY.tree["tokenizers"][wildcards.tokenizer],
@@ -29,6 +30,7 @@ rule codes:
         "results/{scale}/pretrained/{tokenizer}/codes.log",
     conda:
         "../../envs/artune.yaml"
+    priority: 3
     threads: SETTINGS.threads
     shell:
         f"python -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
@@ -46,6 +48,7 @@ rule pretrained_policy:
         "results/{scale}/pretrained/{prior}/policy.benchmark.tsv"
     conda:
         "../../envs/artune.yaml"
+    priority: 3
     threads: SETTINGS.threads
     params:
         backbone=lambda wildcards: PLAN.backbone(wildcards.prior),

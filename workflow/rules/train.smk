@@ -45,6 +45,7 @@ rule train:
         "results/{scale}/runs/{run}/train.benchmark.tsv"
     conda:
         "../../envs/artune.yaml"
+    priority: TRAIN_FIRST
     threads: SETTINGS.threads
     resources:
         launcher="python",

@@ -3,6 +3,10 @@
 Also the preference network (HPS), which is the same model trained on preferences.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +32,18 @@ TEXT = {  # the text towers beside them
 }
 
 
+@contextmanager
+def unseen(*packages: str) -> Iterator[None]:
+    """Import as if optional ``packages`` were not installed, but for those that are imported already."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 class MnistCLIP(nn.Module):
     """Two towers and the cosine between them.
 
@@ -38,7 +54,8 @@ class MnistCLIP(nn.Module):
 
     def __init__(self, architecture: str, data: Data) -> None:
         super().__init__()
-        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+        with unseen("transformers", "timm"):  # towers that are not used here: half of open_clip's import
+            from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
         templates = (data.prompt, *TEMPLATES)
         words = {word for text in (*templates, *class_names(data)) for word in text.replace("{}", " ").split()}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Shape = tuple[int, int, int, int]  # B, heads, length, head_dim
@@ -13,26 +14,34 @@ def _room(layers: int, shape: Shape, like: Tensor) -> tuple[list[Tensor], list[T
     return list(storage[0].unbind()), list(storage[1].unbind())
 
 
+def attend_one(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of one query a head, [B, heads, head_dim], to keys and values [S, B, heads, head_dim], on a CPU.
+
+    As a few products and sums of whole tensors, in float32; the fused kernel does B x heads tiny products one by one.
+    """
+    weights = (keys * (query.float() * query.shape[-1] ** -0.5)).sum(-1).softmax(0)
+    return (values * weights[..., None]).sum(0).type_as(values)
+
+
 @dataclass
 class KVCache:
     """Keys and values of every layer, allocated once for a whole sequence; the filled part alone is attended.
 
     Attributes:
-        keys: a tensor [B, heads, length, head_dim] for each layer.
+        keys: a tensor [length, B, heads, head_dim] for each layer: a step writes and reads whole pieces of memory.
         values: likewise.
         position: number of positions that are filled, the same in every layer between two steps.
-        mask: None, as nothing that is not filled is ever attended.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     position: int = 0
-    mask: None = None
 
     @classmethod
     def allocate(cls, layers: int, shape: Shape, like: Tensor) -> "KVCache":
         """Room for ``shape``, with the dtype and device of ``like``."""
-        return cls(*_room(layers, shape, like))
+        batch, heads, length, head_dim = shape
+        return cls(*_room(layers, (length, batch, heads, head_dim), like))
 
     def begin(self, table: Tensor) -> Tensor:
         """Begin a step: the row of a positional ``table`` [length, ...] at this position.
@@ -40,16 +49,23 @@ class KVCache:
         Raises:
             ValueError: the cache is full.
         """
-        if self.position >= self.keys[0].shape[2]:
-            raise ValueError(f"the key/value cache is full: it was allocated for {self.keys[0].shape[2]} positions")
+        if self.position >= len(self.keys[0]):
+            raise ValueError(f"the key/value cache is full: it was allocated for {len(self.keys[0])} positions")
         return table[self.position]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one position ([B, heads, 1, head_dim]) of ``layer``; returns views of the filled part."""
-        keys, values, end = self.keys[layer], self.values[layer], self.position + 1
-        keys[:, :, self.position : end] = key
-        values[:, :, self.position : end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        """Store one position ([B, heads, head_dim]) of ``layer``; returns views [filled, B, heads, head_dim]."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys[self.position], values[self.position] = key, value
+        return keys[: self.position + 1], values[: self.position + 1]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store one position and attend to all that are stored; arguments and result [B, heads, 1, head_dim]."""
+        keys, values = self.append(layer, key.squeeze(2), value.squeeze(2))
+        if query.device.type == "cpu":
+            return attend_one(query.squeeze(2), keys, values)[:, :, None]
+        keys, values = (whole.permute(1, 2, 0, 3) for whole in (keys, values))
+        return F.scaled_dot_product_attention(query, keys, values)
 
     def advance(self) -> None:
         """End a step."""
@@ -77,11 +93,6 @@ class BucketedCache:
         self.additive = torch.full((1, 1, 1, length), -torch.inf, dtype=like.dtype, device=like.device)
         self.bucket = self.extent = bucket
 
-    @property
-    def mask(self) -> Tensor:
-        """Additive [1, 1, 1, extent]: 0 where filled, this step's position included."""
-        return self.additive[..., : self.extent]
-
     def restart(self) -> None:
         """Forget everything; old keys and values stay under the mask."""
         self.position.zero_()
@@ -93,12 +104,12 @@ class BucketedCache:
         self.additive.index_fill_(3, self.position, 0.0)
         return table.index_select(0, self.position)[0]
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one position ([B, heads, 1, head_dim]) of ``layer``; returns views of the attended part."""
-        keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(2, self.position, key)
-        values.index_copy_(2, self.position, value)
-        return keys[:, :, : self.extent], values[:, :, : self.extent]
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store one position and attend to the extent; arguments and result [B, heads, 1, head_dim]."""
+        self.keys[layer].index_copy_(2, self.position, key)
+        self.values[layer].index_copy_(2, self.position, value)
+        keys, values = (whole[layer][:, :, : self.extent] for whole in (self.keys, self.values))
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=self.additive[..., : self.extent])
 
     def advance(self) -> None:
         """End a step."""

@@ -85,10 +85,10 @@ class Attention(nn.Module):
         qkv = self.wqkv(x).view(batch, length, 3, self.heads, -1)
         query, key = (part.transpose(1, 2) for part in rotate(qkv[:, :, :2], rotation).unbind(2))
         value = qkv[:, :, 2].transpose(1, 2)
-        if cache is not None:
-            key, value = cache.append(layer, key, value)
-        mask = None if cache is None else cache.mask
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=cache is None)
+        if cache is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            mixed = cache.attend(layer, query, key, value)
         return self.wo(mixed.transpose(1, 2).reshape(batch, length, dim))
 
 

@@ -28,10 +28,10 @@ class Attention(nn.Module):
         query, key, value = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
-        if cache is not None:
-            key, value = cache.append(layer, key, value)
-        mask = None if cache is None else cache.mask
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=cache is None)
+        if cache is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            mixed = cache.attend(layer, query, key, value)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
