@@ -1,7 +1,6 @@
 """The command line: one subcommand a rule, of the same name, and a few for people (plan, doctor, show, bench)."""
 
 import argparse
-import gc
 import os
 import sys
 import time
@@ -240,7 +239,6 @@ def open_log(path: Path) -> Tee:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on standard error and status 2, a training that was told to stop 143."""
-    gc.set_threshold(50_000, 10, 10)  # what a command imports is a million objects, looked through 1,400 times at 700
     arguments = parser().parse_args(join_words(sys.argv[1:] if argv is None else argv))
     began, here = time.monotonic(), launch()
     try:

@@ -19,6 +19,7 @@ def fit(
     training: Training,
     loss: Callable[[int], tuple[Tensor, str]],
     betas: tuple[float, float] = (0.9, 0.95),
+    fused: bool = True,
 ) -> None:
     """Minimise ``loss`` by AdamW with a short warm-up, a cosine to zero and a gradient norm of at most 1.
 
@@ -27,7 +28,7 @@ def fit(
         parameters: what is trained; vectors (biases, norms) are not decayed.
         training: steps, learning rate, weight decay.
         loss: step -> scalar loss and a note for the progress line; draws its own batch.
-        betas: of AdamW.
+        betas: of AdamW; fused: its arithmetic, some 5% of a step faster and other last bits.
 
     Raises:
         ArtuneError: the loss is NaN or infinite; names the step.
@@ -37,7 +38,7 @@ def fit(
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas, fused=fused)
     progress = Progress(label, training.steps)
     for step in range(training.steps):
         for group in optimizer.param_groups:

@@ -8,6 +8,7 @@ rule run_config:
         "results/{scale}/runs/{run}/config.log",
     conda:
         "../../envs/artune.yaml"
+    priority: 4
     params:
         spec=lambda wildcards: PLAN.spec(wildcards.run),  # editing one run's line replans that run only
     shell:

@@ -100,7 +100,7 @@ def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] 
     real = features(line(20_000, generator_for(seed, "toy", "target"))).double()
     reference = ReferenceMoments.from_moments(real.mean(0), real.var(0, unbiased=False))
     policy = GaussianPolicy(toy.hidden, generator_for(seed, "toy", "weights"))
-    optimizer = torch.optim.Adam(policy.parameters(), lr=toy.learning_rate)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=toy.learning_rate, fused=True)
     generator = generator_for(seed, "toy", "rollout")
     state: FeatureMoments | None = None
     trace = Trace()

@@ -7,7 +7,6 @@ quadrature: several times the arithmetic, but of the kind that a GPU does fast. 
 import math
 
 import torch
-from scipy.special import ellipj, ellipkm1
 from torch import Tensor
 
 NODES = 40
@@ -21,6 +20,8 @@ def elliptic_nodes(low: float, high: float, nodes: int) -> tuple[list[float], li
     parameter y of ``s = low sc(y)^2``. Differences between x in [low, high] converge as ``exp(-2 pi^2 nodes /
     log(high / low))`` (Hale, Higham and Trefethen, 2008, method 3).
     """
+    from scipy.special import ellipj, ellipkm1  # a tenth of a second, which most commands need not spend
+
     period = float(ellipkm1(low / high))
     s, weights = [0.0] * nodes, [0.0] * nodes
     for i in range((nodes + 1) // 2):  # the other half is the mirror image low high / s
