@@ -10,7 +10,8 @@ from artune.errors import ArtuneError
 
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
-SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: five times faster
+SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: some five times faster
+DEEPEST = 100  # levels of nesting; what libyaml's loader recurses into would otherwise end the process at some 50,000
 
 
 def read_yaml(path: Path) -> Tree:
@@ -20,7 +21,7 @@ def read_yaml(path: Path) -> Tree:
         ArtuneError: no such file, bad syntax or bytes, or no mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), SAFE)
+        value = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
     except RecursionError as error:
@@ -30,6 +31,16 @@ def read_yaml(path: Path) -> Tree:
     if not isinstance(value, dict):
         raise ArtuneError(f"{path}: must hold a mapping")
     return value
+
+
+def _load(text: str) -> Any:
+    """The one value of ``text``. Raises RecursionError where it is nested more than :data:`DEEPEST` levels deep."""
+    depth = 0
+    for event in yaml.parse(text, SAFE):  # one by one, without recursion
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
+    return yaml.load(text, SAFE)
 
 
 def parse(kind: type[Model], value: Any, where: str) -> Model:

@@ -1,5 +1,7 @@
 """The frozen networks of the mnist scale: shapes, training, loading."""
 
+import sys
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from artune.checkpoints import save_module
 from artune.config import Data, Network, Tokenizer, Training
 from artune.data import load_split, prompts, to_pixels, write_data
 from artune.encoders import KINDS, build_network, load_network
-from artune.encoders.mnist_clip import MnistCLIP
+from artune.encoders.mnist_clip import MnistCLIP, unseen
 from artune.errors import ArtuneError
 from artune.fit import draw, fit, schedule
 from artune.seeds import generator_for
@@ -73,6 +75,19 @@ def test_quality_is_the_weighted_mean_of_patch_scores(images):
 def test_a_word_outside_the_vocabulary_is_named():
     with pytest.raises(ArtuneError, match="'unicorn'"):
         MnistCLIP("transformer", DIGITS).embed_texts(["a photo of unicorn"])
+
+
+def test_optional_packages_are_unseen_for_one_import_only():
+    import colorsys
+
+    sys.modules.pop("chunk", None)
+    with unseen("chunk", "colorsys"):
+        import colorsys  # noqa: F401
+
+        with pytest.raises(ModuleNotFoundError):
+            import chunk  # noqa: F401
+    assert "chunk" not in sys.modules
+    assert sys.modules["colorsys"] is not None
 
 
 def test_a_prompt_that_is_too_long_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from artune.errors import ArtuneError
-from artune.layers import merge, undot
+from artune.layers import merge, read_yaml, undot
 from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2] / "config"
@@ -24,6 +24,13 @@ def edit(path, change):
     tree = yaml.safe_load(path.read_text())
     change(tree)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.mark.parametrize("text", ["a: " + 60_000 * "[", 60_000 * "- " + "a", 60_000 * "{a: "])
+def test_a_file_nested_too_deeply_is_one_line_and_no_crash(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(ArtuneError, match=r"deep\.yaml: nested too deeply"):
+        read_yaml(tmp_path / "deep.yaml")
 
 
 @pytest.mark.parametrize("scale", SCALES)
