@@ -83,3 +83,13 @@ def test_no_job_asks_for_more_than_a_node_of_four_gpus_has():
         assert sum(wants["gres"].values()) <= 4, rule
         assert wants["threads"] <= 32, rule
         assert wants["mem_mb"] <= 256000, rule
+
+
+@pytest.mark.parametrize(("scale", "first"), [("mnist", 2), ("imagenet", 0)])
+def test_the_longest_chain_goes_first_and_trainings_only_where_they_take_a_minute(project, scale, first):
+    output = snakemake(project, "-n", "--config", f"scale={scale}", "--", "results/table4.csv")
+    wanted = {"run_config": 4, "tokenizer": 3, "pretrained_policy": 3, "train": first, "network": 0, "sample": 0}
+    for rule, priority in wanted.items():
+        blocks = re.findall(rf"^rule {rule}:\n((?:    .*\n)+)", output, re.M)
+        found = [re.findall(r"priority: (\d+)", block) for block in blocks]
+        assert set(map(tuple, found)) == {(str(priority),) if priority else ()}, rule

@@ -33,9 +33,9 @@ if REGISTRY.data.source == "mnist":
             "results/{scale}/inputs/data.npz",
         log:
             "results/{scale}/inputs/data.log",
+        priority: 4
         conda:
             "../../envs/artune.yaml"
-        priority: 4
         params:
             data=REGISTRY.tree["data"],
         shell:

@@ -10,9 +10,9 @@ rule tokenizer:
         "results/{scale}/pretrained/{tokenizer}/tokenizer.log",
     benchmark:
         "results/{scale}/pretrained/{tokenizer}/tokenizer.benchmark.tsv"
+    priority: 3
     conda:
         "../../envs/artune.yaml"
-    priority: 3
     threads: SETTINGS.threads
     params:
         tokenizer=lambda wildcards: REGISTRY.tree["tokenizers"][wildcards.tokenizer],
@@ -28,9 +28,9 @@ rule codes:
         "results/{scale}/pretrained/{tokenizer}/codes.npz",
     log:
         "results/{scale}/pretrained/{tokenizer}/codes.log",
+    priority: 3
     conda:
         "../../envs/artune.yaml"
-    priority: 3
     threads: SETTINGS.threads
     shell:
         f"python -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
@@ -46,9 +46,9 @@ rule pretrained_policy:
         "results/{scale}/pretrained/{prior}/policy.log",
     benchmark:
         "results/{scale}/pretrained/{prior}/policy.benchmark.tsv"
+    priority: 3
     conda:
         "../../envs/artune.yaml"
-    priority: 3
     threads: SETTINGS.threads
     params:
         backbone=lambda wildcards: PLAN.backbone(wildcards.prior),

@@ -6,9 +6,9 @@ rule run_config:
         "results/{scale}/runs/{run}/config.yaml",
     log:
         "results/{scale}/runs/{run}/config.log",
+    priority: 4
     conda:
         "../../envs/artune.yaml"
-    priority: 4
     params:
         spec=lambda wildcards: PLAN.spec(wildcards.run),  # editing one run's line replans that run only
     shell:
@@ -44,9 +44,9 @@ rule train:
         "results/{scale}/runs/{run}/train.log",
     benchmark:
         "results/{scale}/runs/{run}/train.benchmark.tsv"
+    priority: TRAIN_FIRST
     conda:
         "../../envs/artune.yaml"
-    priority: TRAIN_FIRST
     threads: SETTINGS.threads
     resources:
         launcher="python",
