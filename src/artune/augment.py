@@ -26,7 +26,7 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
     moved = F.grid_sample(pixels + 1.0, grid, align_corners=False) - 1.0  # outside is black, -1
     level = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
     noisy = (moved + level * torch.randn(moved.shape, generator=generator)).clamp(-1.0, 1.0)
-    return noisy.contiguous(memory_format=torch.channels_last)  # as fast convolutions take it
+    return noisy.contiguous(memory_format=torch.channels_last)  # as the networks' weights
 
 
 @torch.no_grad()

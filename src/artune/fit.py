@@ -28,7 +28,9 @@ def fit(
         parameters: what is trained; vectors (biases, norms) are not decayed.
         training: steps, learning rate, weight decay.
         loss: step -> scalar loss and a note for the progress line; draws its own batch.
-        betas: of AdamW; fused: its arithmetic, some 5% of a step faster and other last bits.
+        betas: of AdamW.
+        fused: its arithmetic; some 5% of a step faster, other last bits. On a CPU it counts no weight's version up, so
+            that a policy must not be drawn from between the steps (``decoding.py`` goes by versions).
 
     Raises:
         ArtuneError: the loss is NaN or infinite; names the step.

@@ -11,7 +11,7 @@ from artune.errors import ArtuneError
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: some five times faster
-DEEPEST = 100  # levels of nesting; what libyaml's loader recurses into would otherwise end the process at some 50,000
+DEEPEST = 100  # levels of nesting; libyaml's loader recurses in C and crashes the process at about 50,000
 
 
 def read_yaml(path: Path) -> Tree:

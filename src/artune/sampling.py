@@ -70,10 +70,9 @@ def draw(logits: Tensor, generator: torch.Generator | None = None, share: Share 
     clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
     if clocks.device.type == "cpu":  # a quarter of exponential_'s time; 24 bits, and half a step in the place of 0
         clocks.uniform_(generator=generator).neg_().log1p_().neg_().clamp_(min=2**-25)
-    else:
-        clocks.exponential_(generator=generator)
+    else:  # an exact 0 would make 0 / 0 of an excluded token
+        clocks.exponential_(generator=generator).clamp_(min=torch.finfo(logits.dtype).tiny)
     clocks = clocks if share is None else clocks[share.rows]
-    clocks.clamp_(min=torch.finfo(logits.dtype).tiny)  # an exact 0 would make 0 / 0 of an excluded token
     return logits.softmax(-1).div_(clocks).argmax(-1)
 
 
@@ -95,7 +94,8 @@ def generate(
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
             on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and
             ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.Sampling`.
-        generator: on the device of ``class_ids``; the draws depend on it and on B alone.
+        generator: on the device of ``class_ids``; the draws depend on it and on B alone, the
+            tokens to rounding on the cut as well.
         share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
         greedy: take the most likely token instead of drawing.
 

@@ -92,7 +92,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
         error = F.mse_loss(module.decoder(module.post_quant_conv(straight_through)), batch)
         return error + COMMITMENT * F.mse_loss(latents, codes), f"PSNR {psnr(error.item()):.1f} dB"
 
-    # Another rounding gives other codes, and all that is trained on them moves by more than a seed: these are kept.
+    # Not fused: another rounding gives other codes, and all that is trained on them moves by more than a seed.
     fit(f"tokenizer {tokenizer.family}", module.parameters(), settings, loss, fused=False)
     module.requires_grad_(False).eval()
     save_module(out_path, module)

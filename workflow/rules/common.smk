@@ -19,8 +19,9 @@ REGISTRY = PLAN.registry
 EXTRA_TABLES = [name for name in REGISTRY.tables if name.startswith("extra_")]
 PAPER_TABLES = [name for name in REGISTRY.tables if name not in EXTRA_TABLES]
 
-# Priorities: data, then the longest chain (tokenizer, codes, prior), so that no core waits for it. Where a training takes a
-# minute all of them go before the first samples and the cores end together; where it takes hours the first scores matter more.
+# Priorities: what others wait for at once (data, settings), then the longest chain (tokenizer, codes, prior). Where a
+# training takes a minute all of them go before the first samples, so that no core is idle at the end; where it takes
+# hours the first scores matter more.
 TRAIN_FIRST = 2 if REGISTRY.data.source == "mnist" else 0
 
 # Options that every command shares: the same settings as this call of Snakemake's.

@@ -34,14 +34,17 @@ TEXT = {  # the text towers beside them
 
 @contextmanager
 def unseen(*packages: str) -> Iterator[None]:
-    """Import as if optional ``packages`` were not installed, but for those that are imported already."""
+    """Import as if optional ``packages`` were not installed, but for those that are imported already.
+
+    What is imported meanwhile goes without them for good. No other thread may be importing.
+    """
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail
     try:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 class MnistCLIP(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 Shape = tuple[int, int, int, int]  # B, heads, length, head_dim
 
 
-def _room(layers: int, shape: Shape, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _room(layers: int, shape: tuple[int, ...], like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     storage = torch.zeros(2, layers, *shape, dtype=like.dtype, device=like.device)
     return list(storage[0].unbind()), list(storage[1].unbind())
 
@@ -18,9 +18,16 @@ def attend_one(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attention of one query a head, [B, heads, head_dim], to keys and values [S, B, heads, head_dim], on a CPU.
 
     As a few products and sums of whole tensors, in float32; the fused kernel does B x heads tiny products one by one.
+    Which rows stand beside one changes its last bits.
     """
     weights = (keys * (query.float() * query.shape[-1] ** -0.5)).sum(-1).softmax(0)
     return (values * weights[..., None]).sum(0).type_as(values)
+
+
+def attend_one_fused(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The same by the fused kernel, for other devices."""
+    keys, values = (whole.permute(1, 2, 0, 3) for whole in (keys, values))
+    return F.scaled_dot_product_attention(query[:, :, None], keys, values)[:, :, 0]
 
 
 @dataclass
@@ -61,11 +68,8 @@ class KVCache:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Store one position and attend to all that are stored; arguments and result [B, heads, 1, head_dim]."""
-        keys, values = self.append(layer, key.squeeze(2), value.squeeze(2))
-        if query.device.type == "cpu":
-            return attend_one(query.squeeze(2), keys, values)[:, :, None]
-        keys, values = (whole.permute(1, 2, 0, 3) for whole in (keys, values))
-        return F.scaled_dot_product_attention(query, keys, values)
+        attention = attend_one if query.device.type == "cpu" else attend_one_fused
+        return attention(query.squeeze(2), *self.append(layer, key.squeeze(2), value.squeeze(2)))[:, :, None]
 
     def advance(self) -> None:
         """End a step."""
@@ -73,7 +77,9 @@ class KVCache:
 
 
 class BucketedCache:
-    """The same for a step that a CUDA graph can record: within a bucket no shape, address or host value changes.
+    """One for a step that a CUDA graph can record: within a bucket no shape, address or host value changes.
+
+    Keys and values are [B, heads, length, head_dim] for each layer.
 
     The first ``extent`` positions are attended, those not yet filled under a mask of minus infinity. Whoever steps
     keeps ``extent`` above the position; it grows by whole buckets, with one graph for each.
