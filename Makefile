@@ -40,7 +40,7 @@ $(STAMP): envs/requirements.txt pyproject.toml
 
 reproduce: $(STAMP)
 	@echo "reproduce: $(TARGETS)"
-	@echo "mnist scale, $(CORES) cores, about 6 minutes the first time, seconds when nothing changed; stop and start at will"
+	@echo "mnist scale, $(CORES) cores, about 4 minutes the first time, seconds when nothing changed; stop and start at will"
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS) 2>&1 \
 		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
