@@ -10,7 +10,7 @@ def run() -> None:
     """The command line, as a process of its own.
 
     A command's imports make a million objects and no garbage. Looking for some every few hundred, and once more through
-    all of them at the end, takes a second of a command that lasts ten. An iteration of a training leaves no cycles.
+    all of them at the end, takes a second of a command that lasts ten. An iteration of GRPO leaves no cycles.
     """
     gc.set_threshold(50_000, 10, 10)
     status = main()
