@@ -85,7 +85,7 @@ def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
         ArtuneError: missing, not the published digest, or not the digest it had when it was first used.
     """
     path, published = asset_path(registry, key, folder), published_digest(registry, key)
-    found = {"file": str(path.relative_to(folder)), **measure(path)}
+    found = {"file": str(path.relative_to(folder)), **measure_file(path)}
     if published is not None and not found["sha256"].startswith(published.lower()):
         raise ArtuneError(
             f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
@@ -109,7 +109,7 @@ def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
     return read_json(folder / PINS) if (folder / PINS).exists() else {}
 
 
-def measure(path: Path) -> dict[str, Any]:
+def measure_file(path: Path) -> dict[str, Any]:
     """Bytes, time and SHA-256 of a file; of a folder, the digest of the names and sizes in it (hours, if read)."""
     if path.is_file():
         return {**_stamp(path), "sha256": sha256(path)}

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from artune.bench_iteration import bench_iteration
-from artune.bench_request import Request, Row
+from artune.bench_request import BenchRow, Request
 from artune.bench_rollout import bench_rollout
 from artune.bench_stages import bench_rewards, bench_sample, bench_update
 from artune.errors import ArtuneError
 from artune.metrics.fid import frechet_distance
-from artune.rewards.loo_fid import Covariance, FeatureMoments, ReferenceMoments, loo_fid_reward
+from artune.rewards.loo_fid import loo_fid_reward
+from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
 from artune.seeds import generator_for
 
 BATCH = 144  # 12 prompts x 12 images, as in the paper
@@ -28,7 +29,7 @@ LOO_FID_CASES: list[tuple[Covariance, int, int, int, float]] = [
 ]
 
 
-def run(target: str, request: Request) -> list[Row]:
+def run_benchmark(target: str, request: Request) -> list[BenchRow]:
     """Run the benchmark ``target`` and return one row a case.
 
     Raises:
@@ -144,12 +145,12 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _every(request: Request) -> list[Row]:
+def _every(request: Request) -> list[BenchRow]:
     """All of them, one after the other."""
     return [found for name, bench in TARGETS.items() if name != "all" for found in bench(request)]
 
 
-TARGETS: dict[str, Callable[[Request], list[Row]]] = {
+TARGETS: dict[str, Callable[[Request], list[BenchRow]]] = {
     "rollout": bench_rollout,
     "rewards": bench_rewards,
     "loo-fid": lambda request: bench_loo_fid(request.device.type),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from artune import floors
-from artune.bench_request import Request, Row, Timing, peak, random_networks, random_policy, random_renderer, row
+from artune.bench_request import BenchRow, Request, Timing, peak, random_networks, random_policy, random_renderer, row
 from artune.config import Run
 from artune.files import write_json, write_text
 from artune.progress import track
@@ -39,7 +39,7 @@ def random_loo_fid(run: Run, networks: dict[str, nn.Module], device: torch.devic
     return DistributionReward(network, run.rewards.loo_fid, torch.zeros(width), torch.eye(width), device)
 
 
-def bench_iteration(request: Request) -> list[Row]:
+def bench_iteration(request: Request) -> list[BenchRow]:
     """Every stage of an iteration; of the two that have a counted floor also the share of the device's peak.
 
     Where ``request.output`` ends in ``.jsonl`` it becomes timings.jsonl, with manifest.json beside it, as a training

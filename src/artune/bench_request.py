@@ -26,7 +26,7 @@ from artune.tokenizers import build_tokenizer
 
 ON_CPU = (2, 16)  # images and tokens at the imagenet scale on a CPU, where a whole iteration takes hours
 CLASSES_ON_CPU = 4  # there as well: ViT-H takes ten minutes for the prompts of all 1,000, once a training
-Row = dict[str, Any]
+BenchRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def measure(call: Callable[[], object], request: Request) -> Timing:
+def time_call(call: Callable[[], object], request: Request) -> Timing:
     """Time a call ``repeats`` times after one to warm up."""
     timing = Timing()
     for repeat in range(request.repeats + 1):
@@ -117,7 +117,7 @@ def row(
     ceiling: Ceiling | None = None,
     paper: tuple[str, ...] = (),
     **rest: Any,
-) -> Row:
+) -> BenchRow:
     """A line of a benchmark.
 
     Args:

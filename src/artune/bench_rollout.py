@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from artune.bench_request import Request, Row, Timing, forget_peak, now, peak, random_policy, row
+from artune.bench_request import BenchRow, Request, Timing, forget_peak, now, peak, random_policy, row
 from artune.config import Run
 from artune.decoding import PlainDecoder, decoder_for
 from artune.floors import rollout
@@ -45,12 +45,12 @@ class GrowingDecoder(PlainDecoder):
     """The plain loop that the benchmark compares with."""
 
     def start(self, class_ids: Tensor) -> Tensor:
-        """See :class:`artune.decoding.Decoder`."""
+        """See :class:`artune.decoding.TokenDecoder`."""
         logits, self.cache = self.policy.start(class_ids, self.policy.tokens, GrowingCache())
         return logits
 
 
-def bench_rollout(request: Request) -> list[Row]:
+def bench_rollout(request: Request) -> list[BenchRow]:
     """Greedy guided decoding with random weights by the plain loop and by this code, in turn.
 
     Returns:

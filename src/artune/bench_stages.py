@@ -9,18 +9,18 @@ import torch
 from artune import floors
 from artune.bench_iteration import random_loo_fid
 from artune.bench_request import (
+    BenchRow,
     Request,
-    Row,
     Timing,
     counted,
     forget_peak,
-    measure,
     now,
     peak,
     random_networks,
     random_policy,
     random_renderer,
     row,
+    time_call,
 )
 from artune.chunks import Chunks
 from artune.clock import Clock
@@ -41,7 +41,7 @@ def random_batch(request: Request) -> RolloutBatch:
     return RolloutBatch(ids, tokens, torch.empty(0, device=request.device))
 
 
-def bench_rewards(request: Request) -> list[Row]:
+def bench_rewards(request: Request) -> list[BenchRow]:
     """Decoding, each reward's network, the features of LOO-FID and its arithmetic, on one batch of random tokens."""
     run, device = request.run, request.device
     assert run.grpo is not None and run.rewards is not None  # noqa: PT018
@@ -55,12 +55,13 @@ def bench_rewards(request: Request) -> list[Row]:
     single, seen = torch.float32, getattr(torch, "bfloat16" if run.rewards.autocast == "bfloat16" else "float32")
     decoded = getattr(torch, run.grpo.decode_dtype)
     rows = [
-        row("decode", request, measure(lambda: render(batch.tokens), request),
+        row("decode", request, time_call(lambda: render(batch.tokens), request),
             counted(lambda: render(one.tokens), request.batch), request.ceiling(decoded), arithmetic=_name(decoded))
     ]  # fmt: skip
     for reward in build_rewards(run, networks):
         with half:
-            timing, work = measure(lambda r=reward: r(batch), request), counted(lambda r=reward: r(one), request.batch)
+            timing = time_call(lambda r=reward: r(batch), request)
+            work = counted(lambda r=reward: r(one), request.batch)
         paper = (reward.name,) if reward.name in ("clip", "hps") else ()
         rows.append(row(reward.name, request, timing, work, request.ceiling(seen), paper, arithmetic=_name(seen)))
     loo_fid = random_loo_fid(run, networks, device)
@@ -68,16 +69,16 @@ def bench_rewards(request: Request) -> list[Row]:
         return rows
     features = loo_fid.features(batch)
     work = counted(lambda: loo_fid.features(one), request.batch)
-    rows.append(row("LOO-FID features", request, measure(lambda: loo_fid.features(batch), request), work,
+    rows.append(row("LOO-FID features", request, time_call(lambda: loo_fid.features(batch), request), work,
                     request.ceiling(single), arithmetic=_name(single)))  # fmt: skip
     loo_fid(features, batch.class_ids)
     loo_fid.commit()  # from here on as in every iteration but the first
-    timing = measure(lambda: loo_fid(features, batch.class_ids), request)
+    timing = time_call(lambda: loo_fid(features, batch.class_ids), request)
     rows.append(row("LOO-FID", request, timing, paper=("loo_fid",), arithmetic="float64"))
     return rows
 
 
-def bench_update(request: Request) -> list[Row]:
+def bench_update(request: Request) -> list[BenchRow]:
     """The reference's log-probabilities, and all epochs on one batch of random tokens; model FLOPs over the peak."""
     run, device = request.run, request.device
     assert run.grpo is not None
@@ -109,7 +110,7 @@ def bench_update(request: Request) -> list[Row]:
     return rows
 
 
-def bench_sample(request: Request) -> list[Row]:
+def bench_sample(request: Request) -> list[BenchRow]:
     """Batches of the evaluation's size: drawn, decoded, their features taken, and written; what all samples would take.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from artune.costs import Costs
 from artune.errors import ArtuneError
-from artune.gpu_hours import Machine, evaluation_hours, floor_machine, training_hours
+from artune.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
 from artune.plan import TRAINED, Plan
 
 TARGET = re.compile(
@@ -67,7 +67,7 @@ def _trained(plan: Plan, runs: list[str]) -> list[str]:
     return [run for run in own if plan.spec(run)["method"] in TRAINED]
 
 
-def training(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
+def training(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
     """GPU hours of tuning ``name``: seconds of its stages x images x iterations."""
     run = plan.registry.resolve(name)
     if run.grpo is not None and run.rewards is not None:
@@ -85,7 +85,7 @@ def training(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
     return Line(name, f"train {iterations} x {images} images", hours, training_hours(run, machine), remark)
 
 
-def evaluation(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
+def evaluation(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
     """GPU hours of drawing the samples that ``name`` is scored on; ours with their features."""
     registry = plan.registry
     samples = registry.evaluation.samples
@@ -94,7 +94,7 @@ def evaluation(plan: Plan, costs: Costs, machine: Machine, name: str) -> Line:
     return Line(name, f"evaluate {samples} images", drawn * costs.seconds("generate") / 3600, ours)
 
 
-def budget(plan: Plan, costs: Costs, target: str, machine: Machine | None = None) -> list[Line]:
+def budget(plan: Plan, costs: Costs, target: str, machine: Gpu | None = None) -> list[Line]:
     """A line for every training and evaluation that ``target`` needs from nothing.
 
     Args:

@@ -26,7 +26,7 @@ def read_run(path: Path | str) -> Run:
     return parse(Run, read_yaml(Path(path)), str(path))
 
 
-def load_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
+def load_run_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
     """The run's policy with the weights of ``path``, on ``device`` in float32."""
     return checkpoints.load_policy(run.backbone, path).to(device)
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from artune.errors import ArtuneError
 from artune.files import replacing
-from artune.models import VQGANGPT, LlamaGen, build_policy
+from artune.models import build_policy
+from artune.models.llamagen import LlamaGen
+from artune.models.vqgan_gpt import VQGANGPT
 from artune.tensor_files import listing, plain_name, read_metadata, read_tensors
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def two_sided(difference: float, error: float, seeds: int) -> float:
     return float(2 * t.sf(abs(difference) / error, seeds - 1))
 
 
-def difference_of(first: Sequence[Score], second: Sequence[Score]) -> dict[str, float]:
+def paired_difference(first: Sequence[Score], second: Sequence[Score]) -> dict[str, float]:
     """Second minus first, one :class:`Score` a seed, and what its error is.
 
     With one seed the error is the paired jackknife's, of the evaluation alone. With several it is that of the mean of
@@ -171,7 +171,7 @@ def compare(
                 raise ArtuneError(f"compare: {a} and {b} were drawn on other labels; sample and evaluate both again")
         for metric in (name for name in METRICS if name in outcomes[0][0]):
             sides = [[scores[metric] for scores in side] for side in outcomes]
-            lines.append({"first": first, "second": second, "metric": metric, **difference_of(*sides)})
+            lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides)})
     for line, chance in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line |= {"p_holm": chance, "n": len(labels[line["first"]]), "seeds": seeds, "scale": registry.scale}
         line["note"] = registry.about.note

@@ -10,12 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from artune.schema import Fraction, Frozen, NonNegative, Positive
-from artune.tuning import GRPO, MLE, REWARDS, Entropy, LooFid, RewardName, Rewards, VAPi
+from artune.tuning import GRPO, MLE, Entropy, Rewards, VAPi
 
-__all__ = [
-    "GRPO", "MLE", "REWARDS", "Backbone", "Data", "Entropy", "Evaluation", "Fraction", "Frozen", "LooFid", "Network",
-    "NonNegative", "Positive", "RewardName", "Rewards", "Run", "Sampling", "Tokenizer", "Training", "VAPi",
-]  # fmt: skip
 JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
 

@@ -12,7 +12,7 @@ from artune.clock import Clock
 from artune.config import Run
 from artune.distributed import ALONE, Share, World
 from artune.errors import SharedError
-from artune.fit import draw
+from artune.fit import draw_indices
 from artune.mle import likelihood_loss
 from artune.models import Policy
 from artune.seeds import generator_for
@@ -47,7 +47,7 @@ class MLETrainer:
         settings, clock = self.settings, Clock(self.device)
         with clock("iteration"):
             share = self.world.share(settings.batch)
-            batch = draw(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            batch = draw_indices(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
             size, total = settings.micro_batch or settings.batch, 0.0
             self.optimizer.zero_grad(set_to_none=True)
             for start in range(share.start, share.stop, size):

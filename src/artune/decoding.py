@@ -21,7 +21,7 @@ MEMORY = 0.35  # share of a GPU that keys, values and logits may take: the updat
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """A policy and its cache; both methods give float32 logits [B, V], to be used before the next call."""
 
     policy: Policy
@@ -134,13 +134,13 @@ class Kept:
 
     policy: Policy
     key: tuple[object, ...]
-    decoder: Decoder
+    decoder: TokenDecoder
 
 
 _kept: list[Kept] = []  # at most one, of the policy that was drawn from last: two caches may not fit a GPU
 
 
-def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> Decoder:
+def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> TokenDecoder:
     """The fastest decoder of a policy with its present weights.
 
     On a GPU it is kept for the next call with as many rows, on a CPU what was packed until a weight changes. A GPU's
@@ -175,7 +175,7 @@ def _packed(policy: Policy, rows: int, dtype: torch.dtype) -> Policy:
     _kept.clear()
     whole = cast(policy, dtype) if dtype != next(iter(policy.parameters())).dtype else policy
     replica = pack(whole, rows)
-    if replica is not whole:  # what is not packed takes no time to make again
+    if replica is not policy:  # neither cast nor packed: nothing to keep
         _kept.append(Kept(policy, key, PlainDecoder(replica)))
     return replica
 
@@ -185,7 +185,7 @@ def forget() -> None:
     _kept.clear()
 
 
-def checked(decoder: BucketedDecoder, class_ids: Tensor) -> Decoder:
+def checked(decoder: BucketedDecoder, class_ids: Tensor) -> TokenDecoder:
     """The decoder, or the plain one with a warning if it fails or differs."""
     try:
         if agrees(decoder, class_ids):
@@ -211,7 +211,7 @@ def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = N
     return sequences * (cached + 6 * 4 * policy.codebook_size)
 
 
-def parts(images: int, at_once: int | None, each: int, device: torch.device) -> Iterator[slice]:
+def cache_parts(images: int, at_once: int | None, each: int, device: torch.device) -> Iterator[slice]:
     """Slices of a batch that are drawn after one another, because the cache of all would not fit.
 
     Args:

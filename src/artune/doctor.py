@@ -49,7 +49,7 @@ def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
 
 def driver() -> Finding:
     """The GPU's driver against the CUDA that torch was built with."""
-    listed = slurm.run("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
+    listed = slurm.run_tool("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
     found = importlib.util.find_spec("torch")
     version = Path(found.origin).with_name("version.py").read_text(encoding="utf-8") if found and found.origin else ""
     built = re.search(r"^cuda\b.*= '(\d+)\.(\d+)'", version, re.M)
@@ -116,7 +116,7 @@ def tracking(uri: str) -> Finding:
             if uri.startswith(("http://", "https://"))
             else Finding("tracking", None, f"{uri}: not checked")
         )
-    kind = slurm.run("stat", "-f", "-c", "%T", str(_existing(database))) or ""
+    kind = slurm.run_tool("stat", "-f", "-c", "%T", str(_existing(database))) or ""
     if kind.startswith(NETWORK_FILES):
         return Finding("tracking", False, f"{database} is on {kind}, where SQLite's locks fail; start `mlflow server`, "
                                           "set MLFLOW_TRACKING_URI")  # fmt: skip
@@ -160,7 +160,7 @@ def lock(folder: Path = Path(".snakemake/locks")) -> Finding:
 def cluster(folder: Path) -> Iterator[Finding]:
     """SLURM, and whether the profile in ``folder`` fits it."""
     profile = slurm.read_profile(folder)
-    version = slurm.run("sinfo", "--version")
+    version = slurm.run_tool("sinfo", "--version")
     if version is None:
         here = "sinfo fails here: see `sinfo --version`" if shutil.which("sinfo") else "no sinfo here"
         yield Finding("SLURM", False, f"{here}, but {folder} submits jobs; log in to the cluster")
@@ -173,11 +173,11 @@ def cluster(folder: Path) -> Iterator[Finding]:
     defaults = profile.get("default-resources") or {}
     partition, account = str(defaults.get("slurm_partition")), str(defaults.get("slurm_account"))
     here = f"{folder / 'config.yaml'}, default-resources"
-    if slurm.run("sinfo", "-h", "-o", "%P") is None:
+    if slurm.run_tool("sinfo", "-h", "-o", "%P") is None:
         yield Finding("partition", False, "the SLURM controller does not answer; try again, or ask its keepers")
         return
     problems = slurm.misfits(profile, partition)
-    known = ", ".join(sorted({name.rstrip("*") for name in (slurm.run("sinfo", "-h", "-o", "%R") or "").split()}))
+    known = ", ".join(sorted({name.rstrip("*") for name in (slurm.run_tool("sinfo", "-h", "-o", "%R") or "").split()}))
     text = (
         f"{'; '.join(problems)}; change {here} (partitions: {known})"
         if problems

@@ -63,6 +63,6 @@ def schedule(step: int, steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
-def draw(count: int, total: int, generator: torch.Generator) -> Tensor:
+def draw_indices(count: int, total: int, generator: torch.Generator) -> Tensor:
     """``count`` indices below ``total``, drawn with replacement: [count] int64."""
     return torch.randint(total, (count,), generator=generator)

@@ -27,7 +27,7 @@ LINES = {
 Seconds = dict[str, float]
 
 
-class Machine(NamedTuple):
+class Gpu(NamedTuple):
     """A GPU: whose published peaks its floors are of, and how many times its floor each stage takes."""
 
     peaks: str
@@ -35,9 +35,9 @@ class Machine(NamedTuple):
     name: str
 
 
-def floor_machine(peaks: str = "H100") -> Machine:
+def floor_machine(peaks: str = "H100") -> Gpu:
     """A GPU that reaches its published peaks, which none does."""
-    return Machine(peaks, dict.fromkeys(LINES, 1.0), f"{peaks} by floors (published peaks, nothing measured)")
+    return Gpu(peaks, dict.fromkeys(LINES, 1.0), f"{peaks} by floors (published peaks, nothing measured)")
 
 
 def networks_floor(networks: Iterable[Network], images: int, half: bool, peaks: str) -> float:
@@ -68,7 +68,7 @@ def iteration_floor(run: Run, peaks: str) -> Seconds:
     return found
 
 
-def training_hours(run: Run, machine: Machine) -> float:
+def training_hours(run: Run, machine: Gpu) -> float:
     """Hours of a training; of likelihood continuation its passes in float32."""
     if run.mle is not None:
         assert run.backbone is not None
@@ -79,7 +79,7 @@ def training_hours(run: Run, machine: Machine) -> float:
     return run.grpo.iterations * _total(iteration_floor(run, machine.peaks), machine) / 3600
 
 
-def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Network], machine: Machine) -> float:
+def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Network], machine: Gpu) -> float:
     """Hours of drawing and decoding the samples, and of their features in float32; real images have features only."""
     count, peaks = evaluation.samples, machine.peaks
     judges = [networks[name] for name in set(evaluation.networks.values())]
@@ -92,11 +92,11 @@ def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Netwo
     return _total(seconds, machine) / 3600
 
 
-def _total(seconds: Seconds, machine: Machine) -> float:
+def _total(seconds: Seconds, machine: Gpu) -> float:
     return sum(value * machine.times.get(stage, 1.0) for stage, value in seconds.items())
 
 
-def measured_machine(registry: Registry, path: Path) -> Machine:
+def measured_machine(registry: Registry, path: Path) -> Gpu:
     """What costs.csv says of the GPU that it was measured on: how many times its floor each stage took.
 
     Raises:
@@ -126,4 +126,4 @@ def measured_machine(registry: Registry, path: Path) -> Machine:
     except (KeyError, ValueError) as error:
         raise ArtuneError(f"{path}: lacks the seconds of a stage ({error}); make it again") from error
     times = {stage: value / floor[stage] for stage, value in seconds.items() if floor.get(stage)}
-    return Machine(peaks[0], times, f"{device} as measured ({path})")
+    return Gpu(peaks[0], times, f"{device} as measured ({path})")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from artune.config import Frozen
+from artune.schema import Frozen
 
 
 class Column(NamedTuple):

@@ -79,7 +79,7 @@ def _began(pid: int) -> str:
         return ""
 
 
-def describe(holder: dict[str, Any]) -> str:
+def describe_holder(holder: dict[str, Any]) -> str:
     """``SLURM job 17 on node3 (train since 2026-11-24 14:03)``."""
     who = f"SLURM job {holder['job']}" if holder.get("job") else f"process {holder.get('pid', '?')}"
     return f"{who} on {holder.get('host', '?')} ({holder.get('work', '?')} since {holder.get('since', '?')})"
@@ -135,12 +135,12 @@ class Lease:
             if now - began > self.every * (self.missed + 3):
                 end = f"`scancel {holder['job']}`" if holder.get("job") else "end it"
                 raise ArtuneError(
-                    f"{self.path.parent}: held by {describe(holder)}, which is alive; wait for it or {end}, then run "
-                    "again: it goes on from the last saved state"
+                    f"{self.path.parent}: held by {describe_holder(holder)}, which is alive; wait for it or {end}, "
+                    "then run again: it goes on from the last saved state"
                 )
             if not said and now - began > self.every / 2:
                 said = True
-                sys.stderr.write(f"{self.path.parent}: held by {describe(holder)}; waiting for it to end\n")
+                sys.stderr.write(f"{self.path.parent}: held by {describe_holder(holder)}; waiting for it to end\n")
                 sys.stderr.flush()
             time.sleep(min(1.0, self.every / 5))
 
@@ -194,7 +194,9 @@ class Lease:
             time.sleep(min(0.2, self.every))
             raw = self._read(self.path)
         if not (raw or b"").startswith(self.head):
-            after = f"{describe(_holder(raw))} took its place" if raw else "another took its place, and has ended"
+            after = (
+                f"{describe_holder(_holder(raw))} took its place" if raw else "another took its place, and has ended"
+            )
             self._end(f"this process was silent for too long and {after}")
 
     def _end(self, why: str) -> None:

@@ -17,7 +17,7 @@ WORTH = 8  # sequences; where as many fit, computing the blocks twice would buy 
 GB = 2**30
 
 
-class Split(NamedTuple):
+class MicroBatches(NamedTuple):
     """How a batch goes through the update."""
 
     slices: list[slice]
@@ -28,7 +28,7 @@ class Split(NamedTuple):
         return [0, *(part.stop for part in self.slices)], self.checkpointing
 
     @classmethod
-    def of(cls, edges: list[int], checkpointing: bool) -> "Split":
+    def of(cls, edges: list[int], checkpointing: bool) -> "MicroBatches":
         """Inverse of :meth:`saved`."""
         return cls([slice(start, stop) for start, stop in itertools.pairwise(edges)], checkpointing)
 
@@ -107,7 +107,7 @@ def standing(run: Run, states: bool) -> float:
     return parameters(run.backbone) * (wide + cast + (0 if states else 2 * wide))
 
 
-def split(run: Run, sequences: int, free: float | None, states: bool = False) -> Split:
+def split(run: Run, sequences: int, free: float | None, states: bool = False) -> MicroBatches:
     """Slices of a batch for ``grpo.micro_batch`` and ``grpo.checkpointing``.
 
     Args:
@@ -138,6 +138,6 @@ def split(run: Run, sequences: int, free: float | None, states: bool = False) ->
                 "sampling.rows, or take a GPU with more memory"
             )
     if asked != "auto":
-        return Split([slice(at, min(at + asked, sequences)) for at in range(0, sequences, asked)], checkpointing)
+        return MicroBatches([slice(at, min(at + asked, sequences)) for at in range(0, sequences, asked)], checkpointing)
     count = -(-sequences // fits)
-    return Split.of([sequences * part // count for part in range(count + 1)], checkpointing)
+    return MicroBatches.of([sequences * part // count for part in range(count + 1)], checkpointing)

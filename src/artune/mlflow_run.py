@@ -23,7 +23,7 @@ MOST = 900  # metrics a request; MLflow takes 1,000
 GRIDS = "samples"  # name of the grids drawn while tuning
 
 
-def connect(uri: str) -> "MlflowClient":
+def connect_mlflow(uri: str) -> "MlflowClient":
     """A client that neither reports home, nor chatters, nor waits long for a dead server."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
@@ -98,7 +98,7 @@ class RunView:
         database = sqlite_file(uri)
         if database is not None and not database.exists():
             raise FileNotFoundError(f"{database}: no such file; `artune mlflow_store` makes it")
-        self.client, self.name = connect(uri), name
+        self.client, self.name = connect_mlflow(uri), name
         self.experiment = experiment_id(self.client, uri, experiment)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(params)).items()}
         self.tags, self.times = {**tags}, times or (None, None)

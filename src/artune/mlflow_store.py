@@ -8,9 +8,9 @@ from typing import Any
 
 from artune.files import read_json
 from artune.layers import read_yaml
-from artune.mlflow_run import Point, RunView, alone, connect, experiment_id, sqlite_file
+from artune.mlflow_run import Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
 from artune.registry import SCALES, Registry
-from artune.run_page import PICTURE, describe, describe_experiment, draw_page_picture
+from artune.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
 from artune.tables import paper_values, tables_of
 from artune.tracking import read_lines, warn
 
@@ -34,7 +34,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
         with alone(uri):
             if database is not None and not database.exists():
                 _create_database(database)
-            client = connect(uri)
+            client = connect_mlflow(uri)
             for name in experiments:
                 experiment_id(client, uri, name)
     except Exception as error:
@@ -46,7 +46,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
 def _create_database(database: Path) -> None:
     temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
     try:
-        client = connect(f"sqlite:///{temporary}")
+        client = connect_mlflow(f"sqlite:///{temporary}")
         client.search_experiments()
         client._tracking_client.store._dispose_engine()
         os.replace(temporary, database)
@@ -66,7 +66,7 @@ def run_tags(
         "seed": spec["seed"],
         "commit": commit,
     }
-    tags |= {"mlflow.note.content": describe(registry, spec, scores)[:MOST_OF_A_TAG]}
+    tags |= {"mlflow.note.content": describe_run(registry, spec, scores)[:MOST_OF_A_TAG]}
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit
     return {key: str(value) for key, value in (tags | tables_of(registry, spec["base"])).items()}
@@ -133,7 +133,7 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
                     draw_page_picture(folder, picture)
                     view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
                 view.finish()
-        client = connect(uri)
+        client = connect_mlflow(uri)
         experiment = experiment_id(client, uri, registry.scale)
         client.set_experiment_tag(experiment, "mlflow.note.content", describe_experiment(registry))
         client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # not "GenAI"

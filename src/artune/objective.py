@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from artune import memory
-from artune.config import GRPO, Entropy, Run, Sampling
+from artune.config import Run, Sampling
 from artune.decoding import say
 from artune.entropy import EntropyController, token_entropy
 from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
 from artune.models import Policy
 from artune.sampling import filter_logits, guided_logits
+from artune.tuning import GRPO, Entropy
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
 
 
-def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> memory.Split:
+def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> memory.MicroBatches:
     """:func:`artune.memory.split` for what ``device`` has free now; said once where it is more than one slice."""
     free = None
     if device.type == "cuda":

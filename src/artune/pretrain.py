@@ -8,7 +8,7 @@ from torch import Tensor
 from artune.checkpoints import save_policy
 from artune.config import Backbone
 from artune.errors import ArtuneError
-from artune.fit import draw, fit
+from artune.fit import draw_indices, fit
 from artune.mle import heldout_loss, likelihood_loss
 from artune.models import build_policy
 from artune.seeds import generator_for, seed_for
@@ -43,7 +43,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
     generator = generator_for(seed, "prior batches")
 
     def loss(step: int) -> tuple[Tensor, str]:
-        chosen = draw(settings.batch, len(tokens), generator)
+        chosen = draw_indices(settings.batch, len(tokens), generator)
         return likelihood_loss(
             policy,
             tokens[chosen],

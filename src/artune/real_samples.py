@@ -40,7 +40,7 @@ def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tens
     return order[:n]
 
 
-def real_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def chosen_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, H, W, 3] and their labels [n]: a draw of the evaluation's and the run's seed.
 
     Args:
@@ -76,7 +76,7 @@ def write_real_samples(run: Run, evaluation: Evaluation, path: Path, output: Pat
     Raises:
         ArtuneError: as :func:`real_images`.
     """
-    images, labels = real_images(run, evaluation, path)
+    images, labels = chosen_images(run, evaluation, path)
     names, columns = class_names(run.data), evaluation.grid_per_class
     ids = [label for label in range(run.data.classes) if (labels == label).sum() >= columns][: evaluation.grid_classes]
     if not ids:

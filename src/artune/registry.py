@@ -12,11 +12,13 @@ from typing import Any
 
 from pydantic import Field
 
-from artune.config import REWARDS, Backbone, Data, Evaluation, Frozen, Network, Run, Tokenizer
+from artune.config import Backbone, Data, Evaluation, Network, Run, Tokenizer
 from artune.errors import ArtuneError
 from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.layout_files import read_claims, read_figures, read_tables
 from artune.layouts import HumanStudy
+from artune.schema import Frozen
+from artune.tuning import REWARDS
 
 AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (

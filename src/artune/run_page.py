@@ -15,7 +15,7 @@ PICTURE, BROAD = "samples.png", 800  # of the page; pixels that fit beside its m
 REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
 
 
-def describe(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
+def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
     """What a run is, where the paper has it, how it differs from its base, its results, and how to make it again.
 
     Args:

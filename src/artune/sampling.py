@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from artune.decoding import Decoder, bytes_of_image, decoder_for, parts
+from artune.decoding import TokenDecoder, bytes_of_image, cache_parts, decoder_for
 from artune.distributed import Share
 from artune.errors import ArtuneError
 from artune.models import Policy
@@ -61,7 +61,7 @@ def guide(conditional: Tensor, unconditional: Tensor, cfg: float) -> Tensor:
     return unconditional + (conditional - unconditional) * cfg
 
 
-def draw(logits: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
+def draw_token(logits: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
     """One token [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
 
     The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i. With a
@@ -117,7 +117,7 @@ def generate(
     generator = _default(device) if generator is None else generator
     began = generator.get_state()
     tokens = class_ids.new_empty(batch, policy.tokens)
-    for part in parts(batch, sampling.rows, each, device):
+    for part in cache_parts(batch, sampling.rows, each, device):
         generator.set_state(began)  # each part takes its rows of the very same draws
         ids = class_ids[part]
         inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if guided else ids
@@ -128,7 +128,7 @@ def generate(
 
 
 def _draw_tokens(
-    decoder: Decoder,
+    decoder: TokenDecoder,
     inputs: Tensor,
     sampling: "Sampling",
     guided: bool,
@@ -146,7 +146,7 @@ def _draw_tokens(
         if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
             chosen = guide(chosen, logits[batch:], sampling.cfg)
         chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
-        tokens[:, position] = chosen.argmax(-1) if draws is None else draw(chosen, *draws)
+        tokens[:, position] = chosen.argmax(-1) if draws is None else draw_token(chosen, *draws)
 
 
 def _default(device: torch.device) -> torch.Generator:

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from artune.config import Backbone
 from artune.data import prompts
-from artune.decoding import Decoder, PlainDecoder, decoder_for, forget
+from artune.decoding import PlainDecoder, TokenDecoder, decoder_for, forget
 from artune.encoders import build_network
 from artune.errors import ArtuneError
 from artune.files import write_json
-from artune.models import LlamaGen, build_policy
+from artune.models import build_policy
+from artune.models.llamagen import LlamaGen
 from artune.provenance import provenance
 from artune.registry import Registry
 from artune.seeds import generator_for
@@ -69,7 +70,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """What a network took; ``peak_gb`` is all memory of the process on a CPU, PyTorch's on a GPU."""
 
     network: str
@@ -83,7 +84,9 @@ class Row:
     seen: str
 
 
-def selfcheck(registry: Registry, backbone: str, machine: Machine, output: Path | None = None) -> tuple[list[Row], str]:
+def selfcheck(
+    registry: Registry, backbone: str, machine: Machine, output: Path | None = None
+) -> tuple[list[CheckRow], str]:
     """Build and run every network, freeing each before the next.
 
     Args:
@@ -98,7 +101,7 @@ def selfcheck(registry: Registry, backbone: str, machine: Machine, output: Path 
     Raises:
         ArtuneError: an unknown backbone, or something is not as it must be; the line says what.
     """
-    rows = [measure(part, machine) for part in parts(registry, backbone, machine)]
+    rows = [check_part(part, machine) for part in network_parts(registry, backbone, machine)]
     peak = max(row.peak_gb for row in rows)
     if output is not None:
         about = {"device": machine.device.type, "dtype": _name(machine.dtype), "backbone": backbone, "peak_gb": peak}
@@ -108,7 +111,7 @@ def selfcheck(registry: Registry, backbone: str, machine: Machine, output: Path 
     return rows, f"{output}: {line}" if output else line
 
 
-def parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
+def network_parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
     """The networks of a run on ``backbone``, in the order in which an iteration uses them."""
     if backbone not in registry.backbones:
         raise ArtuneError(f"--backbone: unknown {backbone!r}; known are {', '.join(registry.backbones)}")
@@ -122,7 +125,7 @@ def parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
         return Part(name, lambda: build_network(registry.networks[name], data), dtype, run)
 
     return [
-        Part(backbone, lambda: random_policy(policy), machine.dtype, lambda found: run_policy(found, machine)),
+        Part(backbone, lambda: random_llamagen(policy), machine.dtype, lambda found: run_policy(found, machine)),
         Part(
             policy.tokenizer,
             lambda: build_tokenizer(tokenizer, side),
@@ -136,7 +139,7 @@ def parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
     ]
 
 
-def measure(part: Part, machine: Machine) -> Row:
+def check_part(part: Part, machine: Machine) -> CheckRow:
     """Build a network, run one batch, free it."""
     _forget_peak(machine)
     torch.manual_seed(0)
@@ -147,7 +150,7 @@ def measure(part: Part, machine: Machine) -> Row:
         batch, seen = part.run(module)
     if not machine.on_cpu:
         torch.cuda.synchronize(machine.device)
-    row = Row(
+    row = CheckRow(
         network=part.name,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         dtype=_name(part.dtype),
@@ -165,7 +168,7 @@ def measure(part: Part, machine: Machine) -> Row:
     return row
 
 
-def random_policy(backbone: Backbone) -> nn.Module:
+def random_llamagen(backbone: Backbone) -> nn.Module:
     """A policy whose output head is not zero, so that its logits say something."""
     policy = build_policy(backbone)
     head = policy.output if isinstance(policy, LlamaGen) else policy.head
@@ -191,7 +194,7 @@ def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
     return f"{machine.images} x {length} tokens", seen
 
 
-def _decode(decoder: Decoder, classes: Tensor, tokens: Tensor) -> Tensor:
+def _decode(decoder: TokenDecoder, classes: Tensor, tokens: Tensor) -> Tensor:
     """Logits [B, T, V] of cached decoding when the given tokens are forced."""
     logits = [decoder.start(classes).clone()]
     logits += [decoder.decode(tokens[:, position]).clone() for position in range(tokens.shape[1] - 1)]

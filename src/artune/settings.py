@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from artune.config import Frozen, Positive
+from artune.schema import Frozen, Positive
 
 
 class Figure2(Frozen):

@@ -13,7 +13,7 @@ from artune.layers import read_yaml
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 
 
-def run(*command: str, seconds: float = 10.0) -> str | None:
+def run_tool(*command: str, seconds: float = 10.0) -> str | None:
     """What a program prints; None where it is missing, fails, or says nothing for ``seconds``."""
     if shutil.which(command[0]) is None:
         return None
@@ -70,7 +70,7 @@ def asked(profile: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def misfits(profile: dict[str, Any], partition: str) -> list[str]:
     """What no node of ``partition`` can give to a rule of ``profile``, a phrase each; [] if all fits."""
-    rows = (run("sinfo", "-h", "-p", partition, "-o", "%G|%c|%m|%l") or "").splitlines()
+    rows = (run_tool("sinfo", "-h", "-p", partition, "-o", "%G|%c|%m|%l") or "").splitlines()
     nodes = [line.split("|") for line in rows]
     if not nodes:
         return [f"partition {partition} is unknown"]
@@ -103,5 +103,5 @@ def _number(text: str) -> float:
 
 def accounts() -> list[str]:
     """The accounts that the user may charge; [] where SLURM keeps no accounts."""
-    listed = run("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account")
+    listed = run_tool("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account")
     return sorted(set((listed or "").split()))

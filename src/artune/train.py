@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from artune import fence
-from artune.build import build_grpo, load_policy, load_renderer, read_run, start_moments
+from artune.build import build_grpo, load_renderer, load_run_policy, read_run, start_moments
 from artune.checkpoints import save_policy
 from artune.config import Run
 from artune.continuation import MLETrainer
@@ -96,7 +96,9 @@ def stop_if_asked(request: StopRequest, world: World, run: Run, iteration: int, 
         )
 
 
-def fit(trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str) -> tuple[int, dict[str, float]]:
+def run_to_end(
+    trainer: Trainer, run: Run, folder: Path, logger: RunLogger, config: str
+) -> tuple[int, dict[str, float]]:
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
     Rank 0 alone reads torn states, writes and shows progress; the state is the same for any number of processes.
@@ -236,14 +238,14 @@ def train(
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, given back"
-    policy = load_policy(run, inputs.policy, device)
+    policy = load_run_policy(run, inputs.policy, device)
     if world.leads:
         check_target(run)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
-        start, metrics = fit(trainer, run, work, logger, identity)
+        start, metrics = run_to_end(trainer, run, work, logger, identity)
     except BaseException:
         logger.close(finished=False)
         raise

@@ -16,7 +16,7 @@ from artune.encoders import build_network
 from artune.encoders.mnist import FEATURE_TRACE, Classifier, Quality
 from artune.encoders.mnist_clip import MnistCLIP
 from artune.errors import ArtuneError
-from artune.fit import draw, fit
+from artune.fit import draw_indices, fit
 from artune.seeds import generator_for, seed_for
 from artune.train_tokenizer import load_tokenizer
 
@@ -113,7 +113,7 @@ def prepare_classifier(module: Classifier, train: Material, settings: Training, 
     pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
-        chosen = draw(settings.batch, len(pixels), generator)
+        chosen = draw_indices(settings.batch, len(pixels), generator)
         logits = module.head(module.pooled(jitter(pixels[chosen], generator)))
         labels = train.labels[chosen]
         return F.cross_entropy(logits, labels), f"accuracy {(logits.argmax(1) == labels).float().mean():.2f}"
@@ -136,9 +136,9 @@ def prepare_clip(module: MnistCLIP, train: Material, settings: Training, generat
     target = torch.arange(classes).repeat(groups)
 
     def loss(step: int) -> tuple[Tensor, str]:
-        column = draw(groups * classes, members.shape[1], generator).view(groups, classes)
+        column = draw_indices(groups * classes, members.shape[1], generator).view(groups, classes)
         chosen = members[torch.arange(classes), column].flatten()
-        wording = draw(groups, len(module.templates), generator)
+        wording = draw_indices(groups, len(module.templates), generator)
         images = module.images(jitter(pixels[chosen], generator)).view(groups, classes, -1)
         texts = module.texts(captions[wording].flatten(0, 1)).view(groups, classes, -1)
         logits = module.model.logit_scale.exp() * images @ texts.transpose(1, 2)
@@ -170,11 +170,11 @@ def draw_pairs(material: Material, count: int, generator: torch.Generator) -> tu
     """
     total, classes = len(material.labels), material.data.classes
     members = material.labels.argsort(stable=True).view(classes, -1)
-    first = draw(count, total, generator)
+    first = draw_indices(count, total, generator)
     label = material.labels[first]
     wrong = torch.rand(count, generator=generator) < WRONG_LABEL
-    other = torch.where(wrong, (label + 1 + draw(count, classes - 1, generator)) % classes, label)
-    second = members[other, draw(count, members.shape[1], generator)]
+    other = torch.where(wrong, (label + 1 + draw_indices(count, classes - 1, generator)) % classes, label)
+    second = members[other, draw_indices(count, members.shape[1], generator)]
     swap = ~wrong & (material.clean[second] > material.clean[first])
     return torch.where(swap, second, first), torch.where(swap, first, second), label
 
@@ -212,7 +212,7 @@ def prepare_quality(module: Quality, train: Material, settings: Training, genera
     pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
-        chosen = draw(settings.batch, len(pixels), generator)
+        chosen = draw_indices(settings.batch, len(pixels), generator)
         return F.mse_loss(module.rate(pixels[chosen]), train.clean[chosen]), ""
 
     return loss

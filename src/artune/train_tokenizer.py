@@ -11,7 +11,7 @@ from artune.config import Tokenizer
 from artune.data import SPLITS, load_split, to_pixels
 from artune.errors import ArtuneError
 from artune.files import load_npz, save_npz
-from artune.fit import draw, fit
+from artune.fit import draw_indices, fit
 from artune.seeds import generator_for, seed_for
 from artune.tokenizers import build_tokenizer
 
@@ -54,7 +54,7 @@ class RunningCodebook:
             self.sums[dead] = self.weight[dead] * self.counts[dead, None]
 
     def _place(self, codes: Tensor, flat: Tensor) -> None:
-        self.weight[codes] = flat[draw(len(codes), len(flat), self.generator)]
+        self.weight[codes] = flat[draw_indices(len(codes), len(flat), self.generator)]
 
 
 def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path | str, seed: int) -> str:
@@ -84,7 +84,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     settings = tokenizer.train
 
     def loss(step: int) -> tuple[Tensor, str]:
-        batch = pixels[draw(settings.batch, len(pixels), generator)]
+        batch = pixels[draw_indices(settings.batch, len(pixels), generator)]
         latents = module.latents(batch)
         codebook.update(latents.detach(), restart=step < RESTART_UNTIL * settings.steps)
         codes = module.quantize.look_up(module.quantize.nearest(latents.detach()))

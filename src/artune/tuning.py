@@ -139,7 +139,7 @@ class Entropy(Frozen):
         return self
 
 
-class LooFid(Frozen):
+class LooFidSettings(Frozen):
     """The distribution-level reward (Sec. 3.2, App. B)."""
 
     network: str
@@ -154,7 +154,7 @@ class LooFid(Frozen):
     start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
 
     @model_validator(mode="after")
-    def _matches_variances(self) -> "LooFid":
+    def _matches_variances(self) -> "LooFidSettings":
         if self.reference == "class_matched" and (self.covariance != "diag" or self.pca is not None):
             raise ValueError("reference: class_matched holds variances; it goes with covariance: diag and pca: null")
         return self
@@ -172,7 +172,7 @@ class Rewards(Frozen):
     add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
     networks: dict[RewardName, str | None]  # of the instance-level rewards; null: needs none
     autocast: Literal["off", "bfloat16"] = "off"  # of their networks; LOO-FID's features are float32 whatever it is
-    loo_fid: LooFid
+    loo_fid: LooFidSettings
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from artune.config import Run
 from artune.distributed import Share, World
 from artune.entropy import entropy_fraction
 from artune.errors import SharedError
-from artune.memory import Split
+from artune.memory import MicroBatches
 from artune.models import Policy
 from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
 from artune.rollout import RolloutBatch
@@ -48,7 +48,7 @@ class PolicyUpdate:
             fused=device.type == "cuda",  # on a CPU it counts no weight's version up, which decoding.py goes by
         )
         self.initial_entropy: float | None = None
-        self.split: Split | None = None  # of this process' share, planned at its first update
+        self.split: MicroBatches | None = None  # of this process' share, planned at its first update
         # whether the coefficient follows the entropy of the whole batch
         self.feedback = run.entropy.over == "batch" and run.entropy.enabled and run.entropy.gain > 0
 
@@ -237,4 +237,4 @@ class PolicyUpdate:
             self.reference.load_state_dict(state["reference"])
         self.initial_entropy = state["initial_entropy"]
         if (split := state.get("split")) is not None and split[0] == self.device.type:
-            self.split = Split.of(*split[1:])
+            self.split = MicroBatches.of(*split[1:])

@@ -19,13 +19,13 @@ from artune.config import Run
 from artune.data import load_split, to_pixels
 from artune.distributed import ALONE
 from artune.errors import ArtuneError
-from artune.fit import draw
+from artune.fit import draw_indices
 from artune.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
 from artune.models import Policy
 from artune.rollout import Renderer
 from artune.seeds import generator_for
+from artune.state import on_cpu
 from artune.train_tokenizer import load_codes
-from artune.trainer import on_cpu
 
 
 def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:
@@ -99,7 +99,7 @@ class VAPiTrainer:
         vapi, clock = self.settings, Clock(self.device)
         generator = generator_for(self.run.seed, "vapi", iteration, device=self.device)
         with clock("iteration"):
-            chosen = draw(vapi.images, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            chosen = draw_indices(vapi.images, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
             tokens, labels = self.tokens[chosen].long().to(self.device), self.labels[chosen].to(self.device)
             context = noisy_context(tokens, self.run.backbone.codebook_size, vapi.context_noise, generator)
             with clock("generate"), torch.no_grad():

@@ -10,11 +10,11 @@ import torch
 from imagenet_world import CODES, make_world
 from project import OFFICIAL, ROOT, snakemake
 
-from artune.checkpoints import read_tensors
 from artune.evaluate import score
 from artune.files import load_npz
 from artune.layers import merge, read_yaml
 from artune.registry import Registry
+from artune.tensor_files import read_tensors
 
 pytestmark = pytest.mark.slow
 RUNS, PRETRAINED = "results/imagenet/runs", "results/imagenet/pretrained"

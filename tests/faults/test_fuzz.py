@@ -21,16 +21,17 @@ from hypothesis import strategies as st
 from project import ROOT
 from tiny import tiny_policy, tiny_run
 
-from artune.checkpoints import load_into, read_metadata
+from artune.checkpoints import load_into
 from artune.config import Run
 from artune.errors import ArtuneError
 from artune.files import load_npz, read_json, read_jsonl
 from artune.layers import parse, read_yaml
-from artune.lease import _holder, describe
+from artune.lease import _holder, describe_holder
 from artune.mlflow_store import init_store
 from artune.plan import Plan
 from artune.registry import Registry
 from artune.state import load_state, save_state
+from artune.tensor_files import read_metadata
 from artune.tracking import read_lines
 
 CASES = {"quick": 40, "full": 10_000}
@@ -378,7 +379,7 @@ def test_json(request, fault):
         lines.write_bytes(many)
         for read, file in ((read_json, path), (read_jsonl, lines), (read_lines, lines)):
             assert "\n" not in refusal(read, file)
-        describe(_holder(one))
+        describe_holder(_holder(one))
 
     deep = st.just((b"[" * 100_000, b"[" * 100_000 + b"\n{}"))
     fuzz(request, st.one_of(st.tuples(damaged(whole), damaged(written)), deep), case)

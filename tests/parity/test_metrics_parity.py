@@ -9,7 +9,8 @@ import torch
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score
 from artune.metrics.precision_recall import neighbour_radii, precision_recall
-from artune.rewards.loo_fid import ReferenceMoments, loo_fid_reward
+from artune.rewards.loo_fid import loo_fid_reward
+from artune.rewards.moments import ReferenceMoments
 
 DATA = Path(__file__).parent / "data" / "metrics"
 

@@ -14,7 +14,9 @@ from artune.models import build_policy
 from artune.models.llamagen import LlamaGen, rotary_table
 from artune.models.vqgan_gpt import VQGANGPT
 from artune.sampling import filter_logits, generate, guide, guided_logits
-from artune.tokenizers import VQ, VQGAN, resize, to_uint8
+from artune.tokenizers import resize, to_uint8
+from artune.tokenizers.vq import VQ
+from artune.tokenizers.vqgan import VQGAN
 
 DATA = Path(__file__).parent / "data"
 SAMPLING = {"cfg": 1.0, "cfg_interval": -1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}

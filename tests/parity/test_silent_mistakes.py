@@ -26,7 +26,8 @@ from artune.metrics.fid import frechet_distance
 from artune.models import llamagen
 from artune.models.llamagen import LlamaGen
 from artune.registry import Registry
-from artune.tokenizers import VQ, VQGAN
+from artune.tokenizers.vq import VQ
+from artune.tokenizers.vqgan import VQGAN
 
 DATA = Path(__file__).parent / "data"
 OFFICIAL = Registry("imagenet", root=Path(__file__).parents[2] / "config").evaluation

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from artune import download as module
-from artune.assets import (
+from artune.assets import (  # fmt: skip
     asset_users,
     assets_table,
     check_asset,
@@ -26,7 +26,7 @@ from artune.assets import (
     needed_assets,
     read_pins,
     stamped_path,
-)  # fmt: skip
+)
 from artune.download import download
 from artune.errors import ArtuneError
 from artune.registry import Registry

@@ -11,8 +11,8 @@ import torch
 from project import ROOT
 from test_gpu_hours import count_flops
 
-from artune.bench import TARGETS, Request, format_table, run
-from artune.bench_request import Timing, row
+from artune.bench import TARGETS, format_table, run_benchmark
+from artune.bench_request import Request, Timing, row
 from artune.floors import Ceiling, Work
 from artune.registry import Registry
 
@@ -24,7 +24,7 @@ ABSENT = ("mlflow", "snakemake", "pandas", "matplotlib", "torchmetrics", "sklear
 
 
 def timed(target, **sizes):
-    rows = run(target, Request(SMOKE, CPU, **{"images": 4, "tokens": 4, "repeats": 2} | sizes))
+    rows = run_benchmark(target, Request(SMOKE, CPU, **{"images": 4, "tokens": 4, "repeats": 2} | sizes))
     assert all(set(found) >= COLUMNS for found in rows)
     assert all(found["median s"] > 0 for found in rows)
     return {found["case"]: found for found in rows}
@@ -59,7 +59,7 @@ def test_all_is_every_benchmark_in_turn(monkeypatch):
         "artune.bench.TARGETS",
         {name: lambda _, name=name: [{"case": name}] for name in TARGETS} | {"all": TARGETS["all"]},
     )
-    found = [line["case"] for line in run("all", Request(SMOKE, CPU))]
+    found = [line["case"] for line in run_benchmark("all", Request(SMOKE, CPU))]
     assert found == ["rollout", "rewards", "loo-fid", "update", "sample", "iteration"]
 
 

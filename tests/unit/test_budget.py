@@ -6,7 +6,7 @@ import pytest
 from project import ROOT
 
 from artune.budget import budget, runs_of
-from artune.commands import plan as plan_command
+from artune.commands.cluster import plan as plan_command
 from artune.costs import Costs, read_costs
 from artune.errors import ArtuneError
 from artune.layers import read_yaml

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artune.checkpoints import load_into, read_metadata, save_module, save_policy
+from artune.checkpoints import load_into, save_module, save_policy
 from artune.errors import ArtuneError
 from artune.models import build_policy
+from artune.tensor_files import read_metadata
 from artune.tokenizers import build_tokenizer
 
 SIZES = {"dim": 16, "layers": 1, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 4, "ffn_multiple_of": 8}

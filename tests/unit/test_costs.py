@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from artune.bench import Request, run
+from artune.bench import run_benchmark
+from artune.bench_request import Request
 from artune.costs import REWARDS, read_costs, write_costs
 from artune.errors import ArtuneError
 from artune.layers import read_yaml
@@ -71,7 +72,7 @@ def test_a_stage_that_a_run_does_not_have_is_an_empty_cell(tmp_path):
 
 def test_an_iteration_on_random_weights_says_what_it_was(tmp_path):
     output = tmp_path / "timings.jsonl"
-    rows = run("iteration", Request(SMOKE, torch.device("cpu"), images=4, tokens=4, repeats=2, output=output))
+    rows = run_benchmark("iteration", Request(SMOKE, torch.device("cpu"), images=4, tokens=4, repeats=2, output=output))
     seconds = {row["case"]: row["median s"] for row in rows}
     assert set(seconds) == set(STAGES)
     assert 0 < seconds["optimizer"] < seconds["update"] < seconds["iteration"]
@@ -94,7 +95,7 @@ def test_an_iteration_on_random_weights_says_what_it_was(tmp_path):
 )
 def test_a_size_that_cannot_be_timed_is_one_line(change, message):
     with pytest.raises(ArtuneError, match=message):
-        run("iteration", Request(SMOKE, torch.device("cpu"), **change))
+        run_benchmark("iteration", Request(SMOKE, torch.device("cpu"), **change))
 
 
 def test_costs_at_the_papers_scale_are_of_random_weights_until_the_checkpoint_is_there(tmp_path):

@@ -10,7 +10,16 @@ from artune import floors
 from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
 from artune.config import Sampling
-from artune.decoding import BucketedDecoder, PlainDecoder, agrees, bytes_of_image, checked, decoder_for, forget, parts
+from artune.decoding import (
+    BucketedDecoder,
+    PlainDecoder,
+    agrees,
+    bytes_of_image,
+    cache_parts,
+    checked,
+    decoder_for,
+    forget,
+)
 from artune.distributed import Share
 from artune.models import build_policy, replica
 from artune.models.llamagen import LlamaGen
@@ -175,8 +184,8 @@ def test_memory_is_planned_by_the_size_of_the_cache():
     policy = tiny_policy(tiny_run())  # 2 layers of 16, 4 tokens, 8 codes
     assert bytes_of_image(policy, 2) == 2 * (2 * 2 * 16 * 4 * 4 + 24 * 8)
     assert bytes_of_image(policy, 1, torch.bfloat16) == 2 * 2 * 16 * 4 * 2 + 24 * 8
-    assert list(parts(5, 2, 1, CPU)) == [slice(0, 1), slice(1, 3), slice(3, 5)]
-    assert list(parts(5, None, 1, CPU)) == [slice(0, 5)]
+    assert list(cache_parts(5, 2, 1, CPU)) == [slice(0, 1), slice(1, 3), slice(3, 5)]
+    assert list(cache_parts(5, None, 1, CPU)) == [slice(0, 5)]
 
 
 def test_the_benchmark_counts_what_a_rollout_cannot_do_without():

@@ -80,8 +80,8 @@ def test_a_cluster_without_accounts_is_not_wrong(programs):
 
 def test_a_controller_that_hangs_costs_seconds(programs, monkeypatch):
     programs("sinfo", 'case "$*" in *version*) echo slurm 23.11.4;; *) sleep 60;; esac')
-    whole = slurm.run
-    monkeypatch.setattr(slurm, "run", lambda *command: whole(*command, seconds=0.5))
+    whole = slurm.run_tool
+    monkeypatch.setattr(slurm, "run_tool", lambda *command: whole(*command, seconds=0.5))
     found = list(doctor.cluster(PROFILE))
     assert [finding.good for finding in found] == [True, False]
     assert "does not answer" in found[1].text

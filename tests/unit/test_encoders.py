@@ -13,7 +13,7 @@ from artune.data import load_split, prompts, to_pixels, write_data
 from artune.encoders import KINDS, build_network, load_network
 from artune.encoders.mnist_clip import MnistCLIP, unseen
 from artune.errors import ArtuneError
-from artune.fit import draw, fit, schedule
+from artune.fit import draw_indices, fit, schedule
 from artune.seeds import generator_for
 from artune.tokenizers import build_tokenizer
 from artune.train_networks import Material, draw_pairs, train_network
@@ -190,4 +190,4 @@ def test_the_learning_rate_rises_then_falls_to_nearly_zero():
 
 
 def test_draws_cover_the_range():
-    assert draw(2000, 5, generator_for(0)).unique().tolist() == [0, 1, 2, 3, 4]
+    assert draw_indices(2000, 5, generator_for(0)).unique().tolist() == [0, 1, 2, 3, 4]

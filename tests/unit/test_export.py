@@ -8,12 +8,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from artune.checkpoints import load_into, read_metadata, save_policy
+from artune.checkpoints import load_into, save_policy
 from artune.config import Run
 from artune.errors import ArtuneError
 from artune.export import export_policy
 from artune.models import build_policy
 from artune.registry import Registry
+from artune.tensor_files import read_metadata
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads((ROOT / "tests/parity/data/constants/state_dict_shapes.json").read_text())

@@ -37,7 +37,7 @@ def pictures(classes: int = 2, images: int = 6, side: int = 8, seed: int = 0) ->
 def test_figure_2_is_drawn_from_metrics_alone_and_is_the_same_every_time(tmp_path):
     trace = write_trace(tmp_path / "metrics.jsonl")
     for name in ("a", "b"):
-        training_dynamics.draw({"ours": trace}, 5, tmp_path / f"{name}.pdf", "mnist scale")
+        training_dynamics.draw_training_dynamics({"ours": trace}, 5, tmp_path / f"{name}.pdf", "mnist scale")
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
@@ -47,7 +47,7 @@ def test_another_smoothing_redraws_figure_2_from_the_same_file(tmp_path):
     trace = write_trace(tmp_path / "metrics.jsonl")
     before = trace.read_bytes()
     for smoothing in (1, 9):
-        training_dynamics.draw({"ours": trace}, smoothing, tmp_path / f"{smoothing}.pdf")
+        training_dynamics.draw_training_dynamics({"ours": trace}, smoothing, tmp_path / f"{smoothing}.pdf")
     one, nine = (matplotlib.image.imread(tmp_path / f"{smoothing}.png") for smoothing in (1, 9))
     assert one.shape == nine.shape
     assert (one != nine).any()
@@ -73,24 +73,24 @@ def test_a_torn_last_line_is_left_out(tmp_path):
     whole, torn = write_trace(tmp_path / "whole.jsonl"), write_trace(tmp_path / "torn.jsonl")
     torn.write_text(torn.read_text() + '{"iteration": 30, "rewa')
     for path in (whole, torn):
-        training_dynamics.draw({"ours": path}, 3, path.with_suffix(".pdf"))
+        training_dynamics.draw_training_dynamics({"ours": path}, 3, path.with_suffix(".pdf"))
     assert whole.with_suffix(".png").read_bytes() == torn.with_suffix(".png").read_bytes()
 
 
 def test_another_run_without_a_curve_is_drawn_without_it_but_ours_must_have_all(tmp_path):
     ours = write_trace(tmp_path / "ours.jsonl")
     other = write_trace(tmp_path / "other.jsonl", fid_ema=None)
-    training_dynamics.draw({"ours": ours, "other": other}, 3, tmp_path / "both.pdf")
+    training_dynamics.draw_training_dynamics({"ours": ours, "other": other}, 3, tmp_path / "both.pdf")
     assert (tmp_path / "both.pdf").exists()
     with pytest.raises(ArtuneError, match=r"other\.jsonl: logs no fid/ema"):
-        training_dynamics.draw({"other": other, "ours": ours}, 3, tmp_path / "none.pdf")
+        training_dynamics.draw_training_dynamics({"other": other, "ours": ours}, 3, tmp_path / "none.pdf")
     assert not (tmp_path / "none.pdf").exists()
 
 
 def test_an_empty_record_is_one_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(ArtuneError, match=r"metrics\.jsonl: no iteration"):
-        training_dynamics.draw({"ours": tmp_path / "metrics.jsonl"}, 3, tmp_path / "figure.pdf")
+        training_dynamics.draw_training_dynamics({"ours": tmp_path / "metrics.jsonl"}, 3, tmp_path / "figure.pdf")
 
 
 def test_tile_puts_every_image_where_its_index_says():
@@ -190,13 +190,13 @@ def test_the_toy_policy_converges_to_the_line(mode):
 
 def test_figure_5_is_drawn_from_its_seeds_alone(tmp_path):
     short = toy.Toy(iterations=20, shown_at=10, every=5)
-    ends = [toy.draw(tmp_path / f"{name}.pdf", (3,), short) for name in ("a", "b")]
+    ends = [toy.draw_toy(tmp_path / f"{name}.pdf", (3,), short) for name in ("a", "b")]
     assert ends[0] == ends[1]
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
 def test_figure_1_is_drawn(tmp_path):
-    method.draw(tmp_path / "figure1.pdf")
+    method.draw_figure1(tmp_path / "figure1.pdf")
     image = matplotlib.image.imread(tmp_path / "figure1.png")
     assert image.shape[1] > 1500
     assert len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) > 50

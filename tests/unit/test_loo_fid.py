@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from artune.errors import ArtuneError
-from artune.rewards.loo_fid import FeatureMoments, ReferenceMoments, loo_fid_reward
+from artune.rewards.loo_fid import loo_fid_reward
+from artune.rewards.moments import FeatureMoments, ReferenceMoments
 
 
 def draw(seed, n, width, shift=0.0):

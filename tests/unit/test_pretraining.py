@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from artune.checkpoints import load_into, read_metadata, read_tensors
+from artune.checkpoints import load_into
 from artune.config import Backbone, Data, Tokenizer, Training
 from artune.data import load_split, to_pixels, write_data
 from artune.errors import ArtuneError
@@ -14,8 +14,9 @@ from artune.mle import heldout_loss, likelihood_loss
 from artune.models import build_policy
 from artune.pretrain import pretrain
 from artune.seeds import generator_for
+from artune.tensor_files import read_metadata, read_tensors
 from artune.tokenizers import build_tokenizer
-from artune.train_tokenizer import (
+from artune.train_tokenizer import (  # fmt: skip
     RunningCodebook,
     encode_split,
     load_codes,
@@ -24,7 +25,7 @@ from artune.train_tokenizer import (
     reconstruction_psnr,
     train_tokenizer,
     write_codes,
-)  # fmt: skip
+)
 
 DIGITS = Data(
     source="mnist", image_size=24, classes=10, train_per_class=30, validation_per_class=4, heldout_per_class=6,

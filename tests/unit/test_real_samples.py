@@ -15,7 +15,7 @@ from artune.evaluate import evaluate
 from artune.files import load_npz, save_npz
 from artune.imagenet import centre_crop
 from artune.plan import Plan
-from artune.real_samples import choose, real_images, write_real_samples
+from artune.real_samples import choose, chosen_images, write_real_samples
 from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_every_image_is_taken_at_most_once_in_an_order_of_the_seed(how):
 
 @pytest.mark.parametrize("n", [12, 5])
 def test_images_of_the_validation_split_are_adms_crops_with_their_labels(val, n):
-    images, labels = real_images(real_run(), protocol(samples=n), val)
+    images, labels = chosen_images(real_run(), protocol(samples=n), val)
     assert images.shape == (n, 16, 16, 3)
     crops = {}
     for label, synset in enumerate(SYNSETS):
@@ -80,7 +80,7 @@ def test_images_of_a_trained_scale_are_of_its_own_split(tmp_path):
     images = np.arange(9 * 4 * 4 * 3, dtype=np.uint8).reshape(9, 4, 4, 3)
     labels = np.repeat(np.arange(3), 3)
     save_npz(tmp_path / "data.npz", {"train_images": images, "train_labels": labels})
-    found, ids = real_images(
+    found, ids = chosen_images(
         real_run("mnist", images="train"), protocol(samples=6, labels="balanced"), tmp_path / "data.npz"
     )
     assert np.bincount(ids).tolist() == [2, 2, 2]

@@ -5,13 +5,13 @@ from PIL import Image
 
 from artune.glossary import METRICS
 from artune.registry import Registry
-from artune.run_page import describe, describe_experiment, draw_page_picture
+from artune.run_page import describe_experiment, describe_run, draw_page_picture
 
 REGISTRY = Registry("mnist")
 
 
 def page(run: str, scores: dict | None = None) -> str:
-    return describe(REGISTRY, REGISTRY.spec(run), scores)
+    return describe_run(REGISTRY, REGISTRY.spec(run), scores)
 
 
 def test_a_page_says_what_was_tuned_how_and_that_the_scale_is_not_the_papers():

@@ -11,7 +11,7 @@ from artune.distributed import World
 from artune.errors import ArtuneError
 from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
-from artune.sampling import draw, filter_logits, generate, guided_logits
+from artune.sampling import draw_token, filter_logits, generate, guided_logits
 
 SIZES = {"dim": 16, "layers": 2, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 9}
 
@@ -87,7 +87,7 @@ def test_values_out_of_range_are_refused_by_name(policy, key, value):
 def test_draws_follow_the_softmax_and_never_hit_an_excluded_token():
     logits = torch.tensor([0.5, 0.3, 0.0, 0.2]).log()
     n = 40_000
-    counts = draw(logits.expand(n, 4), seeded()).bincount(minlength=4) / n
+    counts = draw_token(logits.expand(n, 4), seeded()).bincount(minlength=4) / n
     assert counts[2] == 0
     standard_error = (0.25 / n) ** 0.5
     assert (counts - logits.exp()).abs().max() < 5 * standard_error
@@ -178,9 +178,9 @@ def test_a_cut_by_memory_stays_when_the_memory_is_taken(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
     gpu = torch.device("cuda")
-    first = list(decoding.parts(144, None, 100, gpu))
+    first = list(decoding.cache_parts(144, None, 100, gpu))
     assert max(part.stop - part.start for part in first) <= 35  # of 3,500 bytes
     assert first[-1].stop == 144
-    assert list(decoding.parts(144, None, 100, gpu)) == first
-    assert len(list(decoding.parts(7, None, 100, gpu))) == 4  # 200 bytes that the allocator keeps
-    assert list(decoding.parts(0, None, 100, torch.device("cpu"))) == []
+    assert list(decoding.cache_parts(144, None, 100, gpu)) == first
+    assert len(list(decoding.cache_parts(7, None, 100, gpu))) == 4  # 200 bytes that the allocator keeps
+    assert list(decoding.cache_parts(0, None, 100, torch.device("cpu"))) == []

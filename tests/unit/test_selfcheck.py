@@ -14,10 +14,10 @@ from project import ROOT
 
 from artune.decoding import PlainDecoder
 from artune.errors import ArtuneError
-from artune.models import LlamaGen
 from artune.models.cache import KVCache
+from artune.models.llamagen import LlamaGen
 from artune.registry import Registry
-from artune.selfcheck import Machine, measure, parts, random_policy, run_policy, selfcheck
+from artune.selfcheck import Machine, check_part, network_parts, random_llamagen, run_policy, selfcheck
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 # What a machine that only computes needs not have.
@@ -57,11 +57,11 @@ def test_every_network_is_checked_by_one_command_without_snakemake_or_mlflow(pro
 
 
 def policy_part(registry, name="llamagen_l"):
-    return next(part for part in parts(registry, name, CPU) if part.name == name)
+    return next(part for part in network_parts(registry, name, CPU) if part.name == name)
 
 
 def test_a_policys_row_says_how_far_decoding_and_half_precision_are_off(registry):
-    row = measure(policy_part(registry), CPU)
+    row = check_part(policy_part(registry), CPU)
     assert row.batch == "2 x 4 tokens"
     plain, fast, half = map(float, re.findall(r"\d\.\de[+-]\d+", row.seen))
     assert "PlainDecoder of sampling" in row.seen
@@ -71,7 +71,7 @@ def test_a_policys_row_says_how_far_decoding_and_half_precision_are_off(registry
 
 @pytest.mark.parametrize("name", ["llamagen_b", "vqgan"])
 def test_policies_of_both_families_are_run(registry, name):
-    assert measure(policy_part(registry, name), CPU).parameters > 0
+    assert check_part(policy_part(registry, name), CPU).parameters > 0
 
 
 def test_a_cache_that_loses_a_position_is_noticed(registry, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_cache_that_loses_a_position_is_noticed(registry, monkeypatch):
 
     monkeypatch.setattr(KVCache, "append", forgetful)
     with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding is .* off the teacher-forced forward"):
-        measure(policy_part(registry), CPU)
+        check_part(policy_part(registry), CPU)
 
 
 def test_a_decoder_of_sampling_that_differs_is_noticed(registry, monkeypatch):
@@ -93,7 +93,7 @@ def test_a_decoder_of_sampling_that_differs_is_noticed(registry, monkeypatch):
 
     monkeypatch.setattr("artune.selfcheck.decoder_for", lambda policy, classes: Stale(policy))
     with pytest.raises(ArtuneError, match=r"selfcheck: the decoding of sampling is .* off"):
-        measure(policy_part(registry), CPU)
+        check_part(policy_part(registry), CPU)
 
 
 def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
@@ -105,11 +105,11 @@ def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
 
     monkeypatch.setattr(LlamaGen, "forward", coarse)
     with pytest.raises(ArtuneError, match=r"selfcheck: bfloat16 is .* off the teacher-forced forward, more than"):
-        run_policy(random_policy(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
+        run_policy(random_llamagen(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
 
 
 def test_nan_is_noticed(registry):
-    policy = random_policy(registry.backbones["llamagen_b"]).requires_grad_(False)
+    policy = random_llamagen(registry.backbones["llamagen_b"]).requires_grad_(False)
     policy.norm.weight[0] = torch.nan
     with pytest.raises(ArtuneError, match="selfcheck: NaN or infinity came out"):
         run_policy(policy, CPU)

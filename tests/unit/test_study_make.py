@@ -22,7 +22,7 @@ from artune.metrics.realism import realism_score
 from artune.registry import Registry
 from artune.seeds import generator_for
 from artune.study.judge import judge_pairs
-from artune.study.make import draw_classes, make_pairs, real_images, scramble, write_study_samples
+from artune.study.make import draw_classes, make_pairs, scramble, study_images, write_study_samples
 from artune.study.pairs import PairFile
 
 
@@ -168,7 +168,7 @@ def test_at_the_imagenet_scale_references_are_centre_crops_of_validation_images(
     assert imagenet.study.reference == "imagenet_val"
     make_pairs(imagenet, tmp_path, tmp_path / "val", tmp_path / "pairs.zip")
     study = PairFile(tmp_path / "pairs.zip")
-    own = real_images(imagenet.data, tmp_path / "val", "imagenet_val")
+    own = study_images(imagenet.data, tmp_path / "val", "imagenet_val")
     known = [{read().tobytes() for read in images} for images in own]
     assert [len(images) for images in known] == [3] * 5
     for item in study.pairs.items:

@@ -12,7 +12,7 @@ from artune.layouts import TASKS
 from artune.study.pairs import PairFile
 from artune.study.serve import keep_pairs
 from artune.study.sessions import left_side, next_session
-from artune.study.store import RefusedError, VoteStore, connect
+from artune.study.store import RefusedError, VoteStore, connect_votes
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path, study):
             VoteStore(path, study)
         assert path.read_bytes() == before
     with pytest.raises(ArtuneError, match="not to be opened"):
-        connect(tmp_path / "missing.sqlite")
+        connect_votes(tmp_path / "missing.sqlite")
 
 
 def test_a_full_disk_refuses_a_rater_whole_and_later_ones_are_stored(store):

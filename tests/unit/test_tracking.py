@@ -14,7 +14,7 @@ from PIL import Image
 
 from artune.errors import ArtuneError
 from artune.glossary import METRICS
-from artune.mlflow_run import connect
+from artune.mlflow_run import connect_mlflow
 from artune.mlflow_store import init_store, upsert
 from artune.registry import Registry
 from artune.tracking import RunLogger, read_lines
@@ -31,13 +31,13 @@ def store(tmp_path_factory):
 
 
 def runs_where(uri: str, condition: str) -> list:
-    client = connect(uri)
+    client = connect_mlflow(uri)
     experiment = client.get_experiment_by_name("mnist").experiment_id
     return client.search_runs([experiment], condition)
 
 
 def curve(uri: str, run, key: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in connect(uri).get_metric_history(run.info.run_id, key)]
+    return [(point.step, point.value) for point in connect_mlflow(uri).get_metric_history(run.info.run_id, key)]
 
 
 def logged(logger: RunLogger, iterations: range) -> None:
@@ -215,7 +215,7 @@ def test_a_store_is_put_in_place_whole_by_several_processes_at_once(tmp_path):
     for process in processes:
         assert process.communicate()[1] == b""
         assert process.returncode == 0
-    names = {experiment.name for experiment in connect(uri).search_experiments()}
+    names = {experiment.name for experiment in connect_mlflow(uri).search_experiments()}
     assert {"mnist", "imagenet", "smoke"} <= names
     assert not [name for name in os.listdir(tmp_path / "results") if "tmp" in name]
 
@@ -232,7 +232,7 @@ def test_a_finished_run_is_found_by_its_table_with_curves_scores_and_the_papers_
     assert run.data.tags["table4"] == "Ours (CLIPScore + HPSv2)"
     expected = {"method": "grpo", "rewards": "clip+hps+loo_fid", "cfg": "1.5", "seed": "0", "commit": "abc"}
     assert expected.items() <= run.data.tags.items()
-    artifacts = {artifact.path for artifact in connect(store).list_artifacts(run.info.run_id)}
+    artifacts = {artifact.path for artifact in connect_mlflow(store).list_artifacts(run.info.run_id)}
     assert artifacts == {"grid.png", "config.yaml", "scores.json", "samples.png"}
     assert f"get-artifact?path=samples.png&run_uuid={run.info.run_id}" in run.data.tags["mlflow.note.content"]
 
@@ -244,7 +244,9 @@ def draw_grids(folder, *iterations):
 
 
 def pictures(store, run) -> list[int]:
-    names = [file.path for file in connect(store).list_artifacts(run.info.run_id, "images") if "webp" not in file.path]
+    names = [
+        file.path for file in connect_mlflow(store).list_artifacts(run.info.run_id, "images") if "webp" not in file.path
+    ]
     return sorted(int(re.search(r"samples\Wstep\W(\d+)", name)[1]) for name in names)
 
 
@@ -263,7 +265,7 @@ def test_grids_drawn_while_tuning_are_steps_of_one_picture_logged_once(tmp_path,
         (run,) = runs_where(store, "attributes.run_name = 'llamagen_l-pca_diag'")
         assert pictures(store, run) == [0, 25]
     assert "### Results" in run.data.tags["mlflow.note.content"]
-    experiment = connect(store).get_experiment(run.info.experiment_id)
+    experiment = connect_mlflow(store).get_experiment(run.info.experiment_id)
     assert "What every metric means" in experiment.tags["mlflow.note.content"]
 
 

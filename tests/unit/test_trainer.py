@@ -19,7 +19,7 @@ from artune.rewards.distribution import DistributionReward
 from artune.rollout import draw_prompts
 from artune.state import load_state
 from artune.tracking import RunLogger
-from artune.train import fit
+from artune.train import run_to_end
 from artune.trainer import GRPOTrainer
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def run_fit(run, folder, trainer, config="text"):
     folder.mkdir(exist_ok=True)
     logger = RunLogger(folder, run.name, "smoke", {}, {}, None)
     try:
-        return fit(trainer, run, folder, logger, config)
+        return run_to_end(trainer, run, folder, logger, config)
     finally:
         logger.close()
 

@@ -18,7 +18,7 @@ from artune.plan import Plan
 from artune.registry import Registry
 from artune.seeds import generator_for
 from artune.tracking import RunLogger
-from artune.train import fit
+from artune.train import run_to_end
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 
 ROOT = Path(__file__).parents[2]
@@ -171,7 +171,7 @@ def test_a_whole_training_leaves_its_curve_and_a_torn_one_goes_on(world, tmp_pat
         folder.mkdir(exist_ok=True)
         logger = RunLogger(folder, "tiny", "smoke", {}, {}, None)
         try:
-            return fit(trainer, trainer.run, folder, logger, "text")[0]
+            return run_to_end(trainer, trainer.run, folder, logger, "text")[0]
         finally:
             logger.close()
 

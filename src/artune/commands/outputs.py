@@ -73,7 +73,7 @@ def figure(arguments: Namespace) -> str:
 
 def figure_samples(arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
-    from artune.build import load_policy, load_renderer, read_run
+    from artune.build import load_renderer, load_run_policy, read_run
     from artune.data import class_names
     from artune.figures.samples import choose_classes
     from artune.files import save_npz
@@ -88,7 +88,7 @@ def figure_samples(arguments: Namespace) -> str:
         ids,
         chosen.per_class,
         chosen.seed,
-        load_policy(run, arguments.policy, device),
+        load_run_policy(run, arguments.policy, device),
         load_renderer(run, arguments.tokenizer, device),
         device,
     )
@@ -156,13 +156,14 @@ def show(arguments: Namespace) -> str:
 
 def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
-    from artune.bench import Request, format_table, run
+    from artune.bench import format_table, run_benchmark
+    from artune.bench_request import Request
     from artune.files import write_json
     from artune.provenance import provenance
 
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
     request = Request(registry_of(arguments), device_of(arguments), **sizes)
-    rows = run(arguments.target, request)
+    rows = run_benchmark(arguments.target, request)
     print(format_table(rows))  # noqa: T201
     if arguments.output is None:
         return f"{len(rows)} cases"

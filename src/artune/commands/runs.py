@@ -62,7 +62,7 @@ def train(arguments: Namespace) -> str:
 
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
-    from artune.build import load_policy, load_renderer, read_run
+    from artune.build import load_renderer, load_run_policy, read_run
     from artune.distributed import started
     from artune.lease import lease
     from artune.sample import sample as draw
@@ -73,8 +73,8 @@ def sample(arguments: Namespace) -> str:
         return draw(
             run,
             registry.evaluation,
-            load_policy(run, arguments.policy, device),
-            None if same else load_policy(run, arguments.pretrained, device),
+            load_run_policy(run, arguments.policy, device),
+            None if same else load_run_policy(run, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
             [arguments.config, arguments.policy, arguments.tokenizer],
             arguments.output,

@@ -13,14 +13,14 @@ def _folder(arguments: Namespace) -> Path:
 
 def study_samples(arguments: Namespace) -> str:
     """A run's images of the study's pairs."""
-    from artune.build import load_policy, load_renderer, read_run
+    from artune.build import load_renderer, load_run_policy, read_run
     from artune.study.make import write_study_samples
 
     registry, device, run = registry_of(arguments), device_of(arguments), read_run(arguments.config)
     return write_study_samples(
         run,
         registry.study,
-        load_policy(run, arguments.policy, device),
+        load_run_policy(run, arguments.policy, device),
         load_renderer(run, arguments.tokenizer, device),
         registry.evaluation.batch,
         arguments.output,
@@ -67,11 +67,11 @@ def study_judge(arguments: Namespace) -> str:
 
 def study_tally(arguments: Namespace) -> str:
     """Count the votes of the human study."""
-    from artune.study.tally import describe, write_tally
+    from artune.study.tally import describe_tally, write_tally
 
     folder = _folder(arguments)
     output = arguments.output or folder / "tally.json"
     tally = write_tally(arguments.votes or folder / "votes.sqlite", output, arguments.flagged)
-    print(describe(tally))  # noqa: T201
+    print(describe_tally(tally))  # noqa: T201
     total = sum(line["votes"] for line in tally["raters"])
     return f"{output}: {total or 'no'} votes"

@@ -31,7 +31,7 @@ def draw_figure(
     note = registry.about.note or f"{registry.scale} scale"
     if layout.kind == "training_dynamics":
         paths = {run: results / "runs" / run / "metrics.jsonl" for run in (*layout.runs, *compare)}
-        training_dynamics.draw(paths, smoothing, output, note)
+        training_dynamics.draw_training_dynamics(paths, smoothing, output, note)
     elif layout.kind == "samples":
         names = class_names(registry.data)
         choice = samples.choose_classes(layout, names, strict=registry.data.source == "imagenet")
@@ -45,7 +45,7 @@ def draw_figure(
             columns, shown, ("pretrained", "ours"), title, f"{choice.sentence} {note}.", output, across
         )
     elif layout.kind == "toy":
-        toy.draw(output)
+        toy.draw_toy(output)
     else:
-        method.draw(output)
+        method.draw_figure1(output)
     return f"{output}: {layout.title}"

@@ -12,7 +12,7 @@ BLUE, RED, GREEN, PINK = COLOURS[:4]
 TOKENS = ("#c6dbef", "#fdd0a2", "#c7e9c0", "#dadaeb", "#fdae6b", "#9ecae1")
 
 
-def draw(output: Path) -> None:
+def draw_figure1(output: Path) -> None:
     """Write Figure 1 as PDF and PNG."""
     with style():
         figure = Figure(figsize=(9.6, 4.0), layout="constrained")

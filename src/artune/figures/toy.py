@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from artune.figures.style import COLOURS, FAINT, add_caption, save, style
 from artune.grpo import group_advantages
-from artune.rewards.loo_fid import FeatureMoments, Mode, ReferenceMoments, loo_fid_reward
+from artune.rewards.loo_fid import Mode, loo_fid_reward
+from artune.rewards.moments import FeatureMoments, ReferenceMoments
 from artune.seeds import generator_for
 
 SHOWN = 500  # points of a panel
@@ -129,7 +130,7 @@ def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] 
     return trace
 
 
-def draw(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = None) -> dict[Mode, list[float]]:
+def draw_toy(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = None) -> dict[Mode, list[float]]:
     """Write Figure 5 as PDF and PNG; returns the last distance of every seed.
 
     Args:

@@ -46,7 +46,7 @@ def read_trace(lines: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[np.n
     return np.array([line["iteration"] for line in lines]), np.array(values, dtype=float).sum(axis=1)
 
 
-def draw(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, caption: str = "") -> None:
+def draw_training_dynamics(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, caption: str = "") -> None:
     """Write Figure 2 as PDF and PNG.
 
     Args:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-NODES = 40
+LOW_RANK_NODES = 40
 FLOOR = 1e-14  # of the largest eigenvalue; added to both matrices, so that singular ones have a factor
 
 
@@ -33,7 +33,7 @@ def elliptic_nodes(low: float, high: float, nodes: int) -> tuple[list[float], li
 
 
 def updated_trace_sqrt(
-    a: Tensor, w: Tensor, added: Tensor, removed: Tensor, nodes: int = NODES
+    a: Tensor, w: Tensor, added: Tensor, removed: Tensor, nodes: int = LOW_RANK_NODES
 ) -> tuple[Tensor, Tensor]:
     """``tr sqrt(A)``, and ``tr sqrt(A_j) - tr sqrt(A)`` for every j, ``A_j = A + W (diag(k) - e_j e_j^T) W^T``.
 

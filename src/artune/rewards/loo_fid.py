@@ -26,7 +26,7 @@ WIDE = 512  # features from which a GPU is better served by Cholesky factors tha
 
 
 @dataclass(frozen=True)
-class LooFid:
+class LooFidResult:
     """``rewards`` [N] (positive: the sample helps), the new ``state``, and ``fid``, the distance at it."""
 
     rewards: Tensor
@@ -56,7 +56,7 @@ def loo_fid_reward(
     mode: Mode = "ema",
     start: Start = "first_batch",
     solver: Solver | None = None,
-) -> LooFid:
+) -> LooFidResult:
     """Leave-one-out FID rewards of a batch and the moving average that the next batch starts from.
 
     ``r_j = FID(without sample j) - FID(with it)``, Eq. 22-27 with ``reference.covariance == "diag"``, the
@@ -92,7 +92,7 @@ def loo_fid_reward(
         if solver is None:
             solver = "cholesky" if x.device.type == "cuda" and x.shape[1] >= WIDE else "eigen"
         rewards, fid = _full(step, reference, reference.root, 0.0 if epsilon is None else epsilon, solver)
-    return LooFid(rewards, FeatureMoments(step.mean.detach(), step.covariance.detach()), float(fid.detach()))
+    return LooFidResult(rewards, FeatureMoments(step.mean.detach(), step.covariance.detach()), float(fid.detach()))
 
 
 def _ema_step(x: Tensor, state: FeatureMoments | None, kind: Covariance, alpha: float, zero: bool) -> _Step:

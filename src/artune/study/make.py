@@ -55,7 +55,7 @@ def write_study_samples(
     return f"{output}: {len(labels)} images"
 
 
-def real_images(data: Data, path: Path, split: str) -> RealImages:
+def study_images(data: Data, path: Path, split: str) -> RealImages:
     """The real images that references and checks come from: the digits' ``split``, or an ImageNet split's centre crops.
 
     Raises:
@@ -107,7 +107,7 @@ def make_pairs(registry: Registry, samples: Path, real: Path, output: Path) -> s
         ArtuneError: samples are missing or of other settings, or a class has too few real images.
     """
     study, images = registry.study, _Images()
-    by_class = real_images(registry.data, real, study.reference)
+    by_class = study_images(registry.data, real, study.reference)
     if (fewest := min(map(len, by_class))) <= study.references:
         raise ArtuneError(f"{real}: a class has {fewest} images; references: {study.references} needs one more")
     items = [item for setting in study.settings for item in _row_pairs(registry, setting, samples, by_class, images)]

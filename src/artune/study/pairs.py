@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from artune.config import Frozen
 from artune.errors import ArtuneError
 from artune.files import replacing
 from artune.layers import parse
 from artune.layouts import TASKS
+from artune.schema import Frozen
 
 SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # what the two images of an item are
 CONTENT = "pairs.json"

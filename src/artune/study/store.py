@@ -76,7 +76,7 @@ class Session:
     more: bool  # pairs are left that the rater has not been given
 
 
-def connect(path: Path, create: bool = False) -> sqlite3.Connection:
+def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
     """The store at ``path``; a journal that a killed server left is rolled back.
 
     Raises:
@@ -118,7 +118,7 @@ class VoteStore:
         self.items = {item.id: item for item in pairs.items}
         self.lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.database = connect(path, create=True)
+        self.database = connect_votes(path, create=True)
         row = (pairs.digest(), pairs.seed, pairs.check_share, json.dumps(pairs.totals()))
         with self._transaction() as database:
             database.execute("INSERT INTO study SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT * FROM study)", row)

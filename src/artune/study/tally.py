@@ -13,7 +13,7 @@ from typing import Any
 from artune.errors import ArtuneError
 from artune.files import write_json
 from artune.layouts import VOTES
-from artune.study.store import connect
+from artune.study.store import connect_votes
 
 Tally = dict[str, Any]  # tally.json
 
@@ -96,7 +96,7 @@ def read_store(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         ArtuneError: the file is no store of votes, or holds an unknown choice.
     """
-    with contextlib.closing(connect(path)) as database:
+    with contextlib.closing(connect_votes(path)) as database:
         database.row_factory = sqlite3.Row
         try:
             study = dict(database.execute("SELECT * FROM study").fetchone() or {})
@@ -172,7 +172,7 @@ def _rows(votes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def describe(tally: Tally) -> str:
+def describe_tally(tally: Tally) -> str:
     """The tally for people: a line a row of Table 3, then what is to be known of the raters."""
     if not tally["everyone"]:
         return "no votes yet"
