@@ -18,11 +18,11 @@ import yaml
 from PIL import Image
 from project import OFFICIAL, ROOT, copy_project
 
-from artune.config import Data, Network
+from artune.config.registry import Registry
+from artune.config.run import Data, Network
+from artune.config.yaml_layers import merge, read_yaml
 from artune.encoders import build_network
-from artune.layers import merge, read_yaml
 from artune.models import build_policy
-from artune.registry import Registry
 from artune.tokenizers import build_tokenizer
 
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")

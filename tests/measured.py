@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from artune.claims import write_claims
-from artune.files import write_text
-from artune.registry import Registry
+from artune.config.registry import Registry
+from artune.runtime.files import write_text
 from artune.study.table import build_study_table
 from artune.table_text import write_markdown
 from artune.tables import build_table, write_csv

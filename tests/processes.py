@@ -22,7 +22,7 @@ def child(queue, rank, size, port, timeout, function, arguments):
     }  # fmt: skip
     import torch
 
-    from artune.distributed import started
+    from artune.runtime.distributed import started
 
     torch.set_num_threads(1)
     try:

@@ -2,7 +2,7 @@
 
 import torch
 
-from artune.config import Run
+from artune.config.run import Run
 from artune.models import build_policy
 
 TINY = {

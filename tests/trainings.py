@@ -17,7 +17,7 @@ from project import digest
 
 from artune import cli
 from artune import train as _train  # noqa: F401  the server of forks imports it once for all
-from artune.registry import Registry
+from artune.config.registry import Registry
 
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from artune.config import Backbone, Network, Tokenizer
+from artune.config.registry import Registry
+from artune.config.run import Backbone, Network, Tokenizer
+from artune.config.settings import Asset
 from artune.errors import ArtuneError
-from artune.files import read_json, sha256, write_json
-from artune.registry import Asset, Registry
+from artune.runtime.files import read_json, sha256, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from artune.errors import ArtuneError
 from artune.metrics.fid import frechet_distance
 from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
-from artune.seeds import generator_for
+from artune.runtime.seeds import generator_for
 
 BATCH = 144  # 12 prompts x 12 images, as in the paper
 # (covariance, D, timed runs, samples checked by brute force, the longest accepted time on one CPU thread in

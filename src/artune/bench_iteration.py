@@ -7,12 +7,12 @@ from torch import nn
 
 from artune import floors
 from artune.bench_request import BenchRow, Request, Timing, peak, random_networks, random_policy, random_renderer, row
-from artune.config import Run
-from artune.files import write_json, write_text
-from artune.progress import track
+from artune.config.run import Run
 from artune.provenance import provenance
 from artune.rewards import build_rewards
 from artune.rewards.distribution import DistributionReward
+from artune.runtime.files import write_json, write_text
+from artune.runtime.progress import track
 from artune.trainer import GRPOTrainer
 
 PAPER = {"reward_clip": ("clip",), "reward_hps": ("hps",), "loo_fid": ("loo_fid",), "update": ("update",),

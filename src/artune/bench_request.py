@@ -12,15 +12,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from artune.config import Run
+from artune.config.registry import Registry
+from artune.config.run import Run
+from artune.config.yaml_layers import parse
 from artune.costs import Costs, read_costs
 from artune.data import class_names
 from artune.encoders import build_network
 from artune.errors import ArtuneError
 from artune.floors import Ceiling, Work
-from artune.layers import parse
 from artune.models import Policy, build_policy
-from artune.registry import Registry
 from artune.rollout import Renderer, make_renderer
 from artune.tokenizers import build_tokenizer
 

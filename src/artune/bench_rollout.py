@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from artune.bench_request import BenchRow, Request, Timing, forget_peak, now, peak, random_policy, row
-from artune.config import Run
+from artune.config.run import Run
 from artune.decoding import PlainDecoder, decoder_for
 from artune.floors import rollout
 from artune.sampling import filter_logits, guide

@@ -22,14 +22,14 @@ from artune.bench_request import (
     row,
     time_call,
 )
-from artune.chunks import Chunks
-from artune.clock import Clock
-from artune.distributed import ALONE
 from artune.features import Extractor
 from artune.rewards import build_rewards
 from artune.rollout import RolloutBatch
+from artune.runtime.chunks import Chunks
+from artune.runtime.clock import Clock
+from artune.runtime.distributed import ALONE
+from artune.runtime.seeds import generator_for
 from artune.sample import draw_all, draw_chunk, draw_labels
-from artune.seeds import generator_for
 from artune.update import PolicyUpdate
 
 

@@ -6,24 +6,18 @@ import torch
 
 from artune import checkpoints
 from artune.class_moments import read_class_moments
-from artune.config import Run
-from artune.distributed import ALONE, World
+from artune.config.run import Run
 from artune.encoders import load_network
 from artune.errors import ArtuneError
-from artune.files import load_npz
-from artune.layers import parse, read_yaml
 from artune.models import Policy
 from artune.rewards import build_rewards
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import Renderer, make_renderer, roll_out
-from artune.seeds import generator_for
+from artune.runtime.distributed import ALONE, World
+from artune.runtime.files import load_npz
+from artune.runtime.seeds import generator_for
 from artune.tokenizers import build_tokenizer
 from artune.trainer import GRPOTrainer
-
-
-def read_run(path: Path | str) -> Run:
-    """The resolved settings of a run's folder."""
-    return parse(Run, read_yaml(Path(path)), str(path))
 
 
 def load_run_policy(run: Run, path: Path | str, device: torch.device) -> Policy:

@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
-from artune.files import replacing
 from artune.models import build_policy
 from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
+from artune.runtime.files import replacing
 from artune.tensor_files import listing, plain_name, read_metadata, read_tensors
 
 if TYPE_CHECKING:
-    from artune.config import Backbone
+    from artune.config.run import Backbone
 
 PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.", "model.")  # AR-GRPO twice, taming twice
 OTHER_MODELS = "ref_model."  # the frozen reference policy inside AR-GRPO's step checkpoints

@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from artune.claim_layouts import Claim, CurveTest, SameTest, ScoreTest, TimeTest, VoteTest, minus, plus
+from artune.config.claims import Claim, CurveTest, SameTest, ScoreTest, TimeTest, VoteTest, minus, plus
+from artune.config.glossary import COLUMNS
+from artune.config.paper import paper_values
+from artune.config.registry import Registry
+from artune.config.yaml_layers import leaves
 from artune.errors import ArtuneError
-from artune.files import read_json, read_jsonl
-from artune.layers import leaves
-from artune.layouts import COLUMNS
-from artune.registry import Registry
-from artune.tables import paper_values
+from artune.runtime.files import read_json, read_jsonl
 from artune.verdicts import (
     CONTRARY,
     HOLDS,

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from artune.claim_layouts import Claim
 from artune.claim_tests import Evidence, compare_all
-from artune.files import write_json, write_text
-from artune.registry import Registry
+from artune.config.claims import Claim
+from artune.config.registry import Registry
+from artune.runtime.files import write_json, write_text
 from artune.verdicts import UNTESTED, VERDICTS, Comparison, overall
 
 FIELDS = ("id", "section", "where", "claim", "verdict", "measured", "reason", "scale", "seeds", "note")

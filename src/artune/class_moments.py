@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from artune.config import Data
+from artune.config.run import Data
 from artune.data import load_split
-from artune.files import load_npz, save_npz
 from artune.imagenet import centre_crop, load_images, open_split, spread
-from artune.progress import Progress
 from artune.rewards.moments import ClassMoments
+from artune.runtime.files import load_npz, save_npz
+from artune.runtime.progress import Progress
 
 BATCH = 128
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artune.errors import ArtuneError, SharedError, StoppedError
-from artune.launch import launch
+from artune.runtime.processes import launch
 
 PATHS = {
     "output": "file to write",

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config import Evaluation
+from artune.config.registry import Registry
+from artune.config.run import Evaluation
 from artune.errors import ArtuneError
-from artune.files import load_npz
 from artune.metrics.fid import jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
 from artune.official_scores import file_order
-from artune.registry import Registry
+from artune.runtime.files import load_npz
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from artune.clock import Clock
-from artune.config import Run
-from artune.distributed import ALONE, Share, World
+from artune.config.run import Run
 from artune.errors import SharedError
-from artune.fit import draw_indices
 from artune.mle import likelihood_loss
 from artune.models import Policy
-from artune.seeds import generator_for
+from artune.runtime.clock import Clock
+from artune.runtime.distributed import ALONE, Share, World
+from artune.runtime.seeds import draw_indices, generator_for
 from artune.train_tokenizer import load_codes
 
 

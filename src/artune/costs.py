@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from artune.config.fields import Frozen, Positive
+from artune.config.registry import Registry
+from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
-from artune.files import read_json, read_jsonl, write_text
-from artune.layers import parse, read_yaml
-from artune.registry import Registry
-from artune.schema import Frozen, Positive
+from artune.runtime.files import read_json, read_jsonl, write_text
 
 
 class Costs(Frozen):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config import Data
+from artune.config.run import Data
 from artune.errors import ArtuneError
-from artune.files import load_npz, save_npz
-from artune.seeds import generator_for
+from artune.runtime.files import load_npz, save_npz
+from artune.runtime.seeds import generator_for
 
 SPLITS = ("train", "validation", "heldout")
 

@@ -1,6 +1,5 @@
 """Cached decoding at the speed of the device: packed weights on a CPU, a CUDA graph a bucket of positions on a GPU."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor
 from artune.models import Policy
 from artune.models.cache import BucketedCache, Cache
 from artune.models.replica import cast, pack, refresh
+from artune.runtime.progress import say
 
 BUCKET = 32  # positions: 8 graphs for 256 tokens, and at most 31 positions attended in vain
 CHECKED = 2  # tokens of the second bucket that the self-check reaches
@@ -236,11 +236,3 @@ def cache_parts(images: int, at_once: int | None, each: int, device: torch.devic
 # Images at once, by batch, bytes of an image and device. Decided once: the next iteration finds the memory taken by the
 # very cache that it goes on using, and another cut would record every graph again.
 _planned: dict[tuple[int, int, str], int] = {}
-_said: set[str] = set()
-
-
-def say(line: str) -> None:
-    """Tell the user, once in a process."""
-    if line not in _said:
-        _said.add(line)
-        sys.stderr.write(f"{line}\n")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from artune import slurm
 from artune.assets import find_asset, needed_assets
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.registry import Registry
 
 # major version of the CUDA that torch was built with -> least major version of the driver (NVIDIA's release notes)
 DRIVERS = {11: 450, 12: 525, 13: 580}

@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from artune.errors import ArtuneError
-from artune.files import sha256
-from artune.progress import Progress
+from artune.runtime.files import sha256
+from artune.runtime.progress import Progress
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CHUNK = 1 << 16  # bytes; what a cut connection loses at most

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config import Evaluation, Run
+from artune.config.run import Evaluation, Run
 from artune.data import prompts_digest
 from artune.errors import ArtuneError
-from artune.files import load_npz, read_jsonl, write_json
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
@@ -21,6 +20,7 @@ from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
 from artune.official_scores import file_order
 from artune.protocol import Files, protocol
+from artune.runtime.files import load_npz, read_jsonl, write_json
 
 Arrays = Mapping[str, Tensor]
 

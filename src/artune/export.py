@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from artune.checkpoints import load_policy, save_policy
-from artune.config import Backbone, Run
+from artune.config.run import Backbone, Run
+from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
-from artune.files import replacing, sha256, write_json
-from artune.layers import parse, read_yaml
+from artune.runtime.files import replacing, sha256, write_json
 
 # Names that LlamaGen's sampling script knows (--gpt-model): (dim, layers, heads) -> name.
 SIZES = {

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from artune.config import Data, Evaluation
+from artune.config.registry import Registry
+from artune.config.run import Data, Evaluation
 from artune.data import load_split, prompts, prompts_digest
-from artune.distributed import ALONE, World
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, npz_shape, save_npz, sha256
 from artune.metrics.fid import feature_moments
-from artune.progress import Progress
-from artune.registry import Registry
+from artune.runtime.distributed import ALONE, World
+from artune.runtime.files import load_npz, npz_rows, npz_shape, save_npz, sha256
+from artune.runtime.progress import Progress
 
 
 @torch.no_grad()

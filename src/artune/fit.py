@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from artune.config import Training
+from artune.config.run import Training
 from artune.errors import ArtuneError
-from artune.progress import Progress
+from artune.runtime.progress import Progress
 
 WARMUP = 0.05  # share of the steps over which the learning rate rises
 
@@ -61,8 +61,3 @@ def schedule(step: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-def draw_indices(count: int, total: int, generator: torch.Generator) -> Tensor:
-    """``count`` indices below ``total``, drawn with replacement: [count] int64."""
-    return torch.randint(total, (count,), generator=generator)

@@ -1,9 +1,8 @@
 """What a stage cannot do without: bytes moved and FLOPs, counted from the sizes of a run. Never imports torch."""
 
-import math
 from typing import NamedTuple
 
-from artune.config import Backbone, Run
+from artune.config.run import Backbone, Run, matrix_weights
 
 
 class Work(NamedTuple):
@@ -27,7 +26,6 @@ class Ceiling(NamedTuple):
 # The vendor's published peaks of the SXM cards with 80 GB, not measured here: dense bfloat16, and float32 without TF32.
 PUBLISHED = {"A100": Ceiling(2.039e12, 312e12), "H100": Ceiling(3.35e12, 989e12)}
 FLOAT32 = {"A100": Ceiling(2.039e12, 19.5e12), "H100": Ceiling(3.35e12, 67e12)}
-
 # FLOPs of one image of 256 pixels by architecture, and of decoding one token; a test counts them again.
 NETWORK_FLOPS = {
     "ViT-L-14-quickgelu": 1.620e11,
@@ -40,24 +38,6 @@ NETWORK_FLOPS = {
     "vit_large_patch14_dinov2": 1.620e11,
 }
 DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds to it by 0.3% at 576 tokens
-
-
-def feed_forward_width(backbone: Backbone) -> int:
-    """Hidden width of a LlamaGen block's feed-forward layer."""
-    return math.ceil((8 * backbone.dim // 3) / backbone.ffn_multiple_of) * backbone.ffn_multiple_of
-
-
-def matrix_weights(backbone: Backbone) -> int:
-    """Weights that every token is multiplied with: all but embeddings and norms."""
-    dim = backbone.dim
-    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
-    return backbone.layers * block + backbone.codebook_size * dim
-
-
-def parameters(backbone: Backbone) -> int:
-    """All weights of a policy, to a thousandth: its norms and biases are left out."""
-    rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
-    return matrix_weights(backbone) + rows * backbone.dim
 
 
 def rollout(run: Run, images: int, tokens: int | None = None, item: int = 2) -> Work:

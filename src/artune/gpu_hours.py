@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from artune.config import Evaluation, Network, Run
+from artune.config.registry import Registry
+from artune.config.run import Evaluation, Network, Run
 from artune.errors import ArtuneError
 from artune.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
-from artune.registry import Registry
 
 # Stage -> its lines in costs.csv. MANIQA is in no iteration that is timed: it counts as far off its floor as HPSv2.
 LINES = {

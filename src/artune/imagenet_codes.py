@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from artune.checkpoints import load_into
-from artune.config import Data, Tokenizer
+from artune.config.run import Data, Tokenizer
 from artune.data import to_pixels
 from artune.errors import ArtuneError
-from artune.files import load_npz, read_json, replacing, save_npz, sha256, write_json
 from artune.imagenet import Split, load_images, open_split, twenty_crops
-from artune.progress import Progress
-from artune.seeds import generator_for
+from artune.runtime.files import load_npz, read_json, replacing, save_npz, sha256, write_json
+from artune.runtime.progress import Progress
+from artune.runtime.seeds import generator_for
 from artune.tokenizers import build_tokenizer
 
 SHARD = 2048  # images a shard: what an interruption costs at most

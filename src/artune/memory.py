@@ -6,9 +6,8 @@ Counted tensor by tensor, as PyTorch saves them, and counted again by a test. Ne
 import itertools
 from typing import NamedTuple
 
-from artune.config import Run
+from artune.config.run import Run, feed_forward_width, parameters
 from artune.errors import ArtuneError
-from artune.floors import feed_forward_width, parameters
 
 HEAD = 3  # [T, V] float32 that are saved: log p behind the log-probabilities; log p and p behind the entropy
 PASSING = 3  # [T, V] float32 that come and go at the peak, which is where the backward pass begins

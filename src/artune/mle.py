@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from artune.distributed import Share
 from artune.models import Policy
+from artune.runtime.distributed import Share
 
 
 def likelihood_loss(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artune.layers import leaves
+from artune.config.yaml_layers import leaves
 from artune.run_page import RUN_ID
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.files import read_json
-from artune.layers import read_yaml
+from artune.config.paper import paper_values, tables_of
+from artune.config.registry import SCALES, Registry
+from artune.config.yaml_layers import read_yaml
 from artune.mlflow_run import Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
-from artune.registry import SCALES, Registry
 from artune.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
-from artune.tables import paper_values, tables_of
-from artune.tracking import read_lines, warn
+from artune.runtime.files import read_json
+from artune.runtime.progress import warn
+from artune.tracking import read_lines
 
 ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
 MOST_OF_A_TAG = 8000  # characters that the store takes

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from artune import memory
-from artune.config import Run, Sampling
-from artune.decoding import say
+from artune.config.methods import GRPO, Entropy
+from artune.config.run import Run, Sampling
 from artune.entropy import EntropyController, token_entropy
 from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
 from artune.models import Policy
+from artune.runtime.progress import say
 from artune.sampling import filter_logits, guided_logits
-from artune.tuning import GRPO, Entropy
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
 

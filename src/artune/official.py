@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, save_npz
 from artune.imagenet import centre_crop, load_images, open_split
 from artune.metrics.fid import feature_moments
-from artune.progress import Progress
+from artune.runtime.files import load_npz, npz_rows, save_npz
+from artune.runtime.progress import Progress
 
 
 class FeatureNetwork(Protocol):

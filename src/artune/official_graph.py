@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from artune.config import Evaluation
+from artune.config.run import Evaluation
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, npz_shape, read_json, sha256, write_json
 from artune.official_scores import NAMES, file_order, five_numbers
-from artune.progress import track
+from artune.runtime.files import load_npz, npz_rows, npz_shape, read_json, sha256, write_json
+from artune.runtime.progress import track
 
 INPUT, POOL, SPATIAL, SOFTMAX = "ExpandDims:0", "pool_3:0", "mixed_6/conv:0", "softmax/logits/MatMul"
 CHANNELS = 7  # of SPATIAL that are kept

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from artune.config.registry import Registry
+from artune.config.settings import Settings
+from artune.config.yaml_layers import Tree, parse
 from artune.errors import ArtuneError
-from artune.layers import Tree, parse
-from artune.registry import Registry
-from artune.settings import Settings
 
 Files = dict[str, Any]
 TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from artune.checkpoints import save_policy
-from artune.config import Backbone
+from artune.config.run import Backbone
 from artune.errors import ArtuneError
-from artune.fit import draw_indices, fit
+from artune.fit import fit
 from artune.mle import heldout_loss, likelihood_loss
 from artune.models import build_policy
-from artune.seeds import generator_for, seed_for
+from artune.runtime.seeds import draw_indices, generator_for, seed_for
 from artune.train_tokenizer import load_codes
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from artune.config import Evaluation, Run
+from artune.config.run import Evaluation, Run
 
 # 50,000 images of 256 pixels, the 2015 Inception, ADM's reference file, distances in half precision, chunks of 5,000.
 OFFICIAL = {

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config import Evaluation, Run
+from artune.config.run import Evaluation, Run
 from artune.data import class_names, load_split
 from artune.errors import ArtuneError
 from artune.figures.samples import draw_grid
-from artune.files import save_npz
 from artune.imagenet import Split, centre_crop, load_images, open_split
-from artune.progress import track
-from artune.seeds import generator_for
+from artune.runtime.files import save_npz
+from artune.runtime.progress import track
+from artune.runtime.seeds import generator_for
 
 
 def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from artune.config import Run
-from artune.distributed import Share
+from artune.config.run import Run
 from artune.models import Policy
+from artune.runtime.distributed import Share
 from artune.sampling import generate
 from artune.tokenizers import resize, to_uint8
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artune.glossary import METRICS
-from artune.layers import leaves
-from artune.layouts import COLUMNS
-from artune.registry import RUN_SECTIONS, Registry
-from artune.tables import paper_values, tables_of
+from artune.config.glossary import COLUMNS, METRICS
+from artune.config.paper import paper_values, tables_of
+from artune.config.registry import RUN_SECTIONS, Registry
+from artune.config.yaml_layers import leaves
 
 RUN_ID = "RUN_ID"  # in a description: the store's own id of the run, once there is one
 PICTURE, BROAD = "samples.png", 800  # of the page; pixels that fit beside its margins

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.chunks import Chunks, Writer
-from artune.config import Evaluation, Run
+from artune.config.run import Evaluation, Run
 from artune.data import class_names
-from artune.distributed import ALONE, World
 from artune.features import Extractor, forget_beside, kept_beside
-from artune.files import save_npz, save_npz_rows, sha256
 from artune.models import Policy
-from artune.progress import Progress
 from artune.rollout import Renderer, roll_out
-from artune.seeds import generator_for
+from artune.runtime.chunks import Chunks, Writer
+from artune.runtime.distributed import ALONE, World
+from artune.runtime.files import save_npz, save_npz_rows, sha256
+from artune.runtime.progress import Progress
+from artune.runtime.seeds import generator_for
 
 
 def draw_labels(run: Run, evaluation: Evaluation) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from artune.decoding import TokenDecoder, bytes_of_image, cache_parts, decoder_for
-from artune.distributed import Share
 from artune.errors import ArtuneError
 from artune.models import Policy
+from artune.runtime.distributed import Share
 
 if TYPE_CHECKING:
-    from artune.config import Sampling
+    from artune.config.run import Sampling
 
 
 def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -93,7 +93,7 @@ def generate(
         class_ids: [B], int64.
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
             on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and
-            ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.Sampling`.
+            ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.run.Sampling`.
         generator: on the device of ``class_ids``; the draws depend on it and on B alone, the
             tokens to rounding on the cut as well.
         share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.

@@ -18,17 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from artune.config import Backbone
+from artune.config.registry import Registry
+from artune.config.run import Backbone
 from artune.data import prompts
 from artune.decoding import PlainDecoder, TokenDecoder, decoder_for, forget
 from artune.encoders import build_network
 from artune.errors import ArtuneError
-from artune.files import write_json
 from artune.models import build_policy
 from artune.models.llamagen import LlamaGen
 from artune.provenance import provenance
-from artune.registry import Registry
-from artune.seeds import generator_for
+from artune.runtime.files import write_json
+from artune.runtime.seeds import generator_for
 from artune.tokenizers import build_tokenizer
 
 ON_CPU, ON_GPU = 2, 16  # images of one batch

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.layers import read_yaml
 
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 

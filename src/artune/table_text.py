@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artune.files import write_text
-from artune.layouts import AGAINST, COLUMNS, JUDGES, VOTES, Table
-from artune.registry import Registry
+from artune.config.glossary import AGAINST, COLUMNS, JUDGES
+from artune.config.paper import find_table
+from artune.config.registry import Registry
+from artune.config.study import VOTES
+from artune.config.tables import Table
+from artune.runtime.files import write_text
 from artune.study.table import NO_VOTES, blocks_beside
-from artune.tables import find_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

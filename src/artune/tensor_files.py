@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.files import read_json
 from artune.pickles import StandIn, read_pickled, verify_checksums
+from artune.runtime.files import read_json
 
 # In the order of LlamaGen's sampler; the moving average that lies beside them is never what was evaluated.
 WRAPPERS = ("model", "module", "state_dict")

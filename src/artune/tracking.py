@@ -5,15 +5,15 @@ import json
 import math
 import os
 import queue
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from artune import fence
 from artune.errors import ArtuneError
-from artune.files import write_text
+from artune.runtime import fence
+from artune.runtime.files import write_text
+from artune.runtime.progress import warn
 
 Number = float | None
 
@@ -21,13 +21,6 @@ Number = float | None
 def tracking_uri(configured: str) -> str:
     """Where MLflow is: the environment's ``MLFLOW_TRACKING_URI``, else what the configuration says."""
     return os.environ.get("MLFLOW_TRACKING_URI") or configured
-
-
-def warn(text: str) -> None:
-    """One line on standard error, whatever ``text`` holds."""
-    line = " ".join(text.split())
-    sys.stderr.write(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")
-    sys.stderr.flush()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -10,26 +10,25 @@ from typing import Any, Protocol
 import torch
 import yaml
 
-from artune import fence
-from artune.build import build_grpo, load_renderer, load_run_policy, read_run, start_moments
+from artune.build import build_grpo, load_renderer, load_run_policy, start_moments
 from artune.checkpoints import save_policy
-from artune.config import Run
+from artune.config.run import Run, read_run
 from artune.continuation import MLETrainer
 from artune.data import class_names, prompts_digest
-from artune.distributed import ALONE, World
 from artune.encoders import load_network
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.figures.samples import draw_grid
-from artune.files import sha256, write_json, write_text
-from artune.finished import give_back, keep
 from artune.models import Policy
-from artune.progress import Progress
 from artune.provenance import provenance
+from artune.runtime import fence
+from artune.runtime.distributed import ALONE, World
+from artune.runtime.files import sha256, write_json, write_text
+from artune.runtime.processes import StopRequest
+from artune.runtime.progress import Progress, warn
+from artune.runtime.resume import clear_states, give_back, keep, load_state, save_state
+from artune.runtime.seeds import seed_for
 from artune.sample import grid_images
-from artune.seeds import seed_for
-from artune.state import clear_states, load_state, save_state
-from artune.stopping import StopRequest
-from artune.tracking import RunLogger, warn
+from artune.tracking import RunLogger
 from artune.trainer import GRPOTrainer
 from artune.vapi import VAPiTrainer
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.files import save_npz
 from artune.imagenet import centre_crop, load_images, open_split, spread
 from artune.metrics.fid import RunningMoments
 from artune.official import FeatureNetwork
-from artune.progress import Progress
+from artune.runtime.files import save_npz
+from artune.runtime.progress import Progress
 
 
 @torch.no_grad()

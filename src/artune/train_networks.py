@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from artune.augment import corrupt, jitter
 from artune.checkpoints import save_module
-from artune.config import Data, Network, Tokenizer, Training
+from artune.config.run import Data, Network, Tokenizer, Training
 from artune.data import class_names, load_split, prompts, to_pixels
 from artune.encoders import build_network
 from artune.encoders.mnist import FEATURE_TRACE, Classifier, Quality
 from artune.encoders.mnist_clip import MnistCLIP
 from artune.errors import ArtuneError
-from artune.fit import draw_indices, fit
-from artune.seeds import generator_for, seed_for
+from artune.fit import fit
+from artune.runtime.seeds import draw_indices, generator_for, seed_for
 from artune.train_tokenizer import load_tokenizer
 
 WORST = 0.5  # largest share of tokens that is replaced in a training image of preference and quality

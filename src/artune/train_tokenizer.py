@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.checkpoints import load_into, save_module
-from artune.config import Tokenizer
+from artune.config.run import Tokenizer
 from artune.data import SPLITS, load_split, to_pixels
 from artune.errors import ArtuneError
-from artune.files import load_npz, save_npz
-from artune.fit import draw_indices, fit
-from artune.seeds import generator_for, seed_for
+from artune.fit import fit
+from artune.runtime.files import load_npz, save_npz
+from artune.runtime.seeds import draw_indices, generator_for, seed_for
 from artune.tokenizers import build_tokenizer
 
 DECAY = 0.97  # of the running counts and sums behind the codes

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artune.clock import Clock
-from artune.config import Run
-from artune.distributed import ALONE, Share, World
+from artune.config.run import Run
 from artune.errors import SharedError
 from artune.grpo import combined_advantages
 from artune.models import Policy
 from artune.rewards import Reward
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import Renderer, RolloutBatch, draw_prompts, roll_out
-from artune.seeds import generator_for
-from artune.state import on_cpu
+from artune.runtime.clock import Clock
+from artune.runtime.distributed import ALONE, Share, World
+from artune.runtime.resume import on_cpu
+from artune.runtime.seeds import generator_for
 from artune.update import Metrics, PolicyUpdate
 
 

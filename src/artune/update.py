@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from artune.clock import Clock
-from artune.config import Run
-from artune.distributed import Share, World
+from artune.config.run import Run
 from artune.entropy import entropy_fraction
 from artune.errors import SharedError
 from artune.memory import MicroBatches
 from artune.models import Policy
 from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
 from artune.rollout import RolloutBatch
-from artune.seeds import generator_for
+from artune.runtime.clock import Clock
+from artune.runtime.distributed import Share, World
+from artune.runtime.seeds import generator_for
 
 Metrics = dict[str, float]
 

@@ -14,17 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.clock import Clock
-from artune.config import Run
+from artune.config.run import Run
 from artune.data import load_split, to_pixels
-from artune.distributed import ALONE
 from artune.errors import ArtuneError
-from artune.fit import draw_indices
 from artune.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
 from artune.models import Policy
 from artune.rollout import Renderer
-from artune.seeds import generator_for
-from artune.state import on_cpu
+from artune.runtime.clock import Clock
+from artune.runtime.distributed import ALONE
+from artune.runtime.resume import on_cpu
+from artune.runtime.seeds import draw_indices, generator_for
 from artune.train_tokenizer import load_codes
 
 

@@ -10,10 +10,10 @@ import torch
 from imagenet_world import CODES, make_world
 from project import OFFICIAL, ROOT, snakemake
 
+from artune.config.registry import Registry
+from artune.config.yaml_layers import merge, read_yaml
 from artune.evaluate import score
-from artune.files import load_npz
-from artune.layers import merge, read_yaml
-from artune.registry import Registry
+from artune.runtime.files import load_npz
 from artune.tensor_files import read_tensors
 
 pytestmark = pytest.mark.slow

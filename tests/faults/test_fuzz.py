@@ -22,15 +22,15 @@ from project import ROOT
 from tiny import tiny_policy, tiny_run
 
 from artune.checkpoints import load_into
-from artune.config import Run
+from artune.config.registry import Registry
+from artune.config.run import Run
+from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
-from artune.files import load_npz, read_json, read_jsonl
-from artune.layers import parse, read_yaml
-from artune.lease import _holder, describe_holder
 from artune.mlflow_store import init_store
 from artune.plan import Plan
-from artune.registry import Registry
-from artune.state import load_state, save_state
+from artune.runtime.files import load_npz, read_json, read_jsonl
+from artune.runtime.lease import _holder, describe_holder
+from artune.runtime.resume import load_state, save_state
 from artune.tensor_files import read_metadata
 from artune.tracking import read_lines
 
@@ -150,7 +150,7 @@ def put(tree, path, value):
 def test_config(request, loaded, monkeypatch, fault):
     """Values of the configuration are replaced by others"""
     monkeypatch.setattr(
-        "artune.registry.read_yaml", lambda path: dict(chosen[Path(path).relative_to("config").as_posix()])
+        "artune.config.registry.read_yaml", lambda path: dict(chosen[Path(path).relative_to("config").as_posix()])
     )
     spots = [(name, place) for name in FILES if name in loaded for place in places(loaded[name])]
     chosen = {}

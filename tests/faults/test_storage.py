@@ -7,7 +7,7 @@ from pathlib import Path
 
 from project import digest, environment
 
-from artune.files import write_json
+from artune.runtime.files import write_json
 
 
 def on(disk, training):

@@ -19,14 +19,14 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchvision.transforms.v2.functional import normalize, resize
 
 from artune.checkpoints import save_module
-from artune.config import Data, Network
+from artune.config.registry import Registry
+from artune.config.run import Data, Network
 from artune.encoders import build_network, load_network
 from artune.encoders.full_clip import STD, HPSv2, OpenCLIP, clip_pixels, hps_pixels
 from artune.encoders.inception import Inception
 from artune.encoders.inception_torchvision import TorchvisionInception
 from artune.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crops
 from artune.errors import ArtuneError
-from artune.registry import Registry
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[2]

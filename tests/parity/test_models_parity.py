@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from artune.checkpoints import load_into
-from artune.config import Sampling
+from artune.config.run import Sampling
 from artune.models import build_policy
 from artune.models.llamagen import LlamaGen, rotary_table
 from artune.models.vqgan_gpt import VQGANGPT

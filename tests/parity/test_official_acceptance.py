@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from artune.config import Network
+from artune.config.registry import Registry
+from artune.config.run import Network
 from artune.encoders import load_network
 from artune.evaluate import score_against
-from artune.files import npz_rows
 from artune.metrics.inception_score import inception_score
 from artune.official import adm_reference
-from artune.registry import Registry
+from artune.runtime.files import npz_rows
 
 ROOT = Path(__file__).parents[2]
 ASSETS = Path(os.environ.get("ARTUNE_ASSETS", ROOT / "data/assets"))

@@ -16,16 +16,16 @@ from tiny import tiny_run
 
 from artune import checkpoints, evaluate, objective, rollout, sampling
 from artune.checkpoints import load_into
-from artune.config import Sampling
+from artune.config.registry import Registry
+from artune.config.run import Sampling
 from artune.encoders import mnist
 from artune.encoders.inception import Inception
 from artune.evaluate import score
 from artune.features import write_reference
-from artune.files import load_npz, save_npz
 from artune.metrics.fid import frechet_distance
 from artune.models import llamagen
 from artune.models.llamagen import LlamaGen
-from artune.registry import Registry
+from artune.runtime.files import load_npz, save_npz
 from artune.tokenizers.vq import VQ
 from artune.tokenizers.vqgan import VQGAN
 

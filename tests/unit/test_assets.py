@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from artune import download as module
-from artune.assets import (  # fmt: skip
+from artune.assets import (
     asset_users,
     assets_table,
     check_asset,
@@ -27,9 +27,9 @@ from artune.assets import (  # fmt: skip
     read_pins,
     stamped_path,
 )
+from artune.config.registry import Registry
 from artune.download import download
 from artune.errors import ArtuneError
-from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 BODY = bytes(range(256)) * 12_000  # about 3 MB

@@ -10,10 +10,10 @@ from measured import write_results, write_run, write_votes
 
 from artune.claim_tests import Evidence, compare_all
 from artune.claims import judge_claims, write_claims
+from artune.config.registry import Registry
+from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.layers import read_yaml
 from artune.plan import Plan
-from artune.registry import Registry
 from artune.verdicts import (
     CONTRARY,
     HOLDS,

@@ -10,13 +10,13 @@ from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
 from artune.build import build_grpo
 from artune.class_moments import read_class_moments, write_class_moments
-from artune.config import Data
+from artune.config.run import Data
+from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.files import save_npz
-from artune.layers import read_yaml
 from artune.plan import Plan
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.moments import ClassMoments, FeatureMoments
+from artune.runtime.files import save_npz
 from artune.trainer import GRPOTrainer
 
 ROOT = Path(__file__).parents[2]

@@ -8,13 +8,13 @@ import torch
 
 from artune.cli import main
 from artune.compare import METRICS, compare, holm, pairs_of, scores_left_out, two_sided
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.files import save_npz
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
-from artune.registry import Registry
+from artune.runtime.files import save_npz
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Registry("smoke", root=ROOT / "config")

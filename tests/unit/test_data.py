@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from artune.config import Data
+from artune.config.run import Data
 from artune.data import SPLITS, class_names, load_split, prompts, prompts_digest, to_pixels, write_data
 from artune.errors import ArtuneError
 

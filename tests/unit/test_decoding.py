@@ -9,7 +9,8 @@ from tiny import tiny_policy, tiny_run
 from artune import floors
 from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
-from artune.config import Sampling
+from artune.config.registry import Registry
+from artune.config.run import Sampling, matrix_weights
 from artune.decoding import (
     BucketedDecoder,
     PlainDecoder,
@@ -20,12 +21,11 @@ from artune.decoding import (
     decoder_for,
     forget,
 )
-from artune.distributed import Share
 from artune.models import build_policy, replica
 from artune.models.llamagen import LlamaGen
 from artune.models.replica import PackedLinear, cast, pack, refresh
 from artune.models.vqgan_gpt import VQGANGPT
-from artune.registry import Registry
+from artune.runtime.distributed import Share
 from artune.sampling import generate
 
 CPU = torch.device("cpu")
@@ -193,7 +193,7 @@ def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
     weights = 2 * (4 * 16**2 + 3 * 16 * 48) + 8 * 16
     policy = tiny_policy(run)
     matrices = [m.weight.numel() for m in policy.modules() if isinstance(m, torch.nn.Linear)]
-    assert floors.matrix_weights(run.backbone) == weights == sum(matrices)
+    assert matrix_weights(run.backbone) == weights == sum(matrices)
     work = floors.rollout(run, images=3, item=4)  # guided: 6 rows; 1 + 2 + 3 + 4 = 10 positions are attended
     assert work.bytes == 4 * weights * 4 + 2 * 6 * 10 * 2 * 16 * 4 + 4 * 6 * 8 * 4
     assert work.flops == 4 * 6 * 2 * weights + 4 * 6 * 10 * 2 * 16

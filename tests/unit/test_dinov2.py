@@ -10,7 +10,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-from artune.config import Data, Network
+from artune.config.run import Data, Network
 from artune.encoders import build_network, load_network
 from artune.encoders.dinov2 import MEAN, STD, DINOv2
 from artune.errors import ArtuneError

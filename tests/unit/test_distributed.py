@@ -13,10 +13,10 @@ from test_trainer import Flat, run_fit
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
 from artune.continuation import MLETrainer
-from artune.distributed import ALONE, BUCKET, LostContactError, World
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.rewards.distribution import DistributionReward
-from artune.state import load_state
+from artune.runtime.distributed import ALONE, BUCKET, LostContactError, World
+from artune.runtime.resume import load_state
 from artune.trainer import GRPOTrainer
 
 CPU = torch.device("cpu")

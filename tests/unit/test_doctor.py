@@ -8,8 +8,8 @@ import pytest
 from project import ROOT
 
 from artune import doctor, slurm
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.registry import Registry
 
 PROFILE = ROOT / "workflow/profiles/slurm_a100"
 

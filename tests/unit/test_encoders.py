@@ -8,13 +8,13 @@ import torch
 
 from artune.augment import corrupt, jitter
 from artune.checkpoints import save_module
-from artune.config import Data, Network, Tokenizer, Training
+from artune.config.run import Data, Network, Tokenizer, Training
 from artune.data import load_split, prompts, to_pixels, write_data
 from artune.encoders import KINDS, build_network, load_network
 from artune.encoders.mnist_clip import MnistCLIP, unseen
 from artune.errors import ArtuneError
-from artune.fit import draw_indices, fit, schedule
-from artune.seeds import generator_for
+from artune.fit import fit, schedule
+from artune.runtime.seeds import draw_indices, generator_for
 from artune.tokenizers import build_tokenizer
 from artune.train_networks import Material, draw_pairs, train_network
 

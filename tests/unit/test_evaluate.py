@@ -8,14 +8,14 @@ import pytest
 import torch
 from tiny import tiny_run
 
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluate import evaluate, score
 from artune.features import sample_features
-from artune.files import save_npz
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
-from artune.registry import Registry
+from artune.runtime.files import save_npz
 
 ROOT = Path(__file__).parents[2]
 MNIST = Registry("smoke", root=ROOT / "config").evaluation.model_copy(update={"inception_split": 30})

@@ -9,11 +9,11 @@ import yaml
 from safetensors.torch import load_file
 
 from artune.checkpoints import load_into, save_policy
-from artune.config import Run
+from artune.config.registry import Registry
+from artune.config.run import Run
 from artune.errors import ArtuneError
 from artune.export import export_policy
 from artune.models import build_policy
-from artune.registry import Registry
 from artune.tensor_files import read_metadata
 
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
 from artune.figures import method, samples, toy, training_dynamics
-from artune.figures.style import add_caption
 from artune.figures.training_dynamics import moving_average
-from artune.layouts import Figure as Layout
+from artune.runtime.plotting import add_caption
 
 
 def write_trace(path: Path, iterations: int = 30, **changes: float | None) -> Path:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from artune import finished
-from artune.finished import FOLDER, give_back, keep
+from artune.runtime import resume
+from artune.runtime.resume import FOLDER, give_back, keep
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_is_kept_takes_no_space_of_its_own(tmp_path, outputs):
 
 def test_other_settings_inputs_or_code_are_another_training(tmp_path, outputs, monkeypatch):
     assert not give_back(tmp_path, "other settings", outputs)
-    monkeypatch.setattr(finished.importlib.metadata, "version", lambda name: "0")
+    monkeypatch.setattr(resume.importlib.metadata, "version", lambda name: "0")
     assert not give_back(tmp_path, "settings and inputs", outputs)
 
 
@@ -43,7 +43,7 @@ def test_a_damaged_or_missing_file_is_not_given_back(tmp_path, outputs):
     assert not outputs[0].exists()
     kept.unlink()
     assert not give_back(tmp_path, "settings and inputs", outputs)
-    (tmp_path / FOLDER / finished.NOTE).write_text("[]")
+    (tmp_path / FOLDER / resume.NOTE).write_text("[]")
     assert not give_back(tmp_path, "settings and inputs", outputs)
 
 
@@ -51,7 +51,7 @@ def test_a_file_system_without_links_keeps_nothing_and_says_nothing(tmp_path, mo
     def refuse(*arguments):
         raise OSError("no links here")
 
-    monkeypatch.setattr(finished.os, "link", refuse)
+    monkeypatch.setattr(resume.os, "link", refuse)
     path = tmp_path / "policy.safetensors"
     path.write_text("bytes")
     keep(tmp_path, "x", [path])

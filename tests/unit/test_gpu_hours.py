@@ -9,11 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from artune import floors
 from artune.budget import budget
+from artune.config.yaml_layers import read_yaml
 from artune.costs import STAGES, read_costs
 from artune.encoders import build_network
 from artune.errors import ArtuneError
 from artune.gpu_hours import evaluation_hours, floor_machine, iteration_floor, measured_machine, training_hours
-from artune.layers import read_yaml
 from artune.plan import Plan
 from artune.tokenizers import build_tokenizer
 

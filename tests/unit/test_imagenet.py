@@ -13,13 +13,13 @@ from PIL import Image
 
 from artune import imagenet_codes
 from artune.checkpoints import save_module
-from artune.config import Data, Tokenizer
+from artune.config.run import Data, Tokenizer
 from artune.data import to_pixels
 from artune.errors import ArtuneError
-from artune.files import load_npz, npz_rows, save_npz
 from artune.imagenet import centre_crop, load_images, open_split, ten_crop, twenty_crops
 from artune.imagenet_codes import chosen_crops, write_imagenet_codes
 from artune.official import adm_reference, write_adm_reference, write_val_reference
+from artune.runtime.files import load_npz, npz_rows, save_npz
 from artune.tokenizers import build_tokenizer
 from artune.train_tokenizer import load_codes
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from artune import lease as module
 from artune.errors import ArtuneError
-from artune.files import write_text
-from artune.lease import FILE, LOST, lease
+from artune.runtime import lease as module
+from artune.runtime.files import write_text
+from artune.runtime.lease import FILE, LOST, lease
 
 EVERY = 0.05
 HOLD = """

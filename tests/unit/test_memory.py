@@ -11,10 +11,11 @@ from tiny import tiny_policy, tiny_run
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from artune import floors, memory
+from artune import memory
+from artune.config.registry import Registry
+from artune.config.run import parameters
 from artune.errors import ArtuneError
 from artune.objective import objective, score_tokens
-from artune.registry import Registry
 
 IMAGENET = Registry("imagenet", root=Path(__file__).parents[2] / "config")
 FAMILIES = ["llamagen", "vqgan"]
@@ -66,7 +67,7 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
         kept = live.now
         objective(logp, logp.detach(), None, entropy, advantages, [1.0], 0.02, run.grpo)[0].backward()
     standing = memory.standing(run, states=True)
-    casts = standing - 4 * floors.parameters(run.backbone)  # of all weights; those of checkpointed blocks are let go
+    casts = standing - 4 * parameters(run.backbone)  # of all weights; those of checkpointed blocks are let go
     counted = sequences * memory.saved(run, again)
     assert kept <= (counted + casts) * 1.001  # the rotation's table is of no sequence
     assert counted <= 1.5 * kept
@@ -79,8 +80,8 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
 def test_parameters_are_counted_to_a_thousandth(family):
     run = sized(family, "off", 2048, 2)
     counted = sum(parameter.numel() for parameter in tiny_policy(run).parameters())
-    assert floors.parameters(run.backbone) == pytest.approx(counted, rel=0.02)  # norms and biases weigh more in small
-    assert floors.parameters(IMAGENET.backbones["llamagen_b"]) == pytest.approx(110_888_448, rel=1e-3)
+    assert parameters(run.backbone) == pytest.approx(counted, rel=0.02)  # norms and biases weigh more in small
+    assert parameters(IMAGENET.backbones["llamagen_b"]) == pytest.approx(110_888_448, rel=1e-3)
 
 
 def planned(name, gigabytes, sequences=144, **grpo):

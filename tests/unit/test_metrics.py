@@ -8,7 +8,7 @@ from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import covered, neighbour_radii, precision_recall
-from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
+from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, numerical_rank
 
 
 def draw(seed, n, width, shift=0.0):

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.models import build_policy
 from artune.models.cache import attend_one, attend_one_fused
 from artune.models.llamagen import LlamaGen, ffn_width, rotary_table, rotate
-from artune.registry import Registry
 from artune.tokenizers import build_tokenizer, resize, to_uint8
 
 ROOT = Path(__file__).parents[2]

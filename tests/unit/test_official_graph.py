@@ -8,11 +8,11 @@ import pytest
 
 from artune import official_graph
 from artune.cli import main
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.files import save_npz, write_json
 from artune.official_graph import evaluate_official
 from artune.official_scores import NAMES, five_numbers
-from artune.registry import Registry
+from artune.runtime.files import save_npz, write_json
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(update={"inception_split": 10})

@@ -8,15 +8,15 @@ import scipy.linalg
 import torch
 from tiny import tiny_run
 
+from artune.config.registry import Registry
 from artune.evaluate import score
 from artune.features import sample_features
-from artune.files import save_npz
 from artune.metrics.precision_recall import precision_recall
 from artune.official import adm_reference
 from artune.official_scores import five_numbers, half_distances
 from artune.official_scores import precision_recall as five_precision_recall
 from artune.protocol import OFFICIAL, protocol
-from artune.registry import Registry
+from artune.runtime.files import save_npz
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from artune.checkpoints import load_into
-from artune.config import Backbone, Data, Tokenizer, Training
+from artune.config.run import Backbone, Data, Tokenizer, Training
 from artune.data import load_split, to_pixels, write_data
 from artune.errors import ArtuneError
-from artune.files import save_npz
 from artune.mle import heldout_loss, likelihood_loss
 from artune.models import build_policy
 from artune.pretrain import pretrain
-from artune.seeds import generator_for
+from artune.runtime.files import save_npz
+from artune.runtime.seeds import generator_for
 from artune.tensor_files import read_metadata, read_tensors
 from artune.tokenizers import build_tokenizer
-from artune.train_tokenizer import (  # fmt: skip
+from artune.train_tokenizer import (
     RunningCodebook,
     encode_split,
     load_codes,

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from test_evaluate import OFFICIAL, draws, reference
 
-from artune.config import Data, Run
+from artune.config.registry import Registry
+from artune.config.run import Data, Run
 from artune.errors import ArtuneError
 from artune.evaluate import evaluate
-from artune.files import load_npz, save_npz
 from artune.imagenet import centre_crop
 from artune.plan import Plan
 from artune.real_samples import choose, chosen_images, write_real_samples
-from artune.registry import Registry
+from artune.runtime.files import load_npz, save_npz
 
 ROOT = Path(__file__).parents[2]
 SYNSETS = ("n01440764", "n01443537", "n01484850")

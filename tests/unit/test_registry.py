@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from artune.config.registry import Registry
+from artune.config.yaml_layers import merge, read_yaml, undot
 from artune.errors import ArtuneError
-from artune.layers import merge, read_yaml, undot
-from artune.registry import Registry
 
 ROOT = Path(__file__).parents[2] / "config"
 SCALES = ("mnist", "imagenet", "smoke")

@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 from measured import GRAPH, write_results
 
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.files import write_text
-from artune.registry import Registry
 from artune.report.origins import benchmark, run_rows
 from artune.report.page import LARGE, count_words, duration, picture, write_report
 from artune.report.rulegraph import WIDTH, lay_out, read_rules
+from artune.runtime.files import write_text
 from artune.verdicts import HOLDS, UNTESTED, WITHIN
 
 MNIST = Registry("mnist")

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from artune.glossary import METRICS
-from artune.registry import Registry
+from artune.config.glossary import METRICS
+from artune.config.registry import Registry
 from artune.run_page import describe_experiment, describe_run, draw_page_picture
 
 REGISTRY = Registry("mnist")

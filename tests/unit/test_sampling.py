@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny import tiny_policy, tiny_run
 
-from artune.config import Sampling
-from artune.distributed import World
+from artune.config.run import Sampling
 from artune.errors import ArtuneError
 from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
+from artune.runtime.distributed import World
 from artune.sampling import draw_token, filter_logits, generate, guided_logits
 
 SIZES = {"dim": 16, "layers": 2, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 9}

@@ -1,6 +1,7 @@
 """The shape of the code base: sizes, import direction, names that the README promises."""
 
 import ast
+import graphlib
 import importlib
 import re
 import subprocess
@@ -12,89 +13,83 @@ import pytest
 from artune.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "src/artune").rglob("*.py"))
-# A module may import from its own level and from those below.
-LEVELS = [
-    {"cli", "commands", "__main__"},
-    {"run_page", "claims", "claim_tests", "verdicts", "report",
-     "selfcheck", "train_moments",
-     "official", "official_scores", "official_graph", "protocol", "real_samples",
-     "train", "build", "provenance", "continuation", "vapi", "class_moments", "trainer", "sample", "features", "evaluate", "compare", "tables", "table_text", "figures", "study",
-     "costs", "tracking", "mlflow_store", "mlflow_run", "assets", "download", "export", "imagenet", "imagenet_codes", "pretrain", "train_networks", "train_tokenizer", "bench", "bench_request", "bench_iteration", "bench_rollout", "bench_stages", "gpu_hours", "budget", "doctor", "slurm"},
-    {"rewards", "rollout", "objective", "update", "mle", "sampling", "decoding", "metrics", "grpo", "entropy", "fit", "state", "augment"},
-    {"models", "tokenizers", "encoders", "checkpoints", "tensor_files", "pickles", "data"},
-    {"glossary", "claim_layouts", "layout_files",
-     "plan", "floors", "memory", "registry", "layers", "layouts", "config", "schema", "tuning", "settings", "errors", "files", "seeds", "progress", "clock",
-     "launch", "distributed", "stopping", "lease", "fence", "finished", "chunks"},
-]  # fmt: skip
-TORCH_FREE = (
-    "cli",
-    "commands",
-    "config",
-    "schema",
-    "tuning",
-    "registry",
-    "layers",
-    "layouts",
-    "settings",
-    "plan",
-    "floors",
-    "memory",
-    "errors",
-    "fence",
-    "files",
-    "launch",
-    "lease",
-    "tables",
-    "run_page",
-    "claims",
-    "report.page",
-    "study.serve",
-    "study.table",
-    "costs",
-    "budget",
-    "gpu_hours",
-    "slurm",
-    "doctor",
-    "protocol",
-    "official_scores",
-)
+PACKAGE = ROOT / "src/artune"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in SOURCES}
+# Package -> the packages that its modules may import. ``errors`` may be imported by all.
+MAY_IMPORT = {
+    "config": "", "runtime": "", "metrics": "",
+    "data": "config runtime",
+    "tracking": "config runtime",
+    "models": "config runtime data",
+    "sampling": "config runtime data models",
+    "rewards": "config metrics data sampling",
+    "inputs": "config runtime metrics data models",
+    "planning": "config runtime data tracking",
+    "evaluation": "config runtime metrics data models sampling",
+    "tuning": "config runtime data tracking models sampling rewards inputs",
+    "results": "config runtime metrics data tracking models sampling rewards tuning",
+    "bench": "config runtime metrics data tracking models sampling rewards planning evaluation tuning",
+    "commands": "*",
+}  # fmt: skip
+BUILT = {"config", "runtime", "metrics"}  # packages that have moved into the new layout
+LIGHT = ("config", "planning", "tracking", "commands")  # never load torch or mlflow ...
+HEAVY = ("tracking.provenance",)  # ... but for these modules
+MOST_MODULES, MOST_LINES, MOST_LINES_OF_MODELS = 12, 300, 400
 
 
 def imports(path):
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
+    """Modules of this project that a file imports, wherever the import stands in it."""
+    known = set(NAMES.values())
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "artune":
+            module = (node.module or "").removeprefix("artune").lstrip(".")
+            for name in (name.name for name in node.names):
+                whole = f"{module}.{name}".lstrip(".")
+                yield whole if whole in known else module
         elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            yield from (name.name.removeprefix("artune.") for name in node.names if name.name.startswith("artune."))
 
 
-def unit_of(path):
-    return path.relative_to(ROOT / "src/artune").parts[0].removesuffix(".py")
+def package_of(name):
+    return name.split(".")[0]
 
 
-def level_of(unit):
-    found = [number for number, names in enumerate(LEVELS) if unit in names]
-    assert found, f"{unit}: give it a level in {Path(__file__).name}"
-    return found[0]
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src/artune")))
-def test_modules_import_only_from_their_level_and_below(path):
-    unit = unit_of(path)
-    if unit == "__init__":
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES.values())
+def test_modules_import_only_what_their_package_may(path):
+    own = package_of(NAMES[path])
+    if own not in BUILT:
+        return
+    allowed = MAY_IMPORT.get(own, "*").split()
+    if "*" in allowed:
         return
     for module in imports(path):
-        if module.startswith("artune."):
-            other = module.split(".")[1]
-            assert level_of(other) >= level_of(unit), f"{unit} imports {other}"
+        other = package_of(module)
+        assert other in (own, "errors", "", "__init__", *allowed), f"{NAMES[path]} imports {module}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src/artune")))
+def test_modules_form_no_circle():
+    graph = {NAMES[path]: {module for module in imports(path) if module} for path in SOURCES}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # a CycleError names the circle
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
+def test_a_package_is_a_docstring_that_names_its_modules(path):
+    body = ast.parse(path.read_text()).body
+    if package_of(NAMES[path]) not in BUILT:
+        return
+    assert len(body) == 1, f"{path}: holds code"
+    inside = [item.stem for item in path.parent.iterdir() if item.suffix == ".py" and item.stem != "__init__"]
+    assert len(inside) <= MOST_MODULES, f"{path.parent} holds {len(inside)} modules"
+    inside += [item.name for item in path.parent.iterdir() if (item / "__init__.py").exists()]
+    missing = [name for name in inside if not re.search(rf"\b{name}\b", ast.get_docstring(ast.parse(path.read_text())))]
+    assert not missing, f"{path} does not name {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES.values())
 def test_files_stay_readable(path):
     lines = len(path.read_text().splitlines())
-    assert lines <= (400 if "models" in path.parts else 300), f"{path.name} has {lines} lines"
+    assert lines <= (MOST_LINES_OF_MODELS if "models" in path.parts else MOST_LINES), f"{path.name} has {lines} lines"
     assert path.stem not in ("utils", "helpers", "misc", "common", "base")
 
 
@@ -103,10 +98,14 @@ def test_rule_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 120
 
 
-def test_planning_never_imports_torch():
-    modules = ", ".join(f"artune.{name}" for name in TORCH_FREE)
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_light_packages_never_load_torch_or_mlflow():
+    light = [
+        name for name in NAMES.values() if package_of(name) in LIGHT and package_of(name) in BUILT and name not in HEAVY
+    ]
+    modules = ", ".join(f"artune.{name.removesuffix('.__init__')}" for name in light)
+    code = f"import sys, {modules}; print([name for name in ('torch', 'mlflow') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_rule_runs_the_command_of_its_name():

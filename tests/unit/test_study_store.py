@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 from study_pairs import make_study
 
+from artune.config.study import TASKS
 from artune.errors import ArtuneError
-from artune.layouts import TASKS
 from artune.study.pairs import PairFile
 from artune.study.serve import keep_pairs
 from artune.study.sessions import left_side, next_session

@@ -9,8 +9,8 @@ import pytest
 from study_pairs import make_study
 
 from artune.cli import main
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.registry import Registry
 from artune.study.store import VoteStore
 from artune.study.table import NO_VOTES, build_study_table
 from artune.study.tally import krippendorff_alpha, sign_test, tally_row, tally_votes, verdict

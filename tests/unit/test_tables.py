@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.registry import Registry
 from artune.table_text import write_latex, write_markdown
 from artune.tables import build_table, write_csv
 
@@ -202,7 +202,7 @@ def test_an_unknown_table_is_one_line():
 
 def test_tables_are_built_without_torch():
     script = (
-        "import sys; from artune.registry import Registry; from artune.tables import build_table\n"
+        "import sys; from artune.config.registry import Registry; from artune.tables import build_table\n"
         "import artune.table_text, artune.study.serve, artune.tracking, artune.mlflow_store\n"
         "build_table(Registry('imagenet'), 'table1', {}); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     )

@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from artune.config.glossary import COLUMNS
+from artune.config.paper import paper_values, row_labels, tables_of
+from artune.config.registry import Registry
+from artune.config.study import VOTES
 from artune.encoders.mnist import FEATURES
 from artune.errors import ArtuneError
-from artune.layouts import COLUMNS, VOTES
-from artune.registry import Registry
-from artune.tables import paper_values, row_labels, tables_of
 
 IMAGENET = Registry("imagenet")
 PAPER = [f"table{number}" for number in range(1, 13)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from artune.config import Data, Network
+from artune.config.run import Data, Network
 from artune.encoders import build_network, load_network
 from artune.encoders.torchscript import is_torchscript, read_torchscript
 from artune.errors import ArtuneError

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from artune.config.glossary import METRICS
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.glossary import METRICS
 from artune.mlflow_run import connect_mlflow
 from artune.mlflow_store import init_store, upsert
-from artune.registry import Registry
 from artune.tracking import RunLogger, read_lines
 
 REGISTRY = Registry("mnist")

@@ -11,14 +11,14 @@ from PIL import Image
 
 from artune.checkpoints import save_module
 from artune.cli import main
+from artune.config.registry import Registry
+from artune.config.yaml_layers import read_yaml
 from artune.encoders import build_network
 from artune.errors import ArtuneError
-from artune.files import load_npz
 from artune.imagenet import centre_crop, load_images, open_split, spread
-from artune.layers import read_yaml
 from artune.metrics.fid import RunningMoments, feature_moments
 from artune.plan import Plan
-from artune.registry import Registry
+from artune.runtime.files import load_npz
 from artune.train_moments import write_train_moments
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
 from artune.objective import learning_rate, objective, score_tokens
 from artune.rewards.distribution import DistributionReward
 from artune.rollout import draw_prompts
-from artune.state import load_state
+from artune.runtime.resume import load_state
 from artune.tracking import RunLogger
 from artune.train import run_to_end
 from artune.trainer import GRPOTrainer
@@ -84,8 +84,8 @@ REWARD = Brightness
 TUNE_WITH_IT = """
 import torch
 from tiny import TINY, tiny_policy, tiny_renderer, tiny_run
+from artune.config.glossary import METRICS
 from artune.rewards import build_rewards
-from artune.glossary import METRICS
 from artune.trainer import GRPOTrainer
 run = tiny_run(rewards={"terms": ["brightness"], "networks": {"brightness": None}})
 metrics, _ = GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), build_rewards(run, {}), None, torch.device("cpu")).step(0)
@@ -93,9 +93,12 @@ print(metrics["reward/brightness"] == metrics["reward/total"] > 0, METRICS["rewa
 """
 
 
-def test_a_new_reward_is_one_file(tmp_path):
+def test_a_new_reward_is_a_file_and_a_line(tmp_path):
     shutil.copytree(SOURCES, tmp_path / "artune", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "artune/rewards/brightness.py").write_text(NEW_REWARD)
+    methods = tmp_path / "artune/config/methods.py"
+    line = 'REWARDS = {\n    "brightness": "mean grey level of the image",\n'
+    methods.write_text(methods.read_text().replace("REWARDS = {\n", line))
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-c", TUNE_WITH_IT],

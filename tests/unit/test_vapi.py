@@ -10,13 +10,13 @@ import torch
 import yaml
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
+from artune.config.glossary import METRICS
+from artune.config.registry import Registry
+from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.files import read_jsonl, save_npz
-from artune.glossary import METRICS
-from artune.layers import read_yaml
 from artune.plan import Plan
-from artune.registry import Registry
-from artune.seeds import generator_for
+from artune.runtime.files import read_jsonl, save_npz
+from artune.runtime.seeds import generator_for
 from artune.tracking import RunLogger
 from artune.train import run_to_end
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from project import ROOT, artune, planned, snakemake
 
-from artune.layers import read_yaml
+from artune.config.yaml_layers import read_yaml
 from artune.plan import Plan
 from artune.report.rulegraph import lay_out, read_rules
 

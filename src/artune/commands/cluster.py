@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import settings_of
-from artune.registry import Registry
+from artune.config.registry import Registry
 
 PROFILE = Path("slurm_a100")
 

@@ -6,11 +6,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artune.config.registry import Registry
+from artune.config.settings import Settings
+from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
-from artune.launch import launch
-from artune.layers import parse, read_yaml
-from artune.registry import Registry
-from artune.settings import Settings
+from artune.runtime.processes import launch
 
 if TYPE_CHECKING:
     import torch

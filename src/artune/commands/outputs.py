@@ -4,14 +4,15 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import device_of, entry, registry_of, settings_of
-from artune.registry import SEED_SUFFIX
+from artune.config.registry import SEED_SUFFIX
 
 
 def table(arguments: Namespace) -> str:
     """Write a table as CSV, and as Markdown beside it."""
-    from artune.files import read_json
+    from artune.config.paper import find_table
+    from artune.runtime.files import read_json
     from artune.table_text import write_latex, write_markdown
-    from artune.tables import build_table, find_table, write_csv
+    from artune.tables import build_table, write_csv
 
     registry, seeds = registry_of(arguments), settings_of(arguments).seeds
     layout = find_table(registry, arguments.table)
@@ -37,8 +38,9 @@ def compare(arguments: Namespace) -> str:
     """Compare two runs, or a table's rows with the first of their block."""
     from artune.compare import compare as differences
     from artune.compare import pairs_of
+    from artune.config.paper import find_table
     from artune.errors import ArtuneError
-    from artune.tables import find_table, write_csv
+    from artune.tables import write_csv
 
     registry, seeds = registry_of(arguments), arguments.seeds or 1
     device_of(arguments)
@@ -73,10 +75,11 @@ def figure(arguments: Namespace) -> str:
 
 def figure_samples(arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
-    from artune.build import load_renderer, load_run_policy, read_run
+    from artune.build import load_renderer, load_run_policy
+    from artune.config.run import read_run
     from artune.data import class_names
     from artune.figures.samples import choose_classes
-    from artune.files import save_npz
+    from artune.runtime.files import save_npz
     from artune.sample import grid_images
 
     registry, device = registry_of(arguments), device_of(arguments)
@@ -105,8 +108,8 @@ def costs(arguments: Namespace) -> str:
 
 def mlflow_store(arguments: Namespace) -> str:
     """Create the tracking store."""
-    from artune.files import write_json
     from artune.mlflow_store import init_store
+    from artune.runtime.files import write_json
     from artune.tracking import tracking_uri
 
     uri = tracking_uri(settings_of(arguments).tracking_uri)
@@ -117,9 +120,9 @@ def mlflow_store(arguments: Namespace) -> str:
 
 def mlflow_log(arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
-    from artune.files import write_json
+    from artune.config.paper import find_table
     from artune.mlflow_store import upsert
-    from artune.tables import find_table
+    from artune.runtime.files import write_json
     from artune.tracking import tracking_uri
 
     settings, registry = settings_of(arguments), registry_of(arguments)
@@ -158,8 +161,8 @@ def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
     from artune.bench import format_table, run_benchmark
     from artune.bench_request import Request
-    from artune.files import write_json
     from artune.provenance import provenance
+    from artune.runtime.files import write_json
 
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
     request = Request(registry_of(arguments), device_of(arguments), **sizes)
@@ -179,7 +182,7 @@ def selfcheck(arguments: Namespace) -> str:
     import torch
 
     from artune.bench import format_table
-    from artune.registry import Registry
+    from artune.config.registry import Registry
     from artune.selfcheck import Machine, selfcheck
 
     machine = Machine(device_of(arguments), getattr(torch, arguments.dtype))

@@ -11,14 +11,14 @@ from artune.commands.context import device_of, load_networks, registry_of, setti
 if TYPE_CHECKING:
     import torch
 
-    from artune.distributed import World
+    from artune.config.registry import Registry
     from artune.features import Extractor
-    from artune.registry import Registry
+    from artune.runtime.distributed import World
 
 
 def run_config(arguments: Namespace) -> str:
     """Resolve a run and write its settings."""
-    from artune.files import write_text
+    from artune.runtime.files import write_text
 
     registry = registry_of(arguments)
     run = registry.resolve(arguments.run)
@@ -28,12 +28,12 @@ def run_config(arguments: Namespace) -> str:
 
 def train(arguments: Namespace) -> str:
     """Tune a policy."""
-    from artune.build import read_run
-    from artune.distributed import started
-    from artune.layers import read_yaml
-    from artune.lease import lease
+    from artune.config.run import read_run
+    from artune.config.yaml_layers import read_yaml
     from artune.mlflow_store import run_tags
     from artune.provenance import git
+    from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
     from artune.tracking import tracking_uri
     from artune.train import Inputs
     from artune.train import train as tune
@@ -62,9 +62,10 @@ def train(arguments: Namespace) -> str:
 
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
-    from artune.build import load_renderer, load_run_policy, read_run
-    from artune.distributed import started
-    from artune.lease import lease
+    from artune.build import load_renderer, load_run_policy
+    from artune.config.run import read_run
+    from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
     from artune.sample import sample as draw
 
     run, device, registry = read_run(arguments.config), device_of(arguments), registry_of(arguments)
@@ -103,7 +104,7 @@ def _extractor(registry: "Registry", folder: Path | None, device: "torch.device"
 def real_samples(arguments: Namespace) -> str:
     """Take real images in the place of samples."""
     from artune.assets import stamped_path
-    from artune.build import read_run
+    from artune.config.run import read_run
     from artune.real_samples import write_real_samples
 
     run, protocol = read_run(arguments.config), registry_of(arguments).evaluation
@@ -112,8 +113,8 @@ def real_samples(arguments: Namespace) -> str:
 
 def features(arguments: Namespace) -> str:
     """Features of a run's samples."""
-    from artune.distributed import started
     from artune.features import identity_of, take_up, write_features
+    from artune.runtime.distributed import started
 
     registry, device, folder = registry_of(arguments), device_of(arguments), arguments.networks
     protocol = registry.evaluation
@@ -129,7 +130,7 @@ def features(arguments: Namespace) -> str:
 def evaluate(arguments: Namespace) -> str:
     """Score a run."""
     from artune.assets import evaluation_files
-    from artune.build import read_run
+    from artune.config.run import read_run
     from artune.evaluate import evaluate as score
     from artune.provenance import provenance
 

@@ -13,7 +13,8 @@ def _folder(arguments: Namespace) -> Path:
 
 def study_samples(arguments: Namespace) -> str:
     """A run's images of the study's pairs."""
-    from artune.build import load_renderer, load_run_policy, read_run
+    from artune.build import load_renderer, load_run_policy
+    from artune.config.run import read_run
     from artune.study.make import write_study_samples
 
     registry, device, run = registry_of(arguments), device_of(arguments), read_run(arguments.config)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from artune.checkpoints import load_into
-from artune.config import Data, Network
+from artune.config.run import Data, Network
 from artune.encoders.mnist import BODIES, Classifier, Quality
 from artune.encoders.mnist_clip import VISION, MnistCLIP
 from artune.encoders.torchscript import is_torchscript, load_torchscript

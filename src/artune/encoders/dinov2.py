@@ -10,7 +10,7 @@ from torch import Tensor
 
 from artune.encoders.full_clip import resize_8_bit
 from artune.errors import ArtuneError
-from artune.files import read_json
+from artune.runtime.files import read_json
 
 NAME = "vit_large_patch14_dinov2"
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's

@@ -12,7 +12,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.files import read_json
+from artune.runtime.files import read_json
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, also of HPSv2
 STD = (0.26862954, 0.26130258, 0.27577711)

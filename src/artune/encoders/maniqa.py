@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from artune.encoders.maniqa_layers import SwinStage, TransposedAttention
 from artune.errors import ArtuneError
-from artune.files import read_json
+from artune.runtime.files import read_json
 
 NAME, GRID = "vit_base_patch8_224", "-grid"
 CROP_SEED = 20  # the official script's, of NumPy's legacy generator

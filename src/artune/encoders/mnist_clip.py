@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.config import Data
+from artune.config.run import Data
 from artune.data import class_names, to_pixels
 from artune.errors import ArtuneError
 

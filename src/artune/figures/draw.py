@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from artune.config.registry import Registry
 from artune.data import class_names
 from artune.errors import ArtuneError
 from artune.figures import method, samples, toy, training_dynamics
-from artune.files import load_npz
-from artune.registry import Registry
+from artune.runtime.files import load_npz
 
 
 def draw_figure(

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from artune.figures.style import COLOURS, FAINT, INK, PAPER, save, style
+from artune.runtime.plotting import COLOURS, FAINT, INK, PAPER, save, style
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 TOKENS = ("#c6dbef", "#fdd0a2", "#c7e9c0", "#dadaeb", "#fdae6b", "#9ecae1")

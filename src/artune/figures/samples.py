@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
-from artune.figures.style import INK, add_caption, save, style
-from artune.layouts import Figure as Layout
+from artune.runtime.plotting import INK, add_caption, save, style
 
 GAP = 1  # white pixels between images
 

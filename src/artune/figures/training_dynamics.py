@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from artune.errors import ArtuneError
-from artune.figures.style import COLOURS, FAINT, add_caption, save, style
+from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
 from artune.tracking import read_lines
 
 # heading -> the logged keys whose sum is drawn

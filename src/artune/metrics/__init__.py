@@ -1,0 +1,12 @@
+"""Maths of the evaluation: features in, numbers out. Imports nothing else of this project.
+
+- fid: Fréchet distance, its jackknife standard error, moments of features
+- kid: kernel distance
+- inception_score: Inception Score
+- precision_recall: improved Precision and Recall
+- density_coverage: Density and Coverage
+- cmmd: kernel distance of CLIP embeddings
+- realism: realism score
+- jackknife: standard error from leave-one-out values
+- trace_sqrt: traces of matrix square roots when one sample leaves a covariance
+"""

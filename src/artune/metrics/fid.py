@@ -8,7 +8,7 @@ from torch import Tensor
 
 from artune.errors import ArtuneError
 from artune.metrics.jackknife import standard_error
-from artune.metrics.rank_one_trace import covariance_root, downdate_trace_sqrt, numerical_rank
+from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, numerical_rank
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from artune.models.llamagen import LlamaGen
 from artune.models.vqgan_gpt import VQGANGPT
 
 if TYPE_CHECKING:
-    from artune.config import Backbone
+    from artune.config.run import Backbone
 
 
 class Policy(Protocol):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.files import read_json
-from artune.registry import Registry
+from artune.config.registry import Registry
+from artune.runtime.files import read_json
 
 STAGES = ("train", "sample", "evaluate")
 OF_A_RUN = ("commit", "uncommitted_changes", "device", "threads", "slurm_job")  # shown run by run; the rest once

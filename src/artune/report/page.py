@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.files import read_json, write_text
-from artune.registry import Registry
 from artune.report import origins
 from artune.report.rulegraph import HEIGHT, WIDTH, lay_out, read_rules
+from artune.runtime.files import read_json, write_text
 from artune.verdicts import CONTRARY, HOLDS, PARTLY, UNTESTED, VERDICTS, WITHIN
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from artune.errors import ArtuneError
-from artune.files import write_text
+from artune.runtime.files import write_text
 
 WIDTH, HEIGHT, GAP, STEP = 132, 24, 14, 52  # of a box; between boxes of a layer; from layer to layer
 SWEEPS = 8

@@ -1,4 +1,4 @@
-"""Rewards by name: a reward is a file of this folder that names its class by ``REWARD = ...``."""
+"""Rewards by name: a reward is a file in this folder, whose ``REWARD`` is its class, and a line in ``REWARDS``."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from artune.config import Run
+from artune.config.run import Run
 from artune.rollout import RolloutBatch
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from artune.config.methods import LooFidSettings as Settings
 from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import ClassMoments, FeatureMoments, ReferenceMoments
 from artune.rollout import RolloutBatch
-from artune.tuning import LooFidSettings as Settings
 
 Shards = list[FeatureMoments]  # one a slice of the batch
 

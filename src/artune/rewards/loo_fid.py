@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.metrics.low_rank_trace import updated_trace_sqrt
-from artune.metrics.rank_one_trace import downdate_trace_sqrt, numerical_rank
+from artune.metrics.trace_sqrt import downdate_trace_sqrt, numerical_rank, updated_trace_sqrt
 from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
 
 Mode = Literal["ema", "batch"]
@@ -205,6 +204,3 @@ def _check(
             f"{tuple(state.covariance.shape)}, the reference is {reference.covariance} of width {shape[0]}; "
             "start without a state after changing covariance or pca"
         )
-
-
-REWARD = loo_fid_reward  # distribution.py carries its moments from step to step

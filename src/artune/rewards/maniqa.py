@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from artune.config import Run
+from artune.config.run import Run
 from artune.rollout import RolloutBatch
 
 

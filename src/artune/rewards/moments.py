@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.metrics.rank_one_trace import covariance_root
+from artune.metrics.trace_sqrt import covariance_root
 
 Covariance = Literal["diag", "full"]
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from artune.config import Evaluation
-from artune.files import write_json
-from artune.layouts import MATCH, VOTES
+from artune.config.run import Evaluation
+from artune.config.study import MATCH, VOTES
 from artune.metrics.realism import realism_score
+from artune.runtime.files import write_json
 from artune.study.pairs import Item, PairFile
 
 HOW = {

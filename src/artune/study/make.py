@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from artune.config import Data, Run
+from artune.config.registry import Registry
+from artune.config.run import Data, Run
+from artune.config.study import MATCH, TASKS, HumanStudy
 from artune.data import load_split
 from artune.errors import ArtuneError
-from artune.files import load_npz, save_npz
 from artune.imagenet import centre_crop, decode, open_split
-from artune.layouts import MATCH, TASKS, HumanStudy
 from artune.models import Policy
-from artune.progress import track
-from artune.registry import Registry
 from artune.rollout import Renderer, roll_out
-from artune.seeds import generator_for
+from artune.runtime.files import load_npz, save_npz
+from artune.runtime.progress import track
+from artune.runtime.seeds import generator_for
 from artune.study.pairs import SIDES, Item, Pairs, image_name, write_pairs
 
 BLOCKS = 4  # a check's image is cut into that many blocks a side

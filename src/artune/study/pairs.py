@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from artune.config.fields import Frozen
+from artune.config.study import TASKS
+from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError
-from artune.files import replacing
-from artune.layers import parse
-from artune.layouts import TASKS
-from artune.schema import Frozen
+from artune.runtime.files import replacing
 
 SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # what the two images of an item are
 CONTENT = "pairs.json"

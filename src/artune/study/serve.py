@@ -17,9 +17,9 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from artune.config.fields import Frozen
 from artune.errors import ArtuneError
-from artune.files import replacing
-from artune.schema import Frozen
+from artune.runtime.files import replacing
 from artune.study.pairs import PairFile
 from artune.study.store import Pressed, RefusedError, Session, Shown, UnknownCodeError, VoteStore
 

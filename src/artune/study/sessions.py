@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Set
 
-from artune.layouts import TASKS
+from artune.config.study import TASKS
 from artune.study.pairs import Item, Pairs
 
 

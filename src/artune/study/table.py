@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from artune.config.paper import find_table
+from artune.config.registry import Registry
+from artune.config.study import VOTES
+from artune.config.tables import Table
 from artune.errors import ArtuneError
-from artune.layouts import VOTES, Table
-from artune.registry import Registry
 from artune.study.tally import sign_test
-from artune.tables import find_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from artune.config.study import VOTES
 from artune.errors import ArtuneError
-from artune.files import write_json
-from artune.layouts import VOTES
+from artune.runtime.files import write_json
 from artune.study.store import connect_votes
 
 Tally = dict[str, Any]  # tally.json

@@ -11,7 +11,7 @@ from artune.tokenizers.vq import VQ
 from artune.tokenizers.vqgan import VQGAN
 
 if TYPE_CHECKING:
-    from artune.config import Tokenizer
+    from artune.config.run import Tokenizer
 
 
 def build_tokenizer(config: "Tokenizer", image_size: int = 256) -> VQ | VQGAN:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from project import copy_project
 
-from artune.layers import read_yaml
+from artune.config.yaml_layers import read_yaml
 from artune.plan import Plan
 
 RUN = "llamagen_l-ours"

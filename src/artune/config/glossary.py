@@ -1,6 +1,8 @@
 """Every number that is logged or scored, once, with what it means."""
 
-from artune.tuning import REWARDS
+from typing import NamedTuple
+
+from artune.config.methods import REWARDS
 
 SCORES = {
     "fid": "Fréchet distance to the reference, features of the judge's network",
@@ -68,3 +70,36 @@ METRICS: dict[str, str] = {
     **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in SCORES.items()},
     **{f"paper/{name}": f"the paper's value: {text}" for name, text in SCORES.items() if "_se" not in name},
 }  # fmt: skip
+
+
+class Column(NamedTuple):
+    """How a metric is shown; its name is its key in ``scores.json``."""
+
+    heading: str
+    better: int  # +1: higher, -1: lower
+    decimals: int
+    paper_decimals: int
+
+
+COLUMNS: dict[str, Column] = {
+    "fid": Column("FID", -1, 2, 2),
+    "inception_score": Column("IS", +1, 2, 2),
+    "clip_score": Column("CLIPScore", +1, 4, 4),
+    "precision": Column("Precision", +1, 3, 2),
+    "recall": Column("Recall", +1, 3, 2),
+    "fid_reward": Column("FID (reward's network)", -1, 2, 2),
+    "clip_score_reward": Column("CLIPScore (reward's network)", +1, 4, 4),
+    "accuracy": Column("Accuracy", +1, 3, 3),
+    "kid": Column("KID", -1, 4, 4),
+    "sfid": Column("sFID", -1, 2, 2),
+    "density": Column("Density", +1, 3, 3),
+    "coverage": Column("Coverage", +1, 3, 3),
+    "cmmd": Column("CMMD", -1, 3, 3),
+    "fd_dinov2": Column("FD-DINOv2", -1, 1, 1),
+    "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
+}
+WITH_STANDARD_ERROR = (
+    "fid", "fid_reward", "kid", "inception_score", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2",
+)  # fmt: skip
+JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
+AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides

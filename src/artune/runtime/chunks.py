@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from artune.errors import ArtuneError
-from artune.files import replacing
+from artune.runtime.files import replacing
 
 
 class Chunks:

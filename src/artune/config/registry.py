@@ -10,15 +10,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from artune.config import Backbone, Data, Evaluation, Network, Run, Tokenizer
+from artune.config.claims import read_claims
+from artune.config.methods import REWARDS
+from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer
+from artune.config.settings import About, Asset
+from artune.config.study import HumanStudy
+from artune.config.tables import read_figures, read_tables
+from artune.config.yaml_layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.errors import ArtuneError
-from artune.layers import Model, Tree, leaves, merge, parse, read_yaml, undot
-from artune.layout_files import read_claims, read_figures, read_tables
-from artune.layouts import HumanStudy
-from artune.schema import Frozen
-from artune.tuning import REWARDS
 
 AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (
@@ -28,30 +27,6 @@ SECTIONS = (
 RUN_SECTIONS = ("grpo", "mle", "vapi", "entropy", "rewards", "sampling")
 SCALES = ("mnist", "imagenet", "smoke")
 SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
-
-
-class About(Frozen):
-    """What a scale says of itself."""
-
-    note: str = ""  # printed beside every number of the scale
-    pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
-    feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
-    unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it cannot be had here, one word or two
-    notes: dict[str, str] = Field(default_factory=dict)  # run -> what else must be said of it at this scale
-
-
-class Asset(Frozen):
-    """A file from outside."""
-
-    file: str
-    source: str
-    license: str
-    sha256: str | None = None
-    sha256_prefix: str | None = None  # all that some sources publish
-    url: str | None = None  # may be fetched without an account
-    bring: bool = False  # a licence, a login or no direct link: the user's own copy
-    size: str | None = None  # about, for people
-    optional: str | None = None  # what it serves where no rule needs it
 
 
 def one_of(name: Any, among: Collection[str]) -> bool:

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from artune import fence
 from artune.errors import ArtuneError
+from artune.runtime import fence
 
 # What reading an npz raises when its bytes are wrong; NumPy leaves most of it to zipfile and ast.
 BAD_NPZ = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, MemoryError,
@@ -27,7 +27,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     The folder is fsynced after it: what was there before may be removed when this returns. The file gets the
     permissions that the umask gives to any other, whatever wrote it: safetensors' are for its owner alone. A process
-    that has lost its lease (:mod:`artune.fence`) replaces nothing.
+    that has lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
     """
     path = Path(path)
     temporary = fence.temporary(path)

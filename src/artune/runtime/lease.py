@@ -4,7 +4,7 @@ A job that outlives its Snakemake, and the job that Snakemake submits in its pla
 holder's name is a hard link to a file of its own, which only one can make; a heartbeat is written into that file, so
 it never touches the lease of a successor. Clocks of two machines are never compared: a lease has expired when its
 bytes have stood still for long enough under the eyes of the one who wants it. A holder that was only suspended, and
-wakes after that, writes nothing more: :mod:`artune.fence`.
+wakes after that, writes nothing more: :mod:`artune.runtime.fence`.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from artune import fence
 from artune.errors import ArtuneError
-from artune.launch import launch
+from artune.runtime import fence
+from artune.runtime.processes import launch
 
 FILE = ".lease"
 EVERY = 10.0  # seconds between heartbeats

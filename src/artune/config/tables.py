@@ -1,46 +1,15 @@
-"""Types of ``config/tables.yaml``, ``config/figures.yaml`` and ``config/study.yaml``."""
+"""Types of ``config/tables.yaml`` and ``config/figures.yaml``."""
 
+from collections.abc import Callable, Mapping
 from itertools import accumulate, pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from artune.schema import Frozen
-
-
-class Column(NamedTuple):
-    """How a metric is shown; its name is its key in ``scores.json``."""
-
-    heading: str
-    better: int  # +1: higher, -1: lower
-    decimals: int
-    paper_decimals: int
-
-
-COLUMNS: dict[str, Column] = {
-    "fid": Column("FID", -1, 2, 2),
-    "inception_score": Column("IS", +1, 2, 2),
-    "clip_score": Column("CLIPScore", +1, 4, 4),
-    "precision": Column("Precision", +1, 3, 2),
-    "recall": Column("Recall", +1, 3, 2),
-    "fid_reward": Column("FID (reward's network)", -1, 2, 2),
-    "clip_score_reward": Column("CLIPScore (reward's network)", +1, 4, 4),
-    "accuracy": Column("Accuracy", +1, 3, 3),
-    "kid": Column("KID", -1, 4, 4),
-    "sfid": Column("sFID", -1, 2, 2),
-    "density": Column("Density", +1, 3, 3),
-    "coverage": Column("Coverage", +1, 3, 3),
-    "cmmd": Column("CMMD", -1, 3, 3),
-    "fd_dinov2": Column("FD-DINOv2", -1, 1, 1),
-    "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
-}
-WITH_STANDARD_ERROR = (
-    "fid", "fid_reward", "kid", "inception_score", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2",
-)  # fmt: skip
-JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
-AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides
-TASKS = (REALISM, MATCH) = ("Realism", "Ref. Match")  # of the human study, as Table 3 calls them
-VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
+from artune.config.fields import Frozen
+from artune.config.glossary import COLUMNS
+from artune.config.study import VOTES
+from artune.config.yaml_layers import parse
 
 
 class Row(Frozen):
@@ -113,32 +82,25 @@ class Figure(Frozen):
         return self
 
 
-class StudySetting(Frozen):
-    """One setting of the human study."""
-
-    runs: tuple[str, str]  # pretrained, tuned
-    pairs: int = Field(gt=0)  # a task
+Known = Callable[[str, str], None]  # run, where it is named -> an ArtuneError if there is none
 
 
-class HumanStudy(Frozen):
-    """``config/study.yaml``: which pairs people are shown, and when a rater counts."""
+def read_tables(tree: Mapping[str, Any], known: Known) -> dict[str, Table]:
+    """The tables."""
+    tables = {}
+    for key, value in tree.items():
+        tables[key] = parse(Table, value, f"config/tables.yaml: {key}")
+        for row in tables[key].rows:
+            if row.run is not None:
+                known(row.run, f"config/tables.yaml: {key}")
+    return tables
 
-    settings: dict[str, StudySetting] = Field(min_length=1)
-    seed: int = Field(ge=0)
-    references: int = Field(gt=0)
-    reference: str  # a key of assets.yaml, or the digits' split
-    session: int = Field(gt=0)
-    shared: int = Field(ge=0)
-    check_every: int = Field(gt=0)
-    checks: int = Field(ge=0)
-    check_share: float = Field(ge=0, le=1)
-    judge: str | None = None
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "HumanStudy":
-        runs = [run for setting in self.settings.values() for run in setting.runs]
-        if len(set(runs)) != len(runs):
-            raise ValueError("settings: name a run twice")  # its images are drawn once, in one setting
-        if len(TASKS) * self.shared * len(self.settings) > self.session:
-            raise ValueError(f"shared: {self.shared} of every row do not fit into a session of {self.session}")
-        return self
+def read_figures(tree: Mapping[str, Any], known: Known) -> dict[str, Figure]:
+    """The figures."""
+    figures = {}
+    for key, value in tree.items():
+        figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
+        for run in figures[key].runs:
+            known(run, f"config/figures.yaml: {key}")
+    return figures

@@ -1,4 +1,6 @@
-"""What a process may still write: nothing more, once another has taken its lease over (see :mod:`artune.lease`).
+"""What a process may still write: nothing more once another process has taken over its lease.
+
+See :mod:`artune.runtime.lease`.
 
 A process can be suspended between any two instructions, so a look at the lease before a rename is not enough. A file
 that is written under a lease also bears the holder's id until it is renamed, and who takes the lease over removes

@@ -1,16 +1,19 @@
-"""Types of the configuration: frozen, unknown keys refused, every default the behaviour before the key existed.
+"""Types of a run's settings: frozen, unknown keys refused, every default the behaviour before the key existed.
 
-Field names are YAML keys are MLflow parameter names (``grpo.beta``); the values and their sources are in
-``config/*.yaml``, the merging of layers in :mod:`artune.registry`. Here is what is tuned and scored; how it is tuned is
-in :mod:`artune.tuning`. This module never imports torch.
+A field's name is its YAML key and its MLflow parameter (``grpo.beta``). The values and their sources are in
+``config/*.yaml``; :mod:`artune.config.registry` merges the layers. This module says what is tuned and how it is scored;
+:mod:`artune.config.methods` says how it is tuned. Never imports torch.
 """
 
+import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from artune.schema import Fraction, Frozen, NonNegative, Positive
-from artune.tuning import GRPO, MLE, Entropy, Rewards, VAPi
+from artune.config.fields import Fraction, Frozen, NonNegative, Positive
+from artune.config.methods import GRPO, MLE, Entropy, Rewards, VAPi
+from artune.config.yaml_layers import parse, read_yaml
 
 JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
@@ -195,3 +198,26 @@ class Run(Frozen):
         if self.backbone.codebook_size != self.tokenizer.codebook_size:
             raise ValueError("backbone.codebook_size: differs from the tokenizer's")
         return self
+
+
+def feed_forward_width(backbone: Backbone) -> int:
+    """Hidden width of a LlamaGen block's feed-forward layer."""
+    return math.ceil((8 * backbone.dim // 3) / backbone.ffn_multiple_of) * backbone.ffn_multiple_of
+
+
+def matrix_weights(backbone: Backbone) -> int:
+    """Weights that every token is multiplied with: all but embeddings and norms."""
+    dim = backbone.dim
+    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
+    return backbone.layers * block + backbone.codebook_size * dim
+
+
+def parameters(backbone: Backbone) -> int:
+    """All weights of a policy, to a thousandth: its norms and biases are left out."""
+    rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
+    return matrix_weights(backbone) + rows * backbone.dim
+
+
+def read_run(path: Path | str) -> Run:
+    """The resolved settings of a run's folder."""
+    return parse(Run, read_yaml(Path(path)), str(path))

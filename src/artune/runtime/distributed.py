@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
-from artune.launch import launch
+from artune.runtime.processes import launch
 
 # Until a process that does not answer counts as dead; ARTUNE_TIMEOUT in the environment changes it. Less than the 30 s
 # that torchrun leaves to the others after a death, so that they say and save what they can.

@@ -1,12 +1,15 @@
 """Types of ``config/claims.yaml``: a claim of the paper, and the comparisons that test it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from artune.glossary import METRICS
-from artune.layouts import COLUMNS, WITH_STANDARD_ERROR
-from artune.schema import Frozen
+from artune.config.fields import Frozen
+from artune.config.glossary import COLUMNS, METRICS, WITH_STANDARD_ERROR
+from artune.config.tables import Known, Table
+from artune.config.yaml_layers import parse
+from artune.errors import ArtuneError
 
 SCORES = (*WITH_STANDARD_ERROR, "recall", "accuracy")  # scores whose error is known
 Metrics = tuple[str, ...]
@@ -144,3 +147,19 @@ class Claim(Frozen):
 
 def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
+
+
+def read_claims(tree: Mapping[str, Any], tables: Mapping[str, Table], known: Known) -> dict[str, Claim]:
+    """The claims; those of the human study must name rows of its table."""
+    rows = {row.labels for table in tables.values() if table.kind == "study" for row in table.rows}
+    claims = {}
+    for key, value in tree.items():
+        where = f"config/claims.yaml: {key}"
+        claims[key] = parse(Claim, value, where)
+        for run in claims[key].runs:
+            known(run, where)
+        for test in claims[key].votes:
+            for setting in (test.setting, test.more_than or test.setting):
+                if (setting, test.task) not in rows:
+                    raise ArtuneError(f"{where}: votes: {setting} / {test.task} is no row of the study's table")
+    return claims

@@ -3,30 +3,19 @@
 The literals are the readings of the paper's open choices, listed in config/README.md. Never imports torch.
 """
 
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from artune.schema import Fraction, Frozen, NonNegative, Positive
+from artune.config.fields import Fraction, Frozen, NonNegative, Positive
 
-
-def _rewards() -> dict[str, str]:
-    """Name -> meaning of every file of ``rewards/`` that names its class by ``REWARD = ...``; none is imported.
-
-    The meaning is what follows the colon in the file's first line, and stands beside the reward's curve in MLflow.
-    """
-    files = sorted((Path(__file__).parent / "rewards").glob("*.py"))
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
-    return {
-        name: text.partition("\n")[0].strip('".').partition(": ")[2]
-        for name, text in texts.items()
-        if re.search(r"^REWARD = ", text, re.M)
-    }
-
-
-REWARDS = _rewards()
+# Every reward by name, with its meaning, which stands beside its curve in MLflow. Each has a file in ``rewards/``.
+REWARDS = {
+    "clip": "cosine of image and prompt (paper, Sec. 3.2)",
+    "hps": "a CLIP tuned on human preferences (paper, Sec. 3.2)",
+    "loo_fid": "what one image contributes to the Fréchet distance between generated and reference features",
+    "maniqa": "no-reference image quality (paper, Table 4)",
+}
 
 
 def _known_reward(name: str) -> str:

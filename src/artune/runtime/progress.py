@@ -38,3 +38,20 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
     for done, item in enumerate(items, start=1):
         yield item
         progress.update(done)
+
+
+_said: set[str] = set()
+
+
+def say(line: str) -> None:
+    """Tell the user, once in a process."""
+    if line not in _said:
+        _said.add(line)
+        sys.stderr.write(f"{line}\n")
+
+
+def warn(text: str) -> None:
+    """One line on standard error, whatever ``text`` holds."""
+    line = " ".join(text.split())
+    sys.stderr.write(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")
+    sys.stderr.flush()

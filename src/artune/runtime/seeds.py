@@ -3,6 +3,7 @@
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def seed_for(*parts: object) -> int:
@@ -14,3 +15,8 @@ def seed_for(*parts: object) -> int:
 def generator_for(*parts: object, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on ``device``, seeded by :func:`seed_for`."""
     return torch.Generator(device=device).manual_seed(seed_for(*parts))
+
+
+def draw_indices(count: int, total: int, generator: torch.Generator) -> Tensor:
+    """``count`` indices below ``total``, drawn with replacement: [count] int64."""
+    return torch.randint(total, (count,), generator=generator)

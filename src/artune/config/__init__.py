@@ -1,0 +1,14 @@
+"""What ``config/*.yaml`` says: the type of ``config/X.yaml`` is in ``config/X.py``. Never imports torch.
+
+- fields: the frozen base of every type, and ranges of numbers
+- yaml_layers: reading, validating, merging and flattening YAML
+- settings: what a user sets, what a scale says of itself, files from outside
+- run: a run's settings: data, tokenizer, backbone, networks, sampling, evaluation
+- methods: how a policy is tuned: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards
+- glossary: every number that is logged or scored
+- tables: tables and figures
+- study: the human study
+- claims: the paper's claims
+- registry: from a run's name to its settings
+- paper: what the paper's tables say of a run
+"""

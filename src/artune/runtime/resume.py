@@ -1,0 +1,142 @@
+"""What a training goes on from: saved states, and the outputs of a finished one.
+
+The last two states are kept; the digest in its name shows whether one is torn or altered.
+
+A finished training's outputs also get a second name, and are given back when the very same training is asked for
+again: Snakemake removes a job's outputs before it starts the job again, also where only Snakemake itself was killed and
+the job went on to its end without it. The second name is a hard link, so it takes no space as long as the outputs are
+there.
+"""
+
+import hashlib
+import importlib.metadata
+import io
+import os
+import pickle
+import shutil
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import artune
+from artune.errors import ArtuneError
+from artune.runtime import fence
+from artune.runtime.files import read_json, replacing, sha256, write_json
+
+KEEP = 2
+# What torch.load raises when the bytes are not what they should be.
+BAD_BYTES = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+
+
+def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
+    """Write ``state`` (tensors, numbers, strings) of ``iteration`` finished iterations; older than two are removed."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = folder / f"state-{iteration:06d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    for old in sorted(folder.glob("state-*.pt"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
+    """The newest intact state that was saved under the same ``config`` text, with its iteration; else None."""
+    for path in sorted(folder.glob("state-*.pt"), reverse=True):
+        _, iteration, digest = path.stem.split("-")
+        data = path.read_bytes()
+        state = _read(data) if hashlib.sha256(data).hexdigest()[:16] == digest else None
+        if state is None:
+            warnings.warn(f"{path}: torn or altered, the state before it is used", stacklevel=2)
+            path.unlink()
+        elif state.get("config") == config:
+            return int(iteration), state
+    return None
+
+
+def _read(data: bytes) -> dict[str, Any] | None:
+    """The state in ``data``; None if it is none, or holds what would have to run code."""
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except BAD_BYTES:
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def clear_states(folder: Path) -> None:
+    """Remove every saved state: those of other settings would crowd out the new ones."""
+    paths = list(folder.glob("state-*.pt"))
+    fence.check()  # after the look: a successor's are not among them
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of nested state whose tensors later updates cannot reach."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: on_cpu(value) for key, value in state.items()}
+    return [on_cpu(value) for value in state] if isinstance(state, list) else state
+
+
+FOLDER = ".finished"
+NOTE = "note.json"
+
+
+def _key(identity: str) -> str:
+    """Digest of what a training is, and of the code that ran it: other code is another training."""
+    digest = hashlib.sha256(f"{identity}\ntorch {importlib.metadata.version('torch')}\n".encode())
+    for path in sorted(Path(artune.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
+    """Link ``outputs`` of a finished training into ``folder``/.finished; without links on that disk nothing is kept."""
+    kept = folder / FOLDER
+    fence.check()
+    shutil.rmtree(kept, ignore_errors=True)
+    try:
+        kept.mkdir()
+        for path in outputs:
+            os.link(path, kept / path.name)
+        write_json(kept / NOTE, {"key": _key(identity), "files": {path.name: sha256(path) for path in outputs}})
+    except (OSError, ArtuneError):  # the outputs themselves are written; this is a second name
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
+    """Whether ``outputs`` were kept under the same identity and code, are intact, and now are in their places again."""
+    kept = folder / FOLDER
+    try:
+        note = read_json(kept / NOTE)
+        if note["key"] != _key(identity) or any(
+            sha256(kept / path.name) != note["files"][path.name] for path in outputs
+        ):
+            return False
+        for path in outputs:
+            link = path.with_name(f".{path.name}.{os.getpid()}.link")
+            os.link(kept / path.name, link)
+            fence.check()
+            os.replace(link, path)
+            link.unlink(missing_ok=True)  # renaming one of two names of a file onto the other does nothing
+    except (OSError, ArtuneError, LookupError, TypeError):
+        return False
+    return True
