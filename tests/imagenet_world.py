@@ -21,9 +21,9 @@ from project import OFFICIAL, ROOT, copy_project
 from artune.config.registry import Registry
 from artune.config.run import Data, Network
 from artune.config.yaml_layers import merge, read_yaml
-from artune.encoders import build_network
-from artune.models import build_policy
-from artune.tokenizers import build_tokenizer
+from artune.models.encoders.build import build_network
+from artune.models.policies.build import build_policy
+from artune.models.tokenizers.build import build_tokenizer
 
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")
 NAMES = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")

@@ -3,7 +3,7 @@
 import torch
 
 from artune.config.run import Run
-from artune.models import build_policy
+from artune.models.policies.build import build_policy
 
 TINY = {
     "name": "tiny", "base": "tiny", "seed": 0, "scale": "smoke", "preset": "paper", "method": "grpo",

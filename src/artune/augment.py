@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.data import to_pixels
-from artune.tokenizers import to_uint8
+from artune.data.pixels import to_pixels, to_uint8
 
 ROTATION = math.radians(10.0)
 SCALING = 0.1

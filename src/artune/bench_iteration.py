@@ -8,11 +8,11 @@ from torch import nn
 from artune import floors
 from artune.bench_request import BenchRow, Request, Timing, peak, random_networks, random_policy, random_renderer, row
 from artune.config.run import Run
-from artune.provenance import provenance
-from artune.rewards import build_rewards
 from artune.rewards.distribution import DistributionReward
+from artune.rewards.reward import build_rewards
 from artune.runtime.files import write_json, write_text
 from artune.runtime.progress import track
+from artune.tracking.provenance import provenance
 from artune.trainer import GRPOTrainer
 
 PAPER = {"reward_clip": ("clip",), "reward_hps": ("hps",), "loo_fid": ("loo_fid",), "update": ("update",),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from artune.bench_request import BenchRow, Request, Timing, forget_peak, now, peak, random_policy, row
 from artune.config.run import Run
-from artune.decoding import PlainDecoder, decoder_for
 from artune.floors import rollout
-from artune.sampling import filter_logits, guide
+from artune.sampling.cached_decoding import PlainDecoder, decoder_for
+from artune.sampling.generate import filter_logits, guide
 
 PLAIN = "plain, cache concatenated"
 
@@ -45,7 +45,7 @@ class GrowingDecoder(PlainDecoder):
     """The plain loop that the benchmark compares with."""
 
     def start(self, class_ids: Tensor) -> Tensor:
-        """See :class:`artune.decoding.TokenDecoder`."""
+        """See :class:`artune.sampling.cached_decoding.TokenDecoder`."""
         logits, self.cache = self.policy.start(class_ids, self.policy.tokens, GrowingCache())
         return logits
 

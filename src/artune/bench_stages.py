@@ -23,13 +23,13 @@ from artune.bench_request import (
     time_call,
 )
 from artune.features import Extractor
-from artune.rewards import build_rewards
-from artune.rollout import RolloutBatch
+from artune.rewards.reward import build_rewards
 from artune.runtime.chunks import Chunks
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
 from artune.runtime.seeds import generator_for
 from artune.sample import draw_all, draw_chunk, draw_labels
+from artune.sampling.batch import RolloutBatch
 from artune.update import PolicyUpdate
 
 

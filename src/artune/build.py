@@ -4,33 +4,18 @@ from pathlib import Path
 
 import torch
 
-from artune import checkpoints
 from artune.class_moments import read_class_moments
 from artune.config.run import Run
-from artune.encoders import load_network
 from artune.errors import ArtuneError
-from artune.models import Policy
-from artune.rewards import build_rewards
+from artune.models.encoders.build import load_network
+from artune.models.policies.policy import Policy
 from artune.rewards.distribution import DistributionReward
-from artune.rollout import Renderer, make_renderer, roll_out
+from artune.rewards.reward import build_rewards
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz
 from artune.runtime.seeds import generator_for
-from artune.tokenizers import build_tokenizer
+from artune.sampling.rollout import Renderer, roll_out
 from artune.trainer import GRPOTrainer
-
-
-def load_run_policy(run: Run, path: Path | str, device: torch.device) -> Policy:
-    """The run's policy with the weights of ``path``, on ``device`` in float32."""
-    return checkpoints.load_policy(run.backbone, path).to(device)
-
-
-def load_renderer(run: Run, path: Path | str, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
-    """The run's decoder from tokens to images; what is evaluated is decoded in float32."""
-    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
-    tokenizer = build_tokenizer(run.tokenizer, image_size=side)
-    checkpoints.load_into(tokenizer, path)
-    return make_renderer(tokenizer.to(device).requires_grad_(False), run, dtype)
 
 
 def build_grpo(

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data
-from artune.data import load_split
-from artune.imagenet import centre_crop, load_images, open_split, spread
+from artune.data.crops import centre_crop, load_images
+from artune.data.digits import load_split
+from artune.data.imagenet import open_split, spread
 from artune.rewards.moments import ClassMoments
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.progress import Progress

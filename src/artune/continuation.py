@@ -11,7 +11,7 @@ from torch import nn
 from artune.config.run import Run
 from artune.errors import SharedError
 from artune.mle import likelihood_loss
-from artune.models import Policy
+from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.seeds import draw_indices, generator_for

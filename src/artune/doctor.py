@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artune import slurm
-from artune.assets import find_asset, needed_assets
 from artune.config.registry import Registry
+from artune.data.assets import find_asset, needed_assets
 from artune.errors import ArtuneError
 
 # major version of the CUDA that torch was built with -> least major version of the driver (NVIDIA's release notes)
@@ -107,7 +107,7 @@ def assets(registry: Registry, folder: Path) -> Finding:
 
 def tracking(uri: str) -> Finding:
     """The tracking store: written to, without leaving anything behind."""
-    from artune.mlflow_run import sqlite_file
+    from artune.tracking.mlflow_run import sqlite_file
 
     database = sqlite_file(uri)
     if database is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Evaluation, Run
-from artune.data import prompts_digest
+from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage

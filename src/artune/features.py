@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
-from artune.data import load_split, prompts, prompts_digest
+from artune.data.digits import load_split
+from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
 from artune.runtime.distributed import ALONE, World

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from artune.checkpoints import load_into
 from artune.config.run import Data, Tokenizer
-from artune.data import to_pixels
+from artune.data.crops import load_images, twenty_crops
+from artune.data.imagenet import Split, open_split
+from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.imagenet import Split, load_images, open_split, twenty_crops
+from artune.models.tokenizers.build import build_tokenizer
+from artune.models.weights.checkpoints import load_into
 from artune.runtime.files import load_npz, read_json, replacing, save_npz, sha256, write_json
 from artune.runtime.progress import Progress
 from artune.runtime.seeds import generator_for
-from artune.tokenizers import build_tokenizer
 
 SHARD = 2048  # images a shard: what an interruption costs at most
 CROPS = 20
@@ -62,7 +63,7 @@ def write_imagenet_codes(
 
     Args:
         settings: sizes of the tokenizer; weights: its file.
-        images: a split as :func:`artune.imagenet.open_split` takes it.
+        images: a split as :func:`artune.data.imagenet.open_split` takes it.
         output: npz to write.
         device: where the tokenizer runs.
         data: side of the images and number of classes.

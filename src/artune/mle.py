@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from artune.models import Policy
+from artune.models.policies.policy import Policy
 from artune.runtime.distributed import Share
 
 

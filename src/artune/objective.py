@@ -10,9 +10,9 @@ from artune.config.methods import GRPO, Entropy
 from artune.config.run import Run, Sampling
 from artune.entropy import EntropyController, token_entropy
 from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
-from artune.models import Policy
+from artune.models.policies.policy import Policy
 from artune.runtime.progress import say
-from artune.sampling import filter_logits, guided_logits
+from artune.sampling.generate import filter_logits, guided_logits
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
 

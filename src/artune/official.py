@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artune.data.crops import centre_crop, load_images
+from artune.data.imagenet import open_split
 from artune.errors import ArtuneError
-from artune.imagenet import centre_crop, load_images, open_split
 from artune.metrics.fid import feature_moments
 from artune.runtime.files import load_npz, npz_rows, save_npz
 from artune.runtime.progress import Progress
@@ -135,7 +136,7 @@ def write_val_reference(
     """Write the moments and features of a split of real images (ADM's centre crop) as reference.npz.
 
     Args:
-        path: a split as :func:`artune.imagenet.open_split` takes it, such as the 50,000 validation images.
+        path: a split as :func:`artune.data.imagenet.open_split` takes it, such as the 50,000 validation images.
         networks: by their names in the registry, on ``device``.
         output: npz with ``heldout/{name}/{mu,sigma,features}``, and ``{mu_s,sigma_s}`` where the network has a
             spatial output.

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from artune.checkpoints import save_policy
 from artune.config.run import Backbone
 from artune.errors import ArtuneError
 from artune.fit import fit
 from artune.mle import heldout_loss, likelihood_loss
-from artune.models import build_policy
+from artune.models.policies.build import build_policy
+from artune.models.policies.checkpoint import save_policy
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
 from artune.train_tokenizer import load_codes
 

@@ -26,7 +26,7 @@ def protocol(run: Run, evaluation: Evaluation, n: int, files: Files) -> str:
         run: what was sampled.
         evaluation: how it was scored.
         n: images that were scored.
-        files: as :func:`artune.assets.evaluation_files` gives them.
+        files: as :func:`artune.data.assets.evaluation_files` gives them.
     """
     if run.data.source != "imagenet":
         return f"{run.scale} scale"

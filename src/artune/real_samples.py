@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Evaluation, Run
-from artune.data import class_names, load_split
+from artune.data.crops import centre_crop, load_images
+from artune.data.digits import load_split
+from artune.data.imagenet import Split, open_split
+from artune.data.prompts import class_names
 from artune.errors import ArtuneError
-from artune.figures.samples import draw_grid
-from artune.imagenet import Split, centre_crop, load_images, open_split
 from artune.runtime.files import save_npz
 from artune.runtime.progress import track
 from artune.runtime.seeds import generator_for
+from artune.sampling.grids import draw_grid
 
 
 def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tensor:

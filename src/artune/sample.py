@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Evaluation, Run
-from artune.data import class_names
+from artune.data.prompts import class_names
 from artune.features import Extractor, forget_beside, kept_beside
-from artune.models import Policy
-from artune.rollout import Renderer, roll_out
+from artune.models.policies.policy import Policy
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import save_npz, save_npz_rows, sha256
 from artune.runtime.progress import Progress
 from artune.runtime.seeds import generator_for
+from artune.sampling.grids import grid_images
+from artune.sampling.rollout import Renderer, roll_out
 
 
 def draw_labels(run: Run, evaluation: Evaluation) -> Tensor:
@@ -79,22 +80,6 @@ def draw_all(
             done(at)
 
 
-def grid_images(
-    run: Run,
-    class_ids: list[int],
-    per_class: int,
-    seed: int,
-    policy: Policy,
-    render: Renderer,
-    device: torch.device,
-) -> np.ndarray:
-    """uint8 [classes, per_class, H, W, 3], the draws of one generator: the same for every policy of a family."""
-    labels = torch.tensor(class_ids).repeat_interleave(per_class).to(device)
-    generator = generator_for(seed, "grid", device=device)
-    images = roll_out(policy, render, labels, run, generator).images.permute(0, 2, 3, 1).cpu().numpy()
-    return images.reshape(len(class_ids), per_class, *images.shape[1:])
-
-
 def draw_grids(
     run: Run,
     evaluation: Evaluation,
@@ -105,7 +90,7 @@ def draw_grids(
     device: torch.device,
 ) -> None:
     """The run's samples, and beside them the pretrained policy's of the same seed."""
-    from artune.figures.samples import draw_grid  # and matplotlib, which a benchmark does without
+    from artune.sampling.grids import draw_grid  # and matplotlib, which a benchmark does without
 
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
     columns = [grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, policy, render, device)]

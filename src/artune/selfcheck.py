@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Backbone
-from artune.data import prompts
-from artune.decoding import PlainDecoder, TokenDecoder, decoder_for, forget
-from artune.encoders import build_network
+from artune.data.prompts import prompts
 from artune.errors import ArtuneError
-from artune.models import build_policy
-from artune.models.llamagen import LlamaGen
-from artune.provenance import provenance
+from artune.models.encoders.build import build_network
+from artune.models.policies.build import build_policy
+from artune.models.policies.llamagen import LlamaGen
+from artune.models.tokenizers.build import build_tokenizer
 from artune.runtime.files import write_json
 from artune.runtime.seeds import generator_for
-from artune.tokenizers import build_tokenizer
+from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for, forget
+from artune.tracking.provenance import provenance
 
 ON_CPU, ON_GPU = 2, 16  # images of one batch
 TOKENS, CROPS = 32, 2  # of an image on a CPU, instead of 256 or 576 tokens and 20 crops, which take minutes

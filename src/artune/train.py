@@ -10,16 +10,14 @@ from typing import Any, Protocol
 import torch
 import yaml
 
-from artune.build import build_grpo, load_renderer, load_run_policy, start_moments
-from artune.checkpoints import save_policy
+from artune.build import build_grpo, start_moments
 from artune.config.run import Run, read_run
 from artune.continuation import MLETrainer
-from artune.data import class_names, prompts_digest
-from artune.encoders import load_network
+from artune.data.prompts import class_names, prompts_digest
 from artune.errors import ArtuneError, SharedError, StoppedError
-from artune.figures.samples import draw_grid
-from artune.models import Policy
-from artune.provenance import provenance
+from artune.models.encoders.build import load_network
+from artune.models.policies.checkpoint import load_policy, save_policy
+from artune.models.policies.policy import Policy
 from artune.runtime import fence
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import sha256, write_json, write_text
@@ -27,8 +25,10 @@ from artune.runtime.processes import StopRequest
 from artune.runtime.progress import Progress, warn
 from artune.runtime.resume import clear_states, give_back, keep, load_state, save_state
 from artune.runtime.seeds import seed_for
-from artune.sample import grid_images
-from artune.tracking import RunLogger
+from artune.sampling.grids import draw_grid, grid_images
+from artune.sampling.rollout import load_renderer
+from artune.tracking.provenance import provenance
+from artune.tracking.run_logger import RunLogger
 from artune.trainer import GRPOTrainer
 from artune.vapi import VAPiTrainer
 
@@ -237,7 +237,7 @@ def train(
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, given back"
-    policy = load_run_policy(run, inputs.policy, device)
+    policy = load_policy(run.backbone, inputs.policy, device)
     if world.leads:
         check_target(run)
     trainer = build_trainer(run, policy, inputs, device, world)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.imagenet import centre_crop, load_images, open_split, spread
+from artune.data.crops import centre_crop, load_images
+from artune.data.imagenet import open_split, spread
 from artune.metrics.fid import RunningMoments
 from artune.official import FeatureNetwork
 from artune.runtime.files import save_npz
@@ -30,7 +31,7 @@ def write_train_moments(
     The features themselves are not kept: those of 1.28 million images would fill 10 GB.
 
     Args:
-        path: a split as :func:`artune.imagenet.open_split` takes it.
+        path: a split as :func:`artune.data.imagenet.open_split` takes it.
         name: of the network in the registry.
         network: on ``device``.
         output: npz.

@@ -9,16 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.augment import corrupt, jitter
-from artune.checkpoints import save_module
 from artune.config.run import Data, Network, Tokenizer, Training
-from artune.data import class_names, load_split, prompts, to_pixels
-from artune.encoders import build_network
-from artune.encoders.mnist import FEATURE_TRACE, Classifier, Quality
-from artune.encoders.mnist_clip import MnistCLIP
+from artune.data.digits import load_split
+from artune.data.pixels import to_pixels
+from artune.data.prompts import class_names, prompts
 from artune.errors import ArtuneError
 from artune.fit import fit
+from artune.models.encoders.build import build_network
+from artune.models.encoders.mnist import FEATURE_TRACE, Classifier, Quality
+from artune.models.encoders.mnist_clip import MnistCLIP
+from artune.models.tokenizers.build import load_tokenizer
+from artune.models.weights.checkpoints import save_module
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
-from artune.train_tokenizer import load_tokenizer
 
 WORST = 0.5  # largest share of tokens that is replaced in a training image of preference and quality
 WRONG_LABEL = 0.25  # share of the preference pairs that differ in the label instead
@@ -53,7 +55,7 @@ def train_network(
     Args:
         name: its role, e.g. ``clip``; names the draws, so that two networks of one kind differ.
         network: kind, architecture and ``train``.
-        data: the data set; data_path: npz of :func:`artune.data.write_data`.
+        data: the data set; data_path: npz of :func:`artune.data.digits.write_data`.
         tokenizer: preference and quality only: whose decodings are judged; tokenizer_path: its weights.
         out_path: safetensors to write.
         seed: of the initial weights and the batches.

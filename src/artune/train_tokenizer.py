@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.checkpoints import load_into, save_module
 from artune.config.run import Tokenizer
-from artune.data import SPLITS, load_split, to_pixels
+from artune.data.digits import SPLITS, load_split
+from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.fit import fit
+from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
+from artune.models.weights.checkpoints import save_module
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
-from artune.tokenizers import build_tokenizer
 
 DECAY = 0.97  # of the running counts and sums behind the codes
 DEAD = 0.05  # of the mean count: a code used less is put on a latent of the batch
@@ -62,7 +63,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
 
     Args:
         tokenizer: sizes and ``train``.
-        data_path: npz of :func:`artune.data.write_data`.
+        data_path: npz of :func:`artune.data.digits.write_data`.
         out_path: safetensors to write.
         seed: of the initial weights and the batches.
 
@@ -104,23 +105,12 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     )
 
 
-def load_tokenizer(path: Path | str, tokenizer: Tokenizer, image_size: int) -> nn.Module:
-    """The tokenizer of ``path``, in evaluation mode and without gradients, on the CPU.
-
-    Raises:
-        ArtuneError: a file that is missing, broken or does not fit ``tokenizer``.
-    """
-    module = build_tokenizer(tokenizer, image_size=image_size)
-    load_into(module, path)
-    return module.eval().requires_grad_(False)
-
-
 def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Path | str, out_path: Path | str) -> str:
     """Write the tokens of every split: ``{split}_codes`` int64 [N, T] and ``{split}_labels`` int64 [N].
 
     Args:
         tokenizer: sizes; tokenizer_path: its weights.
-        data_path: npz of :func:`artune.data.write_data`.
+        data_path: npz of :func:`artune.data.digits.write_data`.
         out_path: npz to write.
 
     Returns:

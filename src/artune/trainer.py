@@ -9,14 +9,15 @@ from torch import Tensor
 from artune.config.run import Run
 from artune.errors import SharedError
 from artune.grpo import combined_advantages
-from artune.models import Policy
-from artune.rewards import Reward
+from artune.models.policies.policy import Policy
 from artune.rewards.distribution import DistributionReward
-from artune.rollout import Renderer, RolloutBatch, draw_prompts, roll_out
+from artune.rewards.reward import Reward
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.resume import on_cpu
 from artune.runtime.seeds import generator_for
+from artune.sampling.batch import RolloutBatch
+from artune.sampling.rollout import Renderer, draw_prompts, roll_out
 from artune.update import Metrics, PolicyUpdate
 
 

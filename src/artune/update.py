@@ -12,12 +12,12 @@ from artune.config.run import Run
 from artune.entropy import entropy_fraction
 from artune.errors import SharedError
 from artune.memory import MicroBatches
-from artune.models import Policy
+from artune.models.policies.policy import Policy
 from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
-from artune.rollout import RolloutBatch
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import Share, World
 from artune.runtime.seeds import generator_for
+from artune.sampling.batch import RolloutBatch
 
 Metrics = dict[str, float]
 

@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 from project import ROOT
 from tiny import tiny_policy, tiny_run
 
-from artune.checkpoints import load_into
 from artune.config.registry import Registry
 from artune.config.run import Run
 from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
-from artune.mlflow_store import init_store
+from artune.models.weights.checkpoints import load_into
+from artune.models.weights.tensor_files import read_metadata
 from artune.plan import Plan
 from artune.runtime.files import load_npz, read_json, read_jsonl
 from artune.runtime.lease import _holder, describe_holder
 from artune.runtime.resume import load_state, save_state
-from artune.tensor_files import read_metadata
-from artune.tracking import read_lines
+from artune.tracking.mlflow_store import init_store
+from artune.tracking.run_logger import read_lines
 
 CASES = {"quick": 40, "full": 10_000}
 MARKER = "code-was-run"
@@ -244,7 +244,7 @@ def policy():
 
 def test_safetensors(request, policy, fault):
     """A safetensors file is damaged"""
-    from artune.checkpoints import save_policy
+    from artune.models.policies.checkpoint import save_policy
 
     save_policy("whole.safetensors", policy)
     data, path = Path("whole.safetensors").read_bytes(), Path("x.safetensors")
@@ -412,7 +412,8 @@ def test_tracking_uris(request, fault):
 
 def test_archives_of_images(request, fault):
     """A tar of images has hostile members"""
-    from artune.imagenet import load_images, open_split
+    from artune.data.crops import load_images
+    from artune.data.imagenet import open_split
 
     names = st.sampled_from(
         ["n0/a.png", "../outside/x.png", "/etc/x.png", "n1/b.png", "n0", "n0/../../outside/y.png", ""]

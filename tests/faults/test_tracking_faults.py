@@ -17,8 +17,8 @@ from cluster import free_ports
 from project import ROOT, RUN
 
 from artune.config.registry import Registry
-from artune.mlflow_store import init_store, upsert
-from artune.tracking import RunLogger, read_lines
+from artune.tracking.mlflow_store import init_store, upsert
+from artune.tracking.run_logger import RunLogger, read_lines
 
 NAME = "llamagen_l-ours"
 GOES_ON = "nothing: the training ended as the undisturbed run, bit by bit; metrics.jsonl is whole"
@@ -158,7 +158,7 @@ def test_killed_while_logging(folder, registry, tmp_path, fault):
     """A process is killed while it brings the store up to date"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     code = (
-        "import sys; from pathlib import Path; from artune.config.registry import Registry; from artune.mlflow_store import upsert;"
+        "import sys; from pathlib import Path; from artune.config.registry import Registry; from artune.tracking.mlflow_store import upsert;"
         "upsert(sys.argv[1], Registry('smoke', root=sys.argv[2]), [Path(sys.argv[3])])"
     )
     for pause in (0.0, 0.05, 0.2):

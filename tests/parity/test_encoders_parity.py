@@ -18,15 +18,15 @@ from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision.transforms.v2.functional import normalize, resize
 
-from artune.checkpoints import save_module
 from artune.config.registry import Registry
 from artune.config.run import Data, Network
-from artune.encoders import build_network, load_network
-from artune.encoders.full_clip import STD, HPSv2, OpenCLIP, clip_pixels, hps_pixels
-from artune.encoders.inception import Inception
-from artune.encoders.inception_torchvision import TorchvisionInception
-from artune.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crops
 from artune.errors import ArtuneError
+from artune.models.encoders.build import build_network, load_network
+from artune.models.encoders.clip import STD, HPSv2, OpenCLIP, clip_pixels, hps_pixels
+from artune.models.encoders.inception import Inception
+from artune.models.encoders.inception_torchvision import TorchvisionInception
+from artune.models.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crops
+from artune.models.weights.checkpoints import save_module
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_every_network_of_the_paper_is_built_at_full_size_without_filling_its_we
 
 
 def test_networks_of_the_mnist_scale_load_without_the_packages_of_the_paper():
-    code = "import sys, artune.encoders; sys.exit(bool({'timm', 'torch_fidelity', 'open_clip'} & set(sys.modules)))"
+    code = "import sys, artune.models.encoders.build; sys.exit(bool({'timm', 'torch_fidelity', 'open_clip'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -176,7 +176,7 @@ def test_inception_runs_without_tf32_and_autocast_whatever_the_caller_set(incept
 def test_many_images_are_taken_in_parts(inception, monkeypatch):
     images = draw(5, 3, 40, 40)
     whole = inception.features_and_spatial(images)
-    monkeypatch.setattr("artune.encoders.inception.IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr("artune.models.encoders.inception.IMAGES_AT_ONCE", 2)
     for one, other in zip(inception.features_and_spatial(images), whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 

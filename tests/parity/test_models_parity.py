@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from artune.checkpoints import load_into
 from artune.config.run import Sampling
-from artune.models import build_policy
-from artune.models.llamagen import LlamaGen, rotary_table
-from artune.models.vqgan_gpt import VQGANGPT
-from artune.sampling import filter_logits, generate, guide, guided_logits
-from artune.tokenizers import resize, to_uint8
-from artune.tokenizers.vq import VQ
-from artune.tokenizers.vqgan import VQGAN
+from artune.data.pixels import resize, to_uint8
+from artune.models.policies.build import build_policy
+from artune.models.policies.llamagen import LlamaGen, rotary_table
+from artune.models.policies.vqgan_gpt import VQGANGPT
+from artune.models.tokenizers.vq import VQ
+from artune.models.tokenizers.vqgan import VQGAN
+from artune.models.weights.checkpoints import load_into
+from artune.sampling.generate import filter_logits, generate, guide, guided_logits
 
 DATA = Path(__file__).parent / "data"
 SAMPLING = {"cfg": 1.0, "cfg_interval": -1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -14,20 +14,22 @@ from safetensors.torch import save_file
 from test_models_parity import SAMPLING, arrays, worst
 from tiny import tiny_run
 
-from artune import checkpoints, evaluate, objective, rollout, sampling
-from artune.checkpoints import load_into
+from artune import evaluate, objective
 from artune.config.registry import Registry
 from artune.config.run import Sampling
-from artune.encoders import mnist
-from artune.encoders.inception import Inception
 from artune.evaluate import score
 from artune.features import write_reference
 from artune.metrics.fid import frechet_distance
-from artune.models import llamagen
-from artune.models.llamagen import LlamaGen
+from artune.models.encoders import mnist
+from artune.models.encoders.inception import Inception
+from artune.models.policies import llamagen
+from artune.models.policies.llamagen import LlamaGen
+from artune.models.tokenizers.vq import VQ
+from artune.models.tokenizers.vqgan import VQGAN
+from artune.models.weights import checkpoints
+from artune.models.weights.checkpoints import load_into
 from artune.runtime.files import load_npz, save_npz
-from artune.tokenizers.vq import VQ
-from artune.tokenizers.vqgan import VQGAN
+from artune.sampling import generate, rollout
 
 DATA = Path(__file__).parent / "data"
 OFFICIAL = Registry("imagenet", root=Path(__file__).parents[2] / "config").evaluation
@@ -133,18 +135,18 @@ def test_5_w1_and_w3_swapped(training_logits, monkeypatch):
 
 def test_6_guidance_written_as_c_plus_s_times_c_minus_u(policy, expected, monkeypatch):
     def teacher_forced():
-        guided = sampling.guided_logits(policy, expected["kv_forced"], expected["kv_labels"], 1.5)
+        guided = generate.guided_logits(policy, expected["kv_forced"], expected["kv_labels"], 1.5)
         assert worst(guided.detach(), expected["kv_logits_cfg15"]) < 1e-4
 
     def sampled():
         settings = Sampling(**SAMPLING | {"cfg": 1.5})
         assert torch.equal(
-            sampling.generate(policy, expected["kv_labels"], settings, greedy=True), expected["greedy_g15"]
+            generate.generate(policy, expected["kv_labels"], settings, greedy=True), expected["greedy_g15"]
         )
 
     teacher_forced()
     sampled()
-    monkeypatch.setattr(sampling, "guide", lambda c, u, s: c + s * (c - u))
+    monkeypatch.setattr(generate, "guide", lambda c, u, s: c + s * (c - u))
     assert_it_fails(teacher_forced)
     assert_it_fails(sampled)
 
@@ -173,7 +175,7 @@ def test_7_class_dropout_left_on_while_scoring(policy, expected, monkeypatch):
 
 def test_8_top_p_dropping_the_crossing_token(expected, monkeypatch):
     def truncation():
-        probabilities = sampling.filter_logits(expected["sampler_logits"], top_p=0.6).softmax(-1)
+        probabilities = generate.filter_logits(expected["sampler_logits"], top_p=0.6).softmax(-1)
         torch.testing.assert_close(probabilities, expected["sampler_probs"][3], atol=1e-6, rtol=1e-5)
 
     truncation()

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from artune import download as module
-from artune.assets import (
+from artune.config.registry import Registry
+from artune.data import download as module
+from artune.data.assets import (
     asset_users,
     assets_table,
     check_asset,
@@ -27,8 +28,7 @@ from artune.assets import (
     read_pins,
     stamped_path,
 )
-from artune.config.registry import Registry
-from artune.download import download
+from artune.data.download import download
 from artune.errors import ArtuneError
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +204,7 @@ def test_endless_redirects_end(server, tmp_path):
 def test_a_disk_that_fills_up_is_one_line_and_the_part_stays(server, tmp_path):
     """A real limit on the size of a file, in a process of its own; then room is made and the transfer goes on."""
     code = (
-        "import sys, pathlib\nfrom artune.download import download\nfrom artune.errors import ArtuneError\n"
+        "import sys, pathlib\nfrom artune.data.download import download\nfrom artune.errors import ArtuneError\n"
         "try:\n    download(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
         "except ArtuneError as error:\n    sys.exit(f'{error}')\n"
     )

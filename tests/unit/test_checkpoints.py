@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artune.checkpoints import load_into, save_module, save_policy
 from artune.errors import ArtuneError
-from artune.models import build_policy
-from artune.tensor_files import read_metadata
-from artune.tokenizers import build_tokenizer
+from artune.models.policies.build import build_policy
+from artune.models.policies.checkpoint import save_policy
+from artune.models.tokenizers.build import build_tokenizer
+from artune.models.weights.checkpoints import load_into, save_module
+from artune.models.weights.tensor_files import read_metadata
 
 SIZES = {"dim": 16, "layers": 1, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 4, "ffn_multiple_of": 8}
 TOKENIZER = {

@@ -12,12 +12,12 @@ from tiny import tiny_policy, tiny_renderer, tiny_run
 import artune.sample
 from artune.errors import ArtuneError
 from artune.features import Extractor, take_up, write_features
-from artune.rollout import roll_out
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE
 from artune.runtime.files import load_npz, save_npz, save_npz_rows
 from artune.runtime.seeds import generator_for
 from artune.sample import draw_chunk, draw_labels, sample
+from artune.sampling.rollout import roll_out
 
 CPU = torch.device("cpu")
 EVALUATION = OFFICIAL.model_copy(update={"samples": 50, "batch": 8, "grid_classes": 2, "grid_per_class": 1})

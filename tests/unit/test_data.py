@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from artune.config.run import Data
-from artune.data import SPLITS, class_names, load_split, prompts, prompts_digest, to_pixels, write_data
+from artune.data.digits import SPLITS, load_split, write_data
+from artune.data.pixels import to_pixels
+from artune.data.prompts import class_names, prompts, prompts_digest
 from artune.errors import ArtuneError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -11,7 +11,12 @@ from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
 from artune.config.registry import Registry
 from artune.config.run import Sampling, matrix_weights
-from artune.decoding import (
+from artune.models.policies.build import build_policy
+from artune.models.policies.llamagen import LlamaGen
+from artune.models.policies.vqgan_gpt import VQGANGPT
+from artune.runtime.distributed import Share
+from artune.sampling import replica
+from artune.sampling.cached_decoding import (
     BucketedDecoder,
     PlainDecoder,
     agrees,
@@ -21,12 +26,8 @@ from artune.decoding import (
     decoder_for,
     forget,
 )
-from artune.models import build_policy, replica
-from artune.models.llamagen import LlamaGen
-from artune.models.replica import PackedLinear, cast, pack, refresh
-from artune.models.vqgan_gpt import VQGANGPT
-from artune.runtime.distributed import Share
-from artune.sampling import generate
+from artune.sampling.generate import generate
+from artune.sampling.replica import PackedLinear, cast, pack, refresh
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from artune.config.run import Data, Network
-from artune.encoders import build_network, load_network
-from artune.encoders.dinov2 import MEAN, STD, DINOv2
 from artune.errors import ArtuneError
+from artune.models.encoders.build import build_network, load_network
+from artune.models.encoders.dinov2 import MEAN, STD, DINOv2
 
 IMAGENET = Data(source="imagenet", image_size=256, classes=1000)
 TINY = {"side": 28, "patch": 7, "width": 16, "depth": 2, "heads": 2, "grid": 9}

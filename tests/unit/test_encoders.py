@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from artune.augment import corrupt, jitter
-from artune.checkpoints import save_module
 from artune.config.run import Data, Network, Tokenizer, Training
-from artune.data import load_split, prompts, to_pixels, write_data
-from artune.encoders import KINDS, build_network, load_network
-from artune.encoders.mnist_clip import MnistCLIP, unseen
+from artune.data.digits import load_split, write_data
+from artune.data.pixels import to_pixels
+from artune.data.prompts import prompts
 from artune.errors import ArtuneError
 from artune.fit import fit, schedule
+from artune.models.encoders.build import KINDS, build_network, load_network
+from artune.models.encoders.mnist_clip import MnistCLIP, unseen
+from artune.models.tokenizers.build import build_tokenizer
+from artune.models.weights.checkpoints import save_module
 from artune.runtime.seeds import draw_indices, generator_for
-from artune.tokenizers import build_tokenizer
 from artune.train_networks import Material, draw_pairs, train_network
 
 DIGITS = Data(

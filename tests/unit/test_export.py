@@ -8,13 +8,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from artune.checkpoints import load_into, save_policy
 from artune.config.registry import Registry
 from artune.config.run import Run
 from artune.errors import ArtuneError
-from artune.export import export_policy
-from artune.models import build_policy
-from artune.tensor_files import read_metadata
+from artune.models.policies.build import build_policy
+from artune.models.policies.checkpoint import save_policy
+from artune.models.policies.export import export_policy
+from artune.models.weights.checkpoints import load_into
+from artune.models.weights.tensor_files import read_metadata
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads((ROOT / "tests/parity/data/constants/state_dict_shapes.json").read_text())

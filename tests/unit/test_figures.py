@@ -11,6 +11,7 @@ from artune.errors import ArtuneError
 from artune.figures import method, samples, toy, training_dynamics
 from artune.figures.training_dynamics import moving_average
 from artune.runtime.plotting import add_caption
+from artune.sampling import grids
 
 
 def write_trace(path: Path, iterations: int = 30, **changes: float | None) -> Path:
@@ -95,8 +96,8 @@ def test_an_empty_record_is_one_line(tmp_path):
 
 def test_tile_puts_every_image_where_its_index_says():
     block = pictures(1, 5)[0]
-    sheet = samples.tile(block, 3)
-    side, step = 8, 8 + samples.GAP
+    sheet = grids.tile(block, 3)
+    side, step = 8, 8 + grids.GAP
     for at, image in enumerate(block):
         top, left = (at // 3) * step, (at % 3) * step
         assert (sheet[top : top + side, left : left + side] == image).all()
@@ -106,7 +107,7 @@ def test_tile_puts_every_image_where_its_index_says():
 def test_sample_figures_are_written_as_pdf_and_png_and_grids_as_png_alone(tmp_path):
     columns = [pictures(), pictures(seed=1)]
     samples.draw_comparison(columns, ["hen", "kite"], ["pretrained", "ours"], "Hen", "", tmp_path / "figure9.pdf")
-    samples.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
+    grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure9.pdf", "figure9.png", "grid.png"]
 
 
@@ -116,7 +117,7 @@ def test_sample_figures_are_written_as_pdf_and_png_and_grids_as_png_alone(tmp_pa
 )
 def test_images_that_do_not_fit_a_grid_are_refused(columns, tmp_path):
     with pytest.raises(ArtuneError, match="sample grid"):
-        samples.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
+        grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
 
 
 def layout(*classes: str, **settings: int) -> Layout:

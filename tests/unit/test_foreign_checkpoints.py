@@ -20,11 +20,12 @@ import pytest
 import torch
 import yaml
 
-from artune.checkpoints import load_into, load_policy, save_policy
 from artune.errors import ArtuneError
-from artune.models import build_policy
-from artune.pickles import read_pickled
-from artune.tensor_files import read_metadata, read_tensors
+from artune.models.policies.build import build_policy
+from artune.models.policies.checkpoint import load_policy, save_policy
+from artune.models.weights.checkpoints import load_into
+from artune.models.weights.pickles import read_pickled
+from artune.models.weights.tensor_files import read_metadata, read_tensors
 
 SIZES = {"dim": 16, "layers": 1, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 4, "ffn_multiple_of": 8}
 

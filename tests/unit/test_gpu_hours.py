@@ -11,11 +11,11 @@ from artune import floors
 from artune.budget import budget
 from artune.config.yaml_layers import read_yaml
 from artune.costs import STAGES, read_costs
-from artune.encoders import build_network
 from artune.errors import ArtuneError
 from artune.gpu_hours import evaluation_hours, floor_machine, iteration_floor, measured_machine, training_hours
+from artune.models.encoders.build import build_network
+from artune.models.tokenizers.build import build_tokenizer
 from artune.plan import Plan
-from artune.tokenizers import build_tokenizer
 
 PLAN = Plan(read_yaml(ROOT / "config/config.yaml") | {"scale": "imagenet"}, ROOT / "config")
 REGISTRY = PLAN.registry

@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 
 from artune import imagenet_codes
-from artune.checkpoints import save_module
 from artune.config.run import Data, Tokenizer
-from artune.data import to_pixels
+from artune.data.crops import centre_crop, load_images, ten_crop, twenty_crops
+from artune.data.imagenet import open_split
+from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.imagenet import centre_crop, load_images, open_split, ten_crop, twenty_crops
 from artune.imagenet_codes import chosen_crops, write_imagenet_codes
+from artune.models.tokenizers.build import build_tokenizer
+from artune.models.weights.checkpoints import save_module
 from artune.official import adm_reference, write_adm_reference, write_val_reference
 from artune.runtime.files import load_npz, npz_rows, save_npz
-from artune.tokenizers import build_tokenizer
 from artune.train_tokenizer import load_codes
 
 SYNSETS = ("n01440764", "n01443537", "n02102040")
@@ -246,7 +247,7 @@ def weights(tmp_path):
 
 
 def tokenizer_of(weights):
-    from artune.checkpoints import load_into
+    from artune.models.weights.checkpoints import load_into
 
     module = build_tokenizer(VQ, image_size=16)
     load_into(module, weights)

@@ -145,7 +145,7 @@ def test_gradients_of_blocks_computed_twice_are_the_same_bits(family, autocast):
 def test_blocks_are_computed_twice_only_where_gradients_are_recorded(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "artune.models.llamagen.checkpoint", lambda block, *rest, **_: (calls.append(1), block(*rest))[1]
+        "artune.models.policies.llamagen.checkpoint", lambda block, *rest, **_: (calls.append(1), block(*rest))[1]
     )
     policy, tokens = tiny_policy(tiny_run()), torch.zeros(1, 4, dtype=torch.long)
     policy.checkpointing = True

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from artune.config.registry import Registry
+from artune.data.pixels import resize, to_uint8
 from artune.errors import ArtuneError
-from artune.models import build_policy
-from artune.models.cache import attend_one, attend_one_fused
-from artune.models.llamagen import LlamaGen, ffn_width, rotary_table, rotate
-from artune.tokenizers import build_tokenizer, resize, to_uint8
+from artune.models.policies.build import build_policy
+from artune.models.policies.cache import attend_one, attend_one_fused
+from artune.models.policies.llamagen import LlamaGen, ffn_width, rotary_table, rotate
+from artune.models.tokenizers.build import build_tokenizer
 
 ROOT = Path(__file__).parents[2]
 

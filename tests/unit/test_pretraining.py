@@ -5,22 +5,22 @@ import math
 import pytest
 import torch
 
-from artune.checkpoints import load_into
 from artune.config.run import Backbone, Data, Tokenizer, Training
-from artune.data import load_split, to_pixels, write_data
+from artune.data.digits import load_split, write_data
+from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.mle import heldout_loss, likelihood_loss
-from artune.models import build_policy
+from artune.models.policies.build import build_policy
+from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
+from artune.models.weights.checkpoints import load_into
+from artune.models.weights.tensor_files import read_metadata, read_tensors
 from artune.pretrain import pretrain
 from artune.runtime.files import save_npz
 from artune.runtime.seeds import generator_for
-from artune.tensor_files import read_metadata, read_tensors
-from artune.tokenizers import build_tokenizer
 from artune.train_tokenizer import (
     RunningCodebook,
     encode_split,
     load_codes,
-    load_tokenizer,
     psnr,
     reconstruction_psnr,
     train_tokenizer,

@@ -11,9 +11,9 @@ from test_evaluate import OFFICIAL, draws, reference
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Run
+from artune.data.crops import centre_crop
 from artune.errors import ArtuneError
 from artune.evaluate import evaluate
-from artune.imagenet import centre_crop
 from artune.plan import Plan
 from artune.real_samples import choose, chosen_images, write_real_samples
 from artune.runtime.files import load_npz, save_npz

@@ -5,8 +5,8 @@ import copy
 import torch
 from tiny import tiny_run
 
-from artune.rollout import make_renderer
-from artune.tokenizers import build_tokenizer
+from artune.models.tokenizers.build import build_tokenizer
+from artune.sampling.rollout import make_renderer
 
 
 def test_images_decoded_in_bfloat16_are_those_of_float32_to_a_few_grey_levels():

@@ -5,7 +5,7 @@ from PIL import Image
 
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
-from artune.run_page import describe_experiment, describe_run, draw_page_picture
+from artune.tracking.run_page import describe_experiment, describe_run, draw_page_picture
 
 REGISTRY = Registry("mnist")
 

@@ -13,10 +13,10 @@ from imagenet_world import shrink
 from project import ROOT
 
 from artune.config.registry import Registry
-from artune.decoding import PlainDecoder
 from artune.errors import ArtuneError
-from artune.models.cache import KVCache
-from artune.models.llamagen import LlamaGen
+from artune.models.policies.cache import KVCache
+from artune.models.policies.llamagen import LlamaGen
+from artune.sampling.cached_decoding import PlainDecoder
 from artune.selfcheck import Machine, check_part, network_parts, random_llamagen, run_policy, selfcheck
 
 CPU = Machine(torch.device("cpu"), torch.float32)

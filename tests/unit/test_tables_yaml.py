@@ -7,8 +7,8 @@ from artune.config.glossary import COLUMNS
 from artune.config.paper import paper_values, row_labels, tables_of
 from artune.config.registry import Registry
 from artune.config.study import VOTES
-from artune.encoders.mnist import FEATURES
 from artune.errors import ArtuneError
+from artune.models.encoders.mnist import FEATURES
 
 IMAGENET = Registry("imagenet")
 PAPER = [f"table{number}" for number in range(1, 13)]

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from artune.config.run import Data, Network
-from artune.encoders import build_network, load_network
-from artune.encoders.torchscript import is_torchscript, read_torchscript
 from artune.errors import ArtuneError
+from artune.models.encoders.build import build_network, load_network
+from artune.models.weights.torchscript import is_torchscript, read_torchscript
 
 IMAGENET = Data(source="imagenet", image_size=256, classes=1000)
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")

@@ -15,9 +15,9 @@ from PIL import Image
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.mlflow_run import connect_mlflow
-from artune.mlflow_store import init_store, upsert
-from artune.tracking import RunLogger, read_lines
+from artune.tracking.mlflow_run import connect_mlflow
+from artune.tracking.mlflow_store import init_store, upsert
+from artune.tracking.run_logger import RunLogger, read_lines
 
 REGISTRY = Registry("mnist")
 
@@ -98,7 +98,7 @@ def test_resume_cuts_later_and_torn_lines_and_the_rest_reads_as_undisturbed(tmp_
 
 def test_a_killed_process_leaves_every_logged_iteration_and_resume_mends_the_file(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from artune.tracking import RunLogger\n"
+        "import sys; from pathlib import Path; from artune.tracking.run_logger import RunLogger\n"
         "logger = RunLogger(Path(sys.argv[1]), 'run', 'mnist', {}, {})\n"
         "for i in range(10**9): logger.log(i, {'reward/total': i}, {}); print(i, flush=True)\n"
     )
@@ -210,7 +210,7 @@ def test_upsert_to_a_dead_server_warns_once_and_says_no(kind, tmp_path, capfd, m
 
 def test_a_store_is_put_in_place_whole_by_several_processes_at_once(tmp_path):
     uri = f"sqlite:///{tmp_path}/results/mlflow.db"
-    script = f"import sys; from artune.mlflow_store import init_store; sys.exit(not init_store({uri!r}))"
+    script = f"import sys; from artune.tracking.mlflow_store import init_store; sys.exit(not init_store({uri!r}))"
     processes = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) for _ in range(2)]
     for process in processes:
         assert process.communicate()[1] == b""

@@ -9,14 +9,15 @@ import torch
 from imagenet_world import shrink, write_images
 from PIL import Image
 
-from artune.checkpoints import save_module
 from artune.cli import main
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
-from artune.encoders import build_network
+from artune.data.crops import centre_crop, load_images
+from artune.data.imagenet import open_split, spread
 from artune.errors import ArtuneError
-from artune.imagenet import centre_crop, load_images, open_split, spread
 from artune.metrics.fid import RunningMoments, feature_moments
+from artune.models.encoders.build import build_network
+from artune.models.weights.checkpoints import save_module
 from artune.plan import Plan
 from artune.runtime.files import load_npz
 from artune.train_moments import write_train_moments

@@ -16,9 +16,9 @@ from artune.errors import ArtuneError
 from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
 from artune.objective import learning_rate, objective, score_tokens
 from artune.rewards.distribution import DistributionReward
-from artune.rollout import draw_prompts
 from artune.runtime.resume import load_state
-from artune.tracking import RunLogger
+from artune.sampling.rollout import draw_prompts
+from artune.tracking.run_logger import RunLogger
 from artune.train import run_to_end
 from artune.trainer import GRPOTrainer
 

@@ -17,7 +17,7 @@ from artune.errors import ArtuneError
 from artune.plan import Plan
 from artune.runtime.files import read_jsonl, save_npz
 from artune.runtime.seeds import generator_for
-from artune.tracking import RunLogger
+from artune.tracking.run_logger import RunLogger
 from artune.train import run_to_end
 from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 

@@ -43,7 +43,7 @@ def doctor(arguments: Namespace) -> str:
     """Check machine, cluster, files and tracking store, a line each."""
     from artune.doctor import conclude, examine
     from artune.slurm import read_profile
-    from artune.tracking import tracking_uri
+    from artune.tracking.run_logger import tracking_uri
 
     settings = settings_of(arguments)
     profile = arguments.profile or (PROFILE if shutil.which("sinfo") and PROFILE.exists() else None)

@@ -68,7 +68,7 @@ def entry(section: dict, name: str, what: str) -> object:
 
 def load_networks(registry: Registry, names: set[str], folder: Path, device: "torch.device") -> dict:
     """The frozen networks called ``names``."""
-    from artune.encoders import load_network
+    from artune.models.encoders.build import load_network
 
     return {
         name: load_network(

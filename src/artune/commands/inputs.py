@@ -9,7 +9,7 @@ from artune.errors import ArtuneError
 
 def asset(arguments: Namespace) -> str:
     """Check a file from outside, fetching it if need be, and write its digest."""
-    from artune.assets import check_asset
+    from artune.data.assets import check_asset
 
     settings, registry = settings_of(arguments), registry_of(arguments)
     return check_asset(registry, arguments.asset, Path(settings.assets), arguments.output)
@@ -17,7 +17,7 @@ def asset(arguments: Namespace) -> str:
 
 def assets(arguments: Namespace) -> str:
     """Print which files from outside are there; fetch the missing ones if asked."""
-    from artune.assets import assets_table, fetch_needed
+    from artune.data.assets import assets_table, fetch_needed
 
     registry, folder = registry_of(arguments), Path(settings_of(arguments).assets)
     problems = fetch_needed(registry, folder) if arguments.fetch else []
@@ -29,7 +29,7 @@ def assets(arguments: Namespace) -> str:
 
 def data(arguments: Namespace) -> str:
     """Write the data set that ships with a wheel."""
-    from artune.data import write_data
+    from artune.data.digits import write_data
 
     return write_data(registry_of(arguments).data, arguments.output)
 
@@ -42,7 +42,7 @@ def tokenizer(arguments: Namespace) -> str:
     registry = registry_of(arguments)
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if chosen.train is None:
-        from artune.assets import import_tokenizer
+        from artune.data.assets import import_tokenizer
 
         return import_tokenizer(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
     return train_tokenizer(chosen, arguments.data, arguments.output, seed=0)
@@ -56,7 +56,7 @@ def codes(arguments: Namespace) -> str:
     registry = registry_of(arguments)
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if registry.data.source == "imagenet":
-        from artune.assets import stamped_path
+        from artune.data.assets import stamped_path
         from artune.imagenet_codes import write_imagenet_codes
 
         images, protocol = stamped_path(arguments.data), registry.data
@@ -72,7 +72,7 @@ def network(arguments: Namespace) -> str:
     registry = registry_of(arguments)
     chosen = entry(registry.networks, arguments.name, "network")
     if chosen.train is None:
-        from artune.assets import import_network
+        from artune.data.assets import import_network
 
         return import_network(registry, chosen, Path(settings_of(arguments).assets), arguments.output, device)
     from artune.train_networks import train_network
@@ -96,7 +96,7 @@ def pretrained_policy(arguments: Namespace) -> str:
     name, _, seed = arguments.name.partition("-s")
     chosen = entry(registry.backbones, name, "backbone")
     if chosen.train is None:
-        from artune.assets import import_policy
+        from artune.data.assets import import_policy
 
         return import_policy(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
     from artune.pretrain import pretrain
@@ -106,7 +106,7 @@ def pretrained_policy(arguments: Namespace) -> str:
 
 def external_policy(arguments: Namespace) -> str:
     """Import a policy that others released."""
-    from artune.assets import import_policy
+    from artune.data.assets import import_policy
 
     registry = registry_of(arguments)
     chosen = entry(registry.backbones, arguments.name, "backbone")
@@ -121,7 +121,7 @@ def reference(arguments: Namespace) -> str:
     registry, device = registry_of(arguments), device_of(arguments)
     protocol = registry.evaluation
     if registry.data.source == "imagenet":
-        from artune.assets import stamped_path
+        from artune.data.assets import stamped_path
         from artune.official import write_adm_reference
 
         networks = load_networks(registry, {protocol.features}, arguments.networks, device)
@@ -140,8 +140,8 @@ def reference(arguments: Namespace) -> str:
 
 def class_moments(arguments: Namespace) -> str:
     """Moments of the training images of each class, under LOO-FID's network."""
-    from artune.assets import stamped_path
     from artune.class_moments import write_class_moments
+    from artune.data.assets import stamped_path
 
     registry, device = registry_of(arguments), device_of(arguments)
     name = registry.tree["rewards"]["loo_fid"]["network"]
@@ -151,7 +151,7 @@ def class_moments(arguments: Namespace) -> str:
 
 def further_reference(arguments: Namespace) -> str:
     """Moments and features of another split of real images that runs are scored against."""
-    from artune.assets import stamped_path
+    from artune.data.assets import stamped_path
     from artune.official import write_val_reference
 
     registry, device = registry_of(arguments), device_of(arguments)
@@ -168,7 +168,7 @@ def further_reference(arguments: Namespace) -> str:
 
 def train_moments(arguments: Namespace) -> str:
     """Moments of ImageNet's training images under a network of LOO-FID."""
-    from artune.assets import stamped_path
+    from artune.data.assets import stamped_path
     from artune.train_moments import write_train_moments
 
     registry, device = registry_of(arguments), device_of(arguments)

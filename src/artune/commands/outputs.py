@@ -75,12 +75,13 @@ def figure(arguments: Namespace) -> str:
 
 def figure_samples(arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
-    from artune.build import load_renderer, load_run_policy
     from artune.config.run import read_run
-    from artune.data import class_names
+    from artune.data.prompts import class_names
     from artune.figures.samples import choose_classes
+    from artune.models.policies.checkpoint import load_policy
     from artune.runtime.files import save_npz
-    from artune.sample import grid_images
+    from artune.sampling.grids import grid_images
+    from artune.sampling.rollout import load_renderer
 
     registry, device = registry_of(arguments), device_of(arguments)
     chosen = entry(registry.figures, arguments.figure, "figure")
@@ -91,7 +92,7 @@ def figure_samples(arguments: Namespace) -> str:
         ids,
         chosen.per_class,
         chosen.seed,
-        load_run_policy(run, arguments.policy, device),
+        load_policy(run.backbone, arguments.policy, device),
         load_renderer(run, arguments.tokenizer, device),
         device,
     )
@@ -108,9 +109,9 @@ def costs(arguments: Namespace) -> str:
 
 def mlflow_store(arguments: Namespace) -> str:
     """Create the tracking store."""
-    from artune.mlflow_store import init_store
     from artune.runtime.files import write_json
-    from artune.tracking import tracking_uri
+    from artune.tracking.mlflow_store import init_store
+    from artune.tracking.run_logger import tracking_uri
 
     uri = tracking_uri(settings_of(arguments).tracking_uri)
     ready = init_store(uri)
@@ -121,9 +122,9 @@ def mlflow_store(arguments: Namespace) -> str:
 def mlflow_log(arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
     from artune.config.paper import find_table
-    from artune.mlflow_store import upsert
     from artune.runtime.files import write_json
-    from artune.tracking import tracking_uri
+    from artune.tracking.mlflow_store import upsert
+    from artune.tracking.run_logger import tracking_uri
 
     settings, registry = settings_of(arguments), registry_of(arguments)
     rows = find_table(registry, arguments.table).rows
@@ -137,8 +138,8 @@ def mlflow_log(arguments: Namespace) -> str:
 
 def mlflow(arguments: Namespace) -> str:
     """Rebuild the tracking store from the files of all finished runs."""
-    from artune.mlflow_store import upsert
-    from artune.tracking import tracking_uri
+    from artune.tracking.mlflow_store import upsert
+    from artune.tracking.run_logger import tracking_uri
 
     registry = registry_of(arguments)
     uri = tracking_uri(settings_of(arguments).tracking_uri)
@@ -161,8 +162,8 @@ def bench(arguments: Namespace) -> str:
     """Time a part of the method."""
     from artune.bench import format_table, run_benchmark
     from artune.bench_request import Request
-    from artune.provenance import provenance
     from artune.runtime.files import write_json
+    from artune.tracking.provenance import provenance
 
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
     request = Request(registry_of(arguments), device_of(arguments), **sizes)

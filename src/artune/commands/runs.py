@@ -30,11 +30,11 @@ def train(arguments: Namespace) -> str:
     """Tune a policy."""
     from artune.config.run import read_run
     from artune.config.yaml_layers import read_yaml
-    from artune.mlflow_store import run_tags
-    from artune.provenance import git
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
-    from artune.tracking import tracking_uri
+    from artune.tracking.mlflow_store import run_tags
+    from artune.tracking.provenance import git
+    from artune.tracking.run_logger import tracking_uri
     from artune.train import Inputs
     from artune.train import train as tune
 
@@ -62,11 +62,12 @@ def train(arguments: Namespace) -> str:
 
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
-    from artune.build import load_renderer, load_run_policy
     from artune.config.run import read_run
+    from artune.models.policies.checkpoint import load_policy
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
     from artune.sample import sample as draw
+    from artune.sampling.rollout import load_renderer
 
     run, device, registry = read_run(arguments.config), device_of(arguments), registry_of(arguments)
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
@@ -74,8 +75,8 @@ def sample(arguments: Namespace) -> str:
         return draw(
             run,
             registry.evaluation,
-            load_run_policy(run, arguments.policy, device),
-            None if same else load_run_policy(run, arguments.pretrained, device),
+            load_policy(run.backbone, arguments.policy, device),
+            None if same else load_policy(run.backbone, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
             [arguments.config, arguments.policy, arguments.tokenizer],
             arguments.output,
@@ -103,8 +104,8 @@ def _extractor(registry: "Registry", folder: Path | None, device: "torch.device"
 
 def real_samples(arguments: Namespace) -> str:
     """Take real images in the place of samples."""
-    from artune.assets import stamped_path
     from artune.config.run import read_run
+    from artune.data.assets import stamped_path
     from artune.real_samples import write_real_samples
 
     run, protocol = read_run(arguments.config), registry_of(arguments).evaluation
@@ -129,10 +130,10 @@ def features(arguments: Namespace) -> str:
 
 def evaluate(arguments: Namespace) -> str:
     """Score a run."""
-    from artune.assets import evaluation_files
     from artune.config.run import read_run
+    from artune.data.assets import evaluation_files
     from artune.evaluate import evaluate as score
-    from artune.provenance import provenance
+    from artune.tracking.provenance import provenance
 
     registry, folder = registry_of(arguments), arguments.references
     return score(
@@ -150,7 +151,7 @@ def evaluate(arguments: Namespace) -> str:
 
 def evaluate_official(arguments: Namespace) -> str:
     """Score a run by TensorFlow's own graph; in the environment that has it."""
-    from artune.assets import stamped_path
+    from artune.data.assets import stamped_path
     from artune.official_graph import evaluate_official as score
 
     return score(
@@ -167,7 +168,7 @@ def evaluate_official(arguments: Namespace) -> str:
 
 def export(arguments: Namespace) -> str:
     """Write a run's policy as others load it."""
-    from artune.export import export_policy
+    from artune.models.policies.export import export_policy
     from artune.plan import Plan
 
     plan = Plan(settings_of(arguments).model_dump(), Path("config"))

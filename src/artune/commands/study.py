@@ -13,15 +13,16 @@ def _folder(arguments: Namespace) -> Path:
 
 def study_samples(arguments: Namespace) -> str:
     """A run's images of the study's pairs."""
-    from artune.build import load_renderer, load_run_policy
     from artune.config.run import read_run
+    from artune.models.policies.checkpoint import load_policy
+    from artune.sampling.rollout import load_renderer
     from artune.study.make import write_study_samples
 
     registry, device, run = registry_of(arguments), device_of(arguments), read_run(arguments.config)
     return write_study_samples(
         run,
         registry.study,
-        load_run_policy(run, arguments.policy, device),
+        load_policy(run.backbone, arguments.policy, device),
         load_renderer(run, arguments.tokenizer, device),
         registry.evaluation.batch,
         arguments.output,
@@ -31,7 +32,7 @@ def study_samples(arguments: Namespace) -> str:
 
 def study_make(arguments: Namespace) -> str:
     """Draw the pairs and write them to a file."""
-    from artune.assets import stamped_path
+    from artune.data.assets import stamped_path
     from artune.plan import Plan
     from artune.study.make import make_pairs
 

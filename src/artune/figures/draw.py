@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from artune.config.registry import Registry
-from artune.data import class_names
+from artune.data.prompts import class_names
 from artune.errors import ArtuneError
 from artune.figures import method, samples, toy, training_dynamics
 from artune.runtime.files import load_npz

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
 from artune.runtime.plotting import INK, add_caption, save, style
-
-GAP = 1  # white pixels between images
+from artune.sampling.grids import _bare, _check, tile
 
 
 class Choice(NamedTuple):
@@ -58,47 +56,6 @@ def _in_turn(turn: int, number: int, total: int) -> list[int]:
     return [(first + at * step) % total for at in range(number)]
 
 
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture uint8 [H', W', 3] of images uint8 [N, H, W, 3], row by row, white gaps between them."""
-    number, height, width, _ = images.shape
-    rows = -(-number // columns)
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
-    for at, image in enumerate(images):
-        top, left = (at // columns) * (height + GAP), (at % columns) * (width + GAP)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
-
-
-def draw_grid(
-    columns: Sequence[np.ndarray], row_labels: Sequence[str], column_titles: Sequence[str], title: str, path: Path
-) -> None:
-    """A row a class, a block of images a policy; the images of a row's blocks were drawn with the same seeds.
-
-    Args:
-        columns: one array a policy, uint8 [classes, images, H, W, 3].
-        row_labels: names of the classes.
-        column_titles: names of the policies.
-        title: above the grid.
-        path: ``.png`` for that alone, ``.pdf`` for both.
-    """
-    _check(columns, row_labels, column_titles)
-    classes, images = columns[0].shape[:2]
-    cell = 0.5
-    with style():
-        size = (0.9 + len(columns) * (images * cell + 0.15), 0.7 + classes * cell)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, len(columns), squeeze=False)[0]
-        for panel, block, name in zip(panels, columns, column_titles, strict=True):
-            height = block.shape[2] + GAP
-            panel.imshow(tile(block.reshape(-1, *block.shape[2:]), images), interpolation="nearest")
-            panel.set_title(name)
-            _bare(panel)
-            if panel is panels[0]:
-                panel.set_yticks([row * height + height / 2 for row in range(classes)], row_labels)
-        figure.suptitle(title, fontsize=9)
-        save(figure, path)
-
-
 def draw_comparison(
     columns: Sequence[np.ndarray],
     class_names: Sequence[str],
@@ -141,20 +98,3 @@ def draw_comparison(
         rule = "Both columns use the same seeds; every image drawn is shown, none was picked."
         add_caption(figure, f"{caption} {rule}".strip())
         save(figure, path)
-
-
-def _bare(panel: Axes) -> None:
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.grid(visible=False)
-    panel.tick_params(length=0)
-    for spine in panel.spines.values():
-        spine.set_visible(False)
-
-
-def _check(columns: Sequence[np.ndarray], rows: Sequence[str], titles: Sequence[str]) -> None:
-    shapes = {block.shape for block in columns}
-    if len(shapes) != 1 or any(block.dtype != np.uint8 or block.ndim != 5 for block in columns):
-        raise ArtuneError(f"sample grid: need equal uint8 [classes, images, H, W, 3], got {sorted(map(str, shapes))}")
-    if len(rows) != columns[0].shape[0] or len(titles) != len(columns):
-        raise ArtuneError(f"sample grid: {len(rows)} rows and {len(titles)} titles do not fit {columns[0].shape}")

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from artune.errors import ArtuneError
 from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
-from artune.tracking import read_lines
+from artune.tracking.run_logger import read_lines
 
 # heading -> the logged keys whose sum is drawn
 PANELS: dict[str, tuple[str, ...]] = {

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Run
-from artune.data import prompts
-from artune.rollout import RolloutBatch
+from artune.data.prompts import prompts
+from artune.sampling.batch import RolloutBatch
 
 
 class ClipReward:

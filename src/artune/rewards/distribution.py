@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from artune.config.methods import LooFidSettings as Settings
 from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import ClassMoments, FeatureMoments, ReferenceMoments
-from artune.rollout import RolloutBatch
+from artune.sampling.batch import RolloutBatch
 
 Shards = list[FeatureMoments]  # one a slice of the batch
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Run
-from artune.rollout import RolloutBatch
+from artune.sampling.batch import RolloutBatch
 
 
 class ManiqaReward:

@@ -12,14 +12,15 @@ from torch import Tensor
 from artune.config.registry import Registry
 from artune.config.run import Data, Run
 from artune.config.study import MATCH, TASKS, HumanStudy
-from artune.data import load_split
+from artune.data.crops import centre_crop, decode
+from artune.data.digits import load_split
+from artune.data.imagenet import open_split
 from artune.errors import ArtuneError
-from artune.imagenet import centre_crop, decode, open_split
-from artune.models import Policy
-from artune.rollout import Renderer, roll_out
+from artune.models.policies.policy import Policy
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.progress import track
 from artune.runtime.seeds import generator_for
+from artune.sampling.rollout import Renderer, roll_out
 from artune.study.pairs import SIDES, Item, Pairs, image_name, write_pairs
 
 BLOCKS = 4  # a check's image is cut into that many blocks a side

@@ -1,0 +1,10 @@
+"""Images and files from outside.
+
+- digits: the digits of the mnist scale
+- imagenet: ImageNet as folders, tar archives or parquet shards
+- crops: decoding images, ADM's centre crop, LlamaGen's crops
+- prompts: class names and prompts
+- pixels: uint8 images and floats in [-1, 1]
+- assets: finding, checking and pinning files from outside
+- download: fetching them
+"""

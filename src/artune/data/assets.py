@@ -1,0 +1,271 @@
+"""Files from outside: fetched or asked for, checked, pinned, and imported into the project's own layout.
+
+Planning imports this module: torch, requests and the networks are imported where they are used.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from artune.config.registry import Registry
+from artune.config.run import Backbone, Network, Tokenizer
+from artune.config.settings import Asset
+from artune.errors import ArtuneError
+from artune.runtime.files import read_json, sha256, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+PINS = "pins.json"  # beside the assets: what each file was when it was first used
+
+
+def asset_of(registry: Registry, key: str | None) -> Asset:
+    """The asset called ``key``. Raises ArtuneError: unknown."""
+    if key not in registry.assets:
+        raise ArtuneError(f"config/assets.yaml: unknown asset {key!r}; known are {', '.join(registry.assets)}")
+    return registry.assets[key]
+
+
+def published_digest(registry: Registry, key: str) -> str | None:
+    """SHA-256 that the source publishes, perhaps its first digits only; None where it publishes none."""
+    asset = asset_of(registry, key)
+    return asset.sha256 or asset.sha256_prefix
+
+
+def find_asset(registry: Registry, key: str | None, folder: Path) -> Path | None:
+    """Where ``key`` lies, None where it does not; a folder may be there as a tar of its name."""
+    path = folder / asset_of(registry, key).file
+    candidates = (path,) if path.suffix else (path, path.with_name(f"{path.name}.tar"))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
+    """Where the asset ``key`` lies.
+
+    Raises:
+        ArtuneError: the asset is unknown, or not there; the line says where to get it and where to put it.
+    """
+    path = find_asset(registry, key, folder)
+    if path is None:
+        asset = asset_of(registry, key)
+        raise ArtuneError(
+            f"asset {key}: not there; get {asset.file} from {asset.source} (licence: {asset.license}) "
+            f"and put it at {folder / asset.file}"
+        )
+    return path
+
+
+def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) -> Path:
+    """The asset ``key``, fetched if it is not there and may be fetched, with its digest checked.
+
+    Raises:
+        ArtuneError: it must be brought, cannot be fetched, or has a wrong digest.
+    """
+    asset = asset_of(registry, key)
+    if find_asset(registry, key, folder) is None and asset.url:
+        from artune.data.download import download
+
+        path = folder / asset.file
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{key}.lock"):  # several jobs may want the same file
+            if not path.exists():
+                download(asset.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
+    verify(registry, key, folder)
+    return asset_path(registry, key, folder)
+
+
+def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
+    """Check the digest of an asset that is there, and pin one that its source publishes no digest of.
+
+    Returns:
+        The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (else it was pinned on first use).
+
+    Raises:
+        ArtuneError: missing, not the published digest, or not the digest it had when it was first used.
+    """
+    path, published = asset_path(registry, key, folder), published_digest(registry, key)
+    found = {"file": str(path.relative_to(folder)), **measure_file(path)}
+    if published is not None and not found["sha256"].startswith(published.lower()):
+        raise ArtuneError(
+            f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
+        )
+    with FileLock(folder / f".{PINS}.lock"):
+        pins = read_pins(folder)
+        pinned = pins.get(key)
+        if published is None and pinned and pinned["sha256"] != found["sha256"]:
+            raise ArtuneError(
+                f"asset {key}: {path} has sha256 {found['sha256']}, but {pinned['sha256']} when it was first used; "
+                f"put the old file back, or delete {key} from {folder / PINS} to take the new one"
+            )
+        pin = {**found, "published": published is not None}
+        if pin != pinned:
+            write_json(folder / PINS, {**pins, key: pin})
+    return pin
+
+
+def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
+    """The pins of ``folder``; empty before the first use of any asset."""
+    return read_json(folder / PINS) if (folder / PINS).exists() else {}
+
+
+def measure_file(path: Path) -> dict[str, Any]:
+    """Bytes, time and SHA-256 of a file; of a folder, the digest of the names and sizes in it (hours, if read)."""
+    if path.is_file():
+        return {**_stamp(path), "sha256": sha256(path)}
+    members = (member for member in path.rglob("*") if member.is_file())
+    sizes = {member.relative_to(path).as_posix(): member.stat().st_size for member in members}
+    lines = "".join(f"{name}\t{sizes[name]}\n" for name in sorted(sizes))
+    return {"bytes": sum(sizes.values()), "mtime_ns": 0, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+
+
+def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
+    """Fetch an asset if need be, check its digest, and write where it lies, its size and its digest to ``output``.
+
+    Raises:
+        ArtuneError: as :func:`fetch_asset`.
+    """
+    path = fetch_asset(registry, key, folder)
+    pin = read_pins(folder)[key]
+    kept = {name: pin[name] for name in ("bytes", "sha256", "published")}
+    write_json(output, {"asset": key, "path": str(path), **kept})
+    how = "as published" if pin["published"] else "none is published: pinned on first use"
+    return f"{path}: sha256 {pin['sha256'][:16]} ({how})"
+
+
+def stamped_path(path: Path) -> Path:
+    """The file behind an asset's stamp (as :func:`check_asset` writes it); any other path is itself."""
+    return Path(read_json(path)["path"]) if path.suffix == ".json" else path
+
+
+def asset_users(registry: Registry) -> dict[str, list[str]]:
+    """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``."""
+    users: dict[str, list[str]] = {key: [] for key in registry.assets}
+    specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
+    backbones = dict.fromkeys(spec["backbone_name"] for spec in specs if spec["method"] != "real")
+    networks = dict.fromkeys([name for spec in specs for name in spec["networks"]])
+    parts: list[tuple[str, Backbone | Tokenizer | Network]] = []  # of what some run uses, not of all that is known
+    for name in backbones:
+        backbone = registry.backbones[name]
+        parts.append((f"tokenizer {backbone.tokenizer}", registry.tokenizers[backbone.tokenizer]))
+        parts.append((f"pretrained_policy {name}", backbone))
+    for name in networks | dict.fromkeys(registry.evaluation.networks.values()):
+        parts.append((f"network {name}", registry.networks[name]))
+    needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
+    needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
+    if registry.data.source == "imagenet":
+        needs += [(spec["images"], "real_samples") for spec in specs if spec["method"] == "real"]
+        needs += [("imagenet", "class_moments"), ("imagenet", "codes"), (registry.evaluation.reference, "reference")]
+        needs += [(name, "further_reference") for name in registry.evaluation.references]
+        rewards = [spec["rewards"] for spec in specs if "rewards" in spec]
+        own = dict.fromkeys(found["loo_fid"]["network"] for found in rewards if "loo_fid" in found["terms"])
+        needs += [("imagenet", f"train_moments {name}") for name in own if name != registry.evaluation.features]
+        needs += [(registry.study.reference, "study_make")]
+    for key, rule in needs:
+        asset_of(registry, key)
+        if rule not in users[key]:
+            users[key].append(rule)
+    return users
+
+
+def evaluation_files(registry: Registry, folder: Path) -> dict[str, dict[str, str | None]]:
+    """``file`` and ``sha256`` of every file from outside that an evaluation rests on: references and networks.
+
+    A digest is None where the file was never pinned.
+    """
+    protocol, pins = registry.evaluation, read_pins(folder)
+    keys = [protocol.reference, *protocol.references]
+    keys += [registry.networks[name].checkpoint for name in protocol.networks.values()]
+    known = [key for key in dict.fromkeys(keys) if key in registry.assets]
+    return {key: {"file": registry.assets[key].file, "sha256": pins.get(key, {}).get("sha256")} for key in known}
+
+
+def needed_assets(registry: Registry) -> list[str]:
+    """The assets without which something of the scale cannot be made."""
+    return [key for key, rules in asset_users(registry).items() if rules]
+
+
+def asset_state(registry: Registry, key: str, folder: Path) -> str:
+    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file that is as it was pinned is not read again."""
+    path = find_asset(registry, key, folder)
+    if path is None:
+        return "in part" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
+    pin = read_pins(folder).get(key, {})
+    wanted = published_digest(registry, key) or pin.get("sha256")
+    if wanted is None or path.is_dir():
+        return "present"
+    unread = pin and _stamp(path).items() <= pin.items()
+    digest = pin["sha256"] if unread else sha256(path)
+    return "present" if digest.startswith(wanted.lower()) else "wrong digest"
+
+
+def assets_table(registry: Registry, folder: Path) -> str:
+    """A line an asset: state, whose digest it is held to, size, licence, rules that need it; then what must be brought.
+
+    What no rule needs has in brackets what it serves.
+    """
+    rows = [("asset", "state", "digest", "size", "licence", "needed by")]
+    absent, pins = [], read_pins(folder)
+    for key, rules in asset_users(registry).items():
+        asset, path = asset_of(registry, key), find_asset(registry, key, folder)
+        about = f"~{asset.size}" if asset.size else "?"
+        size = f"{path.stat().st_size / 1e9:.3f} GB" if path and path.is_file() else about
+        published = "published" if asset.sha256 else "published in part" if asset.sha256_prefix else None
+        digest = published or ("pinned on first use" if key in pins else "-")
+        users = ", ".join(rules) or (f"({asset.optional})" if asset.optional else "-")
+        rows.append((key, asset_state(registry, key, folder), digest, size, asset.license, users))
+        if path is None and rules and not asset.url:
+            absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *absent])
+
+
+def fetch_needed(registry: Registry, folder: Path) -> list[str]:
+    """Fetch and check every asset that the scale needs and that may be fetched; returns one line for each failure."""
+    problems = []
+    for key in needed_assets(registry):
+        if find_asset(registry, key, folder) is None and not asset_of(registry, key).url:
+            continue
+        try:
+            fetch_asset(registry, key, folder)
+        except ArtuneError as error:
+            problems.append(str(error))
+    return problems
+
+
+def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, output: Path) -> str:
+    """Read a released tokenizer and write it as safetensors."""
+    from artune.models.tokenizers.build import build_tokenizer
+    from artune.models.weights.checkpoints import load_into, save_module
+
+    path = asset_path(registry, tokenizer.checkpoint, folder)
+    module = build_tokenizer(tokenizer, image_size=registry.data.image_size)
+    load_into(module, path)
+    save_module(output, module, {"source": path.name})
+    return f"{output}: from {path.name}"
+
+
+def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: Path) -> str:
+    """Read a released policy and write it as safetensors."""
+    from artune.models.policies.checkpoint import load_policy, save_policy
+
+    path = asset_path(registry, backbone.checkpoint, folder)
+    policy = load_policy(backbone, path)
+    save_policy(output, policy, {"source": path.name})
+    return f"{output}: from {path.name}"
+
+
+def import_network(registry: Registry, network: Network, folder: Path, output: Path, device: "torch.device") -> str:
+    """Read a released network and write it as safetensors."""
+    from artune.models.encoders.build import load_network
+    from artune.models.weights.checkpoints import save_module
+
+    path = asset_path(registry, network.checkpoint, folder)
+    save_module(output, load_network(path, network, registry.data, device), {"source": path.name})
+    return f"{output}: from {path.name}"

@@ -1,0 +1,88 @@
+"""Images decoded and cropped: ADM's centre crop, and LlamaGen's ten and twenty crops."""
+
+import io
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from artune.data.imagenet import Record, Split
+from artune.errors import ArtuneError
+
+RANGES = (1.1, 1.05)  # LlamaGen's two sides of the square that ten crops are cut from, over the crop's side
+Prepared = TypeVar("Prepared")
+
+
+def decode(name: str, data: bytes) -> Image.Image:
+    """The RGB image in ``data``. Raises ArtuneError, with ``name`` in it: damaged or no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ArtuneError(f"{name}: damaged image ({reason}); put an intact copy there") from error
+
+
+def load_images(
+    split: Split, prepare: Callable[[Image.Image], Prepared], start: int = 0, workers: int = 4
+) -> Iterator[tuple[Prepared, int]]:
+    """``(prepare(image), class index)`` in the split's order from image ``start`` on, decoded by ``workers`` threads.
+
+    Images before ``start`` are not read.
+
+    Raises:
+        ArtuneError: a damaged image or archive; the line names it.
+    """
+
+    def work(name: str, data: bytes) -> Prepared:
+        return prepare(decode(name, data))
+
+    waiting: deque[tuple[Future[Prepared], int]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for record in itertools.islice(split.records(), start, None):
+            waiting.append((pool.submit(work, record.name, _read(record)), record.label))
+            if len(waiting) > 2 * workers:
+                future, label = waiting.popleft()
+                yield future.result(), label
+        while waiting:
+            future, label = waiting.popleft()
+            yield future.result(), label
+
+
+def _read(record: Record) -> bytes:
+    try:
+        return record.read()
+    except (OSError, ValueError) as error:  # pyarrow's are among these
+        raise ArtuneError(f"{record.name}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """ADM's crop: halve (box filter) while the short side is at least 2 ``side``, then bicubic, then the centre."""
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def ten_crop(image: Image.Image, side: int, scale: float) -> np.ndarray:
+    """Corners and centre, then the same of the mirrored image: uint8 [10, side, side, 3].
+
+    They are cut from the ADM crop whose side is ``scale`` times ``side``, rounded down.
+    """
+    square = np.asarray(centre_crop(image, int(side * scale)))
+    last = len(square) - side
+    middle = round(last / 2)
+    places = ((0, 0), (0, last), (last, 0), (last, last), (middle, middle))
+    both = (square, square[:, ::-1])
+    return np.stack([view[top : top + side, left : left + side] for view in both for top, left in places])
+
+
+def twenty_crops(image: Image.Image, side: int) -> np.ndarray:
+    """LlamaGen's training crops, :func:`ten_crop` at both ranges: uint8 [20, side, side, 3]."""
+    return np.concatenate([ten_crop(image, side, scale) for scale in RANGES])

@@ -1,0 +1,76 @@
+"""Tuned policies as others load them."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from artune.config.run import Backbone, Run
+from artune.config.yaml_layers import parse, read_yaml
+from artune.errors import ArtuneError
+from artune.models.policies.checkpoint import load_policy, save_policy
+from artune.runtime.files import replacing, sha256, write_json
+
+# Names that LlamaGen's sampling script knows (--gpt-model): (dim, layers, heads) -> name.
+SIZES = {
+    (768, 12, 12): "GPT-B",
+    (1024, 24, 16): "GPT-L",
+    (1280, 36, 20): "GPT-XL",
+    (1536, 48, 24): "GPT-XXL",
+    (3200, 24, 32): "GPT-3B",
+}
+
+
+def export_policy(config: Path, weights: Path, folder: Path, format: str = "llamagen") -> str:
+    """Write a run's policy as LlamaGen's own sampling script loads it, and as safetensors beside it.
+
+    ``{run}.pt`` holds ``{"model": state dict}`` with the official names in float32; no weight depends on the
+    resolution, so ``{run}.json`` says which ``--image-size`` to give, with the sampling settings of the run.
+
+    Args:
+        config: the run's config.yaml.
+        weights: its policy.safetensors (any layout that :func:`artune.models.weights.checkpoints.load_into` reads).
+        folder: to write to.
+        format: llamagen.
+
+    Raises:
+        ArtuneError: another format, a policy that LlamaGen's script has no model for, or weights that do not fit.
+    """
+    run = parse(Run, read_yaml(config), str(config))
+    if format != "llamagen":
+        raise ArtuneError(f"--format: unknown {format!r}; llamagen is the one there is")
+    if run.backbone.family != "llamagen":
+        raise ArtuneError(
+            f"export {run.name}: a {run.backbone.family} policy, which LlamaGen's script cannot load; "
+            f"its weights have the official names already: take {weights}"
+        )
+    policy = load_policy(run.backbone, weights)
+    checkpoint, plain = folder / f"{run.name}.pt", folder / f"{run.name}.safetensors"
+    state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
+    try:
+        with replacing(checkpoint) as temporary:
+            torch.save({"model": state}, temporary)
+    except RuntimeError as error:  # torch's zip writer reports a full disk so
+        raise ArtuneError(f"{checkpoint}: cannot be written ({str(error).splitlines()[0]}); make room") from error
+    save_policy(plain, policy, {"run": run.name, "backbone": run.backbone_name})
+    write_json(folder / f"{run.name}.json", card(run, {path.name: sha256(path) for path in (checkpoint, plain)}))
+    return f"{checkpoint}: {len(state)} tensors, {sum(tensor.numel() for tensor in state.values()):,} parameters"
+
+
+def card(run: Run, digests: dict[str, str]) -> dict:
+    """What a user of the exported files needs to sample as the run did."""
+    return {
+        "run": run.name,
+        "scale": run.scale,
+        "gpt_model": llamagen_name(run.backbone),
+        "image_size": math.isqrt(run.backbone.tokens) * run.tokenizer.downsampling,
+        "image_size_eval": run.data.image_size,
+        "sampling": run.sampling.model_dump(),
+        "tokenizer": run.tokenizer.checkpoint,
+        "sha256": digests,
+    }
+
+
+def llamagen_name(backbone: Backbone) -> str | None:
+    """The name of these sizes in LlamaGen's scripts; None for sizes that these do not have."""
+    return SIZES.get((backbone.dim, backbone.layers, backbone.heads))

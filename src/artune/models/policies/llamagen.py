@@ -1,0 +1,240 @@
+"""LlamaGen, class-conditional: a Llama-style transformer over image tokens (Sun et al., 2024).
+
+Parameter names and shapes are those of the official files, so these load at any size. No layer has a bias.
+"""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from artune.errors import ArtuneError
+from artune.models.policies.cache import Cache, KVCache
+
+ROTARY_BASE = 10000.0
+NORM_EPS = 1e-5
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a table first asked for while sampling must serve the backward pass as well
+def rotary_table(side: int, head_dim: int, device: torch.device) -> Tensor:
+    """Rotations cos + i sin of two-dimensional rotary embedding, complex64 [1 + side * side, head_dim / 2].
+
+    The first half of the angles turns with the row of an image token, the second with its column. Row 0 of the
+    table, for the class token, is zero and not the identity: its query and key vanish in every layer.
+    """
+    frequencies = ROTARY_BASE ** (-torch.arange(0, head_dim // 2, 2, device=device).float() / (head_dim // 2))
+    angles = torch.arange(side, device=device)[:, None] * frequencies
+    grid = torch.cat((angles[:, None].expand(-1, side, -1), angles[None].expand(side, -1, -1)), dim=-1).flatten(0, 1)
+    return torch.cat((grid.new_zeros(1, head_dim // 2, dtype=torch.complex64), torch.polar(grid.new_ones(()), grid)))
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn the interleaved channel pairs (2i, 2i + 1) of [..., head_dim] in float32; keeps the dtype."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
+
+
+def ffn_width(dim: int, multiple_of: int) -> int:
+    """Hidden width of the feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple."""
+    return math.ceil((8 * dim // 3) / multiple_of) * multiple_of
+
+
+def drop(x: Tensor, rate: float) -> Tensor:
+    """Dropout that is on whenever ``rate`` is positive, whatever mode the module is in."""
+    return F.dropout(x, rate, training=True) if rate > 0 else x
+
+
+def run_block(block: nn.Module, x: Tensor, *arguments: object, checkpointing: bool) -> Tensor:
+    """``block(x, ...)``; with ``checkpointing`` its inside is computed again in the backward pass instead of kept.
+
+    The very same numbers, dropout's masks included; without gradients nothing is kept anyway.
+    """
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, x, *arguments, use_reentrant=False)
+    return block(x, *arguments)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in float32, cast back before the weight is applied."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim]."""
+        return F.rms_norm(x.float(), self.weight.shape, eps=NORM_EPS).type_as(x) * self.weight
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary queries and keys."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.wqkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.wo = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, rotation: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and everything cached so far is attended."""
+        batch, length, dim = x.shape
+        qkv = self.wqkv(x).view(batch, length, 3, self.heads, -1)
+        query, key = (part.transpose(1, 2) for part in rotate(qkv[:, :, :2], rotation).unbind(2))
+        value = qkv[:, :, 2].transpose(1, 2)
+        if cache is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            mixed = cache.attend(layer, query, key, value)
+        return self.wo(mixed.transpose(1, 2).reshape(batch, length, dim))
+
+
+class FeedForward(nn.Module):
+    """The gated feed-forward layer, w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden, bias=False)
+        self.w3 = nn.Linear(dim, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim]."""
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attention = Attention(dim, heads)
+        self.feed_forward = FeedForward(dim, hidden)
+        self.attention_norm = RMSNorm(dim)
+        self.ffn_norm = RMSNorm(dim)
+
+    def forward(
+        self, x: Tensor, rotation: Tensor, dropout: float = 0.0, cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        """[B, S, dim] -> [B, S, dim]."""
+        x = x + drop(self.attention(self.attention_norm(x), rotation, cache, layer), dropout)
+        return x + drop(self.feed_forward(self.ffn_norm(x)), dropout)
+
+
+class ClassEmbedding(nn.Module):
+    """Class vectors; the last row is the null class of classifier-free guidance."""
+
+    def __init__(self, classes: int, dim: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, dim)
+
+    def forward(self, class_ids: Tensor) -> Tensor:
+        """[B] -> [B, 1, dim]."""
+        return self.embedding_table(class_ids)[:, None]
+
+
+class LlamaGen(nn.Module):
+    """Class-conditional LlamaGen; follows :class:`artune.models.policies.policy.Policy`.
+
+    Labels are used as they come: the class dropout of pre-training is the training loop's affair, so that the
+    log-probabilities of one sequence never differ between two calls.
+
+    Args:
+        dim: model width; layers: number of blocks; heads: attention heads (``dim / heads`` a multiple of 4).
+        codebook_size: V; classes: number of classes without the null class.
+        tokens: T, the square of the grid's side. No weight depends on it: one file serves every resolution.
+        ffn_multiple_of: the feed-forward width is rounded up to a multiple of this (official files: 256).
+        generator: CPU generator of the initial weights; None draws from the global one.
+
+    Raises:
+        ArtuneError: sizes that do not fit together.
+    """
+
+    checkpointing = False
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        layers: int,
+        heads: int,
+        codebook_size: int,
+        classes: int,
+        tokens: int,
+        ffn_multiple_of: int = 256,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if dim % (4 * heads):
+            raise ArtuneError(f"backbone dim {dim} must be a multiple of 4 x heads ({heads}) for 2-D rotary embedding")
+        self.side = math.isqrt(tokens)
+        if self.side**2 != tokens:
+            raise ArtuneError(f"backbone tokens {tokens} must be the square of the grid's side")
+        self.dim, self.heads, self.codebook_size = dim, heads, codebook_size
+        self.classes, self.tokens, self.null_class = classes, tokens, classes
+        self.cls_embedding = ClassEmbedding(classes, dim)
+        self.tok_embeddings = nn.Embedding(codebook_size, dim)
+        hidden = ffn_width(dim, ffn_multiple_of)
+        self.layers = nn.ModuleList(Block(dim, heads, hidden) for _ in range(layers))
+        self.norm = RMSNorm(dim)
+        self.output = nn.Linear(dim, codebook_size, bias=False)
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+        nn.init.zeros_(self.output.weight)
+
+    def _rotation(self, device: torch.device) -> Tensor:
+        return rotary_table(self.side, self.dim // self.heads, device)[:, None, None]
+
+    def forward(self, tokens: Tensor, class_ids: Tensor, dropout: float = 0.0) -> Tensor:
+        """Teacher-forced logits.
+
+        Args:
+            tokens: [B, S] image tokens in raster order, S <= T.
+            class_ids: [B], 0 to ``classes`` (the null class).
+            dropout: rate after the embeddings and on what attention and feed-forward layers add; 0 is off.
+
+        Returns:
+            Float32 logits [B, S, V]; position t sees the class and the tokens before t, and predicts token t.
+        """
+        x = torch.cat((self.cls_embedding(class_ids), self.tok_embeddings(tokens[:, :-1])), dim=1)
+        x = drop(x, dropout)
+        rotation = self._rotation(x.device)[: x.shape[1]]
+        for block in self.layers:
+            x = run_block(block, x, rotation, dropout, checkpointing=self.checkpointing)
+        return self.output(self.norm(x)).float()
+
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Layers, heads and head width that a cache of this policy has room for."""
+        return len(self.layers), self.heads, self.dim // self.heads
+
+    @torch.no_grad()
+    def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens.
+
+        An empty ``cache`` is filled instead of a new one.
+        """
+        x = self.cls_embedding(class_ids)
+        if cache is None:
+            layers, heads, width = self.cache_shape
+            cache = KVCache.allocate(layers, (len(class_ids), heads, length, width), like=x)
+        return self._step(x, cache), cache
+
+    @torch.no_grad()
+    def decode(self, token: Tensor, cache: Cache) -> Tensor:
+        """Feed one token [B]; float32 logits [B, V] of the next. Raises ValueError when the cache is full."""
+        return self._step(self.tok_embeddings(token)[:, None], cache)
+
+    def _step(self, x: Tensor, cache: Cache) -> Tensor:
+        rotation = cache.begin(self._rotation(x.device))
+        for index, block in enumerate(self.layers):
+            x = block(x, rotation, cache=cache, layer=index)
+        cache.advance()
+        return self.output(self.norm(x[:, -1])).float()

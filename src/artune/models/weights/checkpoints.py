@@ -1,0 +1,114 @@
+"""Weights in and out: our own safetensors files, and every layout in which others release theirs.
+
+Read: safetensors (whole or in shards) and torch files; the wrappers ``model``, ``module``, ``state_dict`` or
+none; a folder of a transformers model, of a taming-transformers run or with a ``consolidated.pth``. No code
+that a file names is ever run.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from artune.errors import ArtuneError
+from artune.models.weights.tensor_files import listing, plain_name, read_tensors
+from artune.runtime.files import replacing
+
+PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.", "model.")  # AR-GRPO twice, taming twice
+OTHER_MODELS = "ref_model."  # the frozen reference policy inside AR-GRPO's step checkpoints
+# Buffers and statistics that the modules here recompute or do without, what only DINOv2's training used, and losses
+# saved with a first stage.
+UNUSED = r"freqs_cis|causal_mask|kv_cache\..*|attn\.mask|quantize\.codebook_used|mask_token"
+IGNORED = re.compile(rf"(^|\.)({UNUSED})$|^loss\.")
+# What needs not be in a file, as it plays no part in evaluation: old ones are without it.
+OPTIONAL = re.compile(r"(^|\.)num_batches_tracked$")
+
+POLICY_LAYER = re.compile(r"(?:layers|blocks)\.(\d+)\.")
+TOKEN_TABLES = ("tok_embeddings.weight", "tok_emb.weight")
+
+
+def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the state of ``module`` as safetensors in one step, with ``metadata`` in the file's header.
+
+    Raises:
+        ArtuneError: the file cannot be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    try:
+        with replacing(path) as temporary:
+            # One key: safetensors writes several in random order, and equal weights should be equal bytes.
+            save_file(state, temporary, metadata={"artune": json.dumps(metadata or {}, sort_keys=True)})
+    except safetensors.SafetensorError as error:
+        raise ArtuneError(f"{path}: cannot be written ({error}); check the space on the disk") from error
+
+
+def load_into(module: nn.Module, path: Path | str) -> None:
+    """Load a released or saved checkpoint into ``module``, keeping the module's dtype and device.
+
+    Of a file with several models in it (a policy and its tokenizer, a frozen reference), the part that has
+    this module's names is taken.
+
+    Args:
+        module: its parameter names are the official ones.
+        path: a file or a folder.
+
+    Raises:
+        ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the one line
+            lists missing, unexpected and misshapen keys, and weights that are NaN, infinite or no floats.
+    """
+    path = Path(path)
+    wanted = module.state_dict()
+    tensors = _select(read_tensors(path), wanted)
+    if problems := _misfits(tensors, wanted):
+        theirs, ours = _policy_size(tensors), _policy_size(wanted)
+        sizes = f"the file has {theirs}, the model {ours}; " if theirs and ours and theirs != ours else ""
+        raise ArtuneError(
+            f"{path}: does not fit this {type(module).__name__}; {sizes}{'; '.join(problems)}; "
+            "check the sizes in the configuration or the file"
+        )
+    module.load_state_dict(tensors, strict=False)  # strict by _misfits
+
+
+def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What keeps a file from being loaded, a kind an entry."""
+    both = [(name, tensors[name], tensor) for name, tensor in wanted.items() if name in tensors]
+    kinds = {
+        "missing": [name for name in wanted if name not in tensors and not OPTIONAL.search(name)],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "misshapen": [
+            f"{name} (file {list(found.shape)}, model {list(tensor.shape)})"
+            for name, found, tensor in both
+            if found.shape != tensor.shape
+        ],
+        "of another kind": [
+            f"{name} (file {str(found.dtype).removeprefix('torch.')})"
+            for name, found, tensor in both
+            if found.is_floating_point() != tensor.is_floating_point()
+        ],
+        "not finite": [name for name, found, _ in both if found.is_floating_point() and not found.isfinite().all()],
+    }
+    return [f"{kind} {listing(names)}" for kind, names in kinds.items() if names]
+
+
+def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a file that belongs to a module, without ignorable entries."""
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(OTHER_MODELS)}
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        names = (name for name in own if name.startswith(prefix))
+        return {plain_name(name[len(prefix) :]): own[name] for name in names}
+
+    if wanted.keys().isdisjoint(own):
+        own = max((part(prefix) for prefix in PARTS), key=lambda found: len(wanted.keys() & found.keys())) or own
+    return {name: tensor for name, tensor in own.items() if name in wanted or not IGNORED.search(name)}
+
+
+def _policy_size(tensors: Mapping[str, Tensor]) -> str | None:
+    """Layers and width of a policy's weights, by which its sizes are told apart; None for other weights."""
+    layers = {found[1] for found in map(POLICY_LAYER.match, tensors) if found}
+    tables = [tensors[name] for name in TOKEN_TABLES if name in tensors and tensors[name].ndim]
+    return f"{len(layers)} layers of width {tables[0].shape[-1]}" if layers and tables else None

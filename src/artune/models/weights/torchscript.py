@@ -1,0 +1,96 @@
+"""Weights of a TorchScript archive, the form in which OpenAI released CLIP, read without running its code.
+
+``torch.jit.load`` compiles and may run the program inside an archive, and ``torch.load(weights_only=True)`` refuses
+archives. Here the program is never looked at: of the pickled module only names and tensors are taken, and any
+class or function that plain weights have no use for is refused.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from artune.errors import ArtuneError
+from artune.models.weights.pickles import REBUILD, STORAGES, ArchiveReader, verify_checksums
+from artune.models.weights.tensor_files import UNREADABLE
+
+# Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP makes for itself.
+SETTINGS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+DEPTH = 32  # modules inside modules
+
+
+def is_torchscript(path: Path | str) -> bool:
+    """Is there a TorchScript archive at ``path``?"""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript(path: Path | str) -> dict[str, Tensor]:
+    """Parameters and buffers of an archive by name, on the CPU, in the dtypes of the file.
+
+    Raises:
+        ArtuneError: the archive is damaged, holds no weights, or names anything but modules and tensors.
+    """
+    try:
+        verify_checksums(path)
+        with zipfile.ZipFile(path) as archive:
+            tensors = dict(_named(_Reader(archive).load()))
+    except UNREADABLE as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ArtuneError(f"{path}: truncated, damaged or not only weights ({detail}); fetch it again") from error
+    if not tensors:
+        raise ArtuneError(f"{path}: holds no weights; check the file")
+    return {name: tensor for name, tensor in tensors.items() if name.split(".")[-1] not in SETTINGS}
+
+
+def load_torchscript(module: nn.Module, path: Path | str) -> None:
+    """Load the weights of an archive into ``module``, keeping the module's dtype and device.
+
+    Raises:
+        ArtuneError: as :func:`read_torchscript`, or the names and shapes are not exactly the module's.
+    """
+    try:
+        module.load_state_dict(read_torchscript(path))
+    except RuntimeError as error:  # torch lists every key on a line of its own
+        detail = " ".join(str(error).split())
+        raise ArtuneError(f"{path}: {detail[:300]}; check the architecture in config/networks.yaml") from error
+
+
+class _Part:
+    """Stands for a module of the archive, whatever its class: its attributes, and nothing that could run."""
+
+    def __init__(self, *args: Any) -> None:
+        self.slots: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.slots = state if isinstance(state, dict) else {}
+
+
+class _Reader(ArchiveReader):
+    def find_class(self, module: str, name: str) -> Any:
+        """Stricter than its base: an archive of weights names nothing else."""
+        if module.split(".")[0] == "__torch__":
+            return _Part
+        if (module, name) in REBUILD:
+            return REBUILD[module, name]
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return list
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which weights have no use for")
+
+
+def _named(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a module and of the modules in it, by dotted name."""
+    if depth > DEPTH:
+        raise ValueError(f"modules are nested more than {DEPTH} deep")
+    for name, value in getattr(part, "slots", {}).items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(value, _Part):
+            yield from _named(value, f"{prefix}{name}.", depth + 1)

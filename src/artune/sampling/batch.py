@@ -1,0 +1,15 @@
+"""The samples of one iteration."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Samples of one iteration, grouped by prompt."""
+
+    class_ids: Tensor  # [B] int64, groups of G consecutive equal ids
+    tokens: Tensor  # [B, T] int64
+    images: Tensor  # [B, 3, H, W] uint8, what every reward sees
+    start: int = 0  # of its first row in the batch of all processes

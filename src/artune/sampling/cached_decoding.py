@@ -1,0 +1,238 @@
+"""Cached decoding at the speed of the device: packed weights on a CPU, a CUDA graph a bucket of positions on a GPU."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from artune.models.policies.cache import BucketedCache, Cache
+from artune.models.policies.policy import Policy
+from artune.runtime.progress import say
+from artune.sampling.replica import cast, pack, refresh
+
+BUCKET = 32  # positions: 8 graphs for 256 tokens, and at most 31 positions attended in vain
+CHECKED = 2  # tokens of the second bucket that the self-check reaches
+MEMORY = 0.35  # share of a GPU that keys, values and logits may take: the update needs the rest
+# Largest accepted difference of logits between the two paths, over their largest value. Tokens cannot be compared in
+# bfloat16: among 16,384 logits of 8 bits the greatest is often a tie.
+TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+
+
+class TokenDecoder(Protocol):
+    """A policy and its cache; both methods give float32 logits [B, V], to be used before the next call."""
+
+    policy: Policy
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """Forget what was decoded; logits of the first token."""
+        ...
+
+    def decode(self, token: Tensor) -> Tensor:
+        """Feed the drawn token [B]; logits of the next one. Raises ValueError after the last."""
+        ...
+
+
+class PlainDecoder:
+    """Step by step, as the policy does it, for ``length`` tokens (default: an image's)."""
+
+    def __init__(self, policy: Policy, length: int | None = None):
+        self.policy, self.length = policy, length or policy.tokens
+        self.cache: Cache | None = None
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        logits, self.cache = self.policy.start(class_ids, self.length)
+        return logits
+
+    def decode(self, token: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        assert self.cache is not None
+        return self.policy.decode(token, self.cache)
+
+
+class BucketedDecoder:
+    """A step without host values: on CUDA each bucket's is recorded once and then replayed as one launch.
+
+    Filtering and drawing follow the replay as ordinary kernels, enqueued while the graph runs.
+
+    Args:
+        policy: whose weights stay where they are as long as this lives.
+        rows: sequences, guidance counted twice.
+        bucket: see :class:`~artune.models.policies.cache.BucketedCache`.
+    """
+
+    def __init__(self, policy: Policy, rows: int, bucket: int = BUCKET):
+        layers, heads, width = policy.cache_shape
+        weight = next(iter(policy.parameters()))
+        self.policy = policy
+        self.cache = BucketedCache(layers, (rows, heads, policy.tokens, width), weight, bucket)
+        self.token = torch.zeros(rows, dtype=torch.long, device=weight.device)
+        self.position = 0  # what the device's position will be once it has caught up
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        self.cache.restart()
+        logits, _ = self.policy.start(class_ids, self.policy.tokens, self.cache)
+        self.position = 1
+        return logits
+
+    def decode(self, token: Tensor) -> Tensor:
+        """See :class:`Decoder`."""
+        if self.position >= self.policy.tokens:
+            raise ValueError(f"all {self.policy.tokens} tokens are decoded")
+        bucket = self.cache.bucket
+        self.cache.extent = (self.position // bucket + 1) * bucket
+        self.token.copy_(token)
+        if self.token.device.type == "cuda":
+            graph, logits = self.graphs.get(self.cache.extent) or self._capture()
+            graph.replay()
+        else:
+            logits = self.policy.decode(self.token, self.cache)
+        self.position += 1
+        return logits
+
+    def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """Record the step of this bucket. Has not run on a GPU yet: :func:`agrees` guards its first use."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # kernels and workspaces are chosen before the recording
+            for _ in range(2):  # each writes this position's keys and values, which the replay writes again
+                self.policy.decode(self.token, self.cache)
+                self.cache.position.fill_(self.position)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self.policy.decode(self.token, self.cache)
+        self.graphs[self.cache.extent] = graph, logits
+        return graph, logits
+
+
+@torch.no_grad()
+def agrees(decoder: BucketedDecoder, class_ids: Tensor) -> bool:
+    """Whether the decoder gives the plain path's logits, into its second bucket, along that path's greedy tokens."""
+    policy = decoder.policy
+    steps = min(decoder.cache.bucket + CHECKED, policy.tokens)
+    plain = PlainDecoder(policy, steps)  # a second cache of whole images may not fit
+    expected, found = plain.start(class_ids), decoder.start(class_ids)
+    tolerance = TOLERANCES.get(decoder.cache.keys[0].dtype, 5e-2)
+    for step in range(steps):
+        if not bool((expected - found).abs().max() <= tolerance * expected.abs().max()):
+            return False
+        if step + 1 < steps:
+            token = expected.argmax(-1)
+            expected, found = plain.decode(token), decoder.decode(token)
+    return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A decoder that outlives an iteration, with its graphs and its replica."""
+
+    policy: Policy
+    key: tuple[object, ...]
+    decoder: TokenDecoder
+
+
+_kept: list[Kept] = []  # at most one, of the policy that was drawn from last: two caches may not fit a GPU
+
+
+def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> TokenDecoder:
+    """The fastest decoder of a policy with its present weights.
+
+    On a GPU it is kept for the next call with as many rows, on a CPU what was packed until a weight changes. A GPU's
+    first use is checked against the plain path, which takes its place, with a warning, should the two differ or the
+    recording fail.
+
+    Args:
+        policy: on the device of ``class_ids``.
+        class_ids: [B] of the rows to come, guidance counted twice.
+        dtype: of the weights and the cache; None: the policy's own.
+    """
+    own = next(iter(policy.parameters())).dtype
+    foreign = dtype is not None and dtype != own
+    if class_ids.device.type != "cuda":
+        return PlainDecoder(_packed(policy, len(class_ids), dtype if foreign else own))
+    key = (len(class_ids), dtype, next(iter(policy.parameters())).data_ptr())
+    if not _kept or _kept[0].policy is not policy or _kept[0].key != key:
+        _kept.clear()  # its memory, before more is asked for
+        replica = cast(policy, dtype) if foreign else policy
+        _kept.append(Kept(policy, key, checked(BucketedDecoder(replica, len(class_ids)), class_ids)))
+    decoder = _kept[0].decoder
+    if decoder.policy is not policy:
+        refresh(decoder.policy, policy)
+    return decoder
+
+
+def _packed(policy: Policy, rows: int, dtype: torch.dtype) -> Policy:
+    """The policy cast and packed for a CPU: the one of the last call where no weight has changed since."""
+    key = (rows, dtype, *((weight.data_ptr(), weight._version) for weight in policy.parameters()))
+    if _kept and _kept[0].policy is policy and _kept[0].key == key:
+        return _kept[0].decoder.policy
+    _kept.clear()
+    whole = cast(policy, dtype) if dtype != next(iter(policy.parameters())).dtype else policy
+    replica = pack(whole, rows)
+    if replica is not policy:  # neither cast nor packed: nothing to keep
+        _kept.append(Kept(policy, key, PlainDecoder(replica)))
+    return replica
+
+
+def forget() -> None:
+    """Free the decoder that is kept for the next call."""
+    _kept.clear()
+
+
+def checked(decoder: BucketedDecoder, class_ids: Tensor) -> TokenDecoder:
+    """The decoder, or the plain one with a warning if it fails or differs."""
+    try:
+        if agrees(decoder, class_ids):
+            return decoder
+        reason = "its logits differ from those of the plain path"
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+    warnings.warn(f"decoding goes step by step, the recorded step cannot be used: {reason}", stacklevel=2)
+    return PlainDecoder(decoder.policy)
+
+
+def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = None) -> int:
+    """Bytes that drawing one image takes: keys and values of all tokens, and a step's logits in float32.
+
+    Args:
+        policy: to be drawn from.
+        sequences: of an image, 2 under guidance.
+        dtype: of the cache; None: the policy's own.
+    """
+    layers, heads, width = policy.cache_shape
+    item = (dtype or next(iter(policy.parameters())).dtype).itemsize
+    cached = 2 * layers * heads * width * policy.tokens * item
+    return sequences * (cached + 6 * 4 * policy.codebook_size)
+
+
+def cache_parts(images: int, at_once: int | None, each: int, device: torch.device) -> Iterator[slice]:
+    """Slices of a batch that are drawn after one another, because the cache of all would not fit.
+
+    Args:
+        images: of the batch.
+        at_once: images of a slice; None: what fits into :data:`MEMORY` of a GPU, on a CPU all.
+        each: bytes of an image.
+        device: where the cache is.
+    """
+    if at_once is None and device.type == "cuda":
+        if (key := (images, each, str(device))) not in _planned:
+            free, total = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            _planned[key] = max(int(min(MEMORY * total, free)) // each, 1)
+        at_once = _planned[key]
+    count = -(-images // (at_once or max(images, 1)))
+    if count > 1:
+        say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
+    for part in range(count):
+        yield slice(images * part // count, images * (part + 1) // count)
+
+
+# Images at once, by batch, bytes of an image and device. Decided once: the next iteration finds the memory taken by the
+# very cache that it goes on using, and another cut would record every graph again.
+_planned: dict[tuple[int, int, str], int] = {}

@@ -1,0 +1,173 @@
+"""Drawing token sequences: classifier-free guidance, temperature, top-k, top-p (App. D)."""
+
+import torch
+from torch import Tensor
+
+from artune.config.run import Sampling
+from artune.errors import ArtuneError
+from artune.models.policies.policy import Policy
+from artune.runtime.distributed import Share
+from artune.sampling.cached_decoding import TokenDecoder, bytes_of_image, cache_parts, decoder_for
+
+
+def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Logits of the distribution that is drawn from; excluded tokens get minus infinity.
+
+    In the order of the official samplers: temperature, then top-k, then top-p of what top-k has left.
+
+    Args:
+        logits: [..., V].
+        temperature: above 0.
+        top_k: tokens kept, with every tie of the last one; 0 keeps all.
+        top_p: in (0, 1]; the most likely tokens are kept up to and with the one whose cumulative probability
+            crosses this.
+
+    Returns:
+        [..., V], float32.
+
+    Raises:
+        ArtuneError: a value outside its range.
+    """
+    check_sampling(temperature, top_k, top_p)
+    logits = logits.float() / max(temperature, 1e-5)
+    if 0 < top_k < logits.shape[-1]:
+        smallest_kept = logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
+    if top_p < 1.0:
+        ordered, order = logits.sort(descending=True)
+        cumulative = ordered.softmax(-1).cumsum(-1)
+        drop = torch.zeros_like(logits, dtype=torch.bool)
+        drop[..., 1:] = cumulative[..., :-1] > top_p  # by the mass before a token: the crossing one stays
+        logits = logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
+    return logits
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raise an ArtuneError that names the key whose value is out of range."""
+    if not temperature > 0:
+        raise ArtuneError(f"sampling.temperature: {temperature} must be above 0")
+    if top_k < 0:
+        raise ArtuneError(f"sampling.top_k: {top_k} must be 0 (off) or more")
+    if not 0 < top_p <= 1:
+        raise ArtuneError(f"sampling.top_p: {top_p} must be in (0, 1]")
+
+
+def guide(conditional: Tensor, unconditional: Tensor, cfg: float) -> Tensor:
+    """Classifier-free guidance: u + s (c - u)."""
+    return unconditional + (conditional - unconditional) * cfg
+
+
+def draw_token(logits: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
+    """One token [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
+
+    The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i. With a
+    ``share`` the clocks of its whole batch are drawn, so that every process draws what one alone would.
+    """
+    clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
+    if clocks.device.type == "cpu":  # a quarter of exponential_'s time; 24 bits, and half a step in the place of 0
+        clocks.uniform_(generator=generator).neg_().log1p_().neg_().clamp_(min=2**-25)
+    else:  # an exact 0 would make 0 / 0 of an excluded token
+        clocks.exponential_(generator=generator).clamp_(min=torch.finfo(logits.dtype).tiny)
+    clocks = clocks if share is None else clocks[share.rows]
+    return logits.softmax(-1).div_(clocks).argmax(-1)
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    class_ids: Tensor,
+    sampling: "Sampling",
+    generator: torch.Generator | None = None,
+    *,
+    share: Share | None = None,
+    greedy: bool = False,
+) -> Tensor:
+    """Sample the tokens of one image for each class id, with a static key/value cache.
+
+    Args:
+        policy: the model; its device is that of ``class_ids``.
+        class_ids: [B], int64.
+        sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
+            on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and
+            ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.run.Sampling`.
+        generator: on the device of ``class_ids``; the draws depend on it and on B alone, the
+            tokens to rounding on the cut as well.
+        share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
+        greedy: take the most likely token instead of drawing.
+
+    Returns:
+        Tokens [B, T], int64, raster order.
+
+    Raises:
+        ArtuneError: a sampling value out of range, class ids that the policy does not have, or guidance asked
+            of a policy without a null class.
+    """
+    check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+    guided = _guidance(policy, sampling.cfg)
+    if class_ids.numel() and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < policy.classes:
+        raise ArtuneError(f"class ids must be 0 to {policy.classes - 1}, the classes of this policy")
+    device, batch = class_ids.device, len(class_ids)
+    dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
+    each = bytes_of_image(policy, 2 if guided else 1, dtype)
+    share = Share(0, batch, batch) if share is None else share
+    generator = _default(device) if generator is None else generator
+    began = generator.get_state()
+    tokens = class_ids.new_empty(batch, policy.tokens)
+    for part in cache_parts(batch, sampling.rows, each, device):
+        generator.set_state(began)  # each part takes its rows of the very same draws
+        ids = class_ids[part]
+        inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if guided else ids
+        rows = Share(share.start + part.start, share.start + part.stop, share.total)
+        draws = None if greedy else (generator, rows)
+        _draw_tokens(decoder_for(policy, inputs, dtype), inputs, sampling, guided, draws, tokens[part])
+    return tokens
+
+
+def _draw_tokens(
+    decoder: TokenDecoder,
+    inputs: Tensor,
+    sampling: "Sampling",
+    guided: bool,
+    draws: tuple[torch.Generator, Share] | None,
+    tokens: Tensor,
+) -> None:
+    """Fill ``tokens`` [B, T]; the loop never waits for the device."""
+    batch = len(tokens)
+    logits = decoder.start(inputs)
+    for position in range(tokens.shape[1]):
+        if position > 0:
+            last = tokens[:, position - 1]
+            logits = decoder.decode(torch.cat((last, last)) if guided else last)
+        chosen = logits[:batch]
+        if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
+            chosen = guide(chosen, logits[batch:], sampling.cfg)
+        chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
+        tokens[:, position] = chosen.argmax(-1) if draws is None else draw_token(chosen, *draws)
+
+
+def _default(device: torch.device) -> torch.Generator:
+    """The global generator of a device."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
+
+
+def guided_logits(policy: Policy, tokens: Tensor, class_ids: Tensor, cfg: float, dropout: float = 0.0) -> Tensor:
+    """Teacher-forced logits [B, T, V] under guidance, u + s (c - u); the conditional ones if ``cfg`` is 1.
+
+    Raises:
+        ArtuneError: guidance asked of a policy without a null class.
+    """
+    if not _guidance(policy, cfg):
+        return policy(tokens, class_ids, dropout)
+    both = torch.cat((class_ids, torch.full_like(class_ids, policy.null_class)))
+    conditional, unconditional = policy(tokens.repeat(2, 1), both, dropout).chunk(2)
+    return guide(conditional, unconditional, cfg)
+
+
+def _guidance(policy: Policy, cfg: float) -> bool:
+    """Whether guidance is on (scale above 1, as in the official sampler)."""
+    if policy.null_class is None and cfg != 1.0:
+        raise ArtuneError(f"sampling.cfg: {cfg} asks for guidance, but this policy has no null class; set it to 1.0")
+    return cfg > 1.0

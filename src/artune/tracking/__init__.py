@@ -1,0 +1,8 @@
+"""What is recorded of a run: JSON lines are the record, MLflow is a view that can be rebuilt from them.
+
+- run_logger: a training's JSON lines and its live view in MLflow
+- mlflow_run: one run in MLflow
+- mlflow_store: the tracking store, brought up to date from the files
+- run_page: the description and picture of a run in MLflow
+- provenance: commit, versions and device behind a number
+"""

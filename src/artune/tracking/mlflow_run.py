@@ -1,0 +1,193 @@
+"""One run in MLflow: found by its name or made, and never given the same point twice."""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artune.config.yaml_layers import leaves
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Point = tuple[str, float, int]  # metric, value, step
+Picture = tuple[Path, int]  # file, step
+MOST = 900  # metrics a request; MLflow takes 1,000
+GRIDS = "samples"  # name of the grids drawn while tuning
+
+
+def connect_mlflow(uri: str) -> "MlflowClient":
+    """A client that neither reports home, nor chatters, nor waits long for a dead server."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database file of a ``sqlite:///`` URI, None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """Id of an experiment, made where it is missing; beside a database its artifacts get a folder of its name."""
+    database = sqlite_file(uri)
+    folder = None if database is None else (database.parent / database.stem / name).resolve().as_uri()
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=folder))
+
+
+@contextlib.contextmanager
+def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
+    """Keep other processes that bring this database up to date away: two could log the same points."""
+    database = sqlite_file(uri)
+    if database is None:
+        yield
+        return
+    with open(database.with_name(f".{database.name}.lock"), "w") as handle:
+        end = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{handle.name} is held by another process") from None
+                time.sleep(0.1)
+        yield
+
+
+class RunView:
+    """A run in the store, found by its name or made, to which points are added once.
+
+    Args:
+        uri: tracking URI; a sqlite file must exist (:func:`init_store`).
+        experiment: name, the scale.
+        name: the run's name.
+        params: settings, nested or flat.
+        tags: tags to set.
+        fresh: put an existing run of this name away and make a new one.
+        times: start and end of a run that is made here, milliseconds; now, if None.
+
+    Raises:
+        Exception: whatever the store raises; callers turn it into a warning.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        fresh: bool = False,
+        times: tuple[int, int] | None = None,
+    ):
+        database = sqlite_file(uri)
+        if database is not None and not database.exists():
+            raise FileNotFoundError(f"{database}: no such file; `artune mlflow_store` makes it")
+        self.client, self.name = connect_mlflow(uri), name
+        self.experiment = experiment_id(self.client, uri, experiment)
+        self.params = {key: str(value)[:6000] for key, value in leaves(dict(params)).items()}
+        self.tags, self.times = {**tags}, times or (None, None)
+        where = f"attributes.run_name = '{name}'"
+        runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
+        for run in runs if fresh else runs[1:]:
+            self.client.delete_run(run.info.run_id)  # MLflow keeps deleted runs until `mlflow gc`
+        self._open(None if fresh or not runs else runs[0])
+
+    def _open(self, run: Any) -> None:
+        self.run = run or self.client.create_run(self.experiment, self.times[0], run_name=self.name)
+        self.id: str = self.run.info.run_id
+        self.known: dict[str, dict[int, float]] = {}
+        self._describe()
+
+    def _describe(self) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, value) for key, value in self.params.items() if key not in self.run.data.params]
+        named = {key: value.replace(RUN_ID, self.id) for key, value in self.tags.items()}
+        tags = [RunTag(key, value) for key, value in named.items() if self.run.data.tags.get(key) != value]
+        for at in range(0, max(len(params), len(tags)), 100):
+            self.client.log_batch(self.id, params=params[at : at + 100], tags=tags[at : at + 100])
+
+    def steps(self, key: str) -> dict[int, float]:
+        """Step -> value of a metric in the store."""
+        if key not in self.known:
+            history = self.client.get_metric_history(self.id, key) if key in self.run.data.metrics else []
+            self.known[key] = {metric.step: metric.value for metric in history}
+        return self.known[key]
+
+    def outdated(self, points: Sequence[Point]) -> bool:
+        """Whether the store has other params, or says of a metric in ``points`` what they do not say."""
+        there = self.run.data.params
+        if any(there.get(key, value) != value for key, value in self.params.items()):
+            return True
+        wanted: dict[str, dict[int, float]] = {}
+        for key, value, step in points:
+            wanted.setdefault(key, {})[step] = value
+        return any(not self.steps(key).items() <= values.items() for key, values in wanted.items())
+
+    def replace(self) -> None:
+        """Put the run away and start an empty one."""
+        self.client.delete_run(self.id)
+        self._open(None)
+
+    def add(self, points: Sequence[Point]) -> None:
+        """Log the points whose step the store does not have."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        missing = [(key, value, step) for key, value, step in points if step not in self.steps(key)]
+        for at in range(0, len(missing), MOST):
+            part = missing[at : at + MOST]
+            self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value, step in part])
+            for key, value, step in part:
+                self.known[key][step] = value
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Log pictures whose step the store does not have; the run's page shows them one after the other."""
+        if not pictures:
+            return
+        import numpy as np
+        from PIL import Image
+
+        names = " ".join(Path(file.path).name for file in self.client.list_artifacts(self.id, "images"))
+        there = {int(step) for step in re.findall(rf"\b{GRIDS}\Wstep\W(\d+)\W", names)}  # as log_image names its files
+        for path, step in pictures:
+            if step not in there:
+                with Image.open(path) as image:
+                    self.client.log_image(self.id, np.asarray(image.convert("RGB")), key=GRIDS, step=step)
+
+    def attach(self, paths: Sequence[Path]) -> None:
+        """Upload files, unless these very bytes are there already."""
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+        if paths and self.run.data.tags.get("artifacts") != digest:
+            for path in paths:
+                self.client.log_artifact(self.id, str(path))
+            self.client.set_tag(self.id, "artifacts", digest)
+
+    def reopen(self) -> None:
+        """Mark a run that goes on as running."""
+        if self.run.info.status != "RUNNING":
+            self.client.update_run(self.id, status="RUNNING")
+            self.run = self.client.get_run(self.id)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Set the run's status and end, unless it has that status."""
+        if self.run.info.status != status:
+            self.client.set_terminated(self.id, status, self.times[1])
+
+
+RUN_ID = "RUN_ID"  # in a description: the store's own id of the run, once there is one

@@ -1,0 +1,144 @@
+"""The MLflow store: created once, filled live while training, brought up to date from the files."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artune.config.paper import paper_values, tables_of
+from artune.config.registry import SCALES, Registry
+from artune.config.yaml_layers import read_yaml
+from artune.runtime.files import read_json
+from artune.runtime.progress import warn
+from artune.tracking.mlflow_run import Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
+from artune.tracking.run_logger import read_lines
+from artune.tracking.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
+
+ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
+MOST_OF_A_TAG = 8000  # characters that the store takes
+
+
+def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
+    """Create the store and its experiments where they are missing; artifacts go beside the database.
+
+    A database is made under another name and put in place whole: MLflow's migrations, begun by several processes
+    at once or cut off, would leave one that nobody can use.
+
+    Returns:
+        False, after one warning, if the store cannot be had.
+    """
+    try:
+        database = sqlite_file(uri)
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with alone(uri):
+            if database is not None and not database.exists():
+                _create_database(database)
+            client = connect_mlflow(uri)
+            for name in experiments:
+                experiment_id(client, uri, name)
+    except Exception as error:
+        warn(f"MLflow store {uri} cannot be used ({type(error).__name__}: {error})")
+        return False
+    return True
+
+
+def _create_database(database: Path) -> None:
+    temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+    try:
+        client = connect_mlflow(f"sqlite:///{temporary}")
+        client.search_experiments()
+        client._tracking_client.store._dispose_engine()
+        os.replace(temporary, database)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def run_tags(
+    registry: Registry, spec: Mapping[str, Any], commit: str = "unknown", scores: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Tags that runs are found by (``tags.table4 IS NOT NULL`` is Table 4), and the description of the run's page."""
+    rewards = "+".join(spec["rewards"]["terms"]) if spec.get("rewards") else "none"
+    tags = {"backbone": spec.get("backbone_name", "none"), "method": spec["method"], "rewards": rewards}
+    tags |= {
+        "cfg": spec.get("sampling", {}).get("cfg", "none"),
+        "scale": spec["scale"],
+        "seed": spec["seed"],
+        "commit": commit,
+    }
+    tags |= {"mlflow.note.content": describe_run(registry, spec, scores)[:MOST_OF_A_TAG]}
+    if commit != "unknown":
+        tags["mlflow.source.git.commit"] = commit
+    return {key: str(value) for key, value in (tags | tables_of(registry, spec["base"])).items()}
+
+
+def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, Any]) -> list[Point]:
+    """All numbers of a finished run: its curves, its final scores and the paper's values."""
+    points = [
+        (key, float(value), line["iteration"])
+        for file in ("metrics.jsonl", "timings.jsonl")
+        for line in read_lines(folder / file)
+        for key, value in line.items()
+        if key != "iteration" and value is not None
+    ]
+    points += [(f"eval/{key}", float(value), 0) for key, value in scores["scores"].items() if value is not None]
+    return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
+
+
+def _times(folder: Path) -> tuple[int, int] | None:
+    """When a run's training began and ended, in milliseconds; None where nothing was trained."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return None
+    ended = manifest.stat().st_mtime
+    return int(1000 * (ended - read_json(manifest)["seconds"])), int(1000 * ended)
+
+
+def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
+    """Bring the store up to date with the finished runs among ``folders``; what is there is not logged twice.
+
+    A run that the store tells otherwise (trained or scored again since) is put away and logged afresh.
+
+    Args:
+        uri: tracking URI.
+        registry: of the folders' scale.
+        folders: ``results/{scale}/runs/{run}``; one without scores.json is passed over.
+
+    Returns:
+        False, after one warning, if the store is down or too slow.
+
+    Raises:
+        ArtuneError: a file of a folder is damaged.
+    """
+    runs = []
+    for folder in folders:
+        if (folder / "scores.json").exists():
+            spec, scores = read_yaml(folder / "config.yaml"), read_json(folder / "scores.json")
+            commit = scores.get("commit") or scores.get("versions", {}).get("commit", "unknown")
+            points = points_of(registry, folder, spec["base"], scores)
+            runs.append((folder, spec, run_tags(registry, spec, commit, scores), points))
+    if not init_store(uri, [registry.scale]):
+        return False
+    try:
+        for folder, spec, tags, points in runs:
+            with alone(uri):
+                view = RunView(uri, spec["scale"], spec["name"], spec, tags, times=_times(folder))
+                if view.outdated(points):
+                    view.replace()
+                view.add(points)
+                grids = sorted(folder.glob("grids/iteration-*.png"))
+                view.show([(path, int(path.stem.split("-")[1])) for path in grids])
+                with tempfile.TemporaryDirectory() as made:
+                    picture = Path(made) / PICTURE
+                    draw_page_picture(folder, picture)
+                    view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
+                view.finish()
+        client = connect_mlflow(uri)
+        experiment = experiment_id(client, uri, registry.scale)
+        client.set_experiment_tag(experiment, "mlflow.note.content", describe_experiment(registry))
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # not "GenAI"
+    except Exception as error:
+        warn(f"MLflow store {uri} failed; its runs are not up to date ({type(error).__name__}: {error})")
+        return False
+    return True

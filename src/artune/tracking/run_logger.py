@@ -1,0 +1,197 @@
+"""What a training logs: JSON lines are the record, MLflow a live view of them that may fail without harm."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from artune.errors import ArtuneError
+from artune.runtime import fence
+from artune.runtime.files import write_text
+from artune.runtime.progress import warn
+
+Number = float | None
+
+
+def tracking_uri(configured: str) -> str:
+    """Where MLflow is: the environment's ``MLFLOW_TRACKING_URI``, else what the configuration says."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or configured
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file, [] if there is none; a last line that a kill tore off is left out.
+
+    Raises:
+        ArtuneError: an earlier line is damaged or has no ``iteration``.
+    """
+    if not path.exists():
+        return []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):
+                raise ValueError("no iteration")
+        except (ValueError, RecursionError) as error:
+            if number == len(texts):
+                break
+            raise ArtuneError(f"{path}: line {number} is damaged ({error}); delete the file and train again") from error
+        lines.append(line)
+    return lines
+
+
+def _clean(values: Mapping[str, float]) -> dict[str, Number]:
+    """Plain floats in the given order; what JSON cannot hold (NaN, infinity) becomes null."""
+    return {key: value if math.isfinite(value := float(number)) else None for key, number in values.items()}
+
+
+class RunLogger:
+    """Logs a training, one line an iteration, flushed at once.
+
+    ``metrics.jsonl`` holds only numbers that a repetition reproduces to the bit; wall-clock seconds are in
+    ``timings.jsonl``. NaN and infinity are written as null. With a ``uri`` the same numbers go to MLflow from a
+    thread of its own: whatever goes wrong there is one warning, and
+    :func:`artune.tracking.mlflow_store.upsert` mends it.
+
+    Args:
+        folder: where the two files are.
+        run_name: name of the MLflow run.
+        experiment: name of the MLflow experiment, the scale.
+        params: settings, nested or flat; dotted keys in MLflow.
+        tags: further tags of the MLflow run.
+        uri: MLflow tracking URI, None for files only.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_name: str,
+        experiment: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        uri: str | None = None,
+    ):
+        self.paths = (folder / "metrics.jsonl", folder / "timings.jsonl")
+        self.handles: list[TextIO] = []
+        self.view: LiveView | None = None
+        self.open_view = (lambda fresh: LiveView(uri, run_name, experiment, params, tags, fresh)) if uri else None
+
+    def resume(self, iteration: int) -> None:
+        """Cut both files to the lines before ``iteration``, in one step each; 0 starts afresh."""
+        self._close_files()
+        for path in self.paths:
+            kept = [line for line in read_lines(path) if line["iteration"] < iteration]
+            write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+
+    def log(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        """Append an iteration; ``seconds`` are the ``time/*`` keys."""
+        if self.open_view is not None and self.view is None:
+            self.view = self.open_view(iteration == 0)
+        if not self.handles:
+            fence.check()
+            self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
+        both = [_clean(metrics), _clean(seconds)]
+        for path, handle, values in zip(self.paths, self.handles, both, strict=True):
+            try:
+                handle.write(json.dumps({"iteration": iteration, **values}, allow_nan=False) + "\n")
+                handle.flush()
+            except OSError as error:
+                reason = error.strerror or error
+                raise ArtuneError(
+                    f"{path}: cannot be written ({reason}); make room and start again: it goes on from its last state"
+                ) from error
+        if self.view is not None:
+            self.view.put(iteration, both[0] | both[1])
+
+    def show(self, iteration: int, picture: Path) -> None:
+        """Pass on a picture of samples after ``iteration``."""
+        if self.view is not None:
+            self.view.put(iteration, picture)
+
+    def close(self, finished: bool = True) -> None:
+        """Close the files and give MLflow a few seconds to take what is still queued."""
+        self._close_files()
+        if self.view is not None:
+            self.view.close("FINISHED" if finished else "FAILED")
+            self.view = None
+
+    def _close_files(self) -> None:
+        for handle in self.handles:
+            with contextlib.suppress(OSError):  # every line was flushed; what is left could not be, and was said
+                handle.close()
+        self.handles = []
+
+
+class LiveView:
+    """A thread that passes an iteration's numbers on to MLflow, in batches, until something fails.
+
+    Args:
+        uri, run_name, experiment, params, tags: as :class:`RunLogger`.
+        fresh: the training starts at iteration 0, so an older MLflow run of this name is of another training.
+        every: seconds between batches.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        run_name: str,
+        experiment: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        fresh: bool,
+        every: float = 2.0,
+    ):
+        self.target, self.fresh, self.every = (uri, run_name, experiment, params, tags), fresh, every
+        self.queue: queue.SimpleQueue[tuple[int, dict[str, Number] | Path]] = queue.SimpleQueue()
+        self.stop, self.failed, self.status = threading.Event(), False, "FINISHED"
+        self.thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self.thread.start()
+
+    def put(self, iteration: int, values: dict[str, Number] | Path) -> None:
+        """Queue an iteration's numbers, or a picture; never waits."""
+        if not self.failed:
+            self.queue.put((iteration, values))
+
+    def close(self, status: str, wait: float = 8.0) -> None:
+        """Pass on the rest and set the run's status; give up after ``wait`` seconds."""
+        self.status = status
+        self.stop.set()
+        self.thread.join(wait)
+        if self.thread.is_alive() and not self.failed:
+            self.failed = True
+            warn(f"MLflow at {self.target[0]} is too slow; all of {self.target[1]} is in its metrics.jsonl")
+
+    def _run(self) -> None:
+        uri, run_name, experiment, params, tags = self.target
+        try:
+            from artune.tracking.mlflow_run import RunView  # imports mlflow: seconds, here where nobody waits for them
+
+            view = RunView(uri, experiment, run_name, params, tags, fresh=self.fresh)
+            view.reopen()
+            last = False
+            while not last:
+                last = self.stop.wait(self.every)
+                points, pictures = self._waiting()
+                view.add(points)
+                view.show(pictures)
+            view.finish(self.status)
+        except Exception as error:  # a view: no failure of it may reach the training
+            if not self.failed:
+                self.failed = True
+                warn(f"MLflow at {uri} failed, training goes on ({type(error).__name__}: {error})")
+
+    def _waiting(self) -> tuple[list[tuple[str, float, int]], list[tuple[Path, int]]]:
+        points, pictures = [], []
+        while not self.queue.empty():
+            iteration, values = self.queue.get()
+            if isinstance(values, Path):
+                pictures.append((values, iteration))
+            else:
+                points += [(key, value, iteration) for key, value in values.items() if value is not None]
+        return points, pictures

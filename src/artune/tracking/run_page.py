@@ -1,0 +1,164 @@
+"""What the tracking page of a run says above its curves: the run in words, as in a lab notebook (Markdown)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artune.config.glossary import COLUMNS, METRICS
+from artune.config.paper import paper_values, tables_of
+from artune.config.registry import RUN_SECTIONS, Registry
+from artune.config.yaml_layers import leaves
+from artune.tracking.mlflow_run import RUN_ID
+
+PICTURE, BROAD = "samples.png", 800  # of the page; pixels that fit beside its margins
+REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
+
+
+def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
+    """What a run is, where the paper has it, how it differs from its base, its results, and how to make it again.
+
+    Args:
+        registry: of the run's scale.
+        spec: the run's resolved settings.
+        scores: its scores.json; None while it is being trained.
+    """
+    parts = [f"**{_sentence(registry, spec)}**"]
+    if registry.about.note:
+        parts.append(f"> {registry.about.note}")
+    parts.append(_results(registry, spec["base"], scores))
+    if scores is not None:
+        while_tuning = ", again and again while tuning" if spec["method"] == "grpo" else ""
+        told = f"Samples of every class, the same draws{while_tuning}; nothing was picked."
+        parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
+    parts += [_places(registry, spec), _differences(registry, spec)]
+    parts.append(
+        "### Made by\n"
+        f"```\nsnakemake -c2 --config scale={spec['scale']} -- "
+        f"results/{spec['scale']}/runs/{spec['name']}/scores.json\n```\n"
+        f"Every setting and where it comes from: `python -m artune show {spec['name']} --scale {spec['scale']}`."
+    )
+    parts.append(
+        "### On this page\n"
+        "- *Model metrics*: `eval/*` are the final scores, `paper/*` the paper's values of the same names, the rest "
+        "curves over the iterations; `samples` is a grid of the same draws, again and again while tuning (press its "
+        "full-screen sign).\n"
+        "- *Artifacts*: `grid.png` (pretrained beside tuned, same seeds), settings, scores, provenance.\n"
+        "- The experiment's own description says what every metric means and how to find the runs of a table."
+    )
+    return "\n\n".join(parts)
+
+
+def draw_page_picture(folder: Path, output: Path) -> None:
+    """The grids that a training drew on its way side by side, or a run's only grid, as broad as the page."""
+    from PIL import Image
+
+    grids = sorted(folder.glob("grids/iteration-*.png")) or [folder / "grid.png"]
+    pictures = [Image.open(path).convert("RGB") for path in grids]
+    broad = min(BROAD // len(pictures), max(picture.width for picture in pictures))
+    parts = [picture.resize((broad, round(picture.height * broad / picture.width))) for picture in pictures]
+    sheet = Image.new("RGB", (broad * len(parts), max(part.height for part in parts)), "white")
+    for at, part in enumerate(parts):
+        sheet.paste(part, (broad * at, 0))
+    sheet.save(output)
+
+
+def describe_experiment(registry: Registry) -> str:
+    """What an experiment holds, how its runs are found, and the meaning of every metric (Markdown)."""
+    filters = "\n".join(
+        f"| `tags.{key} IS NOT NULL` | {table.title} |"
+        for key, table in registry.tables.items()
+        if table.kind == "scores"
+    )
+    meanings = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in METRICS.items())
+    return (
+        f"All runs of the **{registry.scale}** scale. {registry.about.note}\n\n"
+        "### Find the runs of a table\nType a filter into the search field, tick the runs, press *Compare*.\n\n"
+        f"| filter | table |\n| --- | --- |\n{filters}\n\n"
+        f"### What every metric means\n\n| metric | meaning |\n| --- | --- |\n{meanings}"
+    )
+
+
+def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
+    if spec["method"] == "real":
+        return (
+            f"Real images ({spec['images']}) scored as if they were samples, seed {spec['seed']}: nothing is generated."
+        )
+    family, _, size = spec["backbone_name"].partition("_")
+    name = f"LlamaGen-{size.upper()}" if family == "llamagen" else family.upper()
+    if registry.backbones[spec["backbone_name"]].train is not None:
+        name += " (this scale's stand-in)"
+    sampling = spec["sampling"]
+    guidance = "without guidance" if sampling["cfg"] == 1.0 else f"with guidance of scale {sampling['cfg']:g}"
+    if sampling["top_k"]:
+        guidance += f", top-k {sampling['top_k']}"
+    seed = f"seed {spec['seed']}"
+    if spec["method"] == "grpo":
+        terms = " + ".join(REWARD_NAMES.get(term, term) for term in spec["rewards"]["terms"])
+        grpo = spec["grpo"]
+        entropy = "with" if spec["entropy"]["enabled"] else "without"
+        images = f"{grpo['iterations']} iterations of {grpo['prompts']} x {grpo['group_size']} images"
+        return (
+            f"{name} tuned by GRPO with the rewards {terms}, KL weight {grpo['beta']:g}, {entropy} the adaptive "
+            f"entropy bonus: {images}, tuned and sampled {guidance}, {seed}."
+        )
+    if spec["method"] == "mle":
+        mle = spec["mle"]
+        images = f"{mle['iterations']} iterations of {mle['batch']} images"
+        return f"{name} trained on by maximum likelihood for {images}, sampled {guidance}, {seed}."
+    if spec["method"] == "vapi":
+        vapi = spec["vapi"]
+        images = f"{vapi['iterations']} iterations of {vapi['images']} x {vapi['group_size']} sequences"
+        return f"{name} tuned by our VA-π for {images}, sampled {guidance}, {seed}."
+    if spec["method"] == "external":
+        return f"{name} as others tuned and released it (`{spec['checkpoint']}`), sampled {guidance}, {seed}."
+    return f"{name} as pretrained, sampled {guidance}, {seed}: what the tuned runs start from."
+
+
+def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
+    rows = tables_of(registry, spec["base"]).items()
+    lines = [f"| `{key}` | {registry.tables[key].title} | {row.replace('|', '/')} |" for key, row in rows]
+    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if spec["base"] in figure.runs]
+    parts = ["### Where it stands"]
+    if lines:
+        parts += ["", "| | title | row |", "| --- | --- | --- |", *lines]
+    if figures:
+        parts += ["", f"Figures {', '.join(figures)}."]
+    return "\n".join(parts if lines or figures else [*parts, "In no table and no figure."])
+
+
+def _differences(registry: Registry, spec: Mapping[str, Any]) -> str:
+    base = registry.lines.get(spec["base"], {}).get("base")  # a run of no line: a config.yaml edited by hand
+    if base is None:
+        return "### How it differs\nA line of its own in `config/experiments.yaml`: nothing but the axis files' values."
+    sections = (*RUN_SECTIONS, "method", "checkpoint", "backbone_name")
+    ours, theirs = (
+        leaves({key: value for key, value in tree.items() if key in sections}) for tree in (spec, registry.spec(base))
+    )
+    lines = [
+        f"| `{key}` | {_show(theirs.get(key))} | {_show(ours.get(key))} |"
+        for key in (*ours, *(key for key in theirs if key not in ours))
+        if ours.get(key) != theirs.get(key)
+    ]
+    return "\n".join([f"### How it differs from `{base}`", "", "| key | there | here |", "| --- | --- | --- |", *lines])
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _results(registry: Registry, base: str, scores: Mapping[str, Any] | None) -> str:
+    if scores is None:
+        return "### Results\nNot scored yet."
+    values, paper = scores["scores"], paper_values(registry, base)
+    lines = []
+    for key, column in COLUMNS.items():
+        if values.get(key) is None:
+            continue
+        error = values.get(f"{key}_se")
+        ours = f"{values[key]:.{column.decimals}f}" + ("" if error is None else f" ± {error:.{column.decimals}f}")
+        theirs = f"{paper[key]:.{column.paper_decimals}f}" if key in paper else ""
+        lines.append(f"| {column.heading} {'↑' if column.better > 0 else '↓'} | {ours} | {theirs} |")
+    head = f"### Results\n{scores.get('n', '?')} samples; ± is the evaluation's standard error.\n"
+    return "\n".join([head, "| | here | paper |", "| --- | --- | --- |", *lines])
