@@ -6,7 +6,7 @@ import socket
 import traceback
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.train", "artune.evaluate"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.tuning.train", "artune.evaluation.scores"])
 
 
 def free_port():

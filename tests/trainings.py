@@ -16,8 +16,8 @@ import yaml
 from project import digest
 
 from artune import cli
-from artune import train as _train  # noqa: F401  the server of forks imports it once for all
 from artune.config.registry import Registry
+from artune.tuning import train as _train  # noqa: F401  the server of forks imports it once for all
 
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12
@@ -30,7 +30,9 @@ def start_server() -> None:
     """Start the process that children are forked from; before Python 3.13 it looks for modules in PYTHONPATH only."""
     kept = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    FORKS.set_forkserver_preload(["artune.train", "artune.commands.runs", "mlflow", "matplotlib.pyplot", "trainings"])
+    FORKS.set_forkserver_preload(
+        ["artune.tuning.train", "artune.commands.runs", "mlflow", "matplotlib.pyplot", "trainings"]
+    )
     forkserver.ensure_running()
     if kept is None:
         del os.environ["PYTHONPATH"]

@@ -5,15 +5,15 @@ import json
 import torch
 from torch import nn
 
-from artune import floors
 from artune.bench_request import BenchRow, Request, Timing, peak, random_networks, random_policy, random_renderer, row
 from artune.config.run import Run
+from artune.planning import floors
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.reward import build_rewards
 from artune.runtime.files import write_json, write_text
 from artune.runtime.progress import track
 from artune.tracking.provenance import provenance
-from artune.trainer import GRPOTrainer
+from artune.tuning.grpo_trainer import GRPOTrainer
 
 PAPER = {"reward_clip": ("clip",), "reward_hps": ("hps",), "loo_fid": ("loo_fid",), "update": ("update",),
          "iteration": ("generate", "clip", "hps", "loo_fid", "update")}  # fmt: skip

@@ -15,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from artune.config.registry import Registry
 from artune.config.run import Run
 from artune.config.yaml_layers import parse
-from artune.costs import Costs, read_costs
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError
-from artune.floors import Ceiling, Work
 from artune.models.encoders.build import build_network
 from artune.models.policies.build import build_policy
 from artune.models.policies.policy import Policy
 from artune.models.tokenizers.build import build_tokenizer
+from artune.planning.costs import Costs, read_costs
+from artune.planning.floors import Ceiling, Work
 from artune.sampling.rollout import Renderer, make_renderer
 
 ON_CPU = (2, 16)  # images and tokens at the imagenet scale on a CPU, where a whole iteration takes hours

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from artune.bench_request import BenchRow, Request, Timing, forget_peak, now, peak, random_policy, row
 from artune.config.run import Run
-from artune.floors import rollout
+from artune.planning.floors import rollout
 from artune.sampling.cached_decoding import PlainDecoder, decoder_for
 from artune.sampling.generate import filter_logits, guide
 

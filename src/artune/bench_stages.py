@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from artune import floors
 from artune.bench_iteration import random_loo_fid
 from artune.bench_request import (
     BenchRow,
@@ -22,15 +21,16 @@ from artune.bench_request import (
     row,
     time_call,
 )
-from artune.features import Extractor
+from artune.evaluation.features import Extractor
+from artune.evaluation.samples import draw_all, draw_chunk, draw_labels
+from artune.planning import floors
 from artune.rewards.reward import build_rewards
 from artune.runtime.chunks import Chunks
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
 from artune.runtime.seeds import generator_for
-from artune.sample import draw_all, draw_chunk, draw_labels
 from artune.sampling.batch import RolloutBatch
-from artune.update import PolicyUpdate
+from artune.tuning.policy_update import PolicyUpdate
 
 
 def random_batch(request: Request) -> RolloutBatch:

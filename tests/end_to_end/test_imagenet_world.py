@@ -12,7 +12,7 @@ from project import OFFICIAL, ROOT, snakemake
 
 from artune.config.registry import Registry
 from artune.config.yaml_layers import merge, read_yaml
-from artune.evaluate import score
+from artune.evaluation.scores import score
 from artune.models.weights.tensor_files import read_tensors
 from artune.runtime.files import load_npz
 

@@ -27,7 +27,7 @@ from artune.config.yaml_layers import parse, read_yaml
 from artune.errors import ArtuneError
 from artune.models.weights.checkpoints import load_into
 from artune.models.weights.tensor_files import read_metadata
-from artune.plan import Plan
+from artune.planning.plan import Plan
 from artune.runtime.files import load_npz, read_json, read_jsonl
 from artune.runtime.lease import _holder, describe_holder
 from artune.runtime.resume import load_state, save_state

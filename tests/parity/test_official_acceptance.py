@@ -8,10 +8,10 @@ import torch
 
 from artune.config.registry import Registry
 from artune.config.run import Network
-from artune.evaluate import score_against
+from artune.evaluation.scores import score_against
+from artune.inputs.references import adm_reference
 from artune.metrics.inception_score import inception_score
 from artune.models.encoders.build import load_network
-from artune.official import adm_reference
 from artune.runtime.files import npz_rows
 
 ROOT = Path(__file__).parents[2]

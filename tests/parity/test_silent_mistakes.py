@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from test_models_parity import SAMPLING, arrays, worst
 from tiny import tiny_run
 
-from artune import evaluate, objective
 from artune.config.registry import Registry
 from artune.config.run import Sampling
-from artune.evaluate import score
-from artune.features import write_reference
+from artune.evaluation import scores
+from artune.evaluation.scores import score
+from artune.inputs.references import write_reference
 from artune.metrics.fid import frechet_distance
 from artune.models.encoders import mnist
 from artune.models.encoders.inception import Inception
@@ -30,6 +30,7 @@ from artune.models.weights import checkpoints
 from artune.models.weights.checkpoints import load_into
 from artune.runtime.files import load_npz, save_npz
 from artune.sampling import generate, rollout
+from artune.tuning import objective
 
 DATA = Path(__file__).parent / "data"
 OFFICIAL = Registry("imagenet", root=Path(__file__).parents[2] / "config").evaluation
@@ -247,7 +248,7 @@ def test_11_class_ordered_images_in_the_splits_of_the_inception_score(monkeypatc
         assert found == pytest.approx(float(data["adm_split130"]), rel=0.03)
 
     scoring()
-    monkeypatch.setattr(evaluate, "file_order", lambda n, seed: np.arange(n))
+    monkeypatch.setattr(scores, "file_order", lambda n, seed: np.arange(n))
     assert_it_fails(scoring)
 
 

@@ -17,19 +17,10 @@ import yaml
 
 from artune.config.registry import Registry
 from artune.data import download as module
-from artune.data.assets import (
-    asset_users,
-    assets_table,
-    check_asset,
-    fetch_asset,
-    fetch_needed,
-    find_asset,
-    needed_assets,
-    read_pins,
-    stamped_path,
-)
+from artune.data.assets import check_asset, fetch_asset, find_asset, read_pins, stamped_path
 from artune.data.download import download
 from artune.errors import ArtuneError
+from artune.planning.needs import asset_users, assets_table, fetch_needed, needed_assets
 
 ROOT = Path(__file__).parents[2]
 BODY = bytes(range(256)) * 12_000  # about 3 MB

@@ -14,7 +14,7 @@ from test_gpu_hours import count_flops
 from artune.bench import TARGETS, format_table, run_benchmark
 from artune.bench_request import Request, Timing, row
 from artune.config.registry import Registry
-from artune.floors import Ceiling, Work
+from artune.planning.floors import Ceiling, Work
 
 SMOKE, IMAGENET = (Registry(scale, root=ROOT / "config") for scale in ("smoke", "imagenet"))
 CPU = torch.device("cpu")

@@ -5,12 +5,12 @@ import argparse
 import pytest
 from project import ROOT
 
-from artune.budget import budget, runs_of
 from artune.commands.cluster import plan as plan_command
 from artune.config.yaml_layers import read_yaml
-from artune.costs import Costs, read_costs
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.planning.budget import budget, runs_of
+from artune.planning.costs import Costs, read_costs
+from artune.planning.plan import Plan
 
 ITERATION = 43.4 + 2.4 + 0.14 + 11.20 + 0.03  # App. E
 

@@ -9,14 +9,14 @@ from processes import run_processes
 from test_evaluate import OFFICIAL, Network, Spatial
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
-import artune.sample
+import artune.evaluation.samples
 from artune.errors import ArtuneError
-from artune.features import Extractor, take_up, write_features
+from artune.evaluation.features import Extractor, take_up, write_features
+from artune.evaluation.samples import draw_chunk, draw_labels, sample
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE
 from artune.runtime.files import load_npz, save_npz, save_npz_rows
 from artune.runtime.seeds import generator_for
-from artune.sample import draw_chunk, draw_labels, sample
 from artune.sampling.rollout import roll_out
 
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def killed_at(monkeypatch, number):
         seen.append(at)
         return draw_chunk(run, evaluation, at, *rest)
 
-    monkeypatch.setattr(artune.sample, "draw_chunk", dying)
+    monkeypatch.setattr(artune.evaluation.samples, "draw_chunk", dying)
     return seen
 
 

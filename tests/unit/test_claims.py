@@ -13,7 +13,7 @@ from artune.claims import judge_claims, write_claims
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.planning.plan import Plan
 from artune.verdicts import (
     CONTRARY,
     HOLDS,

@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
-from artune.build import build_grpo
-from artune.class_moments import read_class_moments, write_class_moments
 from artune.config.run import Data
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.inputs.training_moments import read_class_moments, write_class_moments
+from artune.planning.plan import Plan
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.moments import ClassMoments, FeatureMoments
 from artune.runtime.files import save_npz
-from artune.trainer import GRPOTrainer
+from artune.tuning.grpo_trainer import GRPOTrainer
+from artune.tuning.train import build_grpo
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -157,17 +157,17 @@ def test_class_moments_of_embedded_digits_and_of_synset_folders(tmp_path):
         data = Data(source=source, image_size=8, classes=3, class_names=names)
         line = write_class_moments(path, data, "inception", Flat(), tmp_path / "out.npz", CPU)
         assert line.endswith("300 images of 3 classes under inception")
-        found = read_class_moments(tmp_path / "out.npz", "inception", CPU)
+        mean, variance = read_class_moments(tmp_path / "out.npz", "inception")
         for label in range(3):
             features = Flat().features(torch.from_numpy(images[labels == label]).permute(0, 3, 1, 2)).double()
-            torch.testing.assert_close(found.mean[label], features.mean(0))
-            torch.testing.assert_close(found.variance[label], features.var(0, correction=0), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(mean[label], features.mean(0))
+            torch.testing.assert_close(variance[label], features.var(0, correction=0), rtol=1e-9, atol=1e-12)
     with pytest.raises(ArtuneError, match="holds 3 classes, not 5"):
         write_class_moments(
             tmp_path / "images", data.model_copy(update={"classes": 5}), "inception", Flat(), tmp_path / "x", CPU
         )
     with pytest.raises(ArtuneError, match="lacks judge/mean"):
-        read_class_moments(tmp_path / "out.npz", "judge", CPU)
+        read_class_moments(tmp_path / "out.npz", "judge")
 
 
 def test_only_a_run_that_compares_class_by_class_waits_for_the_classes_moments():

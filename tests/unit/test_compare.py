@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from artune.cli import main
-from artune.compare import METRICS, compare, holm, pairs_of, scores_left_out, two_sided
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
+from artune.evaluation.compare import METRICS, compare, holm, pairs_of, scores_left_out, two_sided
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid

@@ -11,9 +11,9 @@ from artune.bench import run_benchmark
 from artune.bench_request import Request
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
-from artune.costs import REWARDS, read_costs, write_costs
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.planning.costs import REWARDS, read_costs, write_costs
+from artune.planning.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 SMOKE, MNIST = (Registry(scale, root=ROOT / "config") for scale in ("smoke", "mnist"))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny import tiny_policy, tiny_run
 
-from artune import floors
 from artune.bench_request import Request
 from artune.bench_rollout import bench_rollout
 from artune.config.registry import Registry
@@ -14,6 +13,7 @@ from artune.config.run import Sampling, matrix_weights
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen
 from artune.models.policies.vqgan_gpt import VQGANGPT
+from artune.planning import floors
 from artune.runtime.distributed import Share
 from artune.sampling import replica
 from artune.sampling.cached_decoding import (

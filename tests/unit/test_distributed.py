@@ -12,12 +12,12 @@ from processes import outcomes, run_processes
 from test_trainer import Flat, run_fit
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
-from artune.continuation import MLETrainer
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.rewards.distribution import DistributionReward
 from artune.runtime.distributed import ALONE, BUCKET, LostContactError, World
 from artune.runtime.resume import load_state
-from artune.trainer import GRPOTrainer
+from artune.tuning.grpo_trainer import GRPOTrainer
+from artune.tuning.mle import MLETrainer
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
-from artune import doctor, slurm
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
+from artune.planning import doctor, slurm
 
 PROFILE = ROOT / "workflow/profiles/slurm_a100"
 

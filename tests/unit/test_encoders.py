@@ -6,19 +6,19 @@ import sys
 import pytest
 import torch
 
-from artune.augment import corrupt, jitter
 from artune.config.run import Data, Network, Tokenizer, Training
 from artune.data.digits import load_split, write_data
 from artune.data.pixels import to_pixels
 from artune.data.prompts import prompts
 from artune.errors import ArtuneError
-from artune.fit import fit, schedule
+from artune.inputs.augment import corrupt, jitter
+from artune.inputs.fit import fit, schedule
+from artune.inputs.networks import Material, draw_pairs, train_network
 from artune.models.encoders.build import KINDS, build_network, load_network
 from artune.models.encoders.mnist_clip import MnistCLIP, unseen
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
 from artune.runtime.seeds import draw_indices, generator_for
-from artune.train_networks import Material, draw_pairs, train_network
 
 DIGITS = Data(
     source="mnist", image_size=24, classes=10, train_per_class=30, validation_per_class=4, heldout_per_class=6,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from artune.entropy import EntropyController, entropy_fraction, scheduled_coefficient, token_entropy
+from artune.tuning.entropy import EntropyController, entropy_fraction, scheduled_coefficient, token_entropy
 
 PAPER = EntropyController(c0=2.2e-3, c_min=7e-5, c_max=4e-3, target=0.78)
 

@@ -10,8 +10,8 @@ from tiny import tiny_run
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.evaluate import evaluate, score
-from artune.features import sample_features
+from artune.evaluation.features import sample_features
+from artune.evaluation.scores import evaluate, score
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance

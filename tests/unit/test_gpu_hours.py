@@ -7,15 +7,15 @@ import torch
 from project import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from artune import floors
-from artune.budget import budget
 from artune.config.yaml_layers import read_yaml
-from artune.costs import STAGES, read_costs
 from artune.errors import ArtuneError
-from artune.gpu_hours import evaluation_hours, floor_machine, iteration_floor, measured_machine, training_hours
 from artune.models.encoders.build import build_network
 from artune.models.tokenizers.build import build_tokenizer
-from artune.plan import Plan
+from artune.planning import floors
+from artune.planning.budget import budget
+from artune.planning.costs import STAGES, read_costs
+from artune.planning.gpu_hours import evaluation_hours, floor_machine, iteration_floor, measured_machine, training_hours
+from artune.planning.plan import Plan
 
 PLAN = Plan(read_yaml(ROOT / "config/config.yaml") | {"scale": "imagenet"}, ROOT / "config")
 REGISTRY = PLAN.registry

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from artune.grpo import clip_fraction, combined_advantages, group_advantages, grpo_loss, kl_penalty, log_ratio
+from artune.tuning.grpo import clip_fraction, combined_advantages, group_advantages, grpo_loss, kl_penalty, log_ratio
 
 
 @pytest.fixture

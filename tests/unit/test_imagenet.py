@@ -11,18 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from artune import imagenet_codes
 from artune.config.run import Data, Tokenizer
 from artune.data.crops import centre_crop, load_images, ten_crop, twenty_crops
 from artune.data.imagenet import open_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.imagenet_codes import chosen_crops, write_imagenet_codes
+from artune.inputs import token_codes
+from artune.inputs.references import adm_reference, write_adm_reference, write_val_reference
+from artune.inputs.token_codes import chosen_crops, load_codes, write_imagenet_codes
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
-from artune.official import adm_reference, write_adm_reference, write_val_reference
 from artune.runtime.files import load_npz, npz_rows, save_npz
-from artune.train_tokenizer import load_codes
 
 SYNSETS = ("n01440764", "n01443537", "n02102040")
 EACH = 3
@@ -284,7 +283,7 @@ def test_fewer_crops_are_a_fixed_draw_of_the_twenty(tmp_path, weights):
 def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, weights, monkeypatch):
     folder = as_folder(tmp_path / "train")
     write_imagenet_codes(VQ, weights, folder, tmp_path / "straight.npz", CPU, DATA, shard=2, batch=60)
-    encode, calls = imagenet_codes.encode_crops, []
+    encode, calls = token_codes.encode_crops, []
 
     def breaks(tokenizer, crops, *rest):
         calls.append(len(crops))
@@ -292,7 +291,7 @@ def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, wei
             raise KeyboardInterrupt
         return encode(tokenizer, crops, *rest)
 
-    monkeypatch.setattr(imagenet_codes, "encode_crops", breaks)
+    monkeypatch.setattr(token_codes, "encode_crops", breaks)
     with pytest.raises(KeyboardInterrupt):
         write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=60)
     assert sorted(path.name for path in (tmp_path / "codes.shards").glob("*.npz")) == ["000000.npz", "000001.npz"]
@@ -308,14 +307,14 @@ def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, wei
 def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeypatch):
     folder = as_folder(tmp_path / "train")
     stop = iter([False] * 4 + [True])
-    encode = imagenet_codes.encode_crops
+    encode = token_codes.encode_crops
 
     def breaks(*arguments):
         if next(stop, False):
             raise KeyboardInterrupt
         return encode(*arguments)
 
-    monkeypatch.setattr(imagenet_codes, "encode_crops", breaks)
+    monkeypatch.setattr(token_codes, "encode_crops", breaks)
     with pytest.raises(KeyboardInterrupt):
         write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=20)
     torch.manual_seed(7)

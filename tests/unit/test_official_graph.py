@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artune import official_graph
 from artune.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.official_graph import evaluate_official
-from artune.official_scores import NAMES, five_numbers
+from artune.evaluation import official_graph
+from artune.evaluation.official_graph import evaluate_official
+from artune.evaluation.official_scores import NAMES, five_numbers
 from artune.runtime.files import save_npz, write_json
 
 ROOT = Path(__file__).parents[2]

@@ -9,13 +9,13 @@ import torch
 from tiny import tiny_run
 
 from artune.config.registry import Registry
-from artune.evaluate import score
-from artune.features import sample_features
+from artune.evaluation.features import sample_features
+from artune.evaluation.official_scores import five_numbers, half_distances
+from artune.evaluation.official_scores import precision_recall as five_precision_recall
+from artune.evaluation.protocol import OFFICIAL, protocol
+from artune.evaluation.scores import score
+from artune.inputs.references import adm_reference
 from artune.metrics.precision_recall import precision_recall
-from artune.official import adm_reference
-from artune.official_scores import five_numbers, half_distances
-from artune.official_scores import precision_recall as five_precision_recall
-from artune.protocol import OFFICIAL, protocol
 from artune.runtime.files import save_npz
 
 ROOT = Path(__file__).parents[2]

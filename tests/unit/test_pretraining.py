@@ -9,23 +9,16 @@ from artune.config.run import Backbone, Data, Tokenizer, Training
 from artune.data.digits import load_split, write_data
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.mle import heldout_loss, likelihood_loss
+from artune.inputs.likelihood import heldout_loss, likelihood_loss
+from artune.inputs.prior import pretrain
+from artune.inputs.token_codes import encode_split, load_codes, write_codes
+from artune.inputs.tokenizer import RunningCodebook, psnr, reconstruction_psnr, train_tokenizer
 from artune.models.policies.build import build_policy
 from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
 from artune.models.weights.checkpoints import load_into
 from artune.models.weights.tensor_files import read_metadata, read_tensors
-from artune.pretrain import pretrain
 from artune.runtime.files import save_npz
 from artune.runtime.seeds import generator_for
-from artune.train_tokenizer import (
-    RunningCodebook,
-    encode_split,
-    load_codes,
-    psnr,
-    reconstruction_psnr,
-    train_tokenizer,
-    write_codes,
-)
 
 DIGITS = Data(
     source="mnist", image_size=24, classes=10, train_per_class=30, validation_per_class=4, heldout_per_class=6,

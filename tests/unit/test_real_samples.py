@@ -13,9 +13,9 @@ from artune.config.registry import Registry
 from artune.config.run import Data, Run
 from artune.data.crops import centre_crop
 from artune.errors import ArtuneError
-from artune.evaluate import evaluate
-from artune.plan import Plan
-from artune.real_samples import choose, chosen_images, write_real_samples
+from artune.evaluation.real_samples import choose, chosen_images, write_real_samples
+from artune.evaluation.scores import evaluate
+from artune.planning.plan import Plan
 from artune.runtime.files import load_npz, save_npz
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from artune.config.yaml_layers import read_yaml
 from artune.data.crops import centre_crop, load_images
 from artune.data.imagenet import open_split, spread
 from artune.errors import ArtuneError
+from artune.inputs.training_moments import write_train_moments
 from artune.metrics.fid import RunningMoments, feature_moments
 from artune.models.encoders.build import build_network
 from artune.models.weights.checkpoints import save_module
-from artune.plan import Plan
+from artune.planning.plan import Plan
 from artune.runtime.files import load_npz
-from artune.train_moments import write_train_moments
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -13,14 +13,14 @@ import torch
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 
 from artune.errors import ArtuneError
-from artune.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
-from artune.objective import learning_rate, objective, score_tokens
 from artune.rewards.distribution import DistributionReward
 from artune.runtime.resume import load_state
 from artune.sampling.rollout import draw_prompts
 from artune.tracking.run_logger import RunLogger
-from artune.train import run_to_end
-from artune.trainer import GRPOTrainer
+from artune.tuning.grpo import group_advantages, grpo_loss, kl_penalty, log_ratio
+from artune.tuning.grpo_trainer import GRPOTrainer
+from artune.tuning.loop import run_to_end
+from artune.tuning.objective import learning_rate, objective, score_tokens
 
 CPU = torch.device("cpu")
 SOURCES = Path(__file__).parents[2] / "src/artune"
@@ -211,7 +211,7 @@ def test_a_resumed_training_keeps_the_slices_that_it_began_with(tmp_path, monkey
     torch.save(begun.state_dict(), tmp_path / "state.pt")
     resumed = trainer_of(run)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    monkeypatch.setattr("artune.update.split_update", None)  # planning anew would fail
+    monkeypatch.setattr("artune.tuning.policy_update.split_update", None)  # planning anew would fail
     assert resumed.step(1)[0] == begun.step(1)[0]
     assert resumed.update.split == begun.update.split
 
@@ -307,7 +307,7 @@ def test_a_second_epoch_that_goes_bad_leaves_the_state_before_the_iteration(tmp_
         loss, parts = objective(*arguments)
         return (loss * math.nan if len(calls) == 4 else loss), parts
 
-    monkeypatch.setattr("artune.update.objective", bad_at_the_second_epoch_of_the_second_iteration)
+    monkeypatch.setattr("artune.tuning.policy_update.objective", bad_at_the_second_epoch_of_the_second_iteration)
     with pytest.raises(ArtuneError, match="loss: NaN or infinite at iteration 1"):
         run_fit(run, tmp_path / "a", trainer)
     iteration, state = load_state(tmp_path / "a", "text")

@@ -14,12 +14,12 @@ from artune.config.glossary import METRICS
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.planning.plan import Plan
 from artune.runtime.files import read_jsonl, save_npz
 from artune.runtime.seeds import generator_for
 from artune.tracking.run_logger import RunLogger
-from artune.train import run_to_end
-from artune.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
+from artune.tuning.loop import run_to_end
+from artune.tuning.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 
 ROOT = Path(__file__).parents[2]
 CONFIG = read_yaml(ROOT / "config/config.yaml")

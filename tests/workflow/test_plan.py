@@ -9,7 +9,7 @@ import yaml
 from project import ROOT, artune, planned, snakemake
 
 from artune.config.yaml_layers import read_yaml
-from artune.plan import Plan
+from artune.planning.plan import Plan
 from artune.report.rulegraph import lay_out, read_rules
 
 TABLES = [f"table{number}" for number in range(1, 13)]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from project import PROFILES, ROOT, planned, snakemake
 
-from artune.slurm import asked
+from artune.planning.slurm import asked
 
 
 def read(profile):

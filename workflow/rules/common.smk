@@ -1,4 +1,4 @@
-# Names that several rules use. Which file depends on which is in src/artune/plan.py; this file only asks it.
+# Names that several rules use. Which file depends on which is in src/artune/planning/plan.py; this file only asks it.
 import os
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from artune.errors import ArtuneError
-from artune.plan import Plan
+from artune.planning.plan import Plan
 
 try:
     PLAN = Plan(dict(config), Path(workflow.basedir) / "config")

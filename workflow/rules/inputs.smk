@@ -1,5 +1,5 @@
 # Data, files from outside, frozen networks, the reference's moments.
-from artune.data.assets import needed_assets
+from artune.planning.needs import needed_assets
 
 
 rule asset:

@@ -12,11 +12,11 @@ PROFILE = Path("slurm_a100")
 
 def plan(arguments: Namespace) -> str:
     """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
-    from artune.budget import budget, format_budget
-    from artune.costs import read_costs
     from artune.errors import ArtuneError
-    from artune.gpu_hours import floor_machine, measured_machine
-    from artune.plan import Plan
+    from artune.planning.budget import budget, format_budget
+    from artune.planning.costs import read_costs
+    from artune.planning.gpu_hours import floor_machine, measured_machine
+    from artune.planning.plan import Plan
 
     if arguments.scale not in (None, "imagenet"):
         raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
@@ -41,8 +41,8 @@ def plan(arguments: Namespace) -> str:
 
 def doctor(arguments: Namespace) -> str:
     """Check machine, cluster, files and tracking store, a line each."""
-    from artune.doctor import conclude, examine
-    from artune.slurm import read_profile
+    from artune.planning.doctor import conclude, examine
+    from artune.planning.slurm import read_profile
     from artune.tracking.run_logger import tracking_uri
 
     settings = settings_of(arguments)

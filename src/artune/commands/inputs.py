@@ -17,7 +17,7 @@ def asset(arguments: Namespace) -> str:
 
 def assets(arguments: Namespace) -> str:
     """Print which files from outside are there; fetch the missing ones if asked."""
-    from artune.data.assets import assets_table, fetch_needed
+    from artune.planning.needs import assets_table, fetch_needed
 
     registry, folder = registry_of(arguments), Path(settings_of(arguments).assets)
     problems = fetch_needed(registry, folder) if arguments.fetch else []
@@ -36,13 +36,13 @@ def data(arguments: Namespace) -> str:
 
 def tokenizer(arguments: Namespace) -> str:
     """Train or import a tokenizer."""
-    from artune.train_tokenizer import train_tokenizer
+    from artune.inputs.tokenizer import train_tokenizer
 
     device_of(arguments)
     registry = registry_of(arguments)
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if chosen.train is None:
-        from artune.data.assets import import_tokenizer
+        from artune.inputs.released import import_tokenizer
 
         return import_tokenizer(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
     return train_tokenizer(chosen, arguments.data, arguments.output, seed=0)
@@ -50,14 +50,14 @@ def tokenizer(arguments: Namespace) -> str:
 
 def codes(arguments: Namespace) -> str:
     """Token codes of every split of the data set."""
-    from artune.train_tokenizer import write_codes
+    from artune.inputs.token_codes import write_codes
 
     device = device_of(arguments)
     registry = registry_of(arguments)
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if registry.data.source == "imagenet":
         from artune.data.assets import stamped_path
-        from artune.imagenet_codes import write_imagenet_codes
+        from artune.inputs.token_codes import write_imagenet_codes
 
         images, protocol = stamped_path(arguments.data), registry.data
         return write_imagenet_codes(
@@ -72,10 +72,10 @@ def network(arguments: Namespace) -> str:
     registry = registry_of(arguments)
     chosen = entry(registry.networks, arguments.name, "network")
     if chosen.train is None:
-        from artune.data.assets import import_network
+        from artune.inputs.released import import_network
 
         return import_network(registry, chosen, Path(settings_of(arguments).assets), arguments.output, device)
-    from artune.train_networks import train_network
+    from artune.inputs.networks import train_network
 
     return train_network(
         arguments.name,
@@ -96,17 +96,17 @@ def pretrained_policy(arguments: Namespace) -> str:
     name, _, seed = arguments.name.partition("-s")
     chosen = entry(registry.backbones, name, "backbone")
     if chosen.train is None:
-        from artune.data.assets import import_policy
+        from artune.inputs.released import import_policy
 
         return import_policy(registry, chosen, Path(settings_of(arguments).assets), arguments.output)
-    from artune.pretrain import pretrain
+    from artune.inputs.prior import pretrain
 
     return pretrain(chosen, arguments.codes, arguments.output, seed=int(seed or 0))
 
 
 def external_policy(arguments: Namespace) -> str:
     """Import a policy that others released."""
-    from artune.data.assets import import_policy
+    from artune.inputs.released import import_policy
 
     registry = registry_of(arguments)
     chosen = entry(registry.backbones, arguments.name, "backbone")
@@ -116,13 +116,13 @@ def external_policy(arguments: Namespace) -> str:
 
 def reference(arguments: Namespace) -> str:
     """Moments and features of the real images."""
-    from artune.features import write_reference
+    from artune.inputs.references import write_reference
 
     registry, device = registry_of(arguments), device_of(arguments)
     protocol = registry.evaluation
     if registry.data.source == "imagenet":
         from artune.data.assets import stamped_path
-        from artune.official import write_adm_reference
+        from artune.inputs.references import write_adm_reference
 
         networks = load_networks(registry, {protocol.features}, arguments.networks, device)
         return write_adm_reference(
@@ -140,8 +140,8 @@ def reference(arguments: Namespace) -> str:
 
 def class_moments(arguments: Namespace) -> str:
     """Moments of the training images of each class, under LOO-FID's network."""
-    from artune.class_moments import write_class_moments
     from artune.data.assets import stamped_path
+    from artune.inputs.training_moments import write_class_moments
 
     registry, device = registry_of(arguments), device_of(arguments)
     name = registry.tree["rewards"]["loo_fid"]["network"]
@@ -152,7 +152,7 @@ def class_moments(arguments: Namespace) -> str:
 def further_reference(arguments: Namespace) -> str:
     """Moments and features of another split of real images that runs are scored against."""
     from artune.data.assets import stamped_path
-    from artune.official import write_val_reference
+    from artune.inputs.references import write_val_reference
 
     registry, device = registry_of(arguments), device_of(arguments)
     return write_val_reference(
@@ -169,7 +169,7 @@ def further_reference(arguments: Namespace) -> str:
 def train_moments(arguments: Namespace) -> str:
     """Moments of ImageNet's training images under a network of LOO-FID."""
     from artune.data.assets import stamped_path
-    from artune.train_moments import write_train_moments
+    from artune.inputs.training_moments import write_train_moments
 
     registry, device = registry_of(arguments), device_of(arguments)
     entry(registry.networks, arguments.name, "network")

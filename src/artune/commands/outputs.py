@@ -36,10 +36,10 @@ def table(arguments: Namespace) -> str:
 
 def compare(arguments: Namespace) -> str:
     """Compare two runs, or a table's rows with the first of their block."""
-    from artune.compare import compare as differences
-    from artune.compare import pairs_of
     from artune.config.paper import find_table
     from artune.errors import ArtuneError
+    from artune.evaluation.compare import compare as differences
+    from artune.evaluation.compare import pairs_of
     from artune.tables import write_csv
 
     registry, seeds = registry_of(arguments), arguments.seeds or 1
@@ -102,7 +102,7 @@ def figure_samples(arguments: Namespace) -> str:
 
 def costs(arguments: Namespace) -> str:
     """Seconds of every stage beside the paper's."""
-    from artune.costs import write_costs
+    from artune.planning.costs import write_costs
 
     return write_costs(registry_of(arguments), arguments.timings, arguments.output)
 

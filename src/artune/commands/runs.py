@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from artune.config.registry import Registry
-    from artune.features import Extractor
+    from artune.evaluation.features import Extractor
     from artune.runtime.distributed import World
 
 
@@ -35,8 +35,8 @@ def train(arguments: Namespace) -> str:
     from artune.tracking.mlflow_store import run_tags
     from artune.tracking.provenance import git
     from artune.tracking.run_logger import tracking_uri
-    from artune.train import Inputs
-    from artune.train import train as tune
+    from artune.tuning.train import Inputs
+    from artune.tuning.train import train as tune
 
     device = device_of(arguments)
     run = read_run(arguments.config)
@@ -63,10 +63,10 @@ def train(arguments: Namespace) -> str:
 def sample(arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
     from artune.config.run import read_run
+    from artune.evaluation.samples import sample as draw
     from artune.models.policies.checkpoint import load_policy
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
-    from artune.sample import sample as draw
     from artune.sampling.rollout import load_renderer
 
     run, device, registry = read_run(arguments.config), device_of(arguments), registry_of(arguments)
@@ -89,7 +89,7 @@ def sample(arguments: Namespace) -> str:
 
 def _extractor(registry: "Registry", folder: Path | None, device: "torch.device", world: "World") -> "Extractor | None":
     """The evaluation's networks, where all of them are there already: nobody waits for them before the features do."""
-    from artune.features import Extractor, identity_of
+    from artune.evaluation.features import Extractor, identity_of
 
     names = set(registry.evaluation.networks.values())
     if folder is None:
@@ -106,7 +106,7 @@ def real_samples(arguments: Namespace) -> str:
     """Take real images in the place of samples."""
     from artune.config.run import read_run
     from artune.data.assets import stamped_path
-    from artune.real_samples import write_real_samples
+    from artune.evaluation.real_samples import write_real_samples
 
     run, protocol = read_run(arguments.config), registry_of(arguments).evaluation
     return write_real_samples(run, protocol, stamped_path(arguments.data), arguments.output, arguments.grid)
@@ -114,7 +114,7 @@ def real_samples(arguments: Namespace) -> str:
 
 def features(arguments: Namespace) -> str:
     """Features of a run's samples."""
-    from artune.features import identity_of, take_up, write_features
+    from artune.evaluation.features import identity_of, take_up, write_features
     from artune.runtime.distributed import started
 
     registry, device, folder = registry_of(arguments), device_of(arguments), arguments.networks
@@ -132,7 +132,7 @@ def evaluate(arguments: Namespace) -> str:
     """Score a run."""
     from artune.config.run import read_run
     from artune.data.assets import evaluation_files
-    from artune.evaluate import evaluate as score
+    from artune.evaluation.scores import evaluate as score
     from artune.tracking.provenance import provenance
 
     registry, folder = registry_of(arguments), arguments.references
@@ -152,7 +152,7 @@ def evaluate(arguments: Namespace) -> str:
 def evaluate_official(arguments: Namespace) -> str:
     """Score a run by TensorFlow's own graph; in the environment that has it."""
     from artune.data.assets import stamped_path
-    from artune.official_graph import evaluate_official as score
+    from artune.evaluation.official_graph import evaluate_official as score
 
     return score(
         arguments.run,
@@ -169,7 +169,7 @@ def evaluate_official(arguments: Namespace) -> str:
 def export(arguments: Namespace) -> str:
     """Write a run's policy as others load it."""
     from artune.models.policies.export import export_policy
-    from artune.plan import Plan
+    from artune.planning.plan import Plan
 
     plan = Plan(settings_of(arguments).model_dump(), Path("config"))
     config = Path(plan.runs) / arguments.run / "config.yaml"

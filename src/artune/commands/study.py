@@ -33,7 +33,7 @@ def study_samples(arguments: Namespace) -> str:
 def study_make(arguments: Namespace) -> str:
     """Draw the pairs and write them to a file."""
     from artune.data.assets import stamped_path
-    from artune.plan import Plan
+    from artune.planning.plan import Plan
     from artune.study.make import make_pairs
 
     folder = _folder(arguments)

@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from artune.grpo import group_advantages
 from artune.rewards.loo_fid import Mode, loo_fid_reward
 from artune.rewards.moments import FeatureMoments, ReferenceMoments
 from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
 from artune.runtime.seeds import generator_for
+from artune.tuning.grpo import group_advantages
 
 SHOWN = 500  # points of a panel
 MODES: dict[Mode, str] = {"ema": "EMA-LOO (Eq. 27)", "batch": "LOO of the batch alone (Eq. 21)"}

@@ -29,7 +29,7 @@ def build_rewards(run: Run, networks: Mapping[str, nn.Module]) -> list[Reward]:
     """
     assert run.rewards is not None
     return [
-        importlib.import_module(f"artune.rewards.reward.{name}").REWARD(networks.get(run.rewards.networks[name]), run)
+        importlib.import_module(f"artune.rewards.{name}").REWARD(networks.get(run.rewards.networks[name]), run)
         for name in run.rewards.terms
         if name != "loo_fid"
     ]

@@ -8,7 +8,7 @@ import pytest
 from project import copy_project
 
 from artune.config.yaml_layers import read_yaml
-from artune.plan import Plan
+from artune.planning.plan import Plan
 
 RUN = "llamagen_l-ours"
 

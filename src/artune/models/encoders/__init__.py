@@ -1,6 +1,7 @@
 """Frozen networks behind rewards and metrics.
 
 - build: a network from its settings, with or without weights
+- batches: a network over many images
 - clip: open_clip's CLIP, and HPSv2
 - inception: the TensorFlow Inception network of the FID, by torch-fidelity
 - inception_torchvision: torchvision's Inception v3

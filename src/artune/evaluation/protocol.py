@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from artune.config.run import Evaluation, Run
 
 # 50,000 images of 256 pixels, the 2015 Inception, ADM's reference file, distances in half precision, chunks of 5,000.
@@ -34,3 +36,11 @@ def protocol(run: Run, evaluation: Evaluation, n: int, files: Files) -> str:
     differs = [f"{name} {facts[name]}, not {value}" for name, value in OFFICIAL.items() if facts[name] != value]
     differs += [f"digest of {key} unknown" for key, file in files.items() if file["sha256"] is None]
     return "; ".join(differs) or "official"
+
+
+def file_order(n: int, seed: int) -> np.ndarray:
+    """The order [n] in which samples are cut into chunks for the Inception score.
+
+    Of NumPy's legacy generator, whose stream is frozen: every environment draws the same order.
+    """
+    return np.random.RandomState(seed).permutation(n)

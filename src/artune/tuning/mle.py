@@ -10,12 +10,12 @@ from torch import nn
 
 from artune.config.run import Run
 from artune.errors import SharedError
-from artune.mle import likelihood_loss
+from artune.inputs.likelihood import likelihood_loss
+from artune.inputs.token_codes import load_codes
 from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.seeds import draw_indices, generator_for
-from artune.train_tokenizer import load_codes
 
 
 class MLETrainer:

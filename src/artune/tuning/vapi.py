@@ -18,14 +18,14 @@ from artune.config.run import Run
 from artune.data.digits import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
+from artune.inputs.token_codes import load_codes
 from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
 from artune.runtime.resume import on_cpu
 from artune.runtime.seeds import draw_indices, generator_for
 from artune.sampling.rollout import Renderer
-from artune.train_tokenizer import load_codes
+from artune.tuning.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
 
 
 def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:

@@ -1,24 +1,28 @@
 """One GRPO iteration: sample, reward, update (paper, Alg. 1)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from artune.config.run import Run
+from artune.data.prompts import class_names
 from artune.errors import SharedError
-from artune.grpo import combined_advantages
 from artune.models.policies.policy import Policy
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.reward import Reward
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
+from artune.runtime.progress import warn
 from artune.runtime.resume import on_cpu
 from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
+from artune.sampling.grids import draw_grid, grid_images
 from artune.sampling.rollout import Renderer, draw_prompts, roll_out
-from artune.update import Metrics, PolicyUpdate
+from artune.tuning.grpo import combined_advantages
+from artune.tuning.policy_update import Metrics, PolicyUpdate
 
 
 class GRPOTrainer:
@@ -152,3 +156,45 @@ class GRPOTrainer:
             "kl": "policy/kl",
         }
         return "  ".join(f"{label} {metrics[key]:.3f}" for label, key in shown.items() if key in metrics)
+
+
+VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
+
+
+def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> Path:
+    """A grid of samples of the policy after ``iteration``, the same draws every time; returns the PNG."""
+    names = class_names(trainer.run.data)[:10]
+    images = grid_images(trainer.run, list(range(len(names))), 4, 0, trainer.policy, trainer.render, trainer.device)
+    title = f"{trainer.run.name} after iteration {iteration}, {trainer.run.scale} scale"
+    path = folder / f"iteration-{iteration:06d}.png"
+    draw_grid([images], names, [""], title, path)
+    return path
+
+
+def check_target(run: Run) -> None:
+    """Warn of an entropy that the policy cannot reach."""
+    entropy = run.entropy
+    if run.backbone.family != "vqgan" or entropy is None or not entropy.enabled or entropy.target_is != "absolute":
+        return
+    if entropy.target > VQGAN_CAP:
+        warn(
+            f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
+            f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
+        )
+
+
+def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
+    """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
+    run, loo_fid, world = trainer.run, trainer.loo_fid, trainer.world
+    if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
+        return
+    images, labels = [], []
+    for at in range(0, loo_fid.settings.start_samples, batch):
+        generator = generator_for(run.seed, "start", at, device=trainer.device)
+        number = min(batch, loo_fid.settings.start_samples - at)
+        class_ids = torch.randint(run.data.classes, (number,), generator=generator, device=trainer.device)
+        share = world.share(number)
+        own = roll_out(trainer.policy, trainer.render, class_ids[share.rows], run, generator, share)
+        images.append(world.gather(own.images, share))
+        labels.append(class_ids)
+    loo_fid.start_from(torch.cat(images), torch.cat(labels))

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from artune.config.run import Data, Tokenizer
 from artune.data.crops import load_images, twenty_crops
+from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.models.tokenizers.build import build_tokenizer
+from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
 from artune.models.weights.checkpoints import load_into
 from artune.runtime.files import load_npz, read_json, replacing, save_npz, sha256, write_json
 from artune.runtime.progress import Progress
@@ -157,3 +158,44 @@ def _merge(shards: list[Path], output: Path) -> int:
         with archive.open("train_labels.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, np.repeat(labels, crops))
     return rows
+
+
+def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Path | str, out_path: Path | str) -> str:
+    """Write the tokens of every split: ``{split}_codes`` int64 [N, T] and ``{split}_labels`` int64 [N].
+
+    Args:
+        tokenizer: sizes; tokenizer_path: its weights.
+        data_path: npz of :func:`artune.data.digits.write_data`.
+        out_path: npz to write.
+
+    Returns:
+        One line that says how evenly the codes are used.
+    """
+    arrays = {}
+    for split in SPLITS:
+        images, labels = load_split(data_path, split)
+        module = load_tokenizer(tokenizer_path, tokenizer, images.shape[-1])
+        arrays |= {f"{split}_codes": encode_split(module, images).numpy(), f"{split}_labels": labels.numpy()}
+    save_npz(out_path, arrays)
+    counts = torch.bincount(torch.from_numpy(arrays["train_codes"]).flatten(), minlength=tokenizer.codebook_size)
+    share = counts / counts.sum()
+    perplexity = torch.special.entr(share).sum().exp().item()
+    return f"codes  {int((counts > 0).sum())} of {len(counts)} used, perplexity {perplexity:.0f}"
+
+
+@torch.no_grad()
+def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tensor:
+    """Tokens [N, T] int64 of uint8 images [N, 3, H, W], in chunks of ``batch``."""
+    return torch.cat([tokenizer.encode(to_pixels(part)) for part in images.split(batch)])
+
+
+def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
+    """Tokens [N, T] and labels [N] of a split, int64, as :func:`write_codes` wrote them.
+
+    Raises:
+        ArtuneError: an unknown split, or a file that is missing or broken.
+    """
+    if split not in SPLITS:
+        raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
+    arrays = load_npz(path, f"{split}_codes", f"{split}_labels")
+    return torch.from_numpy(arrays[f"{split}_codes"]), torch.from_numpy(arrays[f"{split}_labels"])

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.config.run import Tokenizer
-from artune.data.digits import SPLITS, load_split
+from artune.data.digits import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.fit import fit
-from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
+from artune.inputs.fit import fit
+from artune.inputs.token_codes import encode_split
+from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
-from artune.runtime.files import load_npz, save_npz
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
 
 DECAY = 0.97  # of the running counts and sums behind the codes
@@ -105,29 +105,6 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     )
 
 
-def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Path | str, out_path: Path | str) -> str:
-    """Write the tokens of every split: ``{split}_codes`` int64 [N, T] and ``{split}_labels`` int64 [N].
-
-    Args:
-        tokenizer: sizes; tokenizer_path: its weights.
-        data_path: npz of :func:`artune.data.digits.write_data`.
-        out_path: npz to write.
-
-    Returns:
-        One line that says how evenly the codes are used.
-    """
-    arrays = {}
-    for split in SPLITS:
-        images, labels = load_split(data_path, split)
-        module = load_tokenizer(tokenizer_path, tokenizer, images.shape[-1])
-        arrays |= {f"{split}_codes": encode_split(module, images).numpy(), f"{split}_labels": labels.numpy()}
-    save_npz(out_path, arrays)
-    counts = torch.bincount(torch.from_numpy(arrays["train_codes"]).flatten(), minlength=tokenizer.codebook_size)
-    share = counts / counts.sum()
-    perplexity = torch.special.entr(share).sum().exp().item()
-    return f"codes  {int((counts > 0).sum())} of {len(counts)} used, perplexity {perplexity:.0f}"
-
-
 def psnr(mean_squared_error: float) -> float:
     """Decibels of a mean squared error on [-1, 1] pixels, whose peak-to-peak range is 2."""
     return (10.0 * torch.log10(torch.tensor(4.0 / max(mean_squared_error, 1e-12)))).item()
@@ -141,21 +118,3 @@ def reconstruction_psnr(tokenizer: nn.Module, images: Tensor, batch: int = 200) 
         for part in images.split(batch)
     ]
     return psnr(torch.cat(squares).mean().item())
-
-
-@torch.no_grad()
-def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tensor:
-    """Tokens [N, T] int64 of uint8 images [N, 3, H, W], in chunks of ``batch``."""
-    return torch.cat([tokenizer.encode(to_pixels(part)) for part in images.split(batch)])
-
-
-def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
-    """Tokens [N, T] and labels [N] of a split, int64, as :func:`write_codes` wrote them.
-
-    Raises:
-        ArtuneError: an unknown split, or a file that is missing or broken.
-    """
-    if split not in SPLITS:
-        raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
-    arrays = load_npz(path, f"{split}_codes", f"{split}_labels")
-    return torch.from_numpy(arrays[f"{split}_codes"]), torch.from_numpy(arrays[f"{split}_labels"])

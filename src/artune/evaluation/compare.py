@@ -17,12 +17,12 @@ from torch import Tensor
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
 from artune.errors import ArtuneError
+from artune.evaluation.protocol import file_order
 from artune.metrics.fid import jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
-from artune.official_scores import file_order
 from artune.runtime.files import load_npz
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def scores_left_out(
     """The metrics of :data:`METRICS` of a run, by name; without ``accuracy`` where the classifier has other classes.
 
     Args:
-        features: ``labels``, ``features``, ``probabilities``, ``clip`` of :func:`artune.features.sample_features`.
+        features: ``labels``, ``features``, ``probabilities``, ``clip`` as
+            :func:`artune.evaluation.features.sample_features` gives them.
         reference: ``heldout/{network}/{mu,sigma,features}``.
         evaluation: the protocol.
         classes: of the data set.

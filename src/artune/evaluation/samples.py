@@ -10,7 +10,7 @@ from torch import Tensor
 
 from artune.config.run import Evaluation, Run
 from artune.data.prompts import class_names
-from artune.features import Extractor, forget_beside, kept_beside
+from artune.evaluation.features import Extractor, forget_beside, kept_beside
 from artune.models.policies.policy import Policy
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE, World

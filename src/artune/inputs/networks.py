@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.augment import corrupt, jitter
 from artune.config.run import Data, Network, Tokenizer, Training
 from artune.data.digits import load_split
 from artune.data.pixels import to_pixels
 from artune.data.prompts import class_names, prompts
 from artune.errors import ArtuneError
-from artune.fit import fit
+from artune.inputs.augment import corrupt, jitter
+from artune.inputs.fit import fit
+from artune.models.encoders.batches import in_batches
 from artune.models.encoders.build import build_network
 from artune.models.encoders.mnist import FEATURE_TRACE, Classifier, Quality
 from artune.models.encoders.mnist_clip import MnistCLIP
@@ -26,7 +27,6 @@ WORST = 0.5  # largest share of tokens that is replaced in a training image of p
 WRONG_LABEL = 0.25  # share of the preference pairs that differ in the label instead
 CONTRASTIVE = 0.5  # share of a preference network's steps that are CLIP's own
 VERSIONS = 2  # corrupted decodings of every training image
-
 Loss = Callable[[int], tuple[Tensor, str]]
 
 
@@ -103,11 +103,6 @@ def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator
     share = WORST * torch.rand(len(labels), generator=generator)
     decoded, clean = corrupt(tokenizer, images, share, generator)
     return Material(material.data, decoded, labels, clean)
-
-
-def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, batch: int = 200) -> Tensor:
-    """``function`` of the images, a batch at a time."""
-    return torch.cat([function(part) for part in images.split(batch)])
 
 
 def prepare_classifier(module: Classifier, train: Material, settings: Training, generator: torch.Generator) -> Loss:

@@ -6,12 +6,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from artune.data.crops import centre_crop, load_images
+from artune.data.digits import load_split
 from artune.data.imagenet import open_split
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
+from artune.models.encoders.batches import in_batches
 from artune.runtime.files import load_npz, npz_rows, save_npz
 from artune.runtime.progress import Progress
 
@@ -193,3 +195,24 @@ def _embeddings(embedded: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
 def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.ndarray]:
     mu, sigma = feature_moments(features)
     return {f"{prefix}/mu{suffix}": mu.numpy(), f"{prefix}/sigma{suffix}": sigma.numpy()}
+
+
+def write_reference(
+    data_path: Path, networks: Mapping[str, nn.Module], batch: int, output: Path, device: torch.device
+) -> str:
+    """Write moments and features of the real images.
+
+    Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (what LOO-FID compares with) or
+    ``heldout`` (what the evaluation compares with; its features serve Precision, Recall and KID).
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("train", "heldout"):
+        images, _ = load_split(data_path, split)
+        for name, network in networks.items():
+            features = in_batches(network.features, images, batch, device)
+            mu, sigma = feature_moments(features)
+            arrays |= {f"{split}/{name}/mu": mu.numpy(), f"{split}/{name}/sigma": sigma.numpy()}
+            if split == "heldout":
+                arrays[f"{split}/{name}/features"] = features.numpy()
+    save_npz(output, arrays)
+    return f"{output}: moments of {len(networks)} networks"

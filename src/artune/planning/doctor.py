@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from artune import slurm
 from artune.config.registry import Registry
-from artune.data.assets import find_asset, needed_assets
+from artune.data.assets import find_asset
 from artune.errors import ArtuneError
+from artune.planning import slurm
+from artune.planning.needs import needed_assets
 
 # major version of the CUDA that torch was built with -> least major version of the driver (NVIDIA's release notes)
 DRIVERS = {11: 450, 12: 525, 13: 580}

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Run
-from artune.entropy import entropy_fraction
 from artune.errors import SharedError
-from artune.memory import MicroBatches
 from artune.models.policies.policy import Policy
-from artune.objective import entropy_controller, learning_rate, objective, score_tokens, split_update
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import Share, World
+from artune.runtime.progress import say
 from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
+from artune.tuning import micro_batch
+from artune.tuning.entropy import entropy_fraction
+from artune.tuning.micro_batch import MicroBatches
+from artune.tuning.objective import entropy_controller, learning_rate, objective, score_tokens
 
 Metrics = dict[str, float]
 
@@ -238,3 +240,15 @@ class PolicyUpdate:
         self.initial_entropy = state["initial_entropy"]
         if (split := state.get("split")) is not None and split[0] == self.device.type:
             self.split = MicroBatches.of(*split[1:])
+
+
+def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> micro_batch.MicroBatches:
+    """The micro-batches that fit into what ``device`` has free now; more than one slice is said once."""
+    free = None
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = float(torch.cuda.mem_get_info(device)[0] + kept)
+    split = micro_batch.split(run, sequences, free, states)
+    if len(split.slices) > 1 or split.checkpointing:
+        say(split.line(micro_batch.each(run, split.checkpointing)))
+    return split

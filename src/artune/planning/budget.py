@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 
-from artune.costs import Costs
 from artune.errors import ArtuneError
-from artune.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
-from artune.plan import TRAINED, Plan
+from artune.planning.costs import Costs
+from artune.planning.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
+from artune.planning.plan import TRAINED, Plan
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<scale>\w+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"

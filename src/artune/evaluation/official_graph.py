@@ -1,7 +1,7 @@
 """The official evaluator's own network, TensorFlow's graph of 2015, beside the torch port: ``evaluate_official``.
 
 It runs in an environment of its own (``make official``, or ``envs/official.yaml`` with --sdm conda), which has
-TensorFlow and no torch. The arithmetic after the graph is :mod:`artune.official_scores`.
+TensorFlow and no torch. The arithmetic after the graph is :mod:`artune.evaluation.official_scores`.
 """
 
 import importlib.metadata
@@ -13,7 +13,8 @@ import numpy as np
 
 from artune.config.run import Evaluation
 from artune.errors import ArtuneError
-from artune.official_scores import NAMES, file_order, five_numbers
+from artune.evaluation.official_scores import NAMES, five_numbers
+from artune.evaluation.protocol import file_order
 from artune.runtime.files import load_npz, npz_rows, npz_shape, read_json, sha256, write_json
 from artune.runtime.progress import track
 

@@ -73,7 +73,7 @@ def chosen_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndar
 
 
 def write_real_samples(run: Run, evaluation: Evaluation, path: Path, output: Path, grid: Path) -> str:
-    """Write ``output`` and ``grid`` as :func:`artune.sample.sample` does; arguments as :func:`real_images`.
+    """Write ``output`` and ``grid`` as :func:`artune.evaluation.samples.sample` does; arguments as :func:`real_images`.
 
     Raises:
         ArtuneError: as :func:`real_images`.

@@ -5,28 +5,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from artune import memory
 from artune.config.methods import GRPO, Entropy
-from artune.config.run import Run, Sampling
-from artune.entropy import EntropyController, token_entropy
-from artune.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
+from artune.config.run import Sampling
 from artune.models.policies.policy import Policy
-from artune.runtime.progress import say
 from artune.sampling.generate import filter_logits, guided_logits
+from artune.tuning.entropy import EntropyController, token_entropy
+from artune.tuning.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
-
-
-def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> memory.MicroBatches:
-    """:func:`artune.memory.split` for what ``device`` has free now; said once where it is more than one slice."""
-    free = None
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = float(torch.cuda.mem_get_info(device)[0] + kept)
-    split = memory.split(run, sequences, free, states)
-    if len(split.slices) > 1 or split.checkpointing:
-        say(split.line(memory.each(run, split.checkpointing)))
-    return split
 
 
 def score_tokens(

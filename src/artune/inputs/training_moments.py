@@ -1,4 +1,8 @@
-"""Moments of the training images of each class: the reference of LOO-FID under ``reference: class_matched``."""
+"""Moments of the training images: per class, and of all under a network that ADM's reference file lacks.
+
+Those of each class are the reference of LOO-FID under ``reference: class_matched``; those of all are what LOO-FID
+compares with where its network is not the evaluation's (open choices 24, 25).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +15,8 @@ from artune.config.run import Data
 from artune.data.crops import centre_crop, load_images
 from artune.data.digits import load_split
 from artune.data.imagenet import open_split, spread
-from artune.rewards.moments import ClassMoments
+from artune.inputs.references import FeatureNetwork
+from artune.metrics.fid import RunningMoments
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.progress import Progress
 
@@ -71,7 +76,67 @@ def write_class_moments(
     return f"{output}: {int(number.sum())} images of {int((number > 0).sum())} classes under {name}"
 
 
-def read_class_moments(path: Path, name: str, device: torch.device) -> ClassMoments:
-    """The moments under the network ``name``. Raises ArtuneError: missing, damaged, or of another network."""
+def read_class_moments(path: Path, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C, D] float64 of each class under the network ``name``.
+
+    Raises:
+        ArtuneError: the file is missing, damaged, or of another network.
+    """
     arrays = load_npz(path, f"{name}/mean", f"{name}/variance")
-    return ClassMoments(*(torch.from_numpy(arrays[f"{name}/{key}"]).to(device) for key in ("mean", "variance")))
+    return torch.from_numpy(arrays[f"{name}/mean"]), torch.from_numpy(arrays[f"{name}/variance"])
+
+
+@torch.no_grad()
+def write_train_moments(
+    path: Path,
+    name: str,
+    network: FeatureNetwork,
+    output: Path,
+    device: torch.device,
+    side: int = 256,
+    classes: int | None = None,
+    images: int | None = None,
+    batch: int = 128,
+) -> str:
+    """Write ``train/{name}/{mu,sigma}`` of the training images (ADM's centre crop), what LOO-FID compares with.
+
+    The features themselves are not kept: those of 1.28 million images would fill 10 GB.
+
+    Args:
+        path: a split as :func:`artune.data.imagenet.open_split` takes it.
+        name: of the network in the registry.
+        network: on ``device``.
+        output: npz.
+        device: where the images are put.
+        side: of the crop, pixels.
+        classes: how many there must be.
+        images: take this many, spread evenly over the split; None takes all.
+        batch: images a forward.
+
+    Raises:
+        ArtuneError: a damaged image (one line that names it), another number of classes, or more images asked for
+            than there are.
+    """
+    split = spread(open_split(path, classes), images)
+    moments, crops = RunningMoments(), []
+    progress = Progress("train_moments", split.size or split.classes)
+
+    def take() -> None:
+        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+        moments.add(network.features(pixels))
+        crops.clear()
+
+    for number, (crop, label) in enumerate(load_images(split, lambda image: np.asarray(centre_crop(image, side))), 1):
+        crops.append(crop)
+        if len(crops) == batch:
+            take()
+        progress.update(number if split.size else label)
+    if crops:
+        take()
+    mu, sigma = moments.result()
+    save_npz(output, {f"train/{name}/mu": _array(mu), f"train/{name}/sigma": _array(sigma)})
+    return f"{output}: moments of {moments.count} training images under {name}"
+
+
+def _array(moment: Tensor) -> np.ndarray:
+    return moment.cpu().numpy()

@@ -1,7 +1,7 @@
 """The official evaluator's arithmetic in NumPy: the five numbers of ADM's protocol from the features of two sets.
 
-:mod:`artune.official_graph` uses it beside the TensorFlow graph. It shares no code with :mod:`artune.metrics`, so that
-each checks the other, and it needs nothing but NumPy.
+:mod:`artune.evaluation.official_graph` uses it beside the TensorFlow graph. It shares no code with
+:mod:`artune.metrics`, so that each checks the other, and it needs nothing but NumPy.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,6 @@ import numpy as np
 Moments = tuple[np.ndarray, np.ndarray]
 NAMES = ("fid", "sfid", "inception_score", "precision", "recall")
 IMAGINARY = 1e-3  # what rounding may leave on the diagonal of a matrix root; more is an error
-
-
-def file_order(n: int, seed: int) -> np.ndarray:
-    """The order [n] in which samples are cut into chunks for the Inception score.
-
-    Of NumPy's legacy generator, whose stream is frozen: every environment draws the same order.
-    """
-    return np.random.RandomState(seed).permutation(n)
 
 
 def five_numbers(

@@ -12,40 +12,11 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
-from artune.data.digits import load_split
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
-from artune.metrics.fid import feature_moments
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, npz_rows, npz_shape, save_npz, sha256
 from artune.runtime.progress import Progress
-
-
-@torch.no_grad()
-def in_batches(call: nn.Module, images: Tensor, batch: int, device: torch.device) -> Tensor:
-    """``call`` over uint8 images [N, 3, H, W], concatenated on the CPU."""
-    return torch.cat([call(part.to(device)).float().cpu() for part in images.split(batch)])
-
-
-def write_reference(
-    data_path: Path, networks: Mapping[str, nn.Module], batch: int, output: Path, device: torch.device
-) -> str:
-    """Write moments and features of the real images.
-
-    Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (what LOO-FID compares with) or
-    ``heldout`` (what the evaluation compares with; its features serve Precision, Recall and KID).
-    """
-    arrays: dict[str, np.ndarray] = {}
-    for split in ("train", "heldout"):
-        images, _ = load_split(data_path, split)
-        for name, network in networks.items():
-            features = in_batches(network.features, images, batch, device)
-            mu, sigma = feature_moments(features)
-            arrays |= {f"{split}/{name}/mu": mu.numpy(), f"{split}/{name}/sigma": sigma.numpy()}
-            if split == "heldout":
-                arrays[f"{split}/{name}/features"] = features.numpy()
-    save_npz(output, arrays)
-    return f"{output}: moments of {len(networks)} networks"
 
 
 class Extractor:

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from artune.config.run import Backbone
 from artune.errors import ArtuneError
-from artune.fit import fit
-from artune.mle import heldout_loss, likelihood_loss
+from artune.inputs.fit import fit
+from artune.inputs.likelihood import heldout_loss, likelihood_loss
+from artune.inputs.token_codes import load_codes
 from artune.models.policies.build import build_policy
 from artune.models.policies.checkpoint import save_policy
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
-from artune.train_tokenizer import load_codes
 
 
 def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, seed: int) -> str:
@@ -20,7 +20,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
 
     Args:
         backbone: sizes and ``train``.
-        codes_path: npz of :func:`artune.train_tokenizer.write_codes`.
+        codes_path: npz of :func:`artune.inputs.token_codes.write_codes`.
         out_path: safetensors to write.
         seed: of the initial weights, the batches and the class dropout.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from artune.config.run import Evaluation, Run
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
+from artune.evaluation.protocol import Files, file_order, protocol
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
@@ -18,8 +19,6 @@ from artune.metrics.inception_score import inception_score, inception_score_left
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
-from artune.official_scores import file_order
-from artune.protocol import Files, protocol
 from artune.runtime.files import load_npz, read_jsonl, write_json
 
 Arrays = Mapping[str, Tensor]
@@ -34,8 +33,8 @@ def score(
     networks, ``*_reward`` from the reward's own; they are equal where the scale has but one.
 
     Args:
-        features: arrays of :func:`artune.features.sample_features`.
-        reference: arrays of :func:`artune.features.write_reference`.
+        features: arrays of :func:`artune.evaluation.features.sample_features`.
+        reference: arrays of :func:`artune.inputs.references.write_reference`.
         evaluation: the protocol.
         classes: of the data set.
     """
@@ -67,7 +66,7 @@ def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[
     protocol have what they need ``sfid``, ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``.
 
     Args:
-        arrays: of the samples, as :func:`artune.features.sample_features` gives them.
+        arrays: of the samples, as :func:`artune.evaluation.features.sample_features` gives them.
         real: of one reference.
         evaluation: the protocol.
     """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from artune.config.registry import Registry
 from artune.config.run import Evaluation, Network, Run
 from artune.errors import ArtuneError
-from artune.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
+from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
 
 # Stage -> its lines in costs.csv. MANIQA is in no iteration that is timed: it counts as far off its floor as HPSv2.
 LINES = {

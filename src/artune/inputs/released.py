@@ -1,0 +1,43 @@
+"""Released tokenizers, policies and networks, read and written as safetensors."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artune.config.registry import Registry
+from artune.config.run import Backbone, Network, Tokenizer
+from artune.data.assets import asset_path
+
+if TYPE_CHECKING:
+    import torch
+
+
+def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, output: Path) -> str:
+    """Read a released tokenizer and write it as safetensors."""
+    from artune.models.tokenizers.build import build_tokenizer
+    from artune.models.weights.checkpoints import load_into, save_module
+
+    path = asset_path(registry, tokenizer.checkpoint, folder)
+    module = build_tokenizer(tokenizer, image_size=registry.data.image_size)
+    load_into(module, path)
+    save_module(output, module, {"source": path.name})
+    return f"{output}: from {path.name}"
+
+
+def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: Path) -> str:
+    """Read a released policy and write it as safetensors."""
+    from artune.models.policies.checkpoint import load_policy, save_policy
+
+    path = asset_path(registry, backbone.checkpoint, folder)
+    policy = load_policy(backbone, path)
+    save_policy(output, policy, {"source": path.name})
+    return f"{output}: from {path.name}"
+
+
+def import_network(registry: Registry, network: Network, folder: Path, output: Path, device: "torch.device") -> str:
+    """Read a released network and write it as safetensors."""
+    from artune.models.encoders.build import load_network
+    from artune.models.weights.checkpoints import save_module
+
+    path = asset_path(registry, network.checkpoint, folder)
+    save_module(output, load_network(path, network, registry.data, device), {"source": path.name})
+    return f"{output}: from {path.name}"

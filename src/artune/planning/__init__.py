@@ -1,0 +1,11 @@
+"""Before anything runs. Never imports torch.
+
+- plan: which file needs which
+- needs: which rule needs which file from outside
+- floors: bytes and FLOPs that a stage cannot do without
+- costs: seconds per stage beside the paper's
+- gpu_hours: GPU hours of a training and of an evaluation
+- budget: GPU hours of a target
+- slurm: what a SLURM cluster offers and a profile asks for
+- doctor: what is wrong with a machine, a cluster or its files
+"""

@@ -1,0 +1,181 @@
+"""The command ``train``: run a trainer to its end, saving states on the way, and go on from the last one."""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from artune.config.run import Run, read_run
+from artune.data.prompts import prompts_digest
+from artune.errors import ArtuneError, SharedError
+from artune.inputs.training_moments import read_class_moments
+from artune.models.encoders.build import load_network
+from artune.models.policies.checkpoint import load_policy, save_policy
+from artune.models.policies.policy import Policy
+from artune.rewards.distribution import DistributionReward
+from artune.rewards.moments import ClassMoments
+from artune.rewards.reward import build_rewards
+from artune.runtime import fence
+from artune.runtime.distributed import ALONE, World
+from artune.runtime.files import load_npz, sha256, write_json, write_text
+from artune.runtime.resume import give_back, keep
+from artune.sampling.rollout import Renderer, load_renderer
+from artune.tracking.provenance import provenance
+from artune.tracking.run_logger import RunLogger
+from artune.tuning.grpo_trainer import GRPOTrainer, check_target
+from artune.tuning.loop import Trainer, run_to_end
+from artune.tuning.mle import MLETrainer
+from artune.tuning.vapi import VAPiTrainer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a training starts from; a method needs some of them only."""
+
+    policy: Path  # pretrained weights
+    tokenizer: Path  # its weights
+    networks: dict[str, Path]  # weights of the rewards' networks, by name
+    codes: Path | None = None  # token codes of the training set (methods mle and vapi)
+    data: Path | None = None  # its images (method vapi)
+    reference: Path | None = None  # reference.npz (LOO-FID)
+    class_moments: Path | None = None  # class_moments.npz (LOO-FID with ``reference: class_matched``)
+
+    def all(self) -> list[Path]:
+        """Those that were given."""
+        files = [self.policy, self.tokenizer, self.codes, self.data, self.reference, self.class_moments]
+        return [path for path in [*files, *self.networks.values()] if path is not None]
+
+
+def build_trainer(run: Run, policy: Policy, inputs: Inputs, device: torch.device, world: World) -> Trainer:
+    """The trainer of the run's method.
+
+    Raises:
+        ArtuneError: a method that has nothing to train, or a file that is missing or broken.
+        SharedError: method vapi in several processes.
+    """
+    if run.grpo is not None:
+        render = load_renderer(run, inputs.tokenizer, device, getattr(torch, run.grpo.decode_dtype))
+        reference = inputs.reference or Path()
+        return build_grpo(run, policy, render, inputs.networks, reference, device, world, inputs.class_moments)
+    if run.method == "mle":
+        return MLETrainer(run, policy, inputs.codes or Path(), device, world)
+    if run.vapi is not None:
+        if world.size > 1:
+            raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
+        render, name = load_renderer(run, inputs.tokenizer, device), run.vapi.network
+        network = load_network(inputs.networks[name], run.networks[name], run.data, device)
+        return VAPiTrainer(run, policy, render, network, inputs.codes or Path(), inputs.data or Path(), device)
+    raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
+
+
+def write_manifest(
+    path: Path, trainer: Trainer, run: Run, config: dict[str, Any], start: int, seconds: float, device: torch.device
+) -> None:
+    """What a training was: its settings, code, device, and the iteration that it last went on from."""
+    manifest = {
+        "run": run.name,
+        "iterations": trainer.iterations,
+        "resumed_at": start,
+        "seconds": round(seconds, 1),
+        "processes": trainer.world.size,
+        "provenance": provenance(device),
+        "prompts_sha256": prompts_digest(run.data),
+        "command": " ".join(sys.argv[:2]),
+        "config": config,
+    }
+    write_json(path, manifest)
+
+
+def train(
+    config: Path,
+    inputs: Inputs,
+    output: Path,
+    tracking_uri: str | None,
+    tags: dict[str, str],
+    device: torch.device,
+    world: World = ALONE,
+) -> str:
+    """Tune a policy and write ``output`` (policy.safetensors), metrics.jsonl, timings.jsonl and manifest.json.
+
+    Args:
+        config: the run's config.yaml.
+        inputs: what it starts from.
+        output: policy.safetensors of the run's folder.
+        tracking_uri: MLflow store, or None.
+        tags: of the MLflow run.
+        device: where to run.
+        world: the processes that run it; rank 0 writes.
+
+    Returns:
+        The line that ends the command.
+    """
+    began = time.time()
+    run, folder = read_run(config), output.parent
+    work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
+    text = config.read_text(encoding="utf-8")
+    # Another prior, tokenizer or network is another training, whatever the settings say.
+    digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
+    identity = world.from_leader("\n".join([text, *digests]))
+    outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
+    if world.from_leader(world.leads and give_back(folder, identity, outputs)):
+        return f"{output}: finished before by this code, given back"
+    policy = load_policy(run.backbone, inputs.policy, device)
+    if world.leads:
+        check_target(run)
+    trainer = build_trainer(run, policy, inputs, device, world)
+    work.mkdir(parents=True, exist_ok=True)
+    logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
+    try:
+        start, metrics = run_to_end(trainer, run, work, logger, identity)
+    except BaseException:
+        logger.close(finished=False)
+        raise
+    logger.close()
+    if not world.leads:
+        return ""
+    save_policy(output, policy, {"run": run.name, "iterations": str(trainer.iterations)})
+    seconds = time.time() - began
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        write_text(folder / name, (work / name).read_text(encoding="utf-8"))
+    write_manifest(folder / "manifest.json", trainer, run, yaml.safe_load(text), start, seconds, device)
+    keep(folder, identity, outputs)
+    fence.check()
+    shutil.rmtree(work)
+    return f"{output}: {trainer.iterations} iterations, {trainer.note(metrics)}, {seconds:.0f} s"
+
+
+def build_grpo(
+    run: Run,
+    policy: Policy,
+    render: Renderer,
+    networks: dict[str, Path],
+    reference: Path,
+    device: torch.device,
+    world: World = ALONE,
+    class_moments: Path | None = None,
+) -> GRPOTrainer:
+    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz.
+
+    ``class_moments`` (class_moments.npz) is needed under ``rewards.loo_fid.reference: class_matched``.
+    """
+    assert run.rewards is not None
+    loaded = {name: load_network(networks[name], settings, run.data, device) for name, settings in run.networks.items()}
+    loo_fid = None
+    if "loo_fid" in run.rewards.terms:
+        settings = run.rewards.loo_fid
+        keys = [f"train/{settings.network}/{moment}" for moment in ("mu", "sigma")]
+        moments = load_npz(reference, *keys)
+        mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
+        classes = None
+        if class_moments is not None:
+            found = read_class_moments(class_moments, settings.network)
+            classes = ClassMoments(*(moment.to(device) for moment in found))
+        if settings.reference == "class_matched" and classes is None:
+            raise ArtuneError(f"{run.name}: rewards.loo_fid.reference: class_matched needs --class_moments")
+        loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device, classes)
+    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device, world)
