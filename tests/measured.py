@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from artune.claims import write_claims
 from artune.config.registry import Registry
+from artune.results.claims import write_claims
+from artune.results.study.table import build_study_table
+from artune.results.table_text import write_markdown
+from artune.results.tables import build_table, write_csv
 from artune.runtime.files import write_text
-from artune.study.table import build_study_table
-from artune.table_text import write_markdown
-from artune.tables import build_table, write_csv
 
 VERSIONS = {"artune": "0.1.0", "commit": "abcdef0123456789", "uncommitted_changes": False, "torch": "2.14.1",
             "device": "a processor, 2 cores", "threads": 1, "slurm_job": None}  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 import yaml
 from project import digest
 
-from artune import cli
+from artune.commands import cli
 from artune.config.registry import Registry
 from artune.tuning import train as _train  # noqa: F401  the server of forks imports it once for all
 
@@ -31,7 +31,7 @@ def start_server() -> None:
     kept = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     FORKS.set_forkserver_preload(
-        ["artune.tuning.train", "artune.commands.runs", "mlflow", "matplotlib.pyplot", "trainings"]
+        ["artune.tuning.train", "artune.commands.tuning", "mlflow", "matplotlib.pyplot", "trainings"]
     )
     forkserver.ensure_running()
     if kept is None:

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from artune.cli import main
+from artune.commands.cli import main
 
 
 def run() -> None:

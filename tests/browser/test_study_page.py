@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from study_pairs import make_study
 from study_server import Server
 
-from artune.study.tally import tally_votes
+from artune.results.study.tally import tally_votes
 
 VIEWPORTS = {"desktop": (1366, 768), "phone": (390, 844), "phone, turned": (844, 390)}
 

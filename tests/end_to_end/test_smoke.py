@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from project import RUN, SMOKE, TARGETS, artune, digest, planned, snakemake
 
-from artune.study.pairs import PairFile
-from artune.study.store import VoteStore
+from artune.results.study.pairs import PairFile
+from artune.results.study.store import VoteStore
 
 
 def replanned(folder, *targets, config=("scale=smoke",)):

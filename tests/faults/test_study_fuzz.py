@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 from study_pairs import make_study
 from test_fuzz import cases, row, trees
 
-from artune.study.pairs import PairFile
-from artune.study.serve import build_app
-from artune.study.store import ALPHABET, VoteStore
+from artune.results.study.pairs import PairFile
+from artune.results.study.serve import build_app
+from artune.results.study.store import ALPHABET, VoteStore
 
 HOSTILE = ("", "..", "../../etc/passwd", "%00", "' OR 1=1 --", "__proto__", "Bearer ", "\u202e", "0" * 400)
 

@@ -234,7 +234,7 @@ def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registr
 THIRTY = """
 import sys, time, json
 from pathlib import Path
-from artune.tracking import RunLogger
+from artune.tracking.run_logger import RunLogger
 folder, name, uri, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 logger = RunLogger(folder, name, "smoke", {"grpo": {"beta": 3.0}}, {}, uri)
 logger.resume(0)

@@ -11,8 +11,8 @@ import torch
 from project import ROOT
 from test_gpu_hours import count_flops
 
-from artune.bench import TARGETS, format_table, run_benchmark
-from artune.bench_request import Request, Timing, row
+from artune.bench.measure import Request, Timing, row
+from artune.bench.run import TARGETS, format_table, run_benchmark
 from artune.config.registry import Registry
 from artune.planning.floors import Ceiling, Work
 
@@ -56,7 +56,7 @@ def test_all_samples_are_extrapolated_from_batches_and_say_so():
 
 def test_all_is_every_benchmark_in_turn(monkeypatch):
     monkeypatch.setattr(
-        "artune.bench.TARGETS",
+        "artune.bench.run.TARGETS",
         {name: lambda _, name=name: [{"case": name}] for name in TARGETS} | {"all": TARGETS["all"]},
     )
     found = [line["case"] for line in run_benchmark("all", Request(SMOKE, CPU))]

@@ -5,7 +5,8 @@ import argparse
 import pytest
 from project import ROOT
 
-from artune.commands.cluster import plan as plan_command
+from artune.commands.context import Context
+from artune.commands.planning import plan as plan_command
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning.budget import budget, runs_of
@@ -81,9 +82,9 @@ def test_what_is_no_target_is_one_line(plan, target, message):
 def test_the_command_prints_the_sum_and_the_papers_own_statement(capsys):
     names = ("scale", "preset", "seeds", "threads", "device")
     arguments = argparse.Namespace(target="results/table4.csv", costs=None, **dict.fromkeys(names))
-    line = plan_command(arguments)
+    line = plan_command(Context(arguments), arguments)
     assert "trainings 4, evaluations 4, 55 hours of one NVIDIA A100" in line
     assert "160-224" in capsys.readouterr().out  # four trainings of 10-14 hours on four GPUs
     arguments.scale = "mnist"
     with pytest.raises(ArtuneError, match="mnist takes minutes"):
-        plan_command(arguments)
+        plan_command(Context(arguments), arguments)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from measured import write_results, write_run, write_votes
 
-from artune.claim_tests import Evidence, compare_all
-from artune.claims import judge_claims, write_claims
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning.plan import Plan
-from artune.verdicts import (
+from artune.results.claims import judge_claims, write_claims
+from artune.results.comparisons import Evidence, compare_all
+from artune.results.verdicts import (
     CONTRARY,
     HOLDS,
     PARTLY,

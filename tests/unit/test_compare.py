@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from artune.cli import main
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluation.compare import METRICS, compare, holm, pairs_of, scores_left_out, two_sided

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from artune.bench import run_benchmark
-from artune.bench_request import Request
+from artune.bench.measure import Request
+from artune.bench.run import run_benchmark
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError

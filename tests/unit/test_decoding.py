@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import tiny_policy, tiny_run
 
-from artune.bench_request import Request
-from artune.bench_rollout import bench_rollout
+from artune.bench.measure import Request
+from artune.bench.rollout import bench_rollout
 from artune.config.registry import Registry
 from artune.config.run import Sampling, matrix_weights
 from artune.models.policies.build import build_policy

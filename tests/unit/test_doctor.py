@@ -191,15 +191,15 @@ def test_a_job_that_was_given_gpus_never_takes_the_cpu_quietly(given, refused, m
 
     import torch
 
-    from artune.commands.context import device_of
+    from artune.commands.context import Context
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     arguments = argparse.Namespace(scale=None, preset=None, seeds=None, threads=1, device="auto")
     if refused:
         with pytest.raises(ArtuneError, match="was given GPUs"):
-            device_of(arguments)
+            Context(arguments).prepare()
     else:
-        assert device_of(arguments).type == "cpu"
+        assert Context(arguments).device.type == "cpu"
     arguments.device = "cpu"
-    assert device_of(arguments).type == "cpu"
+    assert Context(arguments).device.type == "cpu"

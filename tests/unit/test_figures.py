@@ -8,8 +8,8 @@ import torch
 
 from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
-from artune.figures import method, samples, toy, training_dynamics
-from artune.figures.training_dynamics import moving_average
+from artune.results.figures import method, samples, toy, training_dynamics
+from artune.results.figures.training_dynamics import moving_average
 from artune.runtime.plotting import add_caption
 from artune.sampling import grids
 

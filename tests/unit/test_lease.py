@@ -18,7 +18,7 @@ EVERY = 0.05
 HOLD = """
 import sys, time
 from pathlib import Path
-from artune.lease import lease
+from artune.runtime.lease import lease
 folder, every, missed, seconds = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 with lease(folder, "train", every, missed):
     (folder / "held").touch()
@@ -27,7 +27,7 @@ with lease(folder, "train", every, missed):
 COUNT = """
 import sys
 from pathlib import Path
-from artune.lease import lease
+from artune.runtime.lease import lease
 counter = Path(sys.argv[1]) / "counter"
 for _ in range(6):
     with lease(Path(sys.argv[1]), "count", 0.2, 1000):
@@ -37,8 +37,8 @@ for _ in range(6):
 LATE = """
 import os, signal, sys
 from pathlib import Path
-from artune import fence, files
-from artune.lease import lease
+from artune.runtime import fence, files
+from artune.runtime.lease import lease
 module, name = {"look": (fence, "check"), "rename": (os, "replace")}[sys.argv[2]]
 real = getattr(module, name)
 def stop(*arguments):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artune.cli import main
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluation import official_graph

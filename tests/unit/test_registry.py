@@ -92,7 +92,7 @@ def test_dotted_keys_become_a_tree():
         ("grpo.yaml", lambda t: t["grpo"].update(group_size=1), r"grpo.group_size: .*greater than or equal to 2.*got 1"),
         ("sampling.yaml", lambda t: t["sampling"].update(top_p=0.0), r"sampling.top_p: .*greater than 0"),
         ("rewards.yaml", lambda t: t["rewards"]["weights"].update(clip=-1.0), r"rewards.weights.clip: .*got -1.0"),
-        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(rewards=["clipp"]), r"rewards: unknown 'clipp'; known are clip"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(rewards=["clipp"]), r"rewards: unknown 'clipp'; did you mean clip\?"),
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(backbone="gpt"), r"backbone: unknown 'gpt'; known are"),
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(base="nobody-x"), r"unknown run 'nobody-x'"),
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(base=["llamagen_l"]), r"unknown run \['llamagen_l'\]"),
@@ -122,9 +122,9 @@ def test_bad_input_is_one_line_that_names_file_and_key(config, file, change, mes
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; choose one of mnist"):
+    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are mnist"):
         Registry("cifar", root=ROOT)
-    with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; known are .*llamagen_l-ours"):
+    with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; did you mean llamagen_l-ours"):
         Registry("mnist", root=ROOT).resolve("llamagen_l-our")
 
 

@@ -10,11 +10,11 @@ from measured import GRAPH, write_results
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.report.origins import benchmark, run_rows
-from artune.report.page import LARGE, count_words, duration, picture, write_report
-from artune.report.rulegraph import WIDTH, lay_out, read_rules
+from artune.results.report.origins import benchmark, run_rows
+from artune.results.report.page import LARGE, count_words, duration, picture, write_report
+from artune.results.report.rulegraph import WIDTH, lay_out, read_rules
+from artune.results.verdicts import HOLDS, UNTESTED, WITHIN
 from artune.runtime.files import write_text
-from artune.verdicts import HOLDS, UNTESTED, WITHIN
 
 MNIST = Registry("mnist")
 VOID = {"meta", "img", "br", "hr", "link", "input", "path", "rect"}

@@ -12,12 +12,13 @@ import torch
 from imagenet_world import shrink
 from project import ROOT
 
+from artune.bench.random_weights import random_llamagen
+from artune.bench.selfcheck import Machine, check_part, network_parts, run_policy, selfcheck
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.models.policies.cache import KVCache
 from artune.models.policies.llamagen import LlamaGen
 from artune.sampling.cached_decoding import PlainDecoder
-from artune.selfcheck import Machine, check_part, network_parts, random_llamagen, run_policy, selfcheck
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 # What a machine that only computes needs not have.
@@ -40,7 +41,7 @@ def registry(project, monkeypatch):
 
 @pytest.mark.slow
 def test_every_network_is_checked_by_one_command_without_snakemake_or_mlflow(project, tmp_path):
-    code = f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from artune.cli import main; sys.exit(main())"
+    code = f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from artune.commands.cli import main; sys.exit(main())"
     arguments = ("selfcheck", "--device", "cpu", "--dtype", "bfloat16", "--output", tmp_path / "selfcheck.json")
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=project, capture_output=True, text=True, check=False,
@@ -91,7 +92,7 @@ def test_a_decoder_of_sampling_that_differs_is_noticed(registry, monkeypatch):
         def decode(self, token):
             return super().decode(token * 0)
 
-    monkeypatch.setattr("artune.selfcheck.decoder_for", lambda policy, classes: Stale(policy))
+    monkeypatch.setattr("artune.bench.selfcheck.decoder_for", lambda policy, classes: Stale(policy))
     with pytest.raises(ArtuneError, match=r"selfcheck: the decoding of sampling is .* off"):
         check_part(policy_part(registry), CPU)
 

@@ -13,17 +13,17 @@ from PIL import Image
 from study_pairs import COLOURS, make_study
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
-from artune.cli import main
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.config.study import MATCH, TASKS, HumanStudy
 from artune.data.digits import write_data
 from artune.errors import ArtuneError
 from artune.metrics.realism import realism_score
+from artune.results.study.judge import judge_pairs
+from artune.results.study.make import draw_classes, make_pairs, scramble, study_images, write_study_samples
+from artune.results.study.pairs import PairFile
 from artune.runtime.files import load_npz, read_json, save_npz
 from artune.runtime.seeds import generator_for
-from artune.study.judge import judge_pairs
-from artune.study.make import draw_classes, make_pairs, scramble, study_images, write_study_samples
-from artune.study.pairs import PairFile
 
 
 def picture(study: PairFile, name: str) -> np.ndarray:

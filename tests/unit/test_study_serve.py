@@ -17,7 +17,7 @@ from PIL import Image
 from study_pairs import COLOURS, make_study
 from study_server import Client, Server
 
-from artune.study.store import ALPHABET
+from artune.results.study.store import ALPHABET
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from study_pairs import make_study
 
 from artune.config.study import TASKS
 from artune.errors import ArtuneError
-from artune.study.pairs import PairFile
-from artune.study.serve import keep_pairs
-from artune.study.sessions import left_side, next_session
-from artune.study.store import RefusedError, VoteStore, connect_votes
+from artune.results.study.pairs import PairFile
+from artune.results.study.serve import keep_pairs
+from artune.results.study.sessions import left_side, next_session
+from artune.results.study.store import RefusedError, VoteStore, connect_votes
 
 
 @pytest.fixture

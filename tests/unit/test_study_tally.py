@@ -8,14 +8,14 @@ from contextlib import closing
 import pytest
 from study_pairs import make_study
 
-from artune.cli import main
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.study.store import VoteStore
-from artune.study.table import NO_VOTES, build_study_table
-from artune.study.tally import krippendorff_alpha, sign_test, tally_row, tally_votes, verdict
-from artune.table_text import write_latex, write_markdown
-from artune.tables import write_csv
+from artune.results.study.store import VoteStore
+from artune.results.study.table import NO_VOTES, build_study_table
+from artune.results.study.tally import krippendorff_alpha, sign_test, tally_row, tally_votes, verdict
+from artune.results.table_text import write_latex, write_markdown
+from artune.results.tables import write_csv
 
 REGISTRY = Registry("mnist")
 # Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, example C: 4 observers, 12 units, 0 = missing.

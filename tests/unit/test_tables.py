@@ -7,8 +7,8 @@ import pytest
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.table_text import write_latex, write_markdown
-from artune.tables import build_table, write_csv
+from artune.results.table_text import write_latex, write_markdown
+from artune.results.tables import build_table, write_csv
 
 REGISTRY = Registry("mnist")
 
@@ -202,8 +202,8 @@ def test_an_unknown_table_is_one_line():
 
 def test_tables_are_built_without_torch():
     script = (
-        "import sys; from artune.config.registry import Registry; from artune.tables import build_table\n"
-        "import artune.table_text, artune.study.serve, artune.tracking.run_logger, artune.tracking.mlflow_store\n"
+        "import sys; from artune.config.registry import Registry; from artune.results.tables import build_table\n"
+        "import artune.results.table_text, artune.results.study.serve, artune.tracking.run_logger, artune.tracking.mlflow_store\n"
         "build_table(Registry('imagenet'), 'table1', {}); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

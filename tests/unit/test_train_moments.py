@@ -9,7 +9,7 @@ import torch
 from imagenet_world import shrink, write_images
 from PIL import Image
 
-from artune.cli import main
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.data.crops import centre_crop, load_images

@@ -85,8 +85,8 @@ TUNE_WITH_IT = """
 import torch
 from tiny import TINY, tiny_policy, tiny_renderer, tiny_run
 from artune.config.glossary import METRICS
-from artune.rewards import build_rewards
-from artune.trainer import GRPOTrainer
+from artune.rewards.reward import build_rewards
+from artune.tuning.grpo_trainer import GRPOTrainer
 run = tiny_run(rewards={"terms": ["brightness"], "networks": {"brightness": None}})
 metrics, _ = GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), build_rewards(run, {}), None, torch.device("cpu")).step(0)
 print(metrics["reward/brightness"] == metrics["reward/total"] > 0, METRICS["reward/brightness"])

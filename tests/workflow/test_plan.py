@@ -10,7 +10,7 @@ from project import ROOT, artune, planned, snakemake
 
 from artune.config.yaml_layers import read_yaml
 from artune.planning.plan import Plan
-from artune.report.rulegraph import lay_out, read_rules
+from artune.results.report.rulegraph import lay_out, read_rules
 
 TABLES = [f"table{number}" for number in range(1, 13)]
 FIGURES = [f"figure{number}" for number in range(1, 27)]

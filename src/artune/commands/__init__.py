@@ -1,80 +1,16 @@
-"""What each command of the command line does: read arguments, call one function of the library.
+"""The command line: a function per rule, and a few commands for people. Each calls one function of the library.
 
-The library's modules are imported inside the functions, so that a command loads only what it needs.
+A command is declared once, in ``arguments``; its function of the same name takes the context and the arguments. The
+library's modules are imported inside the functions, so that a command loads only what it needs.
+
+- cli: from a command line to an exit status
+- arguments: every command with its options
+- context: settings, registry and device of a command, made once
+- inputs: what trainings start from
+- tuning: settings, training and export of a run
+- evaluation: samples, features, scores, comparisons
+- results: tables, figures, claims, report
+- tracking: the MLflow store
+- study: the human study
+- planning: what a target costs, what is wrong here, benchmarks
 """
-
-from artune.commands.cluster import doctor, plan
-from artune.commands.inputs import (
-    asset,
-    assets,
-    class_moments,
-    codes,
-    data,
-    external_policy,
-    further_reference,
-    network,
-    pretrained_policy,
-    reference,
-    tokenizer,
-    train_moments,
-)
-from artune.commands.outputs import (
-    bench,
-    compare,
-    costs,
-    figure,
-    figure_samples,
-    mlflow,
-    mlflow_log,
-    mlflow_store,
-    selfcheck,
-    show,
-    table,
-)
-from artune.commands.report import claims, report, rulegraph
-from artune.commands.runs import evaluate, evaluate_official, export, features, real_samples, run_config, sample, train
-from artune.commands.study import study_judge, study_make, study_samples, study_serve, study_tally
-
-__all__ = [
-    "asset",
-    "assets",
-    "bench",
-    "claims",
-    "class_moments",
-    "codes",
-    "compare",
-    "costs",
-    "data",
-    "doctor",
-    "evaluate",
-    "evaluate_official",
-    "export",
-    "external_policy",
-    "features",
-    "figure",
-    "figure_samples",
-    "further_reference",
-    "mlflow",
-    "mlflow_log",
-    "mlflow_store",
-    "network",
-    "plan",
-    "pretrained_policy",
-    "real_samples",
-    "reference",
-    "report",
-    "rulegraph",
-    "run_config",
-    "sample",
-    "selfcheck",
-    "show",
-    "study_judge",
-    "study_make",
-    "study_samples",
-    "study_serve",
-    "study_tally",
-    "table",
-    "tokenizer",
-    "train",
-    "train_moments",
-]

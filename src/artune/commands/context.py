@@ -1,78 +1,107 @@
-"""What every command reads first: settings, registry, device."""
+"""What a command works with: settings, registry and device, each made once, when it is first asked for."""
 
+import functools
 import os
 import re
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import parse, read_yaml
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, unknown
 from artune.runtime.processes import launch
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 GIVEN = re.compile(r"\d|GPU-|MIG-")  # not -1, NoDevFiles or nothing
+Value = TypeVar("Value")
 
 
-def settings_of(arguments: Namespace) -> Settings:
-    """``config/config.yaml`` with the options of the command line over it."""
-    values = read_yaml(Path("config/config.yaml"))
-    for name in ("scale", "preset", "seeds", "threads", "device"):
-        if getattr(arguments, name) is not None:
-            values[name] = getattr(arguments, name)
-    return parse(Settings, values, "config/config.yaml")
+class Context:
+    """Settings, registry and device of one command.
+
+    Args:
+        arguments: of the command line; what it says of scale, preset, seeds, threads and device comes before
+            ``config/config.yaml``.
+    """
+
+    def __init__(self, arguments: Namespace):
+        self._given = {name: getattr(arguments, name) for name in ("scale", "preset", "seeds", "threads", "device")}
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """``config/config.yaml`` with the options of the command line over it."""
+        values = read_yaml(Path("config/config.yaml"))
+        values |= {name: value for name, value in self._given.items() if value is not None}
+        return parse(Settings, values, "config/config.yaml")
+
+    @functools.cached_property
+    def registry(self) -> Registry:
+        """The registry of the settings' scale and preset."""
+        return Registry(self.settings.scale, self.settings.preset)
+
+    @functools.cached_property
+    def device(self) -> "torch.device":
+        """The device to run on, one GPU per process; threads are set and TF32 is switched off on the way."""
+        import torch
+
+        here, wanted = launch(), self.settings.device
+        torch.set_num_threads(here.threads(self.settings.threads))
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        if wanted == "auto" and GIVEN.match(given) and not torch.cuda.is_available():
+            # A job that was given GPUs and quietly takes the CPU would hold them for weeks.
+            raise ArtuneError(
+                f"device: this job was given GPUs (CUDA_VISIBLE_DEVICES={given}), but torch sees none; `python -m "
+                "artune doctor` in such a job says why, --device cpu computes without"
+            )
+        name = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
+        if name == "cuda" and here.size > 1:
+            if torch.cuda.device_count() < here.local_size:
+                gpus = torch.cuda.device_count()
+                raise ArtuneError(f"{here.local_size} processes, but {gpus} GPUs; lower --nproc_per_node")
+            torch.cuda.set_device(here.local_rank)
+            return torch.device("cuda", here.local_rank)
+        return torch.device(name)
+
+    def prepare(self) -> None:
+        """Choose the device and set the threads, for a command that names no device itself."""
+        self.device  # noqa: B018
+
+    @property
+    def assets(self) -> Path:
+        """The folder of the files from outside."""
+        return Path(self.settings.assets)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow is."""
+        from artune.tracking.run_logger import tracking_uri
+
+        return tracking_uri(self.settings.tracking_uri)
+
+    def networks(self, names: set[str], folder: Path) -> dict[str, "nn.Module"]:
+        """The frozen networks called ``names``, from ``folder``, on the device."""
+        from artune.models.encoders.build import load_network
+
+        registry = self.registry
+        return {
+            name: load_network(
+                folder / f"{name}.safetensors", entry(registry.networks, name, "network"), registry.data, self.device
+            )
+            for name in sorted(names)
+        }
 
 
-def registry_of(arguments: Namespace) -> Registry:
-    """The registry of the command's scale and preset."""
-    settings = settings_of(arguments)
-    return Registry(settings.scale, settings.preset)
-
-
-def device_of(arguments: Namespace) -> "torch.device":
-    """The device to run on, one GPU a process; threads are set and TF32 is switched off on the way."""
-    import torch
-
-    settings, here = settings_of(arguments), launch()
-    torch.set_num_threads(here.threads(settings.threads))
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if settings.device == "auto" and GIVEN.match(given) and not torch.cuda.is_available():
-        # A job that was given GPUs and quietly takes the CPU would hold them for weeks.
-        raise ArtuneError(
-            f"device: this job was given GPUs (CUDA_VISIBLE_DEVICES={given}), but torch sees none; `python -m artune "
-            "doctor` in such a job says why, --device cpu computes without"
-        )
-    name = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
-    if name == "cuda" and here.size > 1:
-        if torch.cuda.device_count() < here.local_size:
-            gpus = torch.cuda.device_count()
-            raise ArtuneError(f"{here.local_size} processes, but {gpus} GPUs; lower --nproc_per_node")
-        torch.cuda.set_device(here.local_rank)
-        return torch.device("cuda", here.local_rank)
-    return torch.device(name)
-
-
-def entry(section: dict, name: str, what: str) -> object:
-    """``section[name]``, or one line that lists the known names."""
+def entry(section: Mapping[str, Value], name: str, what: str) -> Value:
+    """``section[name]``. Raises ArtuneError: there is none; the line says what was probably meant."""
     if name not in section:
-        raise ArtuneError(f"{what}: unknown {name!r}; known are {', '.join(section)}")
+        raise ArtuneError(f"{what}: {unknown(name, section)}")
     return section[name]
-
-
-def load_networks(registry: Registry, names: set[str], folder: Path, device: "torch.device") -> dict:
-    """The frozen networks called ``names``."""
-    from artune.models.encoders.build import load_network
-
-    return {
-        name: load_network(
-            folder / f"{name}.safetensors", entry(registry.networks, name, "network"), registry.data, device
-        )
-        for name in sorted(names)
-    }

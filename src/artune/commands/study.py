@@ -3,22 +3,22 @@
 from argparse import Namespace
 from pathlib import Path
 
-from artune.commands.context import device_of, load_networks, registry_of, settings_of
+from artune.commands.context import Context
 
 
-def _folder(arguments: Namespace) -> Path:
+def _folder(context: Context) -> Path:
     """Where the study of a scale lies, for a person who names no path."""
-    return Path("results") / settings_of(arguments).scale / "study"
+    return Path("results") / context.settings.scale / "study"
 
 
-def study_samples(arguments: Namespace) -> str:
+def study_samples(context: Context, arguments: Namespace) -> str:
     """A run's images of the study's pairs."""
     from artune.config.run import read_run
     from artune.models.policies.checkpoint import load_policy
+    from artune.results.study.make import write_study_samples
     from artune.sampling.rollout import load_renderer
-    from artune.study.make import write_study_samples
 
-    registry, device, run = registry_of(arguments), device_of(arguments), read_run(arguments.config)
+    registry, device, run = context.registry, context.device, read_run(arguments.config)
     return write_study_samples(
         run,
         registry.study,
@@ -30,48 +30,48 @@ def study_samples(arguments: Namespace) -> str:
     )
 
 
-def study_make(arguments: Namespace) -> str:
+def study_make(context: Context, arguments: Namespace) -> str:
     """Draw the pairs and write them to a file."""
     from artune.data.assets import stamped_path
     from artune.planning.plan import Plan
-    from artune.study.make import make_pairs
+    from artune.results.study.make import make_pairs
 
-    folder = _folder(arguments)
-    data = arguments.data or Path(Plan(settings_of(arguments).model_dump(), Path("config")).study_images())
+    folder = _folder(context)
+    data = arguments.data or Path(Plan(context.settings.model_dump(), Path("config")).study_images())
     samples, output = arguments.samples or folder / "samples", arguments.output or folder / "pairs.zip"
-    return make_pairs(registry_of(arguments), samples, stamped_path(data), output)
+    return make_pairs(context.registry, samples, stamped_path(data), output)
 
 
-def study_serve(arguments: Namespace) -> str:
+def study_serve(context: Context, arguments: Namespace) -> str:
     """Serve the page that people rate on."""
-    from artune.study.serve import serve
+    from artune.results.study.serve import serve
 
-    folder = _folder(arguments)
+    folder = _folder(context)
     pairs, votes = arguments.pairs or folder / "pairs.zip", arguments.votes or folder / "votes.sqlite"
     return serve(pairs, votes, arguments.host, arguments.port)
 
 
-def study_judge(arguments: Namespace) -> str:
+def study_judge(context: Context, arguments: Namespace) -> str:
     """What the automatic judge prefers in every pair."""
     from artune.errors import ArtuneError
-    from artune.study.judge import judge_pairs
+    from artune.results.study.judge import judge_pairs
 
-    registry, device = registry_of(arguments), device_of(arguments)
+    registry, device = context.registry, context.device
     name = registry.study.judge
     if name is None:
         raise ArtuneError("config/study.yaml: judge: null; name a network to have a judge")
     for _, tuned in (setting.runs for setting in registry.study.settings.values()):
         if name in registry.resolve(tuned).networks:
             raise ArtuneError(f"config/study.yaml: judge: {name} was a reward of {tuned}; name a network that was none")
-    network = load_networks(registry, {name}, arguments.networks, device)[name]
+    network = context.networks({name}, arguments.networks)[name]
     return judge_pairs(arguments.pairs, name, network, registry.evaluation, arguments.output, device)
 
 
-def study_tally(arguments: Namespace) -> str:
+def study_tally(context: Context, arguments: Namespace) -> str:
     """Count the votes of the human study."""
-    from artune.study.tally import describe_tally, write_tally
+    from artune.results.study.tally import describe_tally, write_tally
 
-    folder = _folder(arguments)
+    folder = _folder(context)
     output = arguments.output or folder / "tally.json"
     tally = write_tally(arguments.votes or folder / "votes.sqlite", output, arguments.flagged)
     print(describe_tally(tally))  # noqa: T201

@@ -9,7 +9,7 @@ from artune.config.fields import Frozen
 from artune.config.glossary import COLUMNS, METRICS, WITH_STANDARD_ERROR
 from artune.config.tables import Known, Table
 from artune.config.yaml_layers import parse
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, unknown
 
 SCORES = (*WITH_STANDARD_ERROR, "recall", "accuracy")  # scores whose error is known
 Metrics = tuple[str, ...]
@@ -28,7 +28,7 @@ def plus(keys: str) -> list[str]:
 def _known(keys: tuple[str, ...], among: tuple[str, ...], what: str) -> None:
     for key in keys:
         if key not in among:
-            raise ValueError(f"{what}: unknown {key!r}; known are {', '.join(among)}")
+            raise ValueError(f"{what}: {unknown(key, among)}")
 
 
 class ScoreTest(Frozen):

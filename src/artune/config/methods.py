@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from artune.config.fields import Fraction, Frozen, NonNegative, Positive
+from artune.errors import unknown
 
 # Every reward by name, with its meaning, which stands beside its curve in MLflow. Each has a file in ``rewards/``.
 REWARDS = {
@@ -20,7 +21,7 @@ REWARDS = {
 
 def _known_reward(name: str) -> str:
     if name not in REWARDS:
-        raise ValueError(f"unknown reward {name!r}; known are {', '.join(REWARDS)}")
+        raise ValueError(unknown(name, REWARDS, "reward"))
     return name
 
 

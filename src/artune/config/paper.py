@@ -5,7 +5,7 @@ from typing import Any
 
 from artune.config.registry import Registry
 from artune.config.tables import Row, Table
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, unknown
 
 PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 
@@ -13,7 +13,7 @@ PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 def find_table(registry: Registry, key: str) -> Table:
     """The layout called ``key``; an unknown key is an ArtuneError."""
     if key not in registry.tables:
-        raise ArtuneError(f"config/tables.yaml: unknown table {key!r}; known are {', '.join(registry.tables)}")
+        raise ArtuneError(f"config/tables.yaml: {unknown(key, registry.tables, 'table')}")
     return registry.tables[key]
 
 

@@ -17,7 +17,7 @@ from artune.config.settings import About, Asset
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
 from artune.config.yaml_layers import Model, Tree, leaves, merge, parse, read_yaml, undot
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, unknown
 
 AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
 SECTIONS = (
@@ -60,7 +60,7 @@ class Registry:
     def __init__(self, scale: str, preset: str = "paper", root: Path | str = "config"):
         self.scale, self.preset, self.root = scale, preset, Path(root)
         if scale not in SCALES:
-            raise ArtuneError(f"scale: unknown {scale!r}; choose one of {', '.join(SCALES)}")
+            raise ArtuneError(f"scale: {unknown(scale, SCALES)}")
         if preset not in ("paper", "release"):
             raise ArtuneError(f"preset: unknown {preset!r}; choose paper or release")
         overlay = self._overlay(scale)
@@ -99,7 +99,7 @@ class Registry:
 
         def known(name: Any, among: dict[str, Any], where: str) -> None:
             if name is not None and not one_of(name, among):
-                raise ArtuneError(f"{where}: unknown {name!r}; known are {', '.join(among)}")
+                raise ArtuneError(f"{where}: {unknown(name, among)}")
 
         protocol = self.evaluation
         for role, name in protocol.networks.items():
@@ -137,8 +137,7 @@ class Registry:
 
     def _known(self, name: str, where: str) -> None:
         if not one_of(name, self.lines):
-            near = [run for run in self.run_names if run.split("-")[0] == str(name).split("-")[0]]
-            raise ArtuneError(f"{where}: unknown run {name!r}; known are {', '.join(near or self.run_names)}")
+            raise ArtuneError(f"{where}: {unknown(name, self.run_names, 'run')}")
 
     def split_seed(self, name: str) -> tuple[str, int]:
         """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""
@@ -171,14 +170,14 @@ class Registry:
         method, backbone = tree.get("method"), tree.get("backbone")
         where = f"config/experiments.yaml: {base}"
         if method != "real" and not one_of(backbone, self.backbones):
-            raise ArtuneError(f"{where}: backbone: unknown {backbone!r}; known are {', '.join(self.backbones)}")
+            raise ArtuneError(f"{where}: backbone: {unknown(backbone, self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
         known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
         known = ("method", "images") if method == "real" else known
         for layer_name, layer in self.run_layers(base):
-            if unknown := [key for key in layer if key not in known]:
+            if foreign := [key for key in layer if key not in known]:
                 raise ArtuneError(
-                    f"config/{layer_name}: {unknown[0]}: unknown key; a run of method {method} has {', '.join(known)}"
+                    f"config/{layer_name}: {foreign[0]}: unknown key; a run of method {method} has {', '.join(known)}"
                 )
         for needing, key in (("external", "checkpoint"), ("real", "images")):
             if method == needing and key not in tree:
@@ -212,7 +211,7 @@ class Registry:
         """The networks that the run's rewards need."""
         if spec["method"] == "vapi":
             if not one_of(name := spec["vapi"].get("network"), self.networks):
-                raise ArtuneError(f"{where}: vapi.network: unknown {name!r}; known are {', '.join(self.networks)}")
+                raise ArtuneError(f"{where}: vapi.network: {unknown(name, self.networks)}")
             return [name]
         if spec["method"] != "grpo":
             return []
@@ -223,15 +222,13 @@ class Registry:
             raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
         for term in terms:
             if term not in REWARDS:
-                raise ArtuneError(f"{where}: rewards: unknown {term!r}; known are {', '.join(REWARDS)}")
+                raise ArtuneError(f"{where}: rewards: {unknown(term, REWARDS)}")
             networks = rewards["networks"] | {"loo_fid": rewards["loo_fid"]["network"]}
             network = networks.get(term, "none given")
             if network is None:
                 continue
             if not one_of(network, self.networks):
-                raise ArtuneError(
-                    f"{where}: rewards: unknown network {network!r}; known are {', '.join(self.networks)}"
-                )
+                raise ArtuneError(f"{where}: rewards: {unknown(network, self.networks, 'network')}")
             needed.append(network)
         return sorted(set(needed))
 

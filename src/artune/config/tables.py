@@ -10,6 +10,7 @@ from artune.config.fields import Frozen
 from artune.config.glossary import COLUMNS
 from artune.config.study import VOTES
 from artune.config.yaml_layers import parse
+from artune.errors import unknown
 
 
 class Row(Frozen):
@@ -48,7 +49,7 @@ class Table(Frozen):
         every = (*self.columns, *self.extra)
         for column in every:
             if column not in known:
-                raise ValueError(f"columns: unknown {column!r}; known are {', '.join(known)}")
+                raise ValueError(f"columns: {unknown(column, known)}")
         if len(set(every)) != len(every):
             raise ValueError("columns and extra: name a column twice")
         if self.blocks and sum(self.blocks) != len(self.rows):
@@ -63,7 +64,7 @@ class Table(Frozen):
 
 
 class Figure(Frozen):
-    """A figure: a kind names the module of ``artune.figures`` that draws it."""
+    """A figure: a kind names the module of ``artune.results.figures`` that draws it."""
 
     kind: Literal["method", "training_dynamics", "toy", "samples"]
     title: str

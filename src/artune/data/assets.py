@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from artune.config.registry import Registry
 from artune.config.settings import Asset
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, unknown
 from artune.runtime.files import read_json, sha256, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PINS = "pins.json"  # beside the assets: what each file was when it was first us
 def asset_of(registry: Registry, key: str | None) -> Asset:
     """The asset called ``key``. Raises ArtuneError: unknown."""
     if key not in registry.assets:
-        raise ArtuneError(f"config/assets.yaml: unknown asset {key!r}; known are {', '.join(registry.assets)}")
+        raise ArtuneError(f"config/assets.yaml: {unknown(key, registry.assets, 'asset')}")
     return registry.assets[key]
 
 

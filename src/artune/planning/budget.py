@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, near
 from artune.planning.costs import Costs
 from artune.planning.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
 from artune.planning.plan import TRAINED, Plan
@@ -58,7 +59,9 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     try:
         plan.registry.split_seed(name)
     except ArtuneError as error:
-        raise ArtuneError(f"{target}: unknown target; plan takes {known}") from error
+        every = ("paper", *plan.registry.tables, *plan.registry.figures, *plan.registry.run_names)
+        meant = near(Path(target).stem, every)
+        raise ArtuneError(f"{target}: unknown target; {meant or f'plan takes {known}'}") from error
     return _trained(plan, [name]), [name]
 
 

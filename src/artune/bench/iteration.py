@@ -1,0 +1,61 @@
+"""``artune bench iteration``: one GRPO iteration at any scale's sizes on random weights, timed stage by stage."""
+
+import json
+
+import torch
+
+from artune.bench.measure import BenchRow, Request, Timing, peak, row
+from artune.bench.random_weights import random_trainer
+from artune.planning import floors
+from artune.runtime.files import write_json, write_text
+from artune.runtime.progress import track
+from artune.tracking.provenance import provenance
+
+PAPER = {"reward_clip": ("clip",), "reward_hps": ("hps",), "loo_fid": ("loo_fid",), "update": ("update",),
+         "iteration": ("generate", "clip", "hps", "loo_fid", "update")}  # fmt: skip
+
+
+def bench_iteration(request: Request) -> list[BenchRow]:
+    """Every stage of an iteration; of the two that have a counted floor also the share of the device's peak.
+
+    Where ``request.output`` ends in ``.jsonl`` it becomes timings.jsonl, with manifest.json beside it, as a training
+    leaves them.
+
+    Raises:
+        ArtuneError: sizes that cannot be timed.
+    """
+    run, device = request.run, request.device
+    lines = timed_iterations(request)
+    if request.output is not None and request.output.suffix == ".jsonl":
+        write_timings(request, lines)
+    half = device.type == "cuda"
+    ceiling = request.ceiling(torch.bfloat16 if half else torch.float32)
+    works = {"generate": floors.rollout(run, request.batch, item=2 if half else 4),
+             "update": floors.update(run, request.batch)}  # fmt: skip
+    rows = []
+    for key in [key for key in lines[0] if key.startswith("time/")]:
+        stage, timing = key.removeprefix("time/"), Timing([line[key] for line in lines], peak(device))
+        work = works.get(stage)
+        rows.append(row(stage, request, timing, work, ceiling if work else None, PAPER.get(stage, ())))
+    return rows
+
+
+def timed_iterations(request: Request) -> list[dict[str, float]]:
+    """Seconds of every stage of ``repeats`` iterations, after one to warm up."""
+    trainer = random_trainer(request.run, request.device)
+    trainer.step(0)
+    return [
+        {"iteration": at, **trainer.step(at)[1]}
+        for at in track(range(1, request.repeats + 1), f"bench iteration {request.backbone}", request.repeats)
+    ]
+
+
+def write_timings(request: Request, lines: list[dict[str, float]]) -> None:
+    """timings.jsonl and manifest.json, for ``artune costs``."""
+    run, whole, output = request.run, request.registry.resolve(f"{request.backbone}-ours"), request.output
+    assert whole.grpo is not None and run.grpo is not None and output is not None  # noqa: PT018
+    sizes, full = [(r.grpo.prompts * r.grpo.group_size, r.backbone.tokens) for r in (run, whole)]
+    manifest = {"run": run.name, "weights": "random", "config": run.model_dump(mode="json")}
+    manifest |= {} if sizes == full else {"reduced": f"{sizes[0]} images of {sizes[1]} tokens only"}
+    write_json(output.with_name("manifest.json"), manifest | {"provenance": provenance(request.device)})
+    write_text(output, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,0 +1,186 @@
+"""What a benchmark is asked, how it measures, and the row it makes of it."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from artune.config.registry import Registry
+from artune.config.run import Run
+from artune.config.yaml_layers import parse
+from artune.data.prompts import class_names
+from artune.errors import ArtuneError
+from artune.planning.costs import Costs, read_costs
+from artune.planning.floors import Ceiling, Work
+
+ON_CPU = (2, 16)  # images and tokens at the imagenet scale on a CPU, where a whole iteration takes hours
+CLASSES_ON_CPU = 4  # there as well: ViT-H takes ten minutes for the prompts of all 1,000, once a training
+BenchRow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a benchmark is asked; each takes of it what it has a use for."""
+
+    registry: Registry  # the scale whose sizes are timed
+    device: torch.device
+    backbone: str = "llamagen_l"
+    images: int | None = None  # an iteration; None: the scale's, on a CPU at the imagenet scale ON_CPU
+    tokens: int | None = None  # an image, a square; the same default
+    repeats: int = 3  # timed, after one to warm up
+    output: Path | None = None  # timings.jsonl, where a benchmark leaves one
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """``{backbone}-ours`` with as many images an iteration and tokens an image as asked.
+
+        Raises:
+            ArtuneError: an unknown backbone, fewer than 2 images, tokens that are no square, or no repeat asked for.
+        """
+        if self.repeats < 1:
+            raise ArtuneError(f"bench: --repeats {self.repeats}; time at least 1 repeat")
+        images, tokens = self.images, self.tokens
+        spec = self.registry.spec(f"{self.backbone}-ours")
+        if self.device.type == "cpu" and self.registry.data.source == "imagenet":
+            images, tokens = images or ON_CPU[0], tokens or ON_CPU[1]
+            names = class_names(self.registry.data)[:CLASSES_ON_CPU]
+            spec["data"] = spec["data"] | {"classes": len(names), "class_names": names}
+        if images is not None:
+            if images < 2:
+                raise ArtuneError(f"bench: --images {images}; a group needs at least 2")
+            group = min(images, spec["grpo"]["group_size"])
+            spec["grpo"] = spec["grpo"] | {"group_size": group, "prompts": images // group}
+        if tokens is not None:
+            spec["backbone"] = spec["backbone"] | {"tokens": tokens}
+        return parse(Run, spec, "bench: --tokens or --images")
+
+    @property
+    def batch(self) -> int:
+        """Images of an iteration."""
+        assert self.run.grpo is not None
+        return self.run.grpo.prompts * self.run.grpo.group_size
+
+    @functools.cached_property
+    def paper(self) -> Costs | None:
+        """The paper's seconds, where these are its sizes."""
+        figures = read_costs(self.registry.root).paper
+        whole = self.registry.data.source == "imagenet" and self.tokens is None and self.device.type != "cpu"
+        return figures if whole and self.batch == figures.images else None
+
+    def ceiling(self, dtype: torch.dtype) -> Ceiling:
+        """What this device was seen to reach, measured once."""
+        return measured_ceiling(self.device, dtype)
+
+
+@dataclass
+class Timing:
+    """Seconds of each repeat, and the peak of memory in GB, which a CPU does not tell."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Of the repeats."""
+        return statistics.median(self.seconds)
+
+
+def time_call(call: Callable[[], object], request: Request) -> Timing:
+    """Time a call ``repeats`` times after one to warm up."""
+    timing = Timing()
+    for repeat in range(request.repeats + 1):
+        forget_peak(request.device)
+        began = now(request.device)
+        call()
+        if repeat:
+            timing.seconds.append(now(request.device) - began)
+            timing.peak = peak(request.device)
+    return timing
+
+
+def row(
+    case: str,
+    request: Request,
+    timing: Timing,
+    work: Work | None = None,
+    ceiling: Ceiling | None = None,
+    paper: tuple[str, ...] = (),
+    **rest: Any,
+) -> BenchRow:
+    """A line of a benchmark.
+
+    Args:
+        case: what was timed.
+        request: says where and of what size.
+        timing: of it.
+        work: what it cannot do without; bytes of 0 were not counted.
+        ceiling: of the device, measured in the same run.
+        paper: stages of ``config/costs.yaml`` whose sum it stands beside.
+        rest: further cells.
+    """
+    median, theirs = timing.median, None
+    if request.paper is not None and paper:
+        theirs = sum(request.paper.stages[stage] for stage in paper)
+    counted = work is not None and ceiling is not None
+    floor = work.seconds(ceiling) if work is not None and ceiling is not None else None
+    return {
+        "case": case, "device": str(request.device), "images": request.batch, "tokens": request.run.backbone.tokens,
+        "median s": median, "spread s": max(timing.seconds) - min(timing.seconds),
+        "GB/s": work.bytes / median / 1e9 if counted and work is not None and work.bytes else None,
+        "GFLOP/s": work.flops / median / 1e9 if counted and work is not None else None,
+        "ceiling GB/s": ceiling and ceiling.bandwidth / 1e9, "ceiling GFLOP/s": ceiling and ceiling.flops / 1e9,
+        "of peak": work.flops / median / ceiling.flops if work is not None and ceiling is not None else None,
+        "floor s": floor, "paper s": theirs, "paper / ours": theirs and theirs / median, "peak GB": timing.peak, **rest,
+    }  # fmt: skip
+
+
+def counted(call: Callable[[], object], images: int) -> Work:
+    """FLOPs of ``images`` from one image's ``call``, counted by PyTorch as it runs."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call()
+    return Work(0, images * counter.get_total_flops())
+
+
+@functools.lru_cache(maxsize=8)
+def measured_ceiling(device: torch.device, dtype: torch.dtype) -> Ceiling:
+    """A large copy and a large product on this device, the best of five."""
+    on_gpu = device.type == "cuda"
+    source = torch.empty(2**28 if on_gpu else 2**25, dtype=torch.float32, device=device).normal_()
+    target, side = torch.empty_like(source), 8192 if on_gpu else 1024
+    square = torch.randn(side, side, device=device).to(dtype)
+
+    def best(call: Callable[[], Any]) -> float:
+        found = []
+        for _ in range(6):
+            began = now(device)
+            call()
+            found.append(now(device) - began)
+        return min(found[1:])
+
+    return Ceiling(
+        2 * 4 * len(source) / best(lambda: target.copy_(source)), 2 * side**3 / best(lambda: square @ square)
+    )
+
+
+def now(device: torch.device) -> float:
+    """Seconds, after the device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak(device: torch.device) -> float | None:
+    """GB since :func:`forget_peak`."""
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin a new peak of memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,81 @@
+"""Policies, tokenizers, networks and trainers with random weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from artune.bench.measure import Request
+from artune.config.run import Backbone, Run
+from artune.models.encoders.build import build_network
+from artune.models.policies.build import build_policy
+from artune.models.policies.llamagen import LlamaGen
+from artune.models.policies.policy import Policy
+from artune.models.tokenizers.build import build_tokenizer
+from artune.rewards.distribution import DistributionReward
+from artune.rewards.reward import build_rewards
+from artune.runtime.seeds import generator_for
+from artune.sampling.batch import RolloutBatch
+from artune.sampling.rollout import Renderer, make_renderer
+from artune.tuning.grpo_trainer import GRPOTrainer
+
+
+def random_policy(run: Run, device: torch.device) -> Policy:
+    """A policy of the run's size whose head is not zero."""
+    policy = build_policy(run.backbone, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+    return policy.to(device)
+
+
+def random_renderer(run: Run, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
+    """The run's decoder with random weights."""
+    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
+    tokenizer = build_tokenizer(run.tokenizer, image_size=side).to(device).requires_grad_(False)
+    return make_renderer(tokenizer, run, dtype)
+
+
+def random_networks(names: dict[str, Any], run: Run, device: torch.device) -> dict[str, nn.Module]:
+    """Frozen networks with random weights, by name."""
+    return {
+        name: build_network(settings, run.data).to(device).eval().requires_grad_(False)
+        for name, settings in names.items()
+    }
+
+
+def random_batch(request: Request) -> RolloutBatch:
+    """Tokens and class ids at random, without images."""
+    draw, shape = generator_for("bench"), (request.batch, request.run.backbone.tokens)
+    tokens = torch.randint(request.run.backbone.codebook_size, shape, generator=draw).to(request.device)
+    ids = torch.arange(request.batch, device=request.device) % request.run.data.classes
+    return RolloutBatch(ids, tokens, torch.empty(0, device=request.device))
+
+
+def random_trainer(run: Run, device: torch.device) -> GRPOTrainer:
+    """The run's trainer with random weights and a reference of standard normal features."""
+    assert run.rewards is not None and run.grpo is not None  # noqa: PT018
+    torch.manual_seed(0)
+    policy = random_policy(run, device)
+    render = random_renderer(run, device, getattr(torch, run.grpo.decode_dtype))
+    networks = random_networks(run.networks, run, device)
+    return GRPOTrainer(run, policy, render, build_rewards(run, networks), random_loo_fid(run, networks, device), device)
+
+
+def random_loo_fid(run: Run, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:
+    """The run's LOO-FID reward against standard normal features."""
+    assert run.rewards is not None
+    if "loo_fid" not in run.rewards.terms:
+        return None
+    network, side = networks[run.rewards.loo_fid.network], run.data.image_size
+    width = network.features(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).shape[1]
+    return DistributionReward(network, run.rewards.loo_fid, torch.zeros(width), torch.eye(width), device)
+
+
+def random_llamagen(backbone: Backbone) -> nn.Module:
+    """A policy whose output head is not zero, so that its logits say something."""
+    policy = build_policy(backbone)
+    head = policy.output if isinstance(policy, LlamaGen) else policy.head
+    nn.init.normal_(head.weight, std=0.02)
+    return policy

@@ -1,0 +1,108 @@
+"""``artune bench rollout``: tokens a second of cached decoding beside a plain loop."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from artune.bench.measure import BenchRow, Request, Timing, forget_peak, now, peak, row
+from artune.bench.random_weights import random_policy
+from artune.config.run import Run
+from artune.planning.floors import rollout
+from artune.sampling.cached_decoding import PlainDecoder, decoder_for
+from artune.sampling.generate import filter_logits, guide
+
+PLAIN = "plain, cache concatenated"
+
+
+class GrowingCache:
+    """A cache that is allocated anew by every step, as a loop without a static one does."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.position = 0
+
+    def begin(self, table: Tensor) -> Tensor:
+        """The row of a positional table at this position."""
+        return table[self.position]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Concatenate one position and attend to all; arguments and result [B, heads, 1, head_dim]."""
+        if layer in self.kept:
+            key, value = (torch.cat((old, new), 2) for old, new in zip(self.kept[layer], (key, value), strict=True))
+        self.kept[layer] = key, value
+        return F.scaled_dot_product_attention(query, key, value)
+
+    def advance(self) -> None:
+        """End a step."""
+        self.position += 1
+
+
+class GrowingDecoder(PlainDecoder):
+    """The plain loop that the benchmark compares with."""
+
+    def start(self, class_ids: Tensor) -> Tensor:
+        """See :class:`artune.sampling.cached_decoding.TokenDecoder`."""
+        logits, self.cache = self.policy.start(class_ids, self.policy.tokens, GrowingCache())
+        return logits
+
+
+def bench_rollout(request: Request) -> list[BenchRow]:
+    """Greedy guided decoding with random weights by the plain loop and by this code, in turn.
+
+    Returns:
+        A row a loop; seconds include casting and packing, which is kept for one of the two arithmetics only and so
+        made again in every turn. CPU seconds are of all threads. The paper's figure is that of drawing and decoding.
+    """
+    run, device, batch = request.run, request.device, request.batch
+    policy = random_policy(run, device).requires_grad_(False)
+    ids = torch.arange(batch, device=device) % run.data.classes
+    guided = run.sampling.cfg > 1
+    inputs = torch.cat((ids, torch.full_like(ids, run.data.classes))) if guided else ids
+    loops: dict[str, tuple[torch.dtype, Callable[[], Any]]] = {
+        PLAIN: (torch.float32, lambda: GrowingDecoder(policy)),
+        "this code": (torch.float32, lambda: decoder_for(policy, inputs)),
+        "this code, bfloat16": (torch.bfloat16, lambda: decoder_for(policy, inputs, torch.bfloat16)),
+    }
+    drawn, timings, cpu = {}, {name: Timing() for name in loops}, {name: [] for name in loops}
+    for repeat in range(request.repeats + 1):
+        for name, (_, make) in loops.items():
+            forget_peak(device)
+            began, cpu_began = now(device), time.process_time()
+            drawn[name] = greedy(make(), inputs, batch, run)
+            if repeat:
+                timings[name].seconds.append(now(device) - began)
+                timings[name].peak = peak(device)
+                cpu[name].append(time.process_time() - cpu_began)
+    return [
+        row(
+            f"rollout {request.backbone}, {name}",
+            request,
+            timings[name],
+            rollout(run, batch, item=dtype.itemsize),
+            request.ceiling(dtype),
+            ("generate",),
+            **{
+                "CPU s": statistics.median(cpu[name]),
+                "tokens/s": batch * run.backbone.tokens / timings[name].median,
+                "same tokens": float((drawn[name] == drawn[PLAIN]).float().mean()),
+            },
+        )
+        for name, (dtype, _) in loops.items()
+    ]
+
+
+@torch.no_grad()
+def greedy(decoder: Any, inputs: Tensor, batch: int, run: Run) -> Tensor:
+    """The likeliest tokens [B, T] under guidance."""
+    tokens, logits = [], decoder.start(inputs)
+    for position in range(run.backbone.tokens):
+        if position:
+            logits = decoder.decode(tokens[-1].repeat(len(inputs) // batch))
+        chosen = logits if len(inputs) == batch else guide(logits[:batch], logits[batch:], run.sampling.cfg)
+        tokens.append(filter_logits(chosen).argmax(-1))
+    return torch.stack(tokens, 1)

@@ -1,0 +1,265 @@
+"""The command ``selfcheck``: the paper's own networks at full size on random weights, one after the other.
+
+Shows on a machine what needs no released weights: that each is built, runs, stays finite and fits into memory, and
+that the policy's cached decoding and its half precision agree with its plain forward. Needs neither Snakemake nor
+MLflow.
+"""
+
+import contextlib
+import ctypes
+import gc
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from artune.bench.random_weights import random_llamagen
+from artune.config.registry import Registry
+from artune.data.prompts import prompts
+from artune.errors import ArtuneError, unknown
+from artune.models.encoders.build import build_network
+from artune.models.tokenizers.build import build_tokenizer
+from artune.runtime.files import write_json
+from artune.runtime.seeds import generator_for
+from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for, forget
+from artune.tracking.provenance import provenance
+
+ON_CPU, ON_GPU = 2, 16  # images of one batch
+TOKENS, CROPS = 32, 2  # of an image on a CPU, instead of 256 or 576 tokens and 20 crops, which take minutes
+# Largest accepted errors, in standard deviations of the logits.
+ERRORS = {torch.float32: 1e-4, torch.bfloat16: 0.3}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision the networks run."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def on_cpu(self) -> bool:
+        """Are batches kept small?"""
+        return self.device.type == "cpu"
+
+    @property
+    def images(self) -> int:
+        """Images of one batch."""
+        return ON_CPU if self.on_cpu else ON_GPU
+
+    def draw(self, high: int, *shape: int) -> Tensor:
+        """Whole numbers below ``high``, int64, the same on every machine."""
+        return torch.randint(high, shape, generator=generator_for("selfcheck", high, *shape)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network: how it is built, the precision it is used in, and one batch, with its size and what was seen of it."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    dtype: torch.dtype
+    run: Callable[[Any], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """What a network took; ``peak_gb`` is all memory of the process on a CPU, PyTorch's on a GPU."""
+
+    network: str
+    parameters: int
+    dtype: str
+    batch: str
+    build_s: float
+    run_s: float
+    cpu_s: float  # of both, on all threads: what a loaded machine does not lengthen
+    peak_gb: float
+    seen: str
+
+
+def selfcheck(
+    registry: Registry, backbone: str, machine: Machine, output: Path | None = None
+) -> tuple[list[CheckRow], str]:
+    """Build and run every network, freeing each before the next.
+
+    Args:
+        registry: of the imagenet scale.
+        backbone: a policy of ``backbones.yaml``; its tokenizer goes with it.
+        machine: device and dtype; the tokenizer and Inception are float32 whatever it is, as in a run.
+        output: JSON to write.
+
+    Returns:
+        A row a network, and one line that sums them up.
+
+    Raises:
+        ArtuneError: an unknown backbone, or something is not as it must be; the line says what.
+    """
+    rows = [check_part(part, machine) for part in network_parts(registry, backbone, machine)]
+    peak = max(row.peak_gb for row in rows)
+    if output is not None:
+        about = {"device": machine.device.type, "dtype": _name(machine.dtype), "backbone": backbone, "peak_gb": peak}
+        write_json(output, about | {"rows": [asdict(row) for row in rows], "versions": provenance(machine.device)})
+    where = f"on {machine.device.type} in {_name(machine.dtype)}"
+    line = f"{len(rows)} networks {where}, all as they must be, peak {peak:.1f} GB"
+    return rows, f"{output}: {line}" if output else line
+
+
+def network_parts(registry: Registry, backbone: str, machine: Machine) -> list[Part]:
+    """The networks of a run on ``backbone``, in the order in which an iteration uses them."""
+    if backbone not in registry.backbones:
+        raise ArtuneError(f"--backbone: {unknown(backbone, registry.backbones)}")
+    policy, data = registry.backbones[backbone], registry.data
+    tokenizer = registry.tokenizers[policy.tokenizer]
+    side = round(policy.tokens**0.5) * tokenizer.downsampling
+    images = machine.draw(256, machine.images, 3, data.image_size, data.image_size).to(torch.uint8)
+    texts = prompts(data)[:8]
+
+    def network(name: str, dtype: torch.dtype, run: Callable[[Any], tuple[str, str]]) -> Part:
+        return Part(name, lambda: build_network(registry.networks[name], data), dtype, run)
+
+    return [
+        Part(backbone, lambda: random_llamagen(policy), machine.dtype, lambda found: run_policy(found, machine)),
+        Part(
+            policy.tokenizer,
+            lambda: build_tokenizer(tokenizer, side),
+            torch.float32,
+            lambda found: run_tokenizer(found, machine, policy.tokens),
+        ),
+        network("clip", machine.dtype, lambda found: run_clip(found, images, texts)),
+        network("hps", machine.dtype, lambda found: run_clip(found, images, texts)),
+        network("maniqa", machine.dtype, lambda found: run_maniqa(found, images, machine)),
+        network("inception", torch.float32, lambda found: run_inception(found, images)),
+    ]
+
+
+def check_part(part: Part, machine: Machine) -> CheckRow:
+    """Build a network, run one batch, free it."""
+    _forget_peak(machine)
+    torch.manual_seed(0)
+    began, worked = time.monotonic(), time.process_time()
+    module = part.build().eval().requires_grad_(False).to(part.dtype).to(machine.device)
+    built = time.monotonic()
+    with torch.no_grad():
+        batch, seen = part.run(module)
+    if not machine.on_cpu:
+        torch.cuda.synchronize(machine.device)
+    row = CheckRow(
+        network=part.name,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        dtype=_name(part.dtype),
+        batch=batch,
+        build_s=round(built - began, 1),
+        run_s=round(time.monotonic() - built, 1),
+        cpu_s=round(time.process_time() - worked, 1),
+        peak_gb=round(_peak(machine) / 1e9, 2),
+        seen=seen,
+    )
+    del module
+    gc.collect()
+    if not machine.on_cpu:
+        torch.cuda.empty_cache()
+    return row
+
+
+def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
+    """Cached decoding, plain and as sampling does it, against the teacher-forced forward; bfloat16 against float32."""
+    length = min(TOKENS, policy.tokens) if machine.on_cpu else policy.tokens
+    classes = machine.draw(policy.classes, machine.images)
+    tokens = machine.draw(policy.codebook_size, machine.images, length)
+    forced = _finite(policy(tokens, classes))
+    accepted = ERRORS[machine.dtype]
+    plain = _error(_decode(PlainDecoder(policy), classes, tokens), forced, accepted, "cached decoding")
+    decoder = decoder_for(policy, classes)
+    fast = _error(_decode(decoder, classes, tokens), forced, accepted, "the decoding of sampling")
+    seen = f"cached decoding {plain:.1e} off, {type(decoder).__name__} of sampling {fast:.1e}"
+    forget()
+    if machine.dtype == torch.float32:
+        half = policy.bfloat16()(tokens, classes)
+        seen += f", bfloat16 {_error(half, forced, ERRORS[torch.bfloat16], 'bfloat16'):.1e}"
+    return f"{machine.images} x {length} tokens", seen
+
+
+def _decode(decoder: TokenDecoder, classes: Tensor, tokens: Tensor) -> Tensor:
+    """Logits [B, T, V] of cached decoding when the given tokens are forced."""
+    logits = [decoder.start(classes).clone()]
+    logits += [decoder.decode(tokens[:, position]).clone() for position in range(tokens.shape[1] - 1)]
+    return torch.stack(logits, 1)
+
+
+def run_tokenizer(tokenizer: Any, machine: Machine, tokens: int) -> tuple[str, str]:
+    """Images of random codes, and codes of those images."""
+    ids = machine.draw(tokenizer.codebook_size, machine.images, tokens)
+    images = _finite(tokenizer.decode(ids))
+    again = tokenizer.encode(images.clamp(-1, 1))
+    _require(again.shape == ids.shape, f"{tokens} codes came back as {tuple(again.shape)}")
+    return f"{len(images)} images of {images.shape[-1]}", f"values {images.min():.1f} to {images.max():.1f}"
+
+
+def run_clip(network: Any, images: Tensor, texts: tuple[str, ...]) -> tuple[str, str]:
+    """Cosines of images and prompts, both unit vectors."""
+    cosines = _finite(network.embed_images(images)) @ _finite(network.embed_texts(texts)).T
+    _require(bool((cosines.abs() <= 1.01).all()), "a cosine is above 1")
+    return f"{len(images)} images, {len(texts)} prompts", f"cosines {cosines.min():.3f} to {cosines.max():.3f}"
+
+
+def run_maniqa(network: Any, images: Tensor, machine: Machine) -> tuple[str, str]:
+    """Quality of images from all their crops, from :data:`CROPS` on a CPU."""
+    crops = min(CROPS, network.sizes.crops) if machine.on_cpu else network.sizes.crops
+    network.sizes = replace(network.sizes, crops=crops)
+    scores = _finite(network.score(images))
+    return f"{len(images)} images, {crops} crops", f"scores {scores.min():.3f} to {scores.max():.3f}"
+
+
+def run_inception(network: Any, images: Tensor) -> tuple[str, str]:
+    """Features and class probabilities."""
+    features, probabilities = _finite(network.features(images)), _finite(network.probabilities(images))
+    _require(bool((probabilities.sum(1) - 1).abs().max() < 1e-4), "class probabilities do not sum to 1")
+    return f"{len(images)} images", f"features of width {features.shape[1]}, spread {features.std():.2f}"
+
+
+def _error(found: Tensor, expected: Tensor, accepted: float, what: str) -> float:
+    """Largest difference in standard deviations of what was expected."""
+    error = float((_finite(found) - expected).abs().max() / expected.std())
+    off = f"{what} is {error:.1e} of the logits' spread off the teacher-forced forward"
+    _require(error < accepted, f"{off}, more than {accepted:.0e}")
+    return error
+
+
+def _finite(found: Tensor) -> Tensor:
+    _require(bool(found.isfinite().all()), "NaN or infinity came out")
+    return found
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ArtuneError(f"selfcheck: {otherwise}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _forget_peak(machine: Machine) -> None:
+    """Begin a new peak of memory; where the system does not let us, it stays that of the whole process."""
+    if not machine.on_cpu:
+        torch.cuda.reset_peak_memory_stats(machine.device)
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the network before has left
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak(machine: Machine) -> int:
+    """Bytes at the peak since :func:`_forget_peak`."""
+    if not machine.on_cpu:
+        return torch.cuda.max_memory_allocated(machine.device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,270 @@
+"""Every command of the command line, declared once: what it does, where its function is, what it is given."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from artune import RESULTS_VERSION, __version__
+from artune.errors import ArtuneError, unknown
+
+PATHS = {
+    "output": "file to write",
+    "config": "the run's config.yaml",
+    "policy": "weights of the policy",
+    "pretrained": "weights of the pretrained policy, for the grid",
+    "tokenizer": "weights of the tokenizer",
+    "codes": "token codes of the data set",
+    "data": "data.npz",
+    "networks": "folder of the frozen networks",
+    "reference": "reference.npz",
+    "class_moments": "class_moments.npz",
+    "references": "folder of further references",
+    "moments": "moments of the training images under the reward's own network",
+    "samples": "samples.npz",
+    "features": "features.npz",
+    "scores": "scores.json",
+    "graph": "classify_image_graph_def.pb, or its stamp",
+    "timings": "timings.jsonl of the run",
+    "costs": "costs.csv that a GPU was measured for",
+    "grid": "picture to write",
+    "runs": "folder of the runs",
+    "results": "folder of the scale",
+    "votes": "SQLite file of the human study",
+    "tally": "counted votes",
+    "profile": "folder of the SLURM profile to check (default: slurm_a100 where there is SLURM)",
+    "pairs": "file of pairs of the human study",
+    "judge": "what the automatic judge prefers",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command; the function of its name in ``artune.commands.{module}`` does it."""
+
+    module: str
+    summary: str
+    positional: str | None = None  # name of its positional argument
+    required: str = ""  # options of PATHS that must be given, separated by spaces
+    optional: str = ""  # options of PATHS that may be given
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further options -> arguments of argparse
+
+
+COMMANDS: dict[str, Command] = {
+    "run_config": Command("tuning", "resolve a run's settings", positional="run", required="output"),
+    "asset": Command("inputs", "check a file from outside, fetch it if need be", positional="asset", required="output"),
+    "assets": Command(
+        "inputs",
+        "list the files from outside: present, missing, wrong digest",
+        options={"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
+    ),
+    "data": Command("inputs", "write the data set of a scale that ships one", required="output"),
+    "tokenizer": Command(
+        "inputs", "train or import a tokenizer", positional="name", required="output", optional="data"
+    ),
+    "codes": Command(
+        "inputs",
+        "token codes of the data set",
+        positional="name",
+        required="data tokenizer output",
+        options={"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},
+    ),
+    "network": Command(
+        "inputs", "train or import a frozen network", positional="name", required="output", optional="data tokenizer"
+    ),
+    "pretrained_policy": Command(
+        "inputs", "train or import a prior", positional="name", required="output", optional="codes"
+    ),
+    "external_policy": Command(
+        "inputs",
+        "import a policy that others released",
+        positional="name",
+        required="output",
+        options={"--asset": {"required": True, "help": "key of config/assets.yaml"}},
+    ),
+    "reference": Command(
+        "inputs", "moments and features of the real images", required="data networks output", optional="moments"
+    ),
+    "train_moments": Command(
+        "inputs",
+        "moments of ImageNet's training images under a network of LOO-FID",
+        positional="name",
+        required="data networks output",
+    ),
+    "further_reference": Command(
+        "inputs", "moments and features of another split of real images", required="data networks output"
+    ),
+    "class_moments": Command("inputs", "moments of the training images of each class", required="data networks output"),
+    "train": Command(
+        "tuning",
+        "tune a policy",
+        required="config policy tokenizer networks output",
+        optional="codes data reference class_moments",
+    ),
+    "sample": Command(
+        "evaluation",
+        "draw the images that a run is scored on",
+        required="config policy tokenizer output grid",
+        optional="pretrained networks",
+    ),
+    "real_samples": Command(
+        "evaluation", "take real images in the place of samples", required="config data output grid"
+    ),
+    "features": Command("evaluation", "features of a run's samples", required="samples networks output"),
+    "evaluate": Command(
+        "evaluation", "score a run", required="config features reference output", optional="references timings"
+    ),
+    "evaluate_official": Command(
+        "evaluation",
+        "score a run by TensorFlow's own graph, beside the torch port",
+        positional="run",
+        required="samples features scores data graph output",
+    ),
+    "table": Command("results", "write a table", positional="table", required="runs output", optional="tally judge"),
+    "compare": Command(
+        "evaluation",
+        "differences of two runs, or of a table's rows, with paired errors and Holm's correction",
+        optional="runs reference output",
+        options={
+            "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second less the first"},
+            "--table": {"help": "instead: every row less the first of its block"},
+        },
+    ),
+    "figure": Command(
+        "results",
+        "draw a figure",
+        positional="figure",
+        required="results output",
+        options={
+            "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
+            "--compare": {"nargs": "*", "default": [], "help": "further runs to draw (Figure 2)"},
+        },
+    ),
+    "figure_samples": Command(
+        "results", "images of a figure's classes", positional="figure", required="config policy tokenizer output"
+    ),
+    "study_samples": Command("study", "images of a run for the human study", required="config policy tokenizer output"),
+    "study_make": Command("study", "draw the pairs of the human study", optional="samples data output"),
+    "study_serve": Command(
+        "study",
+        "serve the page that people rate the pairs on",
+        optional="pairs votes",
+        options={
+            "--host": {"default": "127.0.0.1", "help": "address to listen on; another than this one is seen by others"},
+            "--port": {"type": int, "default": 8765, "help": "port to listen on, 0 for a free one"},
+        },
+    ),
+    "study_judge": Command("study", "let a network judge the pairs", required="pairs networks output"),
+    "study_tally": Command(
+        "study",
+        "count the votes of the human study",
+        optional="votes output",
+        options={
+            "--flagged": {
+                "choices": ["exclude", "include"],
+                "default": "exclude",
+                "help": "raters who failed attention checks",
+            }
+        },
+    ),
+    "export": Command(
+        "tuning",
+        "write a run's policy as LlamaGen's own sampling script loads it",
+        positional="run",
+        required="output",
+        options={"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},
+    ),
+    "costs": Command("results", "seconds of every stage beside the paper's", required="timings output"),
+    "claims": Command("results", "judge the paper's claims by what was measured", required="results output"),
+    "rulegraph": Command("results", "Snakemake's graph of rules, as Mermaid", required="output"),
+    "report": Command("results", "one HTML file of tables, figures, claims and provenance", required="results output"),
+    "mlflow_store": Command("tracking", "create the tracking store", required="output"),
+    "mlflow_log": Command(
+        "tracking",
+        "bring the tracking store up to date with a table's runs",
+        positional="table",
+        required="runs output",
+    ),
+    "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
+    "plan": Command(
+        "planning", "what a target trains, evaluates and costs in GPU hours", positional="target", optional="costs"
+    ),
+    "doctor": Command(
+        "planning", "check the machine, the cluster and the files before anything runs", optional="profile"
+    ),
+    "selfcheck": Command(
+        "planning",
+        "build and run the paper's networks at full size on random weights",
+        optional="output",
+        options={
+            "--backbone": {"default": "llamagen_b", "help": "the policy, a key of config/backbones.yaml"},
+            "--dtype": {"choices": ["float32", "bfloat16"], "default": "float32", "help": "of the weights"},
+        },
+    ),
+    "show": Command("planning", "a run's settings and the layer that set each", positional="run"),
+    "bench": Command(
+        "planning",
+        "time a part on random weights: rollout, rewards, loo-fid, update, sample, iteration, all",
+        positional="target",
+        optional="output",
+        options={
+            "--backbone": {"default": "llamagen_l", "help": "whose; its sizes are those of --scale"},
+            "--images": {"type": int, "help": "images (default: the scale's; 2 on a CPU at imagenet)"},
+            "--tokens": {"type": int, "help": "tokens an image, a square (default: the scale's; 16 on a CPU)"},
+            "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
+            "--weights": {"choices": ["random"], "default": "random", "help": "speed does not depend on them"},
+        },
+    ),
+}
+GROUPS = {"study": "the human study: samples, pairs, page, judge, counts"}  # first words of commands of two words
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of all commands."""
+    top = argparse.ArgumentParser(prog="artune", description="Policy-based tuning of autoregressive image models.")
+    top.add_argument("--version", action="version", version=f"artune {__version__}, results version {RESULTS_VERSION}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for group, summary in GROUPS.items():
+        below = commands.add_parser(group, help=summary, description=summary)
+        members = below.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        for name in [name for name in COMMANDS if name.startswith(f"{group}_")]:
+            short = name.removeprefix(f"{group}_")
+            _fill(members.add_parser(short, help=COMMANDS[name].summary, description=COMMANDS[name].summary), name)
+    for name, command in COMMANDS.items():
+        shown = {} if name.split("_")[0] in GROUPS else {"help": command.summary}  # a group lists its own
+        _fill(commands.add_parser(name, description=command.summary, **shown), name)
+    return top
+
+
+def _fill(sub: argparse.ArgumentParser, name: str) -> None:
+    """Give ``sub`` the arguments of the command ``name``."""
+    command = COMMANDS[name]
+    sub.set_defaults(command=name)
+    if command.positional:
+        sub.add_argument(command.positional)
+    for path in command.required.split():
+        sub.add_argument(f"--{path}", type=Path, required=True, metavar="PATH", help=PATHS[path])
+    for path in command.optional.split():
+        sub.add_argument(f"--{path}", type=Path, metavar="PATH", help=PATHS[path])
+    for option, settings in command.options.items():
+        sub.add_argument(option, **settings)
+    sub.add_argument("--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)")
+    sub.add_argument("--preset", default=None, help="paper or release (default: config/config.yaml)")
+    sub.add_argument("--seeds", type=int, default=None, help="repetitions of every run")
+    sub.add_argument("--threads", type=int, default=None, help="CPU threads")
+    sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default=None)
+    sub.add_argument("--log", type=Path, default=None, metavar="PATH", help="also write what is printed here")
+
+
+def parse_words(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line.
+
+    Raises:
+        ArtuneError: no such command; the line says what was probably meant.
+    """
+    known = {**COMMANDS, **GROUPS}
+    if words and not words[0].startswith("-") and words[0] not in known:
+        shown = [name for name in known if name.split("_")[0] not in GROUPS or name in GROUPS]
+        raise ArtuneError(f"command: {unknown(words[0], shown, most=len(shown))}")
+    return parser().parse_args(words)

@@ -1,0 +1,147 @@
+"""Commands of a run: settings, training, samples, scores, export."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artune.commands.context import Context
+
+if TYPE_CHECKING:
+    from artune.evaluation.features import Extractor
+    from artune.runtime.distributed import World
+
+
+def sample(context: Context, arguments: Namespace) -> str:
+    """Draw the images that a run is scored on."""
+    from artune.config.run import read_run
+    from artune.evaluation.samples import sample as draw
+    from artune.models.policies.checkpoint import load_policy
+    from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
+    from artune.sampling.rollout import load_renderer
+
+    run, device, registry = read_run(arguments.config), context.device, context.registry
+    same = arguments.pretrained is None or arguments.pretrained == arguments.policy
+    with lease(arguments.output.parent, "sample"), started(device) as world:
+        return draw(
+            run,
+            registry.evaluation,
+            load_policy(run.backbone, arguments.policy, device),
+            None if same else load_policy(run.backbone, arguments.pretrained, device),
+            load_renderer(run, arguments.tokenizer, device),
+            [arguments.config, arguments.policy, arguments.tokenizer],
+            arguments.output,
+            arguments.grid,
+            device,
+            world,
+            _extractor(context, arguments.networks, world),
+        )
+
+
+def _extractor(context: Context, folder: Path | None, world: "World") -> "Extractor | None":
+    """The evaluation's networks, where all of them are there already: nobody waits for them before the features do."""
+    from artune.evaluation.features import Extractor, identity_of
+
+    registry, device = context.registry, context.device
+    names = set(registry.evaluation.networks.values())
+    if folder is None:
+        return None
+    there = all((folder / f"{name}.safetensors").exists() for name in names)
+    if not world.from_leader(there):  # another job may finish the last one while the processes look
+        return None
+    identity = identity_of(registry, folder, device)
+    networks = context.networks(names, folder)
+    return Extractor(registry.evaluation, registry.data, networks, device, identity)
+
+
+def real_samples(context: Context, arguments: Namespace) -> str:
+    """Take real images in the place of samples."""
+    from artune.config.run import read_run
+    from artune.data.assets import stamped_path
+    from artune.evaluation.real_samples import write_real_samples
+
+    run, protocol = read_run(arguments.config), context.registry.evaluation
+    return write_real_samples(run, protocol, stamped_path(arguments.data), arguments.output, arguments.grid)
+
+
+def features(context: Context, arguments: Namespace) -> str:
+    """Features of a run's samples."""
+    from artune.evaluation.features import identity_of, take_up, write_features
+    from artune.runtime.distributed import started
+
+    registry, device, folder = context.registry, context.device, arguments.networks
+    protocol = registry.evaluation
+    with started(device) as world:
+        if world.from_leader(
+            world.leads and take_up(arguments.samples, identity_of(registry, folder, device), arguments.output)
+        ):
+            return f"{arguments.output}: taken while the images were drawn"
+        networks = context.networks(set(protocol.networks.values()), folder)
+        return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
+
+
+def evaluate(context: Context, arguments: Namespace) -> str:
+    """Score a run."""
+    from artune.config.run import read_run
+    from artune.data.assets import evaluation_files
+    from artune.evaluation.scores import evaluate as score
+    from artune.tracking.provenance import provenance
+
+    registry, folder = context.registry, arguments.references
+    return score(
+        read_run(arguments.config),
+        registry.evaluation,
+        arguments.features,
+        arguments.reference,
+        arguments.timings,
+        provenance(context.device),
+        arguments.output,
+        {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {},
+        evaluation_files(registry, context.assets),
+    )
+
+
+def evaluate_official(context: Context, arguments: Namespace) -> str:
+    """Score a run by TensorFlow's own graph; in the environment that has it."""
+    from artune.data.assets import stamped_path
+    from artune.evaluation.official_graph import evaluate_official as score
+
+    return score(
+        arguments.run,
+        arguments.samples,
+        arguments.features,
+        arguments.scores,
+        stamped_path(arguments.data),
+        stamped_path(arguments.graph),
+        context.registry.evaluation,
+        arguments.output,
+    )
+
+
+def compare(context: Context, arguments: Namespace) -> str:
+    """Compare two runs, or a table's rows with the first of their block."""
+    from artune.config.paper import find_table
+    from artune.errors import ArtuneError
+    from artune.evaluation.compare import compare as differences
+    from artune.evaluation.compare import pairs_of
+    from artune.results.tables import write_csv
+
+    registry, seeds = context.registry, arguments.seeds or 1
+    context.prepare()
+    if (len(arguments.pair) == 2) == (arguments.table is not None) or len(arguments.pair) not in (0, 2):
+        raise ArtuneError("compare: name two runs, or a table with --table")
+    for name in arguments.pair:
+        registry.split_seed(name)
+    pairs = [tuple(arguments.pair)]
+    if arguments.table:
+        if find_table(registry, arguments.table).kind != "scores":
+            raise ArtuneError(f"compare: {arguments.table} holds votes, not scores")
+        pairs, seeds = pairs_of(registry, arguments.table), context.settings.seeds
+    folder = Path("results") / registry.scale
+    runs, reference = arguments.runs or folder / "runs", arguments.reference or folder / "reference.npz"
+    frame = differences(registry, pairs, runs, reference, seeds)
+    print(frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format))  # noqa: T201
+    if arguments.output:
+        write_csv(frame, arguments.output)
+    found = int((frame["p_holm"] < 0.05).sum())
+    return f"{arguments.output or 'compared'}: {found} of {len(frame)} differences at p < 0.05 after Holm's correction"

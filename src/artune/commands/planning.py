@@ -1,0 +1,99 @@
+"""Commands to ask before a cluster is put to work: what a target costs, and what is wrong here."""
+
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+from artune.commands.context import Context
+from artune.config.registry import Registry
+
+PROFILE = Path("slurm_a100")
+
+
+def plan(context: Context, arguments: Namespace) -> str:
+    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
+    from artune.errors import ArtuneError
+    from artune.planning.budget import budget, format_budget
+    from artune.planning.costs import read_costs
+    from artune.planning.gpu_hours import floor_machine, measured_machine
+    from artune.planning.plan import Plan
+
+    if arguments.scale not in (None, "imagenet"):
+        raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
+    settings = context.settings.model_dump() | {"scale": "imagenet"}
+    figures = read_costs(Path("config"))
+    costs = figures.measured or figures.paper
+    plan = Plan(settings, Path("config"))
+    machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
+    lines = budget(plan, costs, arguments.target, machine)
+    print(format_budget(lines))  # noqa: T201
+    trained = sum(line.work.startswith("train") for line in lines)
+    if costs.training is not None and trained:
+        low, high = (trained * hours for hours in costs.training)
+        print(f"{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}")  # noqa: T201
+    whose = "measured" if figures.measured else "the paper's, App. E"
+    return (
+        f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
+        f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose}); "
+        f"this code {sum(line.ours for line in lines):.1f} hours of one {machine.name}"
+    )
+
+
+def doctor(context: Context, arguments: Namespace) -> str:
+    """Check machine, cluster, files and tracking store, a line each."""
+    from artune.planning.doctor import conclude, examine
+    from artune.planning.slurm import read_profile
+
+    settings = context.settings
+    profile = arguments.profile or (PROFILE if shutil.which("sinfo") and PROFILE.exists() else None)
+    if profile is not None:
+        read_profile(profile)
+    scale = arguments.scale or ("imagenet" if profile else settings.scale)
+    registry = Registry(scale, settings.preset)
+    findings = examine(registry, Path(settings.assets), context.tracking_uri, profile)
+    print("\n".join(map(str, findings)))  # noqa: T201
+    return conclude(findings)
+
+
+def show(context: Context, arguments: Namespace) -> str:
+    """Print a run's settings and the layer that set each."""
+    registry = context.registry
+    registry.resolve(arguments.run)
+    for key, (value, where) in registry.origins(arguments.run).items():
+        print(f"{key:38} {value!s:28} {where}")  # noqa: T201
+    return f"{arguments.run} at the {registry.scale} scale"
+
+
+def bench(context: Context, arguments: Namespace) -> str:
+    """Time a part of the method."""
+    from artune.bench.measure import Request
+    from artune.bench.run import format_table, run_benchmark
+    from artune.runtime.files import write_json
+    from artune.tracking.provenance import provenance
+
+    sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
+    request = Request(context.registry, context.device, **sizes)
+    rows = run_benchmark(arguments.target, request)
+    print(format_table(rows))  # noqa: T201
+    if arguments.output is None:
+        return f"{len(rows)} cases"
+    if arguments.target != "iteration" or arguments.output.suffix != ".jsonl":  # then it is what a training leaves
+        about = {"target": arguments.target, "scale": request.registry.scale, "backbone": request.backbone}
+        about |= {"weights": arguments.weights, "provenance": provenance(request.device)}
+        write_json(arguments.output, about | {"rows": rows})
+    return f"{arguments.output}: {len(rows)} cases"
+
+
+def selfcheck(context: Context, arguments: Namespace) -> str:
+    """Build and run the paper's networks at full size on random weights."""
+    import torch
+
+    from artune.bench.run import format_table
+    from artune.bench.selfcheck import Machine, selfcheck
+    from artune.config.registry import Registry
+
+    machine = Machine(context.device, getattr(torch, arguments.dtype))
+    registry = Registry("imagenet", context.settings.preset)  # whatever scale is configured
+    rows, line = selfcheck(registry, arguments.backbone, machine, arguments.output)
+    print(format_table([row.__dict__ for row in rows]))  # noqa: T201
+    return line

@@ -1,0 +1,100 @@
+"""Commands that make tables, figures and the tracking store, and those for people."""
+
+from argparse import Namespace
+
+from artune.commands.context import Context, entry
+
+
+def table(context: Context, arguments: Namespace) -> str:
+    """Write a table as CSV, and as Markdown beside it."""
+    from artune.config.paper import find_table
+    from artune.results.table_text import write_latex, write_markdown
+    from artune.results.tables import build_table, write_csv
+    from artune.runtime.files import read_json
+
+    registry, seeds = context.registry, context.settings.seeds
+    layout = find_table(registry, arguments.table)
+    if layout.kind == "study":
+        from artune.results.study.table import build_study_table
+
+        judged = read_json(arguments.judge) if arguments.judge else None
+        frame = build_study_table(registry, arguments.table, read_json(arguments.tally), judged)
+    else:
+        runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
+        scores = {
+            run: [read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)]
+            for run in runs
+        }
+        frame = build_table(registry, arguments.table, scores)
+    write_markdown(frame, registry, arguments.table, arguments.output.with_suffix(".md"))
+    write_latex(frame, registry, arguments.table, arguments.output.with_suffix(".tex"))
+    write_csv(frame, arguments.output)
+    return f"{arguments.output}: {len(frame)} rows, seeds {seeds}"
+
+
+def figure(context: Context, arguments: Namespace) -> str:
+    """Draw a figure as PDF, and as PNG beside it."""
+    from artune.results.figures.draw import draw_figure
+
+    smoothing = arguments.smoothing or context.settings.figure2.smoothing
+    return draw_figure(
+        context.registry, arguments.figure, arguments.results, arguments.output, smoothing, arguments.compare
+    )
+
+
+def figure_samples(context: Context, arguments: Namespace) -> str:
+    """Images of the classes that a figure shows."""
+    from artune.config.run import read_run
+    from artune.data.prompts import class_names
+    from artune.models.policies.checkpoint import load_policy
+    from artune.results.figures.samples import choose_classes
+    from artune.runtime.files import save_npz
+    from artune.sampling.grids import grid_images
+    from artune.sampling.rollout import load_renderer
+
+    registry, device = context.registry, context.device
+    chosen = entry(registry.figures, arguments.figure, "figure")
+    run = read_run(arguments.config)
+    ids = choose_classes(chosen, class_names(run.data), strict=run.data.source == "imagenet").ids
+    images = grid_images(
+        run,
+        ids,
+        chosen.per_class,
+        chosen.seed,
+        load_policy(run.backbone, arguments.policy, device),
+        load_renderer(run, arguments.tokenizer, device),
+        device,
+    )
+    save_npz(arguments.output, {"images": images})
+    return f"{arguments.output}: {len(ids)} classes of {run.name}"
+
+
+def costs(context: Context, arguments: Namespace) -> str:
+    """Seconds of every stage beside the paper's."""
+    from artune.planning.costs import write_costs
+
+    return write_costs(context.registry, arguments.timings, arguments.output)
+
+
+TARGETS = ("tables", "figures", "report")  # what a user asks for; the picture shows the rules behind them
+
+
+def claims(context: Context, arguments: Namespace) -> str:
+    """Judge the paper's claims by what was measured."""
+    from artune.results.claims import write_claims
+
+    return write_claims(context.registry, arguments.results, context.settings.seeds, arguments.output)
+
+
+def rulegraph(context: Context, arguments: Namespace) -> str:
+    """Write Snakemake's graph of rules."""
+    from artune.results.report.rulegraph import write_rulegraph
+
+    return write_rulegraph(context.settings.scale, TARGETS, arguments.output)
+
+
+def report(context: Context, arguments: Namespace) -> str:
+    """Write the report."""
+    from artune.results.report.page import write_report
+
+    return write_report(context.registry, arguments.results, context.settings.seeds, arguments.output)

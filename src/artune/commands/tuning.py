@@ -1,0 +1,65 @@
+"""Commands that resolve, train and export a run."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from artune.commands.context import Context
+
+if TYPE_CHECKING:
+    pass
+
+
+def run_config(context: Context, arguments: Namespace) -> str:
+    """Resolve a run and write its settings."""
+    from artune.runtime.files import write_text
+
+    registry = context.registry
+    run = registry.resolve(arguments.run)
+    write_text(arguments.output, yaml.safe_dump(registry.spec(arguments.run), sort_keys=False))
+    return f"{arguments.output}: {run.method} of {run.backbone_name or run.images}"
+
+
+def train(context: Context, arguments: Namespace) -> str:
+    """Tune a policy."""
+    from artune.config.run import read_run
+    from artune.config.yaml_layers import read_yaml
+    from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
+    from artune.tracking.mlflow_store import run_tags
+    from artune.tracking.provenance import git
+    from artune.tuning.train import Inputs
+    from artune.tuning.train import train as tune
+
+    device = context.device
+    run = read_run(arguments.config)
+    with lease(arguments.output.parent, "train"), started(device) as world:
+        return tune(
+            config=arguments.config,
+            inputs=Inputs(
+                policy=arguments.policy,
+                tokenizer=arguments.tokenizer,
+                networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
+                codes=arguments.codes,
+                data=arguments.data,
+                reference=arguments.reference,
+                class_moments=arguments.class_moments,
+            ),
+            output=arguments.output,
+            tracking_uri=context.tracking_uri,
+            tags=run_tags(context.registry, read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
+            device=device,
+            world=world,
+        )
+
+
+def export(context: Context, arguments: Namespace) -> str:
+    """Write a run's policy as others load it."""
+    from artune.models.policies.export import export_policy
+    from artune.planning.plan import Plan
+
+    plan = Plan(context.settings.model_dump(), Path("config"))
+    config = Path(plan.runs) / arguments.run / "config.yaml"
+    return export_policy(config, Path(plan.policy(arguments.run)), arguments.output, arguments.format)

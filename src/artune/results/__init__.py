@@ -1,0 +1,11 @@
+"""What a reader sees: tables, figures, claims, the report, the human study.
+
+- tables: a table's rows from the scores of its runs
+- table_text: a table as Markdown and LaTeX
+- claims: a verdict for each of the paper's claims
+- comparisons: the numbers behind a verdict
+- verdicts: from a difference and its error to a verdict
+- figures: the paper's figures
+- report: everything on one page
+- study: the human study behind Table 3
+"""

@@ -1,0 +1,169 @@
+"""The command ``report``: one HTML file that needs no other, no script and no network."""
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from artune.config.registry import Registry
+from artune.errors import ArtuneError
+from artune.results.report import origins
+from artune.results.report.rulegraph import HEIGHT, WIDTH, lay_out, read_rules
+from artune.results.verdicts import CONTRARY, HOLDS, PARTLY, UNTESTED, VERDICTS, WITHIN
+from artune.runtime.files import read_json, write_text
+
+HERE = Path(__file__).parent
+MARKS = {HOLDS: "✓", PARTLY: "◐", WITHIN: "≈", CONTRARY: "✗", UNTESTED: "–"}
+LARGE = 600_000  # bytes of a PNG; a larger one (photographs) is set as JPEG
+BROAD = 1600  # pixels
+
+
+def write_report(registry: Registry, results: Path, seeds: int, output: Path) -> str:
+    """Write the report of a scale from the files of its folder.
+
+    Args:
+        registry: of the scale.
+        results: ``results/{scale}`` with claims.json, tables, figures, costs.csv and rulegraph.mmd.
+        seeds: repetitions of every run.
+        output: the HTML file.
+
+    Raises:
+        ArtuneError: a file is missing or damaged.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    tables = report_tables(registry, results)
+    bases = [row.run for key in tables for row in registry.tables[key].rows if row.run]
+    runs = [
+        name
+        for base in dict.fromkeys(bases)
+        if not registry.unavailable(base)
+        for name in registry.seed_names(base, seeds)
+    ]
+    rows = origins.run_rows(registry, results, runs)
+    claims = [claim | {"key": _key(claim["verdict"])} for claim in read_json(results / "claims.json")]
+    for claim in claims:
+        claim["counts"] = count_words(claim["comparisons"])
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "key": _key,
+        "duration": duration,
+        "bound": _bound,
+    }
+    text = environment.get_template("page.html.j2").render(
+        registry=registry,
+        seeds=seeds,
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        marks=MARKS,
+        claims=claims,
+        totals={name: sum(claim["verdict"] == name for claim in claims) for name in VERDICTS},
+        tables={key: table_html(results / "tables" / f"{key}.md") for key in tables},
+        figures=[
+            (key, layout, picture(results / "figures" / f"{key}.png")) for key, layout in registry.figures.items()
+        ],
+        costs=cost_table(results / "costs.csv"),
+        graph=lay_out(*read_rules(results / "rulegraph.mmd")),
+        box=(WIDTH, HEIGHT),
+        runs=rows,
+        inputs=origins.input_rows(results),
+        versions=origins.versions(results, runs),
+        commits=list(dict.fromkeys(_commit(row) for row in rows)),
+        stages=origins.STAGES,
+        command=f"snakemake -c2 --config scale={registry.scale} seeds={seeds} -- report",
+    )
+    write_text(output, text)
+    holds = [f"{len(tables)} tables", f"{len(registry.figures)} figures", f"{len(claims)} claims"]
+    return f"{output}: {', '.join(holds)}, {len(text) / 1e6:.1f} MB"
+
+
+def report_tables(registry: Registry, results: Path) -> list[str]:
+    """The paper's tables, and of those beyond it the ones that have been made."""
+    return [
+        key for key in registry.tables if not key.startswith("extra_") or (results / "tables" / f"{key}.md").exists()
+    ]
+
+
+def table_html(path: Path) -> str:
+    """A table's readable form as HTML, each grid in a frame that scrolls on a narrow screen."""
+    from markdown_it import MarkdownIt
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    html = html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    return re.sub(r"<th>(.*?)</th>", r'<th scope="col">\1</th>', html)
+
+
+def picture(path: Path) -> str:
+    """A picture as a data URI."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    kind = "png"
+    if len(data) > LARGE:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(data)) as image:
+            image.thumbnail((BROAD, 4 * BROAD))
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=88)
+        data, kind = buffer.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def count_words(comparisons: Sequence[dict[str, Any]]) -> str:
+    """``9 of 12 hold, 3 within error``; of a single comparison its numbers; "" where none is tested."""
+    tested = [comparison for comparison in comparisons if comparison["verdict"] != UNTESTED]
+    if len(tested) == 1 == len(comparisons):
+        return str(tested[0]["measured"])
+    counts = {name: sum(comparison["verdict"] == name for comparison in comparisons) for name in VERDICTS}
+    words = {WITHIN: "within error", CONTRARY: "to the contrary", UNTESTED: "not tested"}
+    parts = [f"{counts[HOLDS]} of {len(comparisons)} hold"]
+    parts += [f"{counts[name]} {text}" for name, text in words.items() if counts[name]]
+    return ", ".join(parts) if tested else ""
+
+
+def duration(seconds: float | None) -> str:
+    """``1:02:03`` or ``4:05``; a dash for None."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _key(verdict: str) -> str:
+    """A verdict as the name of a style."""
+    return verdict.replace(" ", "-")
+
+
+def _bound(text: str) -> str:
+    """A number and its error on one line."""
+    return text.replace(" ± ", "\u00a0±\u00a0")
+
+
+def _commit(row: dict[str, Any]) -> str:
+    return str(row["commit"])[:12] + (" + uncommitted changes" if row["uncommitted_changes"] else "")
+
+
+def cost_table(path: Path) -> dict[str, Any]:
+    """The lines of costs.csv; a column that says the same of every line (the device, the note) is told once."""
+    try:
+        names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    except (FileNotFoundError, ValueError) as error:
+        raise ArtuneError(f"{path}: no such file, or an empty one") from error
+    said = [{line[at] for line in lines} - {""} for at in range(len(names))]
+    own = [at for at in range(len(names)) if len(said[at]) > 1 or at < 5]  # stage, unit, ours, paper, ratio
+    return {
+        "columns": [names[at] for at in own],
+        "rows": [[line[at] for at in own] for line in lines],
+        "shared": {name: next(iter(said[at]), "") for at, name in enumerate(names) if at not in own},
+    }

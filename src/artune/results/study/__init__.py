@@ -1,0 +1,11 @@
+"""The human study behind Table 3: people choose between images of the pretrained and the tuned policy.
+
+- make: drawing the pairs
+- pairs: the file of pairs
+- sessions: which pairs a rater sees, and on which side
+- store: votes in SQLite
+- serve: the page that people rate on
+- judge: a network's choices
+- tally: counting the votes
+- table: Table 3
+"""

@@ -1,0 +1,47 @@
+"""Which items a rater is given next, and in which order: pure, seeded, the same on every machine."""
+
+import random
+from collections.abc import Mapping, Set
+
+from artune.config.study import TASKS
+from artune.results.study.pairs import Item, Pairs
+
+
+def next_session(
+    pairs: Pairs, rater: int, given: Set[str], votes: Mapping[str, int], shown: Mapping[str, int]
+) -> list[Item]:
+    """A session of at most ``pairs.session`` pairs, one task after the other, with an attention check to a block.
+
+    First come the pairs that every rater sees, then those with the fewest votes, then those that the fewest raters
+    were given; what is equal in all that is drawn with the study's seed and the rater's number. Which task comes first
+    changes from rater to rater.
+
+    Args:
+        pairs: of the study.
+        rater: number of the rater.
+        given: ids of the items that the rater was given before.
+        votes: item id -> votes so far.
+        shown: item id -> raters that were given it.
+    """
+    draw = random.Random(f"{pairs.seed}/{rater}/{len(given)}")
+    fresh = [item for item in pairs.items if item.id not in given]
+    draw.shuffle(fresh)
+    candidates = [item for item in fresh if item.kind == "pair"]
+    candidates.sort(key=lambda item: (not item.shared, votes.get(item.id, 0), shown.get(item.id, 0)))
+    chosen = candidates[: pairs.session]
+    draw.shuffle(chosen)
+    order: list[Item] = []
+    for task in TASKS if rater % 2 == 0 else TASKS[::-1]:
+        own = [item for item in chosen if item.task == task]
+        checks = [item for item in fresh if item.kind == "check" and item.task == task]
+        for at in range(0, len(own), pairs.check_every):
+            block = own[at : at + pairs.check_every]
+            if checks and 2 * len(block) > pairs.check_every:
+                block.insert(draw.randrange(len(block) + 1), checks.pop())
+            order += block
+    return order
+
+
+def left_side(item: Item, rater: int) -> str:
+    """What stands on the left: as drawn for raters of even number, mirrored for the others."""
+    return item.left if rater % 2 == 0 else item.right()

@@ -1,0 +1,276 @@
+"""The store of votes: one SQLite file. A vote is on the disk before it is acknowledged, and counts once."""
+
+import contextlib
+import hashlib
+import json
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from artune.errors import ArtuneError
+from artune.results.study.pairs import Item, Pairs
+from artune.results.study.sessions import left_side, next_session
+
+Pressed = Literal["left", "right", "tie"]
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that is misread
+CODE = re.compile(rf"[{ALPHABET}]{{20}}")  # 99 bits
+VERSION = 1
+MAX_RATERS = 1000
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS study (
+    digest TEXT NOT NULL, seed INTEGER NOT NULL, check_share REAL NOT NULL, totals TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS raters (
+    number INTEGER PRIMARY KEY, code_sha256 TEXT NOT NULL UNIQUE, joined_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS shown (
+    rater INTEGER NOT NULL REFERENCES raters, position INTEGER NOT NULL, item TEXT NOT NULL, left_side TEXT NOT NULL,
+    PRIMARY KEY (rater, position), UNIQUE (rater, item)
+);
+CREATE TABLE IF NOT EXISTS votes (
+    rater INTEGER NOT NULL, position INTEGER NOT NULL, item TEXT NOT NULL,
+    kind TEXT NOT NULL, setting TEXT NOT NULL, task TEXT NOT NULL,
+    left_side TEXT NOT NULL, right_side TEXT NOT NULL, pressed TEXT NOT NULL, choice TEXT NOT NULL,
+    seconds REAL NOT NULL, seed INTEGER NOT NULL, cast_at TEXT NOT NULL,
+    PRIMARY KEY (rater, position), UNIQUE (rater, item), FOREIGN KEY (rater, position) REFERENCES shown
+);
+CREATE TABLE IF NOT EXISTS withdrawn AS SELECT *, '' AS withdrawn_at FROM votes;
+CREATE INDEX IF NOT EXISTS votes_of_item ON votes (item);
+PRAGMA user_version = {VERSION};
+"""
+
+
+class UnknownCodeError(ArtuneError):
+    """No rater has this code."""
+
+
+class RefusedError(ArtuneError):
+    """A request that does not fit the rater's session."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item as a rater sees it."""
+
+    position: int
+    item: Item
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a rater stands."""
+
+    rater: int
+    done: int
+    total: int
+    waiting: tuple[Shown, ...]  # the current one, and the next if there is one
+    last: int | None  # position of the vote that can be taken back
+    more: bool  # pairs are left that the rater has not been given
+
+
+def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
+    """The store at ``path``; a journal that a killed server left is rolled back.
+
+    Raises:
+        ArtuneError: it cannot be opened, or is no store of votes of this version.
+    """
+    try:
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
+            timeout=30,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        # With a rollback journal every vote is in the one file, whose time says when the last came, and which other
+        # hosts can read. PERSIST and FULL: a commit survives a power cut, at half the cost of deleting the journal.
+        database.execute("PRAGMA journal_mode = PERSIST")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+        if create and not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")  # whole, or not at all
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise ArtuneError(f"{path}: not a store of votes, or not to be opened ({error})") from error
+    if version != VERSION:
+        database.close()
+        raise ArtuneError(f"{path}: not a store of votes (version {version}, this program reads {VERSION})")
+    return database
+
+
+class VoteStore:
+    """Votes on one set of pairs; safe for several threads, and for several processes.
+
+    Raises:
+        ArtuneError: the file is no store, or holds votes on other pairs.
+    """
+
+    def __init__(self, path: Path, pairs: Pairs):
+        self.path, self.pairs = path, pairs
+        self.items = {item.id: item for item in pairs.items}
+        self.lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.database = connect_votes(path, create=True)
+        row = (pairs.digest(), pairs.seed, pairs.check_share, json.dumps(pairs.totals()))
+        with self._transaction() as database:
+            database.execute("INSERT INTO study SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT * FROM study)", row)
+            known = database.execute("SELECT digest FROM study").fetchone()[0]
+        if known != row[0]:
+            self.database.close()
+            raise ArtuneError(f"{path}: holds votes on other pairs; move it away, or bring the old file of pairs back")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:
+            self.database.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One thread at a time; all or nothing."""
+        with self.lock:
+            self.database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.database
+                self.database.execute("COMMIT")
+            except BaseException:
+                if self.database.in_transaction:
+                    self.database.execute("ROLLBACK")
+                raise
+
+    def count(self) -> int:
+        """Votes on pairs, attention checks not counted."""
+        with self.lock:
+            return self.database.execute("SELECT COUNT(*) FROM votes WHERE kind = 'pair'").fetchone()[0]
+
+    def register(self) -> str:
+        """A new rater with a first session; returns the code to go on with, of which only a digest is kept.
+
+        Raises:
+            RefusedError: there are 1,000 raters already.
+        """
+        code = "".join(secrets.choice(ALPHABET) for _ in range(20))
+        with self._transaction() as database:
+            number = database.execute("SELECT COUNT(*) FROM raters").fetchone()[0]
+            if number >= MAX_RATERS:
+                raise RefusedError(f"there are {MAX_RATERS} raters already")
+            database.execute("INSERT INTO raters VALUES (?, ?, ?)", (number, _digest(code), _now()))
+            self._give(database, number)
+        return code
+
+    def rater(self, code: str) -> int:
+        """The number of the rater with this code; dashes, spaces and case do not matter. Raises UnknownCodeError."""
+        plain = code[:100].replace("-", "").replace(" ", "").lower()
+        if CODE.fullmatch(plain):
+            with self.lock:
+                row = self.database.execute(
+                    "SELECT number FROM raters WHERE code_sha256 = ?", (_digest(plain),)
+                ).fetchone()
+            if row:
+                return row[0]
+        raise UnknownCodeError("this code belongs to nobody")
+
+    def session(self, rater: int) -> Session:
+        """Where the rater stands."""
+        with self.lock:
+            return self._session(rater)
+
+    def shown(self, rater: int, position: int) -> Shown:
+        """What the rater sees at ``position``. Raises RefusedError: nothing."""
+        with self.lock:
+            row = self.database.execute(
+                "SELECT position, item, left_side FROM shown WHERE rater = ? AND position = ?", (rater, position)
+            ).fetchone()
+        if row is None:
+            raise RefusedError("there is no such pair in this session")
+        return self._shown(row)
+
+    def vote(self, rater: int, position: int, pressed: Pressed, seconds: float) -> Session:
+        """Store a vote unless that position has one already: the first counts, a repetition changes nothing.
+
+        Args:
+            rater: number of the rater.
+            position: of the item in the rater's session.
+            pressed: which image, or neither.
+            seconds: from seeing the item to the vote.
+
+        Raises:
+            RefusedError: the rater has not been shown that position.
+        """
+        shown = self.shown(rater, position)
+        choice = {"left": shown.left, "right": shown.right, "tie": "tie"}[pressed]
+        with self._transaction() as database:
+            first = self._open(rater, 1)
+            if first and position > first[0][0]:
+                raise RefusedError("that pair has not been shown yet")
+            item = shown.item
+            database.execute(
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (rater, position, item.id, item.kind, item.setting, item.task, shown.left, shown.right, pressed,
+                 choice, seconds, self.pairs.seed, _now()),
+            )  # fmt: skip
+            return self._session(rater)
+
+    def take_back(self, rater: int, position: int) -> Session:
+        """Withdraw the rater's last vote, if it is that of ``position``; it is kept apart and no longer counts."""
+        with self._transaction() as database:
+            if self._last(rater) == position:
+                own = "FROM votes WHERE rater = ? AND position = ?"
+                database.execute(f"INSERT INTO withdrawn SELECT *, ? {own}", (_now(), rater, position))
+                database.execute(f"DELETE {own}", (rater, position))
+            return self._session(rater)
+
+    def go_on(self, rater: int) -> Session:
+        """Give a rater who has finished another session."""
+        with self._transaction() as database:
+            if not self._open(rater, 1):
+                self._give(database, rater)
+            return self._session(rater)
+
+    def _open(self, rater: int, number: int) -> list[tuple]:
+        return self.database.execute(
+            "SELECT position, shown.item, shown.left_side FROM shown LEFT JOIN votes USING (rater, position)"
+            " WHERE rater = ? AND votes.item IS NULL ORDER BY position LIMIT ?",
+            (rater, number),
+        ).fetchall()
+
+    def _last(self, rater: int) -> int | None:
+        return self.database.execute("SELECT MAX(position) FROM votes WHERE rater = ?", (rater,)).fetchone()[0]
+
+    def _shown(self, row: tuple) -> Shown:
+        position, name, left = row
+        item = self.items[name]
+        return Shown(position, item, left, next(side for side in item.images if side != left))
+
+    def _session(self, rater: int) -> Session:
+        counts = "SELECT (SELECT COUNT(*) FROM votes WHERE rater = :r), (SELECT COUNT(*) FROM shown WHERE rater = :r),"
+        counts += " (SELECT COUNT(*) FROM shown WHERE rater = :r AND item NOT LIKE 'check/%')"
+        done, total, pairs = self.database.execute(counts, {"r": rater}).fetchone()
+        waiting = tuple(self._shown(row) for row in self._open(rater, 2))
+        return Session(rater, done, total, waiting, self._last(rater), pairs < len(self.pairs.of_kind("pair")))
+
+    def _give(self, database: sqlite3.Connection, rater: int) -> None:
+        """Append a session to what the rater is shown."""
+
+        def numbers(table: str) -> dict[str, int]:
+            return dict(database.execute(f"SELECT item, COUNT(*) FROM {table} GROUP BY item").fetchall())
+
+        given = {row[0] for row in database.execute("SELECT item FROM shown WHERE rater = ?", (rater,))}
+        order = next_session(self.pairs, rater, given, numbers("votes"), numbers("shown"))
+        rows = [(rater, len(given) + at, item.id, left_side(item, rater)) for at, item in enumerate(order)]
+        database.executemany("INSERT INTO shown VALUES (?, ?, ?, ?)", rows)
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,174 @@
+"""The readable forms of a table: Markdown and LaTeX, the paper's value beside every cell."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artune.config.glossary import AGAINST, COLUMNS, JUDGES
+from artune.config.paper import find_table
+from artune.config.registry import Registry
+from artune.config.study import VOTES
+from artune.config.tables import Table
+from artune.results.study.table import NO_VOTES, blocks_beside
+from artune.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
+    """Write the readable form: value ± spread, the paper's value beside it, the best of a block in bold."""
+    table = find_table(registry, key)
+    lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
+    lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
+    shown = (*table.columns, *table.extra)
+    if extra := [*table.extra, *(judge for judge in JUDGES if judge in frame and judge not in shown)]:
+        lines += ["", "Beyond the paper's columns:", ""]
+        headings = [*table.labels, *_headings(extra, paper=False)]
+        lines += _grid(headings, _body(table, frame, extra, paper=False))
+    for name in registry.evaluation.references if table.kind == "scores" else ():
+        metrics = [metric for metric in AGAINST if f"{metric}_{name}" in frame]
+        ours = {f"{metric}_{name}{kind}": f"{metric}{kind}" for metric in metrics for kind in ("", "_se")}
+        part = frame[[*table.labels, "status", *(column for column in ours if column in frame)]].rename(columns=ours)
+        lines += ["", f"The same against {name}:", ""]
+        headings = [*table.labels, *_headings(metrics, paper=False)]
+        lines += _grid(headings, _body(table, part, metrics, paper=False))
+    for title, headings, body in blocks_beside(frame, table) if table.kind == "study" else ():
+        lines += ["", f"{title}:", "", *_grid(headings, body)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
+    """Write the paper's columns as a LaTeX ``table`` (booktabs); the caption as in the Markdown form."""
+    table = find_table(registry, key)
+    headings = [*table.labels, *_headings(table.columns)]
+    body = _body(table, frame, table.columns, paper=True)
+    rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [headings, *body]]
+    sides = "l" * len(table.labels) + "r" * (len(headings) - len(table.labels))
+    text = [r"\begin{table}", r"\centering"]
+    text += [rf"\caption{{{_latex(f'{table.title}. {caption(frame, registry, key)}')}}}"]
+    text += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", rows[0]]
+    for span in table.spans:
+        text += [r"\midrule", *(rows[1 + at] for at in span)]
+    text += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    write_text(path, "\n".join(text) + "\n")
+
+
+def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
+    """What the numbers rest on: scale, samples, seeds, reference, and what ± means."""
+    note = registry.about.note
+    parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
+    if find_table(registry, key).kind == "study":
+        if frame["ours_everyone"].isna().all():
+            return "; ".join([*parts, NO_VOTES]) + "."
+        parts += [f"{frame['votes'].sum()} votes; a pair counts once, by the majority of its votes"]
+        parts += [
+            "raters who failed attention checks are left out; share and p (exact sign test, two-sided) without ties"
+        ]
+        return "; ".join(parts) + "."
+    done = frame[frame["status"] == "ok"]
+    for column, text in (("n", "{} samples"), ("seeds", "seeds a row: {}"), ("reference", "reference: {}")):
+        if values := list(dict.fromkeys(str(value) for value in done[column])):
+            parts.append(text.format(" / ".join(values)))
+    if not note:  # a scale that says nothing of itself is the paper's
+        parts += [f"not the official protocol: {text}" for text in sorted({*done["protocol"]} - {"official", None})]
+    if len(done):
+        several = [bool(seeds > 1) for seeds in done["seeds"]]
+        alone = "standard error of the evaluation" + (" (rows of one seed)" if any(several) else "")
+        parts.append(
+            "± " + " or ".join(["standard deviation over seeds"] * any(several) + [alone] * (not all(several)))
+        )
+        parts.append("beside the paper's values, ours - paper in standard errors of ours")
+    rows = [str(run) for run in frame["run"] if str(run) in registry.about.notes]
+    parts += dict.fromkeys(registry.about.notes[run] for run in rows)
+    if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
+        parts.append(f"empty cells: {', '.join(gaps)}")
+    return "; ".join(parts) + "."
+
+
+def _name(key: str) -> str:
+    return re.sub(r"^table(\d+)$", r"Table \1", key)
+
+
+def _headings(columns: Sequence[str], paper: bool = True) -> list[str]:
+    headings = []
+    for column in columns:
+        text = VOTES.get(column) or f"{COLUMNS[column].heading} {'↑' if COLUMNS[column].better > 0 else '↓'}"
+        headings += [text, "paper"] if paper else [text]
+    return headings
+
+
+def _grid(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]
+
+
+def _body(table: Table, frame: "DataFrame", columns: Sequence[str], paper: bool) -> list[list[str]]:
+    rows = [[str(frame.iloc[at][label]) for label in table.labels] for at in range(len(frame))]
+    for column in columns:
+        cells = [str(cell) for cell in frame[column]] if column in VOTES else _cells(table, frame, column)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+        if paper:
+            for row, cell in zip(rows, _paper_cells(table, frame, column), strict=True):
+                row.append(cell)
+    return rows
+
+
+def _cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
+    """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best of a block in bold."""
+    _, better, decimals, _ = COLUMNS[column]
+    shown = [None if value != value else f"{value:.{decimals}f}" for value in frame[column]]
+    texts = []
+    for at, (text, cell) in enumerate(zip(shown, _bold(table, shown, better), strict=True)):
+        if text is None:
+            status = str(frame["status"].iloc[at])
+            texts.append("–" if status == "ok" else f"({status})")
+            continue
+        names = [f"{column}_{kind}" for kind in ("std", "se") if f"{column}_{kind}" in frame]
+        spreads = [float(frame[name].iloc[at]) for name in names]
+        error = next((spread for spread in spreads if spread == spread), None)
+        texts.append(cell if error is None else f"{cell} ± {error:.{decimals}f}")
+    return texts
+
+
+def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
+    """Texts of the paper's values: ``3.83 (+1.4)``, the best of a block in bold, ours - paper in standard errors."""
+    values = frame[f"{column}_paper"]
+    if column in VOTES:
+        return [str(value) for value in values]
+    decimals, name = COLUMNS[column].paper_decimals, f"{column}_difference_in_se"
+    shown = [None if value != value or value is None else f"{value:.{decimals}f}" for value in values]
+    apart = frame[name] if name in frame else [float("nan")] * len(frame)
+    cells = _bold(table, shown, COLUMNS[column].better)
+    return [
+        cell if errors != errors else f"{cell} ({_shift(errors)})" for cell, errors in zip(cells, apart, strict=True)
+    ]
+
+
+def _shift(errors: float) -> str:
+    """Standard errors apart; beyond a hundred, as between two scales, the number says nothing (the CSV has it)."""
+    if abs(errors) < 100:
+        return f"{errors:+.1f}"
+    return "> +100" if errors > 0 else "< -100"
+
+
+def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:
+    """The printed numbers (None: "") with the best of every block in bold, and all that tie with it."""
+    cells = [text or "" for text in shown]
+    for span in table.spans:
+        numbers = {at: float(text) * better for at in span if (text := shown[at]) is not None}
+        for at, number in numbers.items():
+            if len(numbers) > 1 and number == max(numbers.values()):
+                cells[at] = f"**{cells[at]}**"
+    return cells
+
+
+def _latex(text: str) -> str:
+    text = re.sub(r"([&%#_])", r"\\\1", text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
+    signs = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "π": r"$\pi$"}
+    for sign, command in (signs | {"✓": r"$\checkmark$", "–": "--", "<": "$<$", ">": "$>$"}).items():
+        text = text.replace(sign, command)
+    return text

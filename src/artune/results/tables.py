@@ -1,0 +1,159 @@
+"""Every table of the paper from ``scores.json`` files: values, errors, and the paper's numbers beside them.
+
+The readable forms are written by :mod:`artune.results.table_text`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from artune.config.glossary import AGAINST, JUDGES, WITH_STANDARD_ERROR
+from artune.config.paper import find_table, row_labels
+from artune.config.registry import Registry
+from artune.config.tables import Row, Table
+from artune.errors import ArtuneError
+from artune.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Scores = dict[str, Any]  # one scores.json
+PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
+# Seeds of one row must agree in these, else their mean has no meaning.
+PROTOCOL = (
+    "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
+)  # fmt: skip
+
+
+def _digits(value: float | None) -> float | None:
+    """Six significant digits: what a score carries, and the same bytes on every machine."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
+    """Value, standard error and spread over seeds of one metric.
+
+    The standard error is the evaluation's own (finite number of samples); of the mean over k seeds it is
+    ``sqrt(sum of squares) / k``. The spread is the sample standard deviation over seeds, and so holds the
+    trainings' scatter as well.
+    """
+    values = [record["scores"].get(metric) for record in records]
+    errors = [record["scores"].get(f"{metric}_se") for record in records]
+    complete = bool(values) and None not in values
+    cells: dict[str, float | None] = {metric: _digits(fmean(values)) if complete else None}
+    known = complete and None not in errors
+    cells[f"{metric}_se"] = _digits(sum(error**2 for error in errors) ** 0.5 / len(errors)) if known else None
+    cells[f"{metric}_std"] = _digits(stdev(values)) if complete and len(values) > 1 else None
+    if metric == "fid":
+        corrected = [record["scores"].get("fid_bias_corrected") for record in records]
+        has = bool(corrected) and None not in corrected
+        cells["fid_bias_corrected"] = _digits(fmean(corrected)) if has else None
+    return cells
+
+
+def _error_of_mean(cells: Mapping[str, Any], metric: str, seeds: int) -> float | None:
+    """What a difference is measured in: the evaluation's standard error, or with several seeds that of their mean."""
+    spread = cells[f"{metric}_std"]
+    return cells[f"{metric}_se"] if spread is None else spread / seeds**0.5
+
+
+def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
+    for record in records:
+        if record["base"] != row.run or record["scale"] != registry.scale:
+            was = f"{record['base']} at scale {record['scale']}"
+            raise ArtuneError(f"{key}: scores of {was} given for {row.run} at scale {registry.scale}")
+        for name in PROTOCOL:
+            if record.get(name) != records[0].get(name):
+                both = f"{records[0].get(name)!r} and {record.get(name)!r}"
+                raise ArtuneError(f"{key}: {row.run}: seeds differ in {name} ({both}); evaluate them again")
+    seeds = [record["seed"] for record in records]
+    if len(set(seeds)) != len(seeds):
+        raise ArtuneError(f"{key}: {row.run}: a seed is given twice ({seeds})")
+
+
+def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[Scores]) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    paper = dict(zip(table.columns, row.paper or (None,) * len(table.columns), strict=True))
+    for metric in (*table.columns, *table.extra, *JUDGES):
+        cells |= _metric(metric, records)
+        if metric in paper:
+            ours, theirs = cells[metric], paper[metric]
+            cells[f"{metric}_paper"] = theirs
+            both = ours is not None and theirs is not None
+            cells[f"{metric}_difference"] = _digits(ours - theirs) if both else None
+            error = _error_of_mean(cells, metric, len(records))
+            cells[f"{metric}_difference_in_se"] = _digits((ours - theirs) / error) if both and error else None
+    for name in registry.evaluation.references:
+        against = [{"scores": record.get("references", {}).get(name, {})} for record in records]
+        for metric in AGAINST:
+            found = _metric(metric, against)
+            cells |= {f"{metric}_{name}": found[metric], f"{metric}_{name}_se": found[f"{metric}_se"]}
+    reason = registry.unavailable(str(row.run))
+    notes = (registry.about.note, registry.about.notes.get(str(row.run)))
+    cells |= {"scale": registry.scale, "run": row.run, "note": "; ".join(note for note in notes if note)}
+    cells["status"] = "ok" if records else reason or "missing"
+    if records:
+        networks = records[0].get("networks") or {}
+        cells |= {"n": records[0]["n"], "seeds": len(records)}
+        cells |= {name: records[0].get(name) for name in ("reference", "protocol")}
+        cells["networks"] = "; ".join(f"{role}: {name}" for role, name in networks.items())
+    return cells
+
+
+def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], references: Sequence[str]) -> list[str]:
+    columns = list(table.labels)
+    for metric in (*table.columns, *table.extra, *judges):
+        columns.append(metric)
+        columns += [f"{metric}_se"] if metric in WITH_STANDARD_ERROR else []
+        columns += [f"{metric}_std"] if several_seeds else []
+        columns += ["fid_bias_corrected"] if metric == "fid" else []
+        beside = ("paper", "difference", "difference_in_se") if metric in table.columns else ()
+        columns += [f"{metric}_{kind}" for kind in beside]
+    for name in references:
+        for metric in (metric for metric in AGAINST if metric in columns):
+            columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if metric in WITH_STANDARD_ERROR else [])
+    return [*columns, *PROVENANCE]
+
+
+def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
+    """A score table, one row a line of ``tables.yaml``.
+
+    Args:
+        registry: of the scale that the scores are of.
+        key: ``table1`` and so on.
+        scores: base run -> its ``scores.json`` contents, one a seed. A run without any gets empty cells and a
+            ``status``: the scale's reason why it cannot be had, else ``missing``.
+
+    Returns:
+        For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper),
+        m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the metric has one
+        and m_std only where a row has several seeds; the judges' scores where the scale has them; m_{reference} for
+        every further reference; then what the row rests on.
+
+    Raises:
+        ArtuneError: an unknown table, scores of another run or scale, or seeds evaluated differently.
+    """
+    from pandas import DataFrame
+
+    table = find_table(registry, key)
+    if table.kind != "scores":
+        raise ArtuneError(f"{key}: holds votes; build it from the study's tally")
+    lines = []
+    for row in table.rows:
+        records = sorted(scores.get(str(row.run), ()), key=lambda record: record["seed"])
+        _check(registry, key, row, records)
+        labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
+        lines.append(labels | _score_cells(registry, table, row, records))
+    several = any((line.get("seeds") or 0) > 1 for line in lines)
+    judged = {metric for records in scores.values() for record in records for metric in record["scores"]}
+    judges = [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
+    columns = _score_columns(table, several, judges, registry.evaluation.references)
+    frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
+    numbers = columns[len(table.labels) : -len(PROVENANCE)]
+    return frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
+
+
+def write_csv(frame: "DataFrame", path: Path | str) -> None:
+    """Write a table as CSV: UTF-8, LF, empty cells where there is no number, the same bytes every time."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
