@@ -7,20 +7,7 @@ import time
 
 import yaml
 from project import RUN, artune, command, digest, environment
-
-PRETRAINED = "results/smoke/pretrained"
-
-
-def arguments(folder):
-    return [
-        "train", "--config", folder / "config.yaml", "--policy", f"{PRETRAINED}/llamagen_l/policy.safetensors",
-        "--tokenizer", f"{PRETRAINED}/vq/tokenizer.safetensors", "--networks", "results/smoke/inputs/networks",
-        "--reference", "results/smoke/reference.npz", "--output", folder / "policy.safetensors",
-    ]  # fmt: skip
-
-
-def lines(path):
-    return len(path.read_text().splitlines()) if path.exists() else 0
+from smoke_training import arguments, lines
 
 
 def test_two_kills_change_nothing(smoke):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from project import ROOT, RUN, artune, command, digest, environment
-from test_resume import PRETRAINED, arguments, lines
+from smoke_training import PRETRAINED, arguments, lines
 
 PROFILE = yaml.safe_load((ROOT / "workflow/profiles/slurm_a100/config.yaml").read_text())
 # What the profile that ships starts a training with, but for two processes instead of four.

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fuzzing import cases, row, trees
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from project import ROOT
@@ -34,13 +35,8 @@ from artune.runtime.resume import load_state, save_state
 from artune.tracking.mlflow_store import init_store
 from artune.tracking.run_logger import read_lines
 
-CASES = {"quick": 40, "full": 10_000}
 MARKER = "code-was-run"
 DEAD = ("http://127.0.0.1:9", "https://127.0.0.1:9/x")
-
-
-def cases(request):
-    return CASES["full" if request.config.getoption("--faults-json") else "quick"]
 
 
 def refusal(call, value):
@@ -100,23 +96,6 @@ def flip(data, spots):
     for at, mask in spots:
         data[at] ^= mask
     return data
-
-
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.floats(), st.text(max_size=12),
-    st.sampled_from(["../../x", "/etc/passwd", "!!python/object/apply:os.system ['touch code-was-run']", "1e-5", "{a"]),
-)  # fmt: skip
-trees = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def row(fault, request, what, seen):
-    fault.done = f"{cases(request):,} cases drawn by Hypothesis: {what}"
-    fault.happened = f"{seen}; no traceback, no code run, no file written outside the folder"
-    fault.lost = "nothing"
 
 
 FILES = ["config.yaml", "grpo.yaml", "rewards.yaml", "tables.yaml", "figures.yaml", "experiments.yaml", "assets.yaml",

@@ -4,11 +4,11 @@ import json
 from urllib.parse import quote
 
 import pytest
+from fuzzing import cases, row, trees
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from study_pairs import make_study
-from test_fuzz import cases, row, trees
 
 from artune.results.study.pairs import PairFile
 from artune.results.study.serve import build_app

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from PIL import Image
+from project import ROOT
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision.transforms.v2.functional import normalize, resize
 
@@ -29,7 +30,6 @@ from artune.models.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crop
 from artune.models.weights.checkpoints import save_module
 
 DATA = Path(__file__).parent / "data"
-ROOT = Path(__file__).parents[2]
 IMAGENET = Data(source="imagenet", image_size=256, classes=1000)
 GREY_LEVEL = 1 / 255 / min(STD)  # in normalised units
 TINY = {

@@ -1,12 +1,12 @@
 """Models, tokenizers and sampler against arrays made by the reference implementations (tests/parity/data)."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from parity_arrays import DATA, SAMPLING, arrays, worst
 
 from artune.config.run import Sampling
 from artune.data.pixels import resize, to_uint8
@@ -17,19 +17,6 @@ from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights.checkpoints import load_into
 from artune.sampling.generate import filter_logits, generate, guide, guided_logits
-
-DATA = Path(__file__).parent / "data"
-SAMPLING = {"cfg": 1.0, "cfg_interval": -1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-
-
-def arrays(folder):
-    with np.load(DATA / folder / "expected.npz") as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
-
-
-def worst(actual, expected):
-    """Largest difference in units of the expected values' standard deviation."""
-    return ((actual - expected).abs().max() / expected.std()).item()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from project import ROOT
 
 from artune.config.registry import Registry
 from artune.config.run import Network
@@ -14,7 +15,6 @@ from artune.metrics.inception_score import inception_score
 from artune.models.encoders.build import load_network
 from artune.runtime.files import npz_rows
 
-ROOT = Path(__file__).parents[2]
 ASSETS = Path(os.environ.get("ARTUNE_ASSETS", ROOT / "data/assets"))
 REGISTRY = Registry("imagenet", root=ROOT / "config")
 FILES = [ASSETS / REGISTRY.assets[key].file for key in ("adm_virtual", "adm_samples", "inception")]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from parity_arrays import SAMPLING, arrays, worst
+from project import ROOT
 from safetensors.torch import save_file
-from test_models_parity import SAMPLING, arrays, worst
 from tiny import tiny_run
 
 from artune.config.registry import Registry
@@ -33,7 +34,7 @@ from artune.sampling import generate, rollout
 from artune.tuning import objective
 
 DATA = Path(__file__).parent / "data"
-OFFICIAL = Registry("imagenet", root=Path(__file__).parents[2] / "config").evaluation
+OFFICIAL = Registry("imagenet", root=ROOT / "config").evaluation
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_7_class_dropout_left_on_while_scoring(policy, expected, monkeypatch):
 
     monkeypatch.setattr(llamagen.ClassEmbedding, "forward", dropping)
     assert_it_fails(scoring)
-    paper = Registry("imagenet", root=Path(__file__).parents[2] / "config").resolve("llamagen_l-ours")
+    paper = Registry("imagenet", root=ROOT / "config").resolve("llamagen_l-ours")
     assert paper.grpo.class_dropout == paper.grpo.dropout == 0.0
 
 

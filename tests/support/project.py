@@ -1,0 +1,100 @@
+"""Snakemake on a copy of the workflow, as a user calls it."""
+
+import contextlib
+import csv
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# The interpreter that has TensorFlow, if there is one.
+OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", str(ROOT / ".venv-official/bin/python"))
+OFFICIAL = OFFICIAL if Path(OFFICIAL).exists() else None
+SMOKE = ("--config", "scale=smoke", "--")
+RUN = "results/smoke/runs/llamagen_l-ours"
+PROFILES = ("slurm_a100", "workstation")
+TARGETS = ("results/table4.csv", "results/figure2.pdf")
+
+
+def copy_project(target: Path) -> Path:
+    """What Snakemake reads, without results."""
+    for name in ("Snakefile", "workflow", "config", "envs", "src"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    for name in PROFILES:
+        (target / name).symlink_to((ROOT / name).readlink())
+    return target
+
+
+def snakemake(folder: Path, *arguments: str, check: bool = True, cores: int | None = 2) -> str:
+    """Run Snakemake in ``folder``; returns what it printed. A profile says itself how many cores."""
+    number = [] if cores is None else ["--cores", str(cores)]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *number, *arguments],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+def planned(output: str) -> dict[str, int]:
+    """Job counts of a dry-run."""
+    counts = re.findall(r"^(\w+) +(\d+)$", output, re.M)
+    return {rule: int(number) for rule, number in counts if rule != "total"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """A command of the smoke scale, as the rules call it."""
+    return [sys.executable, "-m", "artune", *map(str, arguments), "--scale", "smoke", "--threads", "1"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Run the copy's own sources."""
+    official = {"ARTUNE_OFFICIAL_PYTHON": OFFICIAL} if OFFICIAL else {}
+    return os.environ | official | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run a command in ``folder``."""
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
+
+
+@contextlib.contextmanager
+def altered(path: Path, data: bytes) -> Iterator[None]:
+    """For the length of a block, ``path`` holds ``data``; then it is as before, its age as well: Snakemake looks at that."""
+    kept, times = path.read_bytes(), path.stat()
+    path.write_bytes(data)
+    try:
+        yield
+    finally:
+        path.write_bytes(kept)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def heeding_ctrl_c() -> None:
+    """In a child: SIGINT ends it, also where pytest runs in a background that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def four_rows(table: Path) -> bool:
+    """Whether Table 4 is whole, each row with the scale's warning."""
+    with open(table, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return len(rows) == 4 and all("smoke scale" in row["note"] for row in rows)
+
+
+def digest(path: Path) -> str:
+    """Fingerprint of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,62 @@
+"""Samples and references with made-up features, and networks that compute some."""
+
+import numpy as np
+import torch
+from project import ROOT
+
+from artune.config.registry import Registry
+from artune.metrics.fid import feature_moments
+
+OFFICIAL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(
+    update={"inception_split": 30, "samples": 90}
+)
+
+
+def draws(seed, n=90):
+    """Features of a run whose file is sorted by class: three classes, each sure of itself."""
+    draw = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), n // 3)
+    probabilities = np.full((n, 3), 0.05) + 0.85 * np.eye(3)[labels]
+    embeddings = draw.normal(size=(n, 8))
+    return {
+        "labels": labels,
+        "features": draw.normal(size=(n, 6)),
+        "spatial": draw.normal(size=(n, 5)),
+        "probabilities": probabilities,
+        "clip": draw.uniform(size=n),
+        "cmmd": embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        "dinov2": 10 * embeddings,
+    }
+
+
+def reference(seed, protocol):
+    arrays = draws(seed, 60)
+    judged = f"heldout/{protocol.features}"
+    found = {f"{judged}/features": arrays["features"], f"heldout/{protocol.cmmd}/embeddings": arrays["cmmd"]}
+    found[f"heldout/{protocol.dinov2}/embeddings"] = arrays["dinov2"]
+    for suffix, key in (("", "features"), ("_s", "spatial")):
+        mu, sigma = feature_moments(torch.from_numpy(arrays[key]))
+        found |= {f"{judged}/mu{suffix}": mu.numpy(), f"{judged}/sigma{suffix}": sigma.numpy()}
+    own = f"heldout/{protocol.reward_features}"
+    return found | {f"{own}/mu": found[f"{judged}/mu"], f"{own}/sigma": found[f"{judged}/sigma"]}
+
+
+class Network:
+    """Colour means as features of either kind, and as embeddings."""
+
+    def features(self, images):
+        return images.float().mean((2, 3))
+
+    def probabilities(self, images):
+        return self.features(images).softmax(1)
+
+    def embed_images(self, images):
+        return torch.nn.functional.normalize(self.features(images) + 1, dim=1)
+
+    def embed_texts(self, texts):
+        return torch.nn.functional.normalize(torch.ones(len(texts), 3), dim=1)
+
+
+class Spatial(Network):
+    def outputs(self, images):
+        return {"features": self.features(images), "spatial": images[:, 0, :2, 0]}

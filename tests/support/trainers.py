@@ -1,0 +1,34 @@
+"""Trainers of a miniature run."""
+
+import torch
+from tiny import Brightness, tiny_policy, tiny_renderer
+
+from artune.tracking.run_logger import RunLogger
+from artune.tuning.grpo_trainer import GRPOTrainer
+from artune.tuning.loop import run_to_end
+
+CPU = torch.device("cpu")
+
+
+class Flat(torch.nn.Module):
+    """Features of an image for LOO-FID: its mean colour."""
+
+    def features(self, images):
+        return images.float().mean((2, 3)) / 255
+
+
+def trainer_of(run, reward=None, loo_fid=None):
+    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], loo_fid, CPU)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.policy.parameters()])
+
+
+def run_fit(run, folder, trainer, config="text"):
+    folder.mkdir(exist_ok=True)
+    logger = RunLogger(folder, run.name, "smoke", {}, {}, None)
+    try:
+        return run_to_end(trainer, run, folder, logger, config)
+    finally:
+        logger.close()

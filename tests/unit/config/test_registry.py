@@ -1,0 +1,140 @@
+"""The registry: layers in their order, errors that name file and key."""
+
+import shutil
+
+import pytest
+import yaml
+from project import ROOT
+
+from artune.config.registry import Registry
+from artune.config.yaml_layers import merge, read_yaml, undot
+from artune.errors import ArtuneError
+
+CONFIG = ROOT / "config"
+SCALES = ("mnist", "imagenet", "smoke")
+
+
+@pytest.fixture
+def config(tmp_path):
+    shutil.copytree(CONFIG, tmp_path / "config")
+    return tmp_path / "config"
+
+
+def edit(path, change):
+    tree = yaml.safe_load(path.read_text())
+    change(tree)
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.mark.parametrize("text", ["a: " + 60_000 * "[", 60_000 * "- " + "a", 60_000 * "{a: "])
+def test_a_file_nested_too_deeply_is_one_line_and_no_crash(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(ArtuneError, match=r"deep\.yaml: nested too deeply"):
+        read_yaml(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("preset", ["paper", "release"])
+def test_every_run_resolves_at_every_scale_and_preset(scale, preset):
+    registry = Registry(scale, preset, CONFIG)
+    for name in registry.run_names:
+        assert registry.resolve(name).name == name
+
+
+def test_paper_values_reach_the_run_at_the_paper_scale():
+    run = Registry("imagenet", root=CONFIG).resolve("llamagen_l-ours")
+    assert (run.grpo.iterations, run.grpo.group_size, run.grpo.beta, run.grpo.clip) == (600, 12, 3.0, 0.2)
+    assert (run.sampling.cfg, run.rewards.loo_fid.alpha, run.entropy.c_max) == (1.5, 0.5, 4e-3)
+    assert run.rewards.terms == ("clip", "hps", "loo_fid")
+
+
+def test_a_run_line_wins_over_its_base_and_show_names_the_layer():
+    registry = Registry("imagenet", root=CONFIG)
+    assert registry.origins("llamagen_l-kl2")["grpo.beta"] == (2.0, "experiments.yaml: llamagen_l-kl2")
+    assert registry.origins("llamagen_l-kl2")["grpo.clip"] == (0.2, "grpo.yaml")
+
+
+def test_a_seed_is_part_of_the_name_only():
+    registry = Registry("mnist", root=CONFIG)
+    first, second = registry.spec("llamagen_l-ours"), registry.spec("llamagen_l-ours-s1")
+    assert (second["seed"], second["base"]) == (1, "llamagen_l-ours")
+    assert {k: v for k, v in first.items() if k not in ("name", "seed")} == {
+        k: v for k, v in second.items() if k not in ("name", "seed")
+    }
+
+
+def test_the_spec_holds_only_values_written_in_yaml():
+    spec = Registry("imagenet", root=CONFIG).spec("llamagen_l-ours")
+    assert "reference_decay" not in spec["grpo"]  # a default of the type, in no YAML file
+
+
+def test_argrpo_is_ours_without_loo_fid_and_entropy():
+    registry = Registry("imagenet", root=CONFIG)
+    ours, theirs = registry.spec("llamagen_l-ours"), registry.spec("llamagen_l-argrpo")
+    assert theirs["rewards"]["terms"] == ["clip", "hps"]
+    assert theirs["entropy"]["enabled"] is False
+    assert theirs["grpo"] == ours["grpo"]
+
+
+def test_merge_replaces_lists_and_merges_mappings():
+    assert merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
+
+
+def test_dotted_keys_become_a_tree():
+    assert undot({"a.b": 1, "a.c.d": 2}) == {"a": {"b": 1, "c": {"d": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("grpo.yaml", lambda t: t["grpo"].update(betta=1.0), r"experiments.yaml: llamagen_l-ours: grpo.betta: unknown key"),
+        ("grpo.yaml", lambda t: t.update(grop={}), r"config/grpo.yaml: grop: unknown key"),
+        ("grpo.yaml", lambda t: t["grpo"].update(group_size=1), r"grpo.group_size: .*greater than or equal to 2.*got 1"),
+        ("sampling.yaml", lambda t: t["sampling"].update(top_p=0.0), r"sampling.top_p: .*greater than 0"),
+        ("rewards.yaml", lambda t: t["rewards"]["weights"].update(clip=-1.0), r"rewards.weights.clip: .*got -1.0"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(rewards=["clipp"]), r"rewards: unknown 'clipp'; did you mean clip\?"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(backbone="gpt"), r"backbone: unknown 'gpt'; known are"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(base="nobody-x"), r"unknown run 'nobody-x'"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(base=["llamagen_l"]), r"unknown run \['llamagen_l'\]"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(backbone=[]), r"backbone: unknown \[\]; known are"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(checkpoint={}), r"checkpoint: unknown {}; known are"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update({"two\nlines": 1}), r"two\\nlines: unknown key"),
+        ("grpo.yaml", lambda t: t["grpo"].update({"two\n\x1blines": 1}), r"grpo.two\\n\\x1blines: unknown key"),
+        ("scales/imagenet.yaml", lambda t: t.update(extends="imagenet"), r"extends: 'imagenet' must be another scale: mnist, smoke"),
+        ("scales/imagenet.yaml", lambda t: t.update(extends=[]), r"extends: \[\] must be another scale"),
+        ("entropy.yaml", lambda t: t["entropy"].update(c_min=1.0), r"entropy: c_min 1.0 is above c_max"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update({"evaluation.samples": 3}), r"evaluation: unknown key"),
+        ("experiments.yaml", lambda t: t["llamagen_l-ours"].update({"mle.lr": 3}), r"mle: unknown key; a run of method grpo has"),
+        ("experiments.yaml", lambda t: t.update({"llamagen_l-x": None}), r"experiments.yaml: llamagen_l-x: must be a mapping"),
+        ("experiments.yaml", lambda t: t["llamagen_xl-vapi"].update(checkpoint="vapi"), r"llamagen_xl-vapi: checkpoint: unknown 'vapi'"),
+        ("evaluation.yaml", lambda t: t["evaluation"].update(features="eyes"), r"evaluation.yaml: features: unknown 'eyes'"),
+        ("backbones.yaml", lambda t: t["backbones"]["vqgan"].update(tokenizer="vx"), r"backbones.vqgan.tokenizer: unknown 'vx'"),
+        ("rewards.yaml", lambda t: t["rewards"].update(terms=5), r"rewards.terms: must be a list"),
+        ("grpo.yaml", lambda t: t["grpo"].update(beta=float("inf")), r"grpo.beta: .*finite"),
+        ("data.yaml", lambda t: t["data"].update(prompt="a photo"), r"prompt: 'a photo' must hold {} once"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_that_names_file_and_key(config, file, change, message):
+    edit(config / file, change)
+    with pytest.raises(ArtuneError, match=message) as caught:
+        Registry("imagenet", root=config).resolve("llamagen_l-ours")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are mnist"):
+        Registry("cifar", root=CONFIG)
+    with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; did you mean llamagen_l-ours"):
+        Registry("mnist", root=CONFIG).resolve("llamagen_l-our")
+
+
+def test_vqgan_refuses_guidance(config):
+    edit(config / "experiments.yaml", lambda tree: tree["vqgan-ours"].update({"sampling.cfg": 1.5}))
+    with pytest.raises(ArtuneError, match="no null class"):
+        Registry("imagenet", root=config).resolve("vqgan-ours")
+
+
+def test_a_base_cycle_is_refused(config):
+    edit(config / "experiments.yaml", lambda tree: tree.update({"a-x": {"base": "b-x"}, "b-x": {"base": "a-x"}}))
+    with pytest.raises(ArtuneError, match="is its own base"):
+        Registry("imagenet", root=config).spec("a-x")

@@ -1,0 +1,214 @@
+"""Memory of the update: bytes counted against what PyTorch keeps, slices by them, blocks computed twice."""
+
+import math
+import weakref
+
+import pytest
+import torch
+from project import ROOT
+from tiny import tiny_policy, tiny_run
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from trainers import trainer_of, weights
+
+from artune.config.registry import Registry
+from artune.config.run import parameters
+from artune.errors import ArtuneError
+from artune.tuning import micro_batch
+from artune.tuning.objective import objective, score_tokens
+
+IMAGENET = Registry("imagenet", root=ROOT / "config")
+FAMILIES = ["llamagen", "vqgan"]
+
+
+class Live(TorchDispatchMode):
+    """Bytes of all tensors that came to be inside and are still there, and their largest number."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.known, self.now, self.peak = set(known), 0, 0
+
+    def _freed(self, key, size):
+        self.known.discard(key)
+        self.now -= size
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        found = function(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(found):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return found
+
+
+def sized(family, autocast, vocabulary, layers, **grpo):
+    backbone = {"family": family, "dim": 64, "heads": 4, "layers": layers, "codebook_size": vocabulary, "tokens": 64,
+                "ffn_multiple_of": 16}  # fmt: skip
+    return tiny_run(backbone=backbone, tokenizer={"codebook_size": vocabulary}, sampling={"cfg": 1.0},
+                    grpo={"autocast": autocast, "micro_batch": "auto", **grpo})  # fmt: skip
+
+
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+@pytest.mark.parametrize("autocast", ["off", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("vocabulary", "layers"), [(2048, 1), (128, 6)], ids=["head", "blocks"])
+def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkpointing, vocabulary, layers):
+    run = sized(family, autocast, vocabulary, layers, checkpointing=checkpointing)
+    again, policy, sequences = checkpointing == "on", tiny_policy(run), 4
+    policy.checkpointing = again
+    tokens = torch.randint(vocabulary, (sequences, 64), generator=torch.Generator().manual_seed(0))
+    advantages, class_ids = torch.ones(1, sequences), torch.arange(sequences)
+    inputs = [*policy.parameters(), tokens, class_ids, advantages]
+    with Live([tensor.untyped_storage()._cdata for tensor in inputs]) as live:
+        logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, run.sampling)
+        kept = live.now
+        objective(logp, logp.detach(), None, entropy, advantages, [1.0], 0.02, run.grpo)[0].backward()
+    standing = micro_batch.standing(run, states=True)
+    casts = standing - 4 * parameters(run.backbone)  # of all weights; those of checkpointed blocks are let go
+    counted = sequences * micro_batch.saved(run, again)
+    assert kept <= (counted + casts) * 1.001  # the rotation's table is of no sequence
+    assert counted <= 1.5 * kept
+    peak = sequences * micro_batch.each(run, again)
+    assert live.peak <= (peak + standing) * 1.001
+    assert peak <= 1.5 * live.peak
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_counted_to_a_thousandth(family):
+    run = sized(family, "off", 2048, 2)
+    counted = sum(parameter.numel() for parameter in tiny_policy(run).parameters())
+    assert parameters(run.backbone) == pytest.approx(counted, rel=0.02)  # norms and biases weigh more in small
+    assert parameters(IMAGENET.backbones["llamagen_b"]) == pytest.approx(110_888_448, rel=1e-3)
+
+
+def planned(name, gigabytes, sequences=144, **grpo):
+    """Slices and checkpointing of a run, beside its weights, reference, cache and reward networks."""
+    run = IMAGENET.resolve(name)
+    run = run.model_copy(update={"grpo": run.grpo.model_copy(update=grpo)})
+    split = micro_batch.split(run, sequences, gigabytes * 2**30)
+    sizes = [part.stop - part.start for part in split.slices]
+    assert sum(sizes) == sequences
+    assert max(sizes) - min(sizes) <= 1
+    return len(sizes), split.checkpointing
+
+
+def test_slices_follow_the_free_memory():
+    assert planned("llamagen_l-ours", 60) == (2, False)  # of a GPU with 80 GB
+    assert planned("llamagen_l-ours", 20) == (5, False)  # of one with 40 GB
+    assert planned("llamagen_l-ours", 1e6) == (1, False)
+    assert planned("llamagen_b-ours", 60) == (1, False)
+    assert planned("llamagen_xl-ours", 40) == (9, False)  # 576 tokens
+    assert planned("llamagen_xl-ours", 20) == (6, True)  # 4 would fit without: computing the blocks twice is worth it
+    assert planned("llamagen_xl-ours", 20, checkpointing="off") == (36, False)
+    assert planned("llamagen_xl-ours", 40, checkpointing="on") == (2, True)
+    assert planned("llamagen_xl-ours", 20, sequences=4) == (1, False)
+
+
+def test_auto_needs_no_estimate_on_a_cpu_and_a_number_is_kept():
+    run = sized("llamagen", "off", 128, 2, checkpointing="auto")
+    assert micro_batch.split(run, 7, None) == ([slice(0, 7)], False)
+    five = run.model_copy(update={"grpo": run.grpo.model_copy(update={"micro_batch": 5})})
+    assert micro_batch.split(five, 12, None) == ([slice(0, 5), slice(5, 10), slice(10, 12)], False)
+    room = (micro_batch.standing(run, False) + 3 * micro_batch.each(run, False)) / micro_batch.PLANNED
+    assert micro_batch.split(five, 12, room)[1] is True  # five asked for, three fit
+    assert micro_batch.split(five, 3, room)[1] is False
+
+
+@pytest.mark.parametrize("gigabytes", [10.5, 0.0])
+def test_a_model_too_big_is_one_line(gigabytes):
+    with pytest.raises(
+        ArtuneError, match=r"the update of llamagen_xl needs 11.2 GB for .* and 0.4 GB a sequence, [\d.]+ GB are free"
+    ):
+        planned("llamagen_xl-ours", gigabytes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("autocast", ["off", "bfloat16"])
+def test_gradients_of_blocks_computed_twice_are_the_same_bits(family, autocast):
+    run = tiny_run(backbone={"family": family}, sampling={"cfg": 1.0}, grpo={"autocast": autocast})
+    tokens = torch.randint(8, (5, 4), generator=torch.Generator().manual_seed(0))
+    for dropout in (0.0, 0.3):
+        found = []
+        for checkpointing in (False, True):
+            policy = tiny_policy(run)
+            policy.checkpointing = checkpointing
+            torch.manual_seed(1)
+            logp, entropy = score_tokens(policy, tokens, torch.arange(5) % 4, run.grpo, run.sampling, dropout)
+            (logp.mean() + entropy.mean()).backward()
+            found.append([logp.detach(), *(parameter.grad for parameter in policy.parameters())])
+        assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+def test_blocks_are_computed_twice_only_where_gradients_are_recorded(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "artune.models.policies.llamagen.checkpoint", lambda block, *rest, **_: (calls.append(1), block(*rest))[1]
+    )
+    policy, tokens = tiny_policy(tiny_run()), torch.zeros(1, 4, dtype=torch.long)
+    policy.checkpointing = True
+    with torch.no_grad():
+        policy(tokens, tokens[0, :1])
+    assert not calls
+    policy(tokens, tokens[0, :1])
+    assert len(calls) == 2
+
+
+def test_a_training_with_all_of_it_is_the_plain_one_to_the_bit():
+    def learnt(**grpo):
+        trainer = trainer_of(tiny_run(grpo={"dropout": 0.2, **grpo}))
+        for iteration in range(2):
+            torch.manual_seed(iteration)
+            trainer.step(iteration)
+        return weights(trainer)
+
+    assert torch.equal(learnt(), learnt(micro_batch="auto", checkpointing="on"))
+
+
+@pytest.mark.parametrize(
+    ("entropy", "passes"),
+    [({}, 2 * (3 + 3)), ({"enabled": False}, 2 * 3), ({"gain": 0.0}, 2 * 3), ({"over": "slice"}, 2 * 3)],
+    ids=str,
+)
+def test_slices_are_scored_ahead_of_an_epoch_only_for_the_entropys_feedback(entropy, passes, monkeypatch):
+    scored = []
+
+    def counting(*arguments):
+        scored.append(arguments)
+        return score_tokens(*arguments)
+
+    monkeypatch.setattr("artune.tuning.policy_update.score_tokens", counting)
+    trainer = trainer_of(tiny_run(grpo={"micro_batch": 5, "beta": 0.0}, entropy=entropy))
+    metrics, _ = trainer.step(0)
+    assert len(scored) == passes  # two epochs of three slices
+    whole, _ = trainer_of(tiny_run(grpo={"beta": 0.0}, entropy=entropy)).step(0)
+    assert all(math.isclose(metrics[key], value, rel_tol=1e-3, abs_tol=1e-6) for key, value in whole.items())
+
+
+def test_the_split_is_said_once(capsys):
+    trainer = trainer_of(tiny_run(grpo={"micro_batch": 7}))
+    for iteration in range(2):
+        trainer.step(iteration)
+    assert capsys.readouterr().err.count("update: 2 slices of at most 7") == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_of_the_update_can_be_a_flash_kernels(family):
+    """Half precision, causal, no mask: what the kernel asks for, here of the CPU's own."""
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            if "attention" in str(function):
+                seen.append(
+                    (str(function), {tensor.dtype for tensor in arguments[:3]}, (keywords or {}).get("attn_mask"))
+                )
+            return function(*arguments, **(keywords or {}))
+
+    seen, run = [], tiny_run(backbone={"family": family}, sampling={"cfg": 1.0}, grpo={"autocast": "bfloat16"})
+    tokens = torch.zeros(2, 4, dtype=torch.long)
+    with Seen():
+        score_tokens(tiny_policy(run), tokens, tokens[:, 0], run.grpo, run.sampling)
+    assert len(seen) == 2
+    assert all("flash" in name and kinds == {torch.bfloat16} and mask is None for name, kinds, mask in seen)
