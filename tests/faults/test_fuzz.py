@@ -23,8 +23,8 @@ from project import ROOT
 from tiny import tiny_policy, tiny_run
 
 from artune.config.registry import Registry
-from artune.config.run import Run
-from artune.config.yaml_layers import parse, read_yaml
+from artune.config.run import parse_run
+from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.models.weights.checkpoints import load_into
 from artune.models.weights.tensor_files import read_metadata
@@ -181,7 +181,7 @@ def test_run_settings(request, fault):
     tree = tiny_run().model_dump(mode="json")
     spots = list(places(tree))
     strategy = st.tuples(st.sampled_from(spots), trees)
-    fuzz(request, strategy, lambda drawn: parse(Run, put(tree, *drawn), "config.yaml"))
+    fuzz(request, strategy, lambda drawn: parse_run(put(tree, *drawn), "config.yaml"))
     row(
         fault,
         request,

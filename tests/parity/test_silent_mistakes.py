@@ -207,13 +207,13 @@ def test_9_uint8_rules_of_the_two_families_mixed_up(family, folder, monkeypatch)
 @pytest.mark.parametrize("mistake", ["antialiased", "uint8 first"])
 def test_10_antialiased_or_uint8_first_resize_from_384(mistake, monkeypatch):
     reference = arrays("vq_f16")
-    run = tiny_run(data={"image_size": reference["resized"].shape[-1]})
+    size = reference["resized"].shape[-1]
     tokenizer = torch.nn.Module()
     tokenizer.decoder = torch.nn.Conv2d(1, 1, 1)
     tokenizer.decode = lambda tokens: reference["uint8_in"]
 
     def rendering():
-        images = rollout.make_renderer(tokenizer, run)(torch.zeros(1, 9, dtype=torch.long))
+        images = rollout.make_renderer(tokenizer, 9, size)(torch.zeros(1, 9, dtype=torch.long))
         assert torch.equal(images.permute(0, 2, 3, 1), reference["resized_uint8"])
 
     rendering()

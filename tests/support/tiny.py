@@ -2,7 +2,7 @@
 
 import torch
 
-from artune.config.run import Run
+from artune.config.run import RUNS, PolicyRun
 from artune.models.policies.build import build_policy
 
 TINY = {
@@ -25,15 +25,17 @@ TINY = {
 }  # fmt: skip
 
 
-def tiny_run(**changes) -> Run:
+def tiny_run(**changes) -> PolicyRun:
     """The miniature run with sections changed, e.g. ``grpo={"epochs": 1}``."""
     spec = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
     for key, value in changes.items():
         spec[key] = {**spec.get(key, {}), **value} if isinstance(value, dict) else value
-    return Run.model_validate(spec)
+    if spec["method"] != "grpo":
+        spec = {key: value for key, value in spec.items() if key not in ("grpo", "entropy", "rewards")}
+    return RUNS[spec["method"]].model_validate(spec)
 
 
-def tiny_policy(run: Run, seed: int = 0):
+def tiny_policy(run: PolicyRun, seed: int = 0):
     """A policy whose head is not zero, so that classes and tokens matter."""
     policy = build_policy(run.backbone, torch.Generator().manual_seed(seed))
     draw = torch.Generator().manual_seed(seed + 1)
@@ -43,7 +45,7 @@ def tiny_policy(run: Run, seed: int = 0):
     return policy
 
 
-def tiny_renderer(run: Run):
+def tiny_renderer(run: PolicyRun):
     """Tokens as grey squares, brighter for higher ids: images uint8 [B, 3, 2, 2]."""
 
     def render(tokens):

@@ -29,6 +29,6 @@ def run_fit(run, folder, trainer, config="text"):
     folder.mkdir(exist_ok=True)
     logger = RunLogger(folder, run.name, "smoke", {}, {}, None)
     try:
-        return run_to_end(trainer, run, folder, logger, config)
+        return run_to_end(trainer, folder, logger, config)
     finally:
         logger.close()

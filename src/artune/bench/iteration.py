@@ -1,12 +1,15 @@
 """``artune bench iteration``: one GRPO iteration at any scale's sizes on random weights, timed stage by stage."""
 
 import json
+from pathlib import Path
 
 import torch
 
 from artune.bench.measure import BenchRow, Request, Timing, peak, row
 from artune.bench.random_weights import random_trainer
+from artune.config.run import grpo_run
 from artune.planning import floors
+from artune.planning.gpu_hours import update_floor
 from artune.runtime.files import write_json, write_text
 from artune.runtime.progress import track
 from artune.tracking.provenance import provenance
@@ -27,11 +30,11 @@ def bench_iteration(request: Request) -> list[BenchRow]:
     run, device = request.run, request.device
     lines = timed_iterations(request)
     if request.output is not None and request.output.suffix == ".jsonl":
-        write_timings(request, lines)
+        write_timings(request, request.output, lines)
     half = device.type == "cuda"
     ceiling = request.ceiling(torch.bfloat16 if half else torch.float32)
-    works = {"generate": floors.rollout(run, request.batch, item=2 if half else 4),
-             "update": floors.update(run, request.batch)}  # fmt: skip
+    works = {"generate": floors.rollout(run.backbone, request.batch, run.sampling.cfg > 1, item=2 if half else 4),
+             "update": update_floor(run)}  # fmt: skip
     rows = []
     for key in [key for key in lines[0] if key.startswith("time/")]:
         stage, timing = key.removeprefix("time/"), Timing([line[key] for line in lines], peak(device))
@@ -50,10 +53,9 @@ def timed_iterations(request: Request) -> list[dict[str, float]]:
     ]
 
 
-def write_timings(request: Request, lines: list[dict[str, float]]) -> None:
-    """timings.jsonl and manifest.json, for ``artune costs``."""
-    run, whole, output = request.run, request.registry.resolve(f"{request.backbone}-ours"), request.output
-    assert whole.grpo is not None and run.grpo is not None and output is not None  # noqa: PT018
+def write_timings(request: Request, output: Path, lines: list[dict[str, float]]) -> None:
+    """Write ``output`` (timings.jsonl) and manifest.json beside it, for ``artune costs``."""
+    run, whole = request.run, grpo_run(request.registry.resolve(f"{request.backbone}-ours"))
     sizes, full = [(r.grpo.prompts * r.grpo.group_size, r.backbone.tokens) for r in (run, whole)]
     manifest = {"run": run.name, "weights": "random", "config": run.model_dump(mode="json")}
     manifest |= {} if sizes == full else {"reduced": f"{sizes[0]} images of {sizes[1]} tokens only"}

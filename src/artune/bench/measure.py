@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from artune.config.registry import Registry
-from artune.config.run import Run
+from artune.config.run import GrpoRun
 from artune.config.yaml_layers import parse
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError
@@ -37,7 +37,7 @@ class Request:
     output: Path | None = None  # timings.jsonl, where a benchmark leaves one
 
     @functools.cached_property
-    def run(self) -> Run:
+    def run(self) -> GrpoRun:
         """``{backbone}-ours`` with as many images an iteration and tokens an image as asked.
 
         Raises:
@@ -58,12 +58,11 @@ class Request:
             spec["grpo"] = spec["grpo"] | {"group_size": group, "prompts": images // group}
         if tokens is not None:
             spec["backbone"] = spec["backbone"] | {"tokens": tokens}
-        return parse(Run, spec, "bench: --tokens or --images")
+        return parse(GrpoRun, spec, "bench: --tokens or --images")
 
     @property
     def batch(self) -> int:
         """Images of an iteration."""
-        assert self.run.grpo is not None
         return self.run.grpo.prompts * self.run.grpo.group_size
 
     @functools.cached_property

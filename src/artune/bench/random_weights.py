@@ -1,12 +1,12 @@
 """Policies, tokenizers, networks and trainers with random weights."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from artune.bench.measure import Request
-from artune.config.run import Backbone, Run
+from artune.config.run import Backbone, Data, GrpoRun, Network, PolicyRun
 from artune.models.encoders.build import build_network
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen
@@ -20,9 +20,9 @@ from artune.sampling.rollout import Renderer, make_renderer
 from artune.tuning.grpo_trainer import GRPOTrainer
 
 
-def random_policy(run: Run, device: torch.device) -> Policy:
-    """A policy of the run's size whose head is not zero."""
-    policy = build_policy(run.backbone, torch.Generator().manual_seed(0))
+def random_policy(backbone: Backbone, device: torch.device) -> Policy:
+    """A policy whose head is not zero."""
+    policy = build_policy(backbone, torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in policy.parameters():
             if not parameter.any():
@@ -30,18 +30,17 @@ def random_policy(run: Run, device: torch.device) -> Policy:
     return policy.to(device)
 
 
-def random_renderer(run: Run, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
+def random_renderer(run: PolicyRun, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
     """The run's decoder with random weights."""
     side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
     tokenizer = build_tokenizer(run.tokenizer, image_size=side).to(device).requires_grad_(False)
-    return make_renderer(tokenizer, run, dtype)
+    return make_renderer(tokenizer, side, run.data.image_size, run.backbone.uint8_rule, dtype)
 
 
-def random_networks(names: dict[str, Any], run: Run, device: torch.device) -> dict[str, nn.Module]:
+def random_networks(names: Mapping[str, Network], data: Data, device: torch.device) -> dict[str, nn.Module]:
     """Frozen networks with random weights, by name."""
     return {
-        name: build_network(settings, run.data).to(device).eval().requires_grad_(False)
-        for name, settings in names.items()
+        name: build_network(settings, data).to(device).eval().requires_grad_(False) for name, settings in names.items()
     }
 
 
@@ -53,19 +52,18 @@ def random_batch(request: Request) -> RolloutBatch:
     return RolloutBatch(ids, tokens, torch.empty(0, device=request.device))
 
 
-def random_trainer(run: Run, device: torch.device) -> GRPOTrainer:
+def random_trainer(run: GrpoRun, device: torch.device) -> GRPOTrainer:
     """The run's trainer with random weights and a reference of standard normal features."""
-    assert run.rewards is not None and run.grpo is not None  # noqa: PT018
     torch.manual_seed(0)
-    policy = random_policy(run, device)
+    policy = random_policy(run.backbone, device)
     render = random_renderer(run, device, getattr(torch, run.grpo.decode_dtype))
-    networks = random_networks(run.networks, run, device)
-    return GRPOTrainer(run, policy, render, build_rewards(run, networks), random_loo_fid(run, networks, device), device)
+    networks = random_networks(run.networks, run.data, device)
+    rewards = build_rewards(run.rewards, run.data, networks)
+    return GRPOTrainer(run, policy, render, rewards, random_loo_fid(run, networks, device), device)
 
 
-def random_loo_fid(run: Run, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:
+def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:
     """The run's LOO-FID reward against standard normal features."""
-    assert run.rewards is not None
     if "loo_fid" not in run.rewards.terms:
         return None
     network, side = networks[run.rewards.loo_fid.network], run.data.image_size

@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from artune.bench.measure import BenchRow, Request, Timing, forget_peak, now, peak, row
 from artune.bench.random_weights import random_policy
-from artune.config.run import Run
 from artune.planning.floors import rollout
-from artune.sampling.cached_decoding import PlainDecoder, decoder_for
+from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
 from artune.sampling.generate import filter_logits, guide
 
 PLAIN = "plain, cache concatenated"
@@ -59,21 +57,22 @@ def bench_rollout(request: Request) -> list[BenchRow]:
         made again in every turn. CPU seconds are of all threads. The paper's figure is that of drawing and decoding.
     """
     run, device, batch = request.run, request.device, request.batch
-    policy = random_policy(run, device).requires_grad_(False)
+    policy = random_policy(run.backbone, device).requires_grad_(False)
     ids = torch.arange(batch, device=device) % run.data.classes
     guided = run.sampling.cfg > 1
     inputs = torch.cat((ids, torch.full_like(ids, run.data.classes))) if guided else ids
-    loops: dict[str, tuple[torch.dtype, Callable[[], Any]]] = {
+    loops: dict[str, tuple[torch.dtype, Callable[[], TokenDecoder]]] = {
         PLAIN: (torch.float32, lambda: GrowingDecoder(policy)),
         "this code": (torch.float32, lambda: decoder_for(policy, inputs)),
         "this code, bfloat16": (torch.bfloat16, lambda: decoder_for(policy, inputs, torch.bfloat16)),
     }
-    drawn, timings, cpu = {}, {name: Timing() for name in loops}, {name: [] for name in loops}
+    drawn: dict[str, Tensor] = {}
+    timings, cpu = {name: Timing() for name in loops}, {name: list[float]() for name in loops}
     for repeat in range(request.repeats + 1):
         for name, (_, make) in loops.items():
             forget_peak(device)
             began, cpu_began = now(device), time.process_time()
-            drawn[name] = greedy(make(), inputs, batch, run)
+            drawn[name] = greedy(make(), inputs, batch, run.sampling.cfg)
             if repeat:
                 timings[name].seconds.append(now(device) - began)
                 timings[name].peak = peak(device)
@@ -83,7 +82,7 @@ def bench_rollout(request: Request) -> list[BenchRow]:
             f"rollout {request.backbone}, {name}",
             request,
             timings[name],
-            rollout(run, batch, item=dtype.itemsize),
+            rollout(run.backbone, batch, guided, item=dtype.itemsize),
             request.ceiling(dtype),
             ("generate",),
             **{
@@ -97,12 +96,13 @@ def bench_rollout(request: Request) -> list[BenchRow]:
 
 
 @torch.no_grad()
-def greedy(decoder: Any, inputs: Tensor, batch: int, run: Run) -> Tensor:
+def greedy(decoder: TokenDecoder, inputs: Tensor, batch: int, cfg: float) -> Tensor:
     """The likeliest tokens [B, T] under guidance."""
-    tokens, logits = [], decoder.start(inputs)
-    for position in range(run.backbone.tokens):
+    tokens: list[Tensor] = []
+    logits = decoder.start(inputs)
+    for position in range(decoder.policy.tokens):
         if position:
             logits = decoder.decode(tokens[-1].repeat(len(inputs) // batch))
-        chosen = logits if len(inputs) == batch else guide(logits[:batch], logits[batch:], run.sampling.cfg)
+        chosen = logits if len(inputs) == batch else guide(logits[:batch], logits[batch:], cfg)
         tokens.append(filter_logits(chosen).argmax(-1))
     return torch.stack(tokens, 1)

@@ -30,15 +30,19 @@ def run_benchmark(target: str, request: Request) -> list[BenchRow]:
     return TARGETS[target](request)
 
 
-def format_table(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: list[BenchRow]) -> str:
     """Rows as aligned text tables, one for each stretch of rows with the same keys."""
     tables = []
-    for keys, part in itertools.groupby(rows, key=lambda row: tuple(row)):
+    for keys, part in itertools.groupby(rows, key=_keys):
         lines = [list(map(str, keys)), *([_cell(value) for value in row.values()] for row in part)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         cells = (zip(line, widths, strict=True) for line in lines)
         tables.append("\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in cells))
     return "\n\n".join(tables)
+
+
+def _keys(row: BenchRow) -> tuple[str, ...]:
+    return tuple(row)
 
 
 def _cell(value: Any) -> str:

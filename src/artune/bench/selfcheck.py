@@ -26,7 +26,7 @@ from artune.models.encoders.build import build_network
 from artune.models.tokenizers.build import build_tokenizer
 from artune.runtime.files import write_json
 from artune.runtime.seeds import generator_for
-from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for, forget
+from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
 from artune.tracking.provenance import provenance
 
 ON_CPU, ON_GPU = 2, 16  # images of one batch
@@ -177,7 +177,7 @@ def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
     decoder = decoder_for(policy, classes)
     fast = _error(_decode(decoder, classes, tokens), forced, accepted, "the decoding of sampling")
     seen = f"cached decoding {plain:.1e} off, {type(decoder).__name__} of sampling {fast:.1e}"
-    forget()
+    del decoder  # and its cache, before the next copy of the policy
     if machine.dtype == torch.float32:
         half = policy.bfloat16()(tokens, classes)
         seen += f", bfloat16 {_error(half, forced, ERRORS[torch.bfloat16], 'bfloat16'):.1e}"

@@ -1,5 +1,6 @@
 """``artune bench rewards | update | sample``: the other stages alone, on random weights."""
 
+import functools
 import itertools
 import tempfile
 from pathlib import Path
@@ -9,24 +10,24 @@ import torch
 from artune.bench.measure import BenchRow, Request, Timing, counted, forget_peak, now, peak, row, time_call
 from artune.bench.random_weights import random_batch, random_loo_fid, random_networks, random_policy, random_renderer
 from artune.evaluation.features import Extractor
-from artune.evaluation.samples import draw_all, draw_chunk, draw_labels
-from artune.planning import floors
+from artune.evaluation.samples import Drawing, draw_all, draw_labels
+from artune.planning.gpu_hours import update_floor
 from artune.rewards.reward import build_rewards
 from artune.runtime.chunks import Chunks
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
 from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
+from artune.sampling.generate import Sampler
 from artune.tuning.policy_update import PolicyUpdate
 
 
 def bench_rewards(request: Request) -> list[BenchRow]:
     """Decoding, each reward's network, the features of LOO-FID and its arithmetic, on one batch of random tokens."""
     run, device = request.run, request.device
-    assert run.grpo is not None and run.rewards is not None  # noqa: PT018
     torch.manual_seed(0)
     render = random_renderer(run, device, getattr(torch, run.grpo.decode_dtype))
-    networks = random_networks(run.networks, run, device)
+    networks = random_networks(run.networks, run.data, device)
     drawn = random_batch(request)
     batch = RolloutBatch(drawn.class_ids, drawn.tokens, render(drawn.tokens))
     one = RolloutBatch(batch.class_ids[:1], batch.tokens[:1], batch.images[:1])
@@ -37,10 +38,10 @@ def bench_rewards(request: Request) -> list[BenchRow]:
         row("decode", request, time_call(lambda: render(batch.tokens), request),
             counted(lambda: render(one.tokens), request.batch), request.ceiling(decoded), arithmetic=_name(decoded))
     ]  # fmt: skip
-    for reward in build_rewards(run, networks):
+    for reward in build_rewards(run.rewards, run.data, networks):
         with half:
-            timing = time_call(lambda r=reward: r(batch), request)
-            work = counted(lambda r=reward: r(one), request.batch)
+            timing = time_call(functools.partial(reward, batch), request)
+            work = counted(functools.partial(reward, one), request.batch)
         paper = (reward.name,) if reward.name in ("clip", "hps") else ()
         rows.append(row(reward.name, request, timing, work, request.ceiling(seen), paper, arithmetic=_name(seen)))
     loo_fid = random_loo_fid(run, networks, device)
@@ -60,9 +61,8 @@ def bench_rewards(request: Request) -> list[BenchRow]:
 def bench_update(request: Request) -> list[BenchRow]:
     """The reference's log-probabilities, and all epochs on one batch of random tokens; model FLOPs over the peak."""
     run, device = request.run, request.device
-    assert run.grpo is not None
     torch.manual_seed(0)
-    update = PolicyUpdate(run, random_policy(run, device), device, ALONE)
+    update = PolicyUpdate(run, random_policy(run.backbone, device), device, ALONE)
     batch, share = random_batch(request), ALONE.share(request.batch)
     advantages = torch.randn(1, request.batch, generator=generator_for("bench", "advantages")).to(device)
     timings = {key: Timing() for key in ("reference", "optimizer", "update", "reference and update")}
@@ -77,13 +77,13 @@ def bench_update(request: Request) -> list[BenchRow]:
                 timing.seconds.append(seconds[stage])
                 timing.peak = peak(device)
     used = torch.bfloat16 if run.grpo.autocast == "bfloat16" else torch.float32
-    assert update.split is not None
-    split = f"slices {len(update.split.slices)}" + (", checkpointed" if update.split.checkpointing else "")
+    cut = update.planned(len(batch.tokens))
+    split = f"slices {len(cut.slices)}" + (", checkpointed" if cut.checkpointing else "")
     rows = []
     for stage, timing in timings.items():
         whole = stage == "reference and update"
         if timing.seconds:
-            work, ceiling = (floors.update(run, request.batch), request.ceiling(used)) if whole else (None, None)
+            work, ceiling = (update_floor(run), request.ceiling(used)) if whole else (None, None)
             rows.append(row(stage, request, timing, work, ceiling, ("update",) if whole else (),
                             arithmetic=_name(used), split=split))  # fmt: skip
     return rows
@@ -100,26 +100,28 @@ def bench_sample(request: Request) -> list[BenchRow]:
     few = protocol.model_copy(update={"samples": size * (request.repeats + 1), "batch": size})
     torch.manual_seed(0)
     names = {name: request.registry.networks[name] for name in sorted(set(few.networks.values()))}
-    extractor = Extractor(few, run.data, random_networks(names, run, device), device)
-    policy, render = random_policy(run, device), random_renderer(run, device)
+    extractor = Extractor(few, run.data, random_networks(names, run.data, device), device)
+    policy, render = random_policy(run.backbone, device), random_renderer(run, device)
+    batches = draw_labels(few, run.data.classes, run.seed).split(size)
+    drawing = Drawing(Sampler(policy, run.sampling), render, batches, (few.seed, run.seed), device)
     ends: list[float] = []
     forget_peak(device)
     with tempfile.TemporaryDirectory() as folder:
         draw_all(
             range(request.repeats + 1),
-            draw_labels(run, few).split(size),
+            batches,
             Chunks(Path(folder, "images"), ""),
             Chunks(Path(folder, "features"), ""),
-            lambda at: draw_chunk(run, few, at, policy, render, device),
+            drawing.chunk,
             extractor,
             lambda at: ends.append(now(device)),
         )
     each = [later - earlier for earlier, later in itertools.pairwise(ends)]
     whole = Timing([seconds * protocol.samples / size for seconds in each], peak(device))
-    batches = row(f"a batch of {size}", request, Timing(each, whole.peak))
+    one = row(f"a batch of {size}", request, Timing(each, whole.peak))
     extrapolated = row(f"{protocol.samples:,} samples, extrapolated", request, whole)
     per_second = {"images/s": size / Timing(each).median, "batches timed": len(each)}
-    return [found | per_second | {"images": size} for found in (batches, extrapolated)]
+    return [found | per_second | {"images": size} for found in (one, extrapolated)]
 
 
 def _name(dtype: torch.dtype) -> str:

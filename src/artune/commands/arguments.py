@@ -232,7 +232,8 @@ def parser() -> argparse.ArgumentParser:
             short = name.removeprefix(f"{group}_")
             _fill(members.add_parser(short, help=COMMANDS[name].summary, description=COMMANDS[name].summary), name)
     for name, command in COMMANDS.items():
-        shown = {} if name.split("_")[0] in GROUPS else {"help": command.summary}  # a group lists its own
+        grouped = name.split("_")[0] in GROUPS  # listed by its group alone
+        shown: dict[str, Any] = {} if grouped else {"help": command.summary}
         _fill(commands.add_parser(name, description=command.summary, **shown), name)
     return top
 

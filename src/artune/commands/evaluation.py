@@ -1,4 +1,4 @@
-"""Commands of a run: settings, training, samples, scores, export."""
+"""Commands of a run's samples: drawing them, their features, their scores, comparisons."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 def sample(context: Context, arguments: Namespace) -> str:
     """Draw the images that a run is scored on."""
-    from artune.config.run import read_run
+    from artune.config.run import read_policy_run
+    from artune.evaluation.samples import SampleFiles
     from artune.evaluation.samples import sample as draw
     from artune.models.policies.checkpoint import load_policy
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
     from artune.sampling.rollout import load_renderer
 
-    run, device, registry = read_run(arguments.config), context.device, context.registry
+    run, device, registry = read_policy_run(arguments.config), context.device, context.registry
+    sources = [arguments.config, arguments.policy, arguments.tokenizer]
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
     with lease(arguments.output.parent, "sample"), started(device) as world:
         return draw(
@@ -29,9 +31,7 @@ def sample(context: Context, arguments: Namespace) -> str:
             load_policy(run.backbone, arguments.policy, device),
             None if same else load_policy(run.backbone, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
-            [arguments.config, arguments.policy, arguments.tokenizer],
-            arguments.output,
-            arguments.grid,
+            SampleFiles(sources, arguments.output, arguments.grid),
             device,
             world,
             _extractor(context, arguments.networks, world),
@@ -56,11 +56,14 @@ def _extractor(context: Context, folder: Path | None, world: "World") -> "Extrac
 
 def real_samples(context: Context, arguments: Namespace) -> str:
     """Take real images in the place of samples."""
-    from artune.config.run import read_run
+    from artune.config.run import RealRun, read_run
     from artune.data.assets import stamped_path
+    from artune.errors import ArtuneError
     from artune.evaluation.real_samples import write_real_samples
 
     run, protocol = read_run(arguments.config), context.registry.evaluation
+    if not isinstance(run, RealRun):
+        raise ArtuneError(f"{arguments.config}: method {run.method} draws its samples; real_samples is for method real")
     return write_real_samples(run, protocol, stamped_path(arguments.data), arguments.output, arguments.grid)
 
 
@@ -84,21 +87,15 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     """Score a run."""
     from artune.config.run import read_run
     from artune.data.assets import evaluation_files
+    from artune.evaluation.scores import ScoreFiles
     from artune.evaluation.scores import evaluate as score
     from artune.tracking.provenance import provenance
 
     registry, folder = context.registry, arguments.references
-    return score(
-        read_run(arguments.config),
-        registry.evaluation,
-        arguments.features,
-        arguments.reference,
-        arguments.timings,
-        provenance(context.device),
-        arguments.output,
-        {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {},
-        evaluation_files(registry, context.assets),
-    )
+    references = {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {}
+    files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
+    outside = evaluation_files(registry, context.assets)
+    return score(read_run(arguments.config), registry.evaluation, files, provenance(context.device), outside)
 
 
 def evaluate_official(context: Context, arguments: Namespace) -> str:

@@ -44,27 +44,22 @@ def figure(context: Context, arguments: Namespace) -> str:
 
 def figure_samples(context: Context, arguments: Namespace) -> str:
     """Images of the classes that a figure shows."""
-    from artune.config.run import read_run
+    from artune.config.run import read_policy_run
     from artune.data.prompts import class_names
     from artune.models.policies.checkpoint import load_policy
     from artune.results.figures.samples import choose_classes
     from artune.runtime.files import save_npz
+    from artune.sampling.generate import Sampler
     from artune.sampling.grids import grid_images
     from artune.sampling.rollout import load_renderer
 
     registry, device = context.registry, context.device
     chosen = entry(registry.figures, arguments.figure, "figure")
-    run = read_run(arguments.config)
+    run = read_policy_run(arguments.config)
     ids = choose_classes(chosen, class_names(run.data), strict=run.data.source == "imagenet").ids
-    images = grid_images(
-        run,
-        ids,
-        chosen.per_class,
-        chosen.seed,
-        load_policy(run.backbone, arguments.policy, device),
-        load_renderer(run, arguments.tokenizer, device),
-        device,
-    )
+    sampler = Sampler(load_policy(run.backbone, arguments.policy, device), run.sampling)
+    render = load_renderer(run, arguments.tokenizer, device)
+    images = grid_images(sampler, render, ids, chosen.per_class, chosen.seed, device)
     save_npz(arguments.output, {"images": images})
     return f"{arguments.output}: {len(ids)} classes of {run.name}"
 

@@ -13,12 +13,12 @@ def _folder(context: Context) -> Path:
 
 def study_samples(context: Context, arguments: Namespace) -> str:
     """A run's images of the study's pairs."""
-    from artune.config.run import read_run
+    from artune.config.run import read_policy_run
     from artune.models.policies.checkpoint import load_policy
     from artune.results.study.make import write_study_samples
     from artune.sampling.rollout import load_renderer
 
-    registry, device, run = context.registry, context.device, read_run(arguments.config)
+    registry, device, run = context.registry, context.device, read_policy_run(arguments.config)
     return write_study_samples(
         run,
         registry.study,

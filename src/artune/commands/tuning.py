@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 def run_config(context: Context, arguments: Namespace) -> str:
     """Resolve a run and write its settings."""
+    from artune.config.run import RealRun
     from artune.runtime.files import write_text
 
     registry = context.registry
     run = registry.resolve(arguments.run)
     write_text(arguments.output, yaml.safe_dump(registry.spec(arguments.run), sort_keys=False))
-    return f"{arguments.output}: {run.method} of {run.backbone_name or run.images}"
+    return f"{arguments.output}: {run.method} of {run.images if isinstance(run, RealRun) else run.backbone_name}"
 
 
 def train(context: Context, arguments: Namespace) -> str:
     """Tune a policy."""
-    from artune.config.run import read_run
+    from artune.config.run import read_policy_run
     from artune.config.yaml_layers import read_yaml
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
@@ -34,7 +35,7 @@ def train(context: Context, arguments: Namespace) -> str:
     from artune.tuning.train import train as tune
 
     device = context.device
-    run = read_run(arguments.config)
+    run = read_policy_run(arguments.config)
     with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
             config=arguments.config,

@@ -12,7 +12,7 @@ from typing import Any
 
 from artune.config.claims import read_claims
 from artune.config.methods import REWARDS
-from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer
+from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
 from artune.config.settings import About, Asset
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
@@ -245,7 +245,7 @@ class Registry:
         Raises:
             ArtuneError: unknown run, unknown key, or a value out of range.
         """
-        return parse(Run, self.spec(name), f"config/experiments.yaml: {name}")
+        return parse_run(self.spec(name), f"config/experiments.yaml: {name}")
 
     def origins(self, name: str) -> dict[str, tuple[Any, str]]:
         """Every resolved leaf key with its value and the layer that set it (for ``artune show``)."""

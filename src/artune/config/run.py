@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from artune.config.fields import Fraction, Frozen, NonNegative, Positive
 from artune.config.methods import GRPO, MLE, Entropy, Rewards, VAPi
-from artune.config.yaml_layers import parse, read_yaml
+from artune.config.yaml_layers import Tree, parse, read_yaml
+from artune.errors import ArtuneError, unknown
 
 JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
@@ -155,49 +156,130 @@ class Evaluation(Frozen):
         return {role: name for role, name in self.networks.items() if role in JUDGING}
 
 
-class Run(Frozen):
-    """A run, resolved: everything that decides its weights and its samples, and nothing else."""
+class BaseRun(Frozen):
+    """What every run has. A run, resolved, is everything that decides its weights and its samples, nothing else."""
 
     name: str
     base: str  # the registry's name, without the seed
     seed: Annotated[int, Field(ge=0)]
     scale: str
     preset: str
-    method: Literal["grpo", "mle", "vapi", "pretrained", "external", "real"]
-    checkpoint: str | None = None  # external only: a key of assets.yaml
-    images: str | None = None  # real only: a split of the scale's data, or a key of assets.yaml
-    policy: str | None = None  # the run whose policy is sampled; None: its own
+    method: str
     data: Data
-    tokenizer: Tokenizer | None = None  # None, as the next two and sampling: of method real, which has no policy
-    backbone_name: str | None = None
-    backbone: Backbone | None = None
-    networks: dict[str, Network]
-    sampling: Sampling | None = None
-    grpo: GRPO | None = None
-    mle: MLE | None = None
-    vapi: VAPi | None = None
-    entropy: Entropy | None = None
-    rewards: Rewards | None = None
+    networks: dict[str, Network]  # frozen networks of the rewards
+
+
+class PolicyRun(BaseRun):
+    """A run whose samples are drawn from a policy."""
+
+    policy: str | None = None  # the run whose policy is sampled; None: its own
+    tokenizer: Tokenizer
+    backbone_name: str
+    backbone: Backbone
+    sampling: Sampling
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Run":
-        if self.method == "real":
-            return self
-        if self.backbone is None or self.tokenizer is None or self.sampling is None:
-            raise ValueError(f"backbone, tokenizer and sampling: method {self.method} needs all three")
+    def _policy_fits(self) -> "PolicyRun":
         if self.backbone.family == "vqgan" and self.sampling.cfg != 1.0:
             raise ValueError("sampling.cfg: the VQGAN policy has no null class; only 1.0 is possible")
-        if self.method == "grpo" and self.grpo is not None and self.rewards is not None:
-            if self.grpo.prompts_drawn == "distinct" and self.grpo.prompts > self.data.classes:
-                raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
-            images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
-            if images % shards or images // shards < 2:
-                raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
-        if self.method == "vapi" and self.data.source == "imagenet":
-            raise ValueError("method: vapi needs the images that the token codes are of; use external")
         if self.backbone.codebook_size != self.tokenizer.codebook_size:
             raise ValueError("backbone.codebook_size: differs from the tokenizer's")
         return self
+
+
+class GrpoRun(PolicyRun):
+    """A policy tuned by GRPO: the paper's method, its baselines and its ablations."""
+
+    method: Literal["grpo"]
+    grpo: GRPO
+    entropy: Entropy
+    rewards: Rewards
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> "GrpoRun":
+        if self.grpo.prompts_drawn == "distinct" and self.grpo.prompts > self.data.classes:
+            raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
+        images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
+        if images % shards or images // shards < 2:
+            raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
+        return self
+
+
+class MleRun(PolicyRun):
+    """A policy whose pre-training is continued (Table 12)."""
+
+    method: Literal["mle"]
+    mle: MLE
+
+
+class VapiRun(PolicyRun):
+    """A policy tuned by VA-pi (Table 5)."""
+
+    method: Literal["vapi"]
+    vapi: VAPi
+
+    @model_validator(mode="after")
+    def _images_are_there(self) -> "VapiRun":
+        if self.data.source == "imagenet":
+            raise ValueError("method: vapi needs the images that the token codes are of; use external")
+        return self
+
+
+class SampledRun(PolicyRun):
+    """A policy that is sampled as it is: the pretrained one, or one that others released."""
+
+    method: Literal["pretrained", "external"]
+    checkpoint: str | None = None  # external only: a key of assets.yaml
+
+
+class RealRun(BaseRun):
+    """Real images in the place of samples."""
+
+    method: Literal["real"]
+    images: str  # a split of the scale's data, or a key of assets.yaml
+
+
+Run = GrpoRun | MleRun | VapiRun | SampledRun | RealRun
+RUNS: dict[str, type[Run]] = {
+    "grpo": GrpoRun,
+    "mle": MleRun,
+    "vapi": VapiRun,
+    "pretrained": SampledRun,
+    "external": SampledRun,
+    "real": RealRun,
+}
+
+
+def parse_run(tree: Tree, where: str) -> Run:
+    """The typed settings of a run.
+
+    Raises:
+        ArtuneError: an unknown method, an unknown key, or a value out of range; names ``where`` and the key.
+    """
+    method = tree.get("method")
+    if not isinstance(method, str) or method not in RUNS:
+        raise ArtuneError(f"{where}: method: {unknown(method, RUNS)}")
+    return parse(RUNS[method], tree, where)
+
+
+def read_run(path: Path | str) -> Run:
+    """The resolved settings in a run's config.yaml. Raises ArtuneError: as :func:`parse_run`, or no such file."""
+    return parse_run(read_yaml(Path(path)), str(path))
+
+
+def read_policy_run(path: Path | str) -> PolicyRun:
+    """As :func:`read_run`, of a run that has a policy. Raises ArtuneError: it has none."""
+    run = read_run(path)
+    if isinstance(run, RealRun):
+        raise ArtuneError(f"{path}: method real has no policy; name a run that has")
+    return run
+
+
+def grpo_run(run: Run) -> GrpoRun:
+    """The run itself, if GRPO tunes it. Raises ArtuneError: it does not."""
+    if not isinstance(run, GrpoRun):
+        raise ArtuneError(f"{run.name}: method {run.method}; a run of method grpo is needed")
+    return run
 
 
 def feed_forward_width(backbone: Backbone) -> int:
@@ -216,8 +298,3 @@ def parameters(backbone: Backbone) -> int:
     """All weights of a policy, to a thousandth: its norms and biases are left out."""
     rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
     return matrix_weights(backbone) + rows * backbone.dim
-
-
-def read_run(path: Path | str) -> Run:
-    """The resolved settings of a run's folder."""
-    return parse(Run, read_yaml(Path(path)), str(path))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config.run import Evaluation, Run
+from artune.config.run import Evaluation, RealRun
 from artune.data.crops import centre_crop, load_images
 from artune.data.digits import load_split
 from artune.data.imagenet import Split, open_split
@@ -42,7 +42,7 @@ def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tens
     return order[:n]
 
 
-def chosen_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def chosen_images(run: RealRun, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, H, W, 3] and their labels [n]: a draw of the evaluation's and the run's seed.
 
     Args:
@@ -55,7 +55,7 @@ def chosen_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndar
     """
     generator = generator_for(evaluation.seed, run.seed, "real")
     if run.data.source == "mnist":
-        images, labels = load_split(path, str(run.images))
+        images, labels = load_split(path, run.images)
         chosen = choose(labels, evaluation.samples, evaluation.labels, generator)
         return images[chosen].permute(0, 2, 3, 1).numpy(), labels[chosen].numpy()
     split, side = open_split(path, run.data.classes), run.data.image_size
@@ -72,11 +72,11 @@ def chosen_images(run: Run, evaluation: Evaluation, path: Path) -> tuple[np.ndar
     return images, labels[chosen].numpy()
 
 
-def write_real_samples(run: Run, evaluation: Evaluation, path: Path, output: Path, grid: Path) -> str:
-    """Write ``output`` and ``grid`` as :func:`artune.evaluation.samples.sample` does; arguments as :func:`real_images`.
+def write_real_samples(run: RealRun, evaluation: Evaluation, path: Path, output: Path, grid: Path) -> str:
+    """Write ``output`` and ``grid`` as :func:`artune.evaluation.samples.sample` does.
 
     Raises:
-        ArtuneError: as :func:`real_images`.
+        ArtuneError: as :func:`chosen_images`.
     """
     images, labels = chosen_images(run, evaluation, path)
     names, columns = class_names(run.data), evaluation.grid_per_class

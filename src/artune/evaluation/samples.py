@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config.run import Evaluation, Run
+from artune.config.run import Evaluation, PolicyRun
 from artune.data.prompts import class_names
 from artune.evaluation.features import Extractor, forget_beside, kept_beside
 from artune.models.policies.policy import Policy
@@ -17,29 +18,43 @@ from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import save_npz, save_npz_rows, sha256
 from artune.runtime.progress import Progress
 from artune.runtime.seeds import generator_for
-from artune.sampling.grids import grid_images
+from artune.sampling.generate import Sampler
+from artune.sampling.grids import draw_grid, grid_images
 from artune.sampling.rollout import Renderer, roll_out
 
 
-def draw_labels(run: Run, evaluation: Evaluation) -> Tensor:
+def draw_labels(evaluation: Evaluation, classes: int, seed: int) -> Tensor:
     """Class ids [n] of the samples: uniform at random (LlamaGen's sampler), or balanced and shuffled.
 
-    They depend on the evaluation's and the run's seed only, so runs of one seed are compared on the same labels.
+    They depend on the evaluation's seed and the run's only, so runs of one seed are compared on the same labels.
+
+    Args:
+        evaluation: how many samples, and how their classes are chosen.
+        classes: of the data set.
+        seed: of the run.
     """
-    n, classes = evaluation.samples, run.data.classes
-    generator = generator_for(evaluation.seed, run.seed, "labels")
+    n = evaluation.samples
+    generator = generator_for(evaluation.seed, seed, "labels")
     if evaluation.labels == "random":
         return torch.randint(classes, (n,), generator=generator)
     return (torch.arange(n) % classes)[torch.randperm(n, generator=generator)]
 
 
-def draw_chunk(
-    run: Run, evaluation: Evaluation, number: int, policy: Policy, render: Renderer, device: torch.device
-) -> Tensor:
-    """Images of chunk ``number`` of the labels, uint8 [b, H, W, 3]; its draws depend on no other chunk."""
-    class_ids = draw_labels(run, evaluation).split(evaluation.batch)[number].to(device)
-    generator = generator_for(evaluation.seed, run.seed, "sample", number, device=device)
-    return roll_out(policy, render, class_ids, run, generator).images.permute(0, 2, 3, 1).contiguous()
+@dataclass(frozen=True)
+class Drawing:
+    """Draws the chunks of a run's labels; the draws of one depend on no other chunk."""
+
+    sampler: Sampler
+    render: Renderer
+    batches: Sequence[Tensor]  # class ids of each chunk
+    seeds: tuple[int, int]  # of the evaluation and of the run
+    device: torch.device
+
+    def chunk(self, number: int) -> Tensor:
+        """Images of chunk ``number``, uint8 [b, H, W, 3]."""
+        generator = generator_for(*self.seeds, "sample", number, device=self.device)
+        images = roll_out(self.sampler, self.render, self.batches[number].to(self.device), generator).images
+        return images.permute(0, 2, 3, 1).contiguous()
 
 
 def as_rows(arrays: Mapping[str, Tensor]) -> np.ndarray:
@@ -67,11 +82,11 @@ def draw_all(
     with Writer() as writer:
         for at in numbers:
             drawn = images.has(at)
-            taken = features is None or (drawn and features.has(at))  # features of an image that is gone serve no other
+            taken = features is None or (drawn and features.has(at))  # without its image a feature is useless
             if drawn and taken:
                 done(at)
                 continue
-            # from a generation that was killed, or by other networks than the features that were taken then
+            # A chunk whose features are missing was left by a killed run, or encoded by other networks.
             chunk = torch.from_numpy(images.load(at)) if drawn else draw(at)
             found = [] if drawn else [(images, chunk.cpu().numpy())]
             if features is not None and extractor is not None and not taken:
@@ -80,84 +95,108 @@ def draw_all(
             done(at)
 
 
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of a command that draws samples."""
+
+    sources: Sequence[Path]  # behind run, policy and renderer: chunks that were drawn from others are not taken up
+    output: Path  # samples.npz
+    grid: Path  # picture
+
+
 def draw_grids(
-    run: Run,
+    run: PolicyRun,
     evaluation: Evaluation,
-    policy: Policy,
-    pretrained: Policy | None,
+    sampler: Sampler,
+    pretrained: Sampler | None,
     render: Renderer,
     path: Path,
     device: torch.device,
 ) -> None:
     """The run's samples, and beside them the pretrained policy's of the same seed."""
-    from artune.sampling.grids import draw_grid  # and matplotlib, which a benchmark does without
-
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
-    columns = [grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, policy, render, device)]
-    titles = [run.name]
-    if pretrained is not None:
-        columns.insert(0, grid_images(run, ids, evaluation.grid_per_class, evaluation.seed, pretrained, render, device))
-        titles.insert(0, "pretrained")
+    columns, titles = [], []
+    for drawn_from, title in ((pretrained, "pretrained"), (sampler, run.name)):
+        if drawn_from is not None:
+            columns.append(grid_images(drawn_from, render, ids, evaluation.grid_per_class, evaluation.seed, device))
+            titles.append(title)
     names = class_names(run.data)
     draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", path)
 
 
 def sample(
-    run: Run,
+    run: PolicyRun,
     evaluation: Evaluation,
     policy: Policy,
     pretrained: Policy | None,
     render: Renderer,
-    sources: Sequence[Path],
-    output: Path,
-    grid: Path,
+    files: SampleFiles,
     device: torch.device,
     world: World = ALONE,
     extractor: Extractor | None = None,
 ) -> str:
-    """Write ``output`` (npz: ``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and ``grid``.
+    """Write samples.npz (``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and the grid.
 
-    With an ``extractor`` the features of the images are left beside ``output`` for the command ``features``, which
-    then need not read 10 GB again. Whether there is one changes nothing else.
-
-    The processes draw the chunks in turn; finished ones lie beside ``output`` until it is written, so a killed
-    command goes on from them. The file is the same for any number of processes and of kills.
+    With an ``extractor`` the features of the images are left beside the samples for the command ``features``, which
+    then need not read 10 GB again. The processes draw the chunks in turn; finished ones lie beside the output until it
+    is written, so a killed command continues from them. The file is the same for any number of processes and of kills.
 
     Args:
-        run, evaluation: what is drawn.
-        policy, pretrained: the latter stands beside the run's own samples in the grid.
+        run: whose samples are drawn.
+        evaluation: how many, of which classes, in which chunks.
+        policy: the run's.
+        pretrained: stands beside the run's own samples in the grid; None: the run's own alone.
         render: tokens to images.
-        sources: the files behind these; chunks drawn from others are not taken up.
-        output, grid: files to write.
+        files: what is read and written.
         device: where to draw.
         world: the processes; rank 0 writes.
         extractor: of features.
     """
+    output, sampler = files.output, Sampler(policy, run.sampling)
     protocol = [evaluation.samples, evaluation.batch, evaluation.seed, evaluation.labels, device.type]
-    identity = world.from_leader(" ".join(map(str, [*protocol, *map(sha256, sources if world.leads else [])])))
+    identity = world.from_leader(" ".join(map(str, [*protocol, *map(sha256, files.sources if world.leads else [])])))
     chunks, number = Chunks(output.parent / "sampling", identity), -(-evaluation.samples // evaluation.batch)
-    if world.leads:
-        chunks.clear_others()
     taken = Chunks(output.parent / "sampling_features", f"{identity} {extractor.identity if extractor else ''}")
     features = taken if extractor is not None else None
     if world.leads:
+        chunks.clear_others()
         taken.clear_others()
     progress = Progress(f"sample {run.name}", number, chunks.count())
+    batches = (labels := draw_labels(evaluation, run.data.classes, run.seed)).split(evaluation.batch)
+    drawing = Drawing(sampler, render, batches, (evaluation.seed, run.seed), device)
     draw_all(
         range(world.rank, number, world.size),
-        draw_labels(run, evaluation).split(evaluation.batch),
+        batches,
         chunks,
         features,
-        lambda at: draw_chunk(run, evaluation, at, policy, render, device),
+        drawing.chunk,
         extractor,
         lambda at: progress.update(min(at + world.size, number)) if world.leads else None,
     )
     world.wait()
     if not world.leads:
         return ""
-    draw_grids(run, evaluation, policy, pretrained, render, grid, device)
-    labels = draw_labels(run, evaluation).numpy()
+    before = Sampler(pretrained, run.sampling) if pretrained is not None else None
+    draw_grids(run, evaluation, sampler, before, render, files.grid, device)
+    write_samples(output, labels.numpy(), chunks, features, extractor)
+    taken.remove()
+    return f"{output}: {len(labels)} images" + (", features taken" if features is not None else "")
+
+
+def write_samples(
+    output: Path, labels: np.ndarray, chunks: Chunks, features: Chunks | None, extractor: Extractor | None
+) -> None:
+    """Write samples.npz from all chunks, which are then removed, and beside it the features that were taken.
+
+    Args:
+        output: samples.npz.
+        labels: [n] int64.
+        chunks: of images.
+        features: of rows of features, None where none were taken.
+        extractor: that took them.
+    """
     digest = hashlib.sha256(chunks.digest().encode() + labels.tobytes()).digest()
+    number = chunks.count()
     forget_beside(output)
     if features is not None and extractor is not None:
         rows = np.concatenate([features.load(at) for at in range(number)])
@@ -166,5 +205,3 @@ def sample(
     rest = {"labels": labels, "digest": np.frombuffer(digest, np.uint8)}
     save_npz_rows(output, "arr_0", map(chunks.load, range(number)), len(labels), rest)
     chunks.remove()
-    taken.remove()
-    return f"{output}: {len(labels)} images" + (", features taken" if features is not None else "")

@@ -1,6 +1,7 @@
 """The command ``evaluate``: from features to scores.json (paper, Sec. 4)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artune.config.run import Evaluation, Run
+from artune.config.run import Evaluation, RealRun, Run
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import Files, file_order, protocol
@@ -113,13 +114,14 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
 
 def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     """How the images of a row came about: labels, sampling, size as decoded, resize, rounding."""
-    facts: dict[str, Any] = {"labels": evaluation.labels, "images": run.images or "sampled"}
-    if run.method == "real":
+    facts: dict[str, Any] = {"labels": evaluation.labels}
+    if isinstance(run, RealRun):
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
         resize = "none" if run.data.source == "mnist" else "ADM's centre crop"
-        return facts | dict.fromkeys(names) | {"resize": resize}
+        return facts | {"images": run.images} | dict.fromkeys(names) | {"resize": resize}
     decoded = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
     return facts | {
+        "images": "sampled",
         "cfg": run.sampling.cfg,
         "top_k": run.sampling.top_k,
         "top_p": run.sampling.top_p,
@@ -141,41 +143,43 @@ def median_milliseconds(timings: Path, key: str = "time/loo_fid") -> float | Non
     return 1000.0 * float(np.median(values)) if values else None
 
 
+@dataclass(frozen=True)
+class ScoreFiles:
+    """The files of the command ``evaluate``."""
+
+    features: Path  # features.npz
+    reference: Path  # reference.npz
+    output: Path  # scores.json
+    timings: Path | None = None  # timings.jsonl of the training
+    references: Mapping[str, Path] = field(default_factory=dict)  # further references by name
+
+
 def evaluate(
-    run: Run,
-    evaluation: Evaluation,
-    features_path: Path,
-    reference_path: Path,
-    timings: Path | None,
-    provenance: dict[str, Any],
-    output: Path,
-    references: Mapping[str, Path] | None = None,
-    files: Files | None = None,
+    run: Run, evaluation: Evaluation, files: ScoreFiles, provenance: dict[str, Any], outside: Files | None = None
 ) -> str:
     """Write scores.json: the scores, and everything that a row must carry to be compared (n, labels, cfg, ...).
 
-    ``scores`` are against ``reference_path``, and ``references`` holds those against each further reference.
+    ``scores`` are against the reference, and ``references`` holds those against each further reference.
+
+    Args:
+        run: what was sampled.
+        evaluation: how it is scored.
+        files: what is read and written.
+        provenance: commit, versions and device.
+        outside: files from outside that the scores rest on, by key.
 
     Raises:
         ArtuneError: a file is missing or damaged, or a score is not finite.
     """
-    load_npz(features_path, "labels", "features", "probabilities", "clip")  # names what is missing
-    features = load_npz(features_path)
-    reference = load_npz(reference_path)
-    scores = score(features, reference, evaluation, run.data.classes)
-    _check_finite(scores, f"{features_path} or {reference_path}")
-    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
-    further = {}
-    for name, path in (references or {}).items():
-        if name == run.images:  # these very images
-            continue
-        real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
-        further[name] = score_against(arrays, real, evaluation)
-        _check_finite(further[name], str(path))
-    if timings is not None and (milliseconds := median_milliseconds(timings)) is not None:
+    load_npz(files.features, "labels", "features", "probabilities", "clip")  # names what is missing
+    features = load_npz(files.features)
+    scores = score(features, load_npz(files.reference), evaluation, run.data.classes)
+    _check_finite(scores, f"{files.features} or {files.reference}")
+    further = _further_scores(run, evaluation, features, files.references)
+    if files.timings is not None and (milliseconds := median_milliseconds(files.timings)) is not None:
         scores["loo_fid_ms"] = milliseconds
     write_json(
-        output,
+        files.output,
         {
             "run": run.name,
             "base": run.base,
@@ -184,7 +188,7 @@ def evaluate(
             "n": len(features["labels"]),
             **_origin(run, evaluation),
             "reference": evaluation.reference,
-            "protocol": protocol(run, evaluation, len(features["labels"]), files or {}),
+            "protocol": protocol(run, evaluation, len(features["labels"]), outside or {}),
             "precision_recall": evaluation.precision_recall,
             "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
@@ -193,10 +197,25 @@ def evaluate(
             "inception_shuffle": evaluation.inception_shuffle,
             "tf32": False,
             "prompts_sha256": prompts_digest(run.data),
-            "files": dict(files or {}),
+            "files": dict(outside or {}),
             "versions": provenance,
             "scores": scores,
             "references": further,
         },
     )
-    return f"{output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+    return f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+
+
+def _further_scores(
+    run: Run, evaluation: Evaluation, features: Mapping[str, np.ndarray], references: Mapping[str, Path]
+) -> dict[str, dict[str, float]]:
+    """The scores against each further reference, but one that the images themselves were taken from."""
+    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
+    found = {}
+    for name, path in references.items():
+        if isinstance(run, RealRun) and name == run.images:
+            continue
+        real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
+        found[name] = score_against(arrays, real, evaluation)
+        _check_finite(found[name], str(path))
+    return found

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,9 @@ def fit(
         ArtuneError: the loss is NaN or infinite; names the step.
     """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas, fused=fused)
+    optimizer = torch.optim.AdamW(
+        decay_groups(parameters, training.weight_decay), lr=training.learning_rate, betas=betas, fused=fused
+    )
     progress = Progress(label, training.steps)
     for step in range(training.steps):
         for group in optimizer.param_groups:
@@ -53,6 +52,15 @@ def fit(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         progress.update(step + 1, f"loss {value.item():.3f}{'  ' + note if note else ''}")
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for AdamW: matrices with weight decay, vectors (biases, norms) without."""
+    every = list(parameters)
+    return [
+        {"params": [parameter for parameter in every if parameter.dim() > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in every if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]
 
 
 def schedule(step: int, steps: int) -> float:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from artune.config.run import GrpoRun, MleRun, VapiRun
 from artune.errors import ArtuneError, near
 from artune.planning.costs import Costs
 from artune.planning.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
@@ -73,12 +74,12 @@ def _trained(plan: Plan, runs: list[str]) -> list[str]:
 def training(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
     """GPU hours of tuning ``name``: seconds of its stages x images x iterations."""
     run = plan.registry.resolve(name)
-    if run.grpo is not None and run.rewards is not None:
+    if isinstance(run, GrpoRun):
         iterations, images, stages = run.grpo.iterations, run.grpo.prompts * run.grpo.group_size, ["generate", "update"]
         stages += run.rewards.terms
-    elif run.mle is not None:
+    elif isinstance(run, MleRun):
         iterations, images, stages = run.mle.iterations, run.mle.batch, ["update"]
-    elif run.vapi is not None:
+    elif isinstance(run, VapiRun):
         iterations, images, stages = run.vapi.iterations, run.vapi.images * run.vapi.group_size, ["update"]
     else:
         raise ArtuneError(f"{name}: is not trained here")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from artune.config.run import Backbone, Run, matrix_weights
+from artune.config.run import Backbone, matrix_weights
 
 
 class Work(NamedTuple):
@@ -40,19 +40,17 @@ NETWORK_FLOPS = {
 DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds to it by 0.3% at 576 tokens
 
 
-def rollout(run: Run, images: int, tokens: int | None = None, item: int = 2) -> Work:
+def rollout(backbone: Backbone, images: int, guided: bool, tokens: int | None = None, item: int = 2) -> Work:
     """Cached decoding of ``images``: each step reads all weights and the filled cache, and writes float32 logits.
 
     Args:
-        run: backbone and guidance.
+        backbone: sizes of the policy.
         images: drawn at once.
-        tokens: an image; None: the backbone's.
+        guided: whether every image takes two sequences.
+        tokens: of an image; None: the backbone's.
         item: bytes of a weight and of a cached number.
     """
-    assert run.backbone is not None
-    assert run.sampling is not None
-    backbone, length = run.backbone, tokens or run.backbone.tokens
-    rows, weights = images * (2 if run.sampling.cfg > 1 else 1), matrix_weights(run.backbone)
+    length, rows, weights = tokens or backbone.tokens, images * (2 if guided else 1), matrix_weights(backbone)
     attended = rows * length * (length + 1) / 2 * backbone.layers * backbone.dim
     moved = length * weights * item + 2 * attended * item + length * rows * backbone.codebook_size * 4
     return Work(moved, length * rows * 2 * weights + 4 * attended)
@@ -65,13 +63,18 @@ def forward(backbone: Backbone, images: int) -> float:
     return images * (length * 2 * matrix_weights(backbone) + attention)
 
 
-def update(run: Run, images: int) -> Work:
+def update(backbone: Backbone, images: int, epochs: int = 1, reference: bool = False) -> Work:
     """Forward and backward passes of all epochs and the reference's forward; the optimiser's bytes of float32 states.
 
-    The backward pass counts twice the forward; nothing is recomputed. Of likelihood continuation: of one step.
+    The backward pass counts twice the forward; nothing is recomputed. One epoch without a reference is a step of
+    likelihood continuation.
+
+    Args:
+        backbone: sizes of the policy.
+        images: of the batch.
+        epochs: optimiser steps on the batch.
+        reference: whether a reference policy scores the batch too.
     """
-    assert run.backbone is not None
-    epochs = run.grpo.epochs if run.grpo is not None else 1
-    passes = 3 * epochs + (1 if run.grpo is not None and run.grpo.beta > 0 else 0)
+    passes = 3 * epochs + reference
     # AdamW: 4 arrays read, 3 written
-    return Work(epochs * matrix_weights(run.backbone) * 4 * 7, passes * forward(run.backbone, images))
+    return Work(epochs * matrix_weights(backbone) * 4 * 7, passes * forward(backbone, images))

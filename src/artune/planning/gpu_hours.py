@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artune.config.registry import Registry
-from artune.config.run import Evaluation, Network, Run
+from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, Run, grpo_run
 from artune.errors import ArtuneError
 from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
 
@@ -46,19 +46,22 @@ def networks_floor(networks: Iterable[Network], images: int, half: bool, peaks: 
     return Work(0, images * flops).seconds((PUBLISHED if half else FLOAT32)[peaks])
 
 
-def iteration_floor(run: Run, peaks: str) -> Seconds:
+def update_floor(run: GrpoRun) -> Work:
+    """The update of an iteration of GRPO."""
+    grpo = run.grpo
+    return update(run.backbone, grpo.prompts * grpo.group_size, grpo.epochs, reference=grpo.beta > 0)
+
+
+def iteration_floor(run: GrpoRun, peaks: str) -> Seconds:
     """Seconds that each stage of an iteration of GRPO cannot do without."""
-    assert run.grpo is not None
-    assert run.rewards is not None
-    assert run.backbone is not None
-    assert run.sampling is not None
     half, images = PUBLISHED[peaks], run.grpo.prompts * run.grpo.group_size
     decoder = half if run.grpo.decode_dtype == "bfloat16" else FLOAT32[peaks]
     item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
+    drawn = rollout(run.backbone, images, run.sampling.cfg > 1, item=item)
     found = {
-        "generate": rollout(run, images, item=item).seconds(half if item == 2 else FLOAT32[peaks]),
+        "generate": drawn.seconds(half if item == 2 else FLOAT32[peaks]),
         "decode": Work(0, images * run.backbone.tokens * DECODER_FLOPS).seconds(decoder),
-        "update": update(run, images).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
+        "update": update_floor(run).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
     }
     for term in run.rewards.terms:
         if term == "loo_fid":
@@ -70,11 +73,10 @@ def iteration_floor(run: Run, peaks: str) -> Seconds:
 
 def training_hours(run: Run, machine: Gpu) -> float:
     """Hours of a training; of likelihood continuation its passes in float32."""
-    if run.mle is not None:
-        assert run.backbone is not None
-        seconds = update(run, run.mle.batch).seconds(FLOAT32[machine.peaks]) * machine.times["update"]
-        return run.mle.iterations * seconds / 3600
-    if run.grpo is None:
+    if isinstance(run, MleRun):
+        step = update(run.backbone, run.mle.batch).seconds(FLOAT32[machine.peaks]) * machine.times["update"]
+        return run.mle.iterations * step / 3600
+    if not isinstance(run, GrpoRun):
         raise ArtuneError(f"{run.name}: a training of method {run.method} has no counted floor")
     return run.grpo.iterations * _total(iteration_floor(run, machine.peaks), machine) / 3600
 
@@ -84,10 +86,11 @@ def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Netwo
     count, peaks = evaluation.samples, machine.peaks
     judges = [networks[name] for name in set(evaluation.networks.values())]
     seconds = {"features": networks_floor(judges, count, False, peaks)}
-    if run.backbone is not None and run.sampling is not None:
+    if isinstance(run, PolicyRun):
         item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
-        drawn = rollout(run, evaluation.batch, item=item).seconds((PUBLISHED if item == 2 else FLOAT32)[peaks])
-        seconds["generate"] = drawn * count / evaluation.batch
+        drawn = rollout(run.backbone, evaluation.batch, run.sampling.cfg > 1, item=item)
+        floor = drawn.seconds((PUBLISHED if item == 2 else FLOAT32)[peaks])
+        seconds["generate"] = floor * count / evaluation.batch
         seconds["decode"] = Work(0, count * run.backbone.tokens * DECODER_FLOPS).seconds(FLOAT32[peaks])
     return _total(seconds, machine) / 3600
 
@@ -113,9 +116,7 @@ def measured_machine(registry: Registry, path: Path) -> Gpu:
     peaks = [name for name in PUBLISHED if name in device.replace("H200", "H100")]
     if not peaks:
         raise ArtuneError(f"{path}: measured on {device!r}; the peaks of {' and '.join(PUBLISHED)} are known")
-    run = registry.resolve(f"{backbone}-ours")
-    assert run.grpo is not None
-    assert run.backbone is not None
+    run = grpo_run(registry.resolve(f"{backbone}-ours"))
     whole = (str(run.grpo.prompts * run.grpo.group_size), str(run.backbone.tokens))
     if (about.get("images"), about.get("tokens")) != whole:
         raise ArtuneError(f"{path}: is not of {whole[0]} images of {whole[1]} tokens; leave out --images and --tokens")

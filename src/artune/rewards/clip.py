@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from artune.config.run import Run
+from artune.config.run import Data
 from artune.data.prompts import prompts
 from artune.sampling.batch import RolloutBatch
 
@@ -13,10 +13,10 @@ class ClipReward:
 
     name = "clip"
 
-    def __init__(self, network: nn.Module, run: Run):
+    def __init__(self, network: nn.Module, data: Data):
         self.network = network
         with torch.no_grad():
-            self.texts = network.embed_texts(prompts(run.data))  # [classes, E], once
+            self.texts = network.embed_texts(prompts(data))  # [classes, E], once
 
     @torch.no_grad()
     def __call__(self, batch: RolloutBatch) -> Tensor:

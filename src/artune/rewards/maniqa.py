@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from artune.config.run import Run
+from artune.config.run import Data
 from artune.sampling.batch import RolloutBatch
 
 
@@ -12,7 +12,7 @@ class ManiqaReward:
 
     name = "maniqa"
 
-    def __init__(self, network: nn.Module, run: Run):
+    def __init__(self, network: nn.Module, data: Data):
         self.network = network
 
     @torch.no_grad()

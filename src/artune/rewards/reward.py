@@ -6,30 +6,36 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from artune.config.run import Run
+from artune.config.methods import Rewards
+from artune.config.run import Data
 from artune.sampling.batch import RolloutBatch
 
 
 class Reward(Protocol):
     """An instance-level reward. It sees images and class ids, never weights or tokens' gradients.
 
-    Built as ``REWARD(network, run)``; ``network`` is that of ``rewards.networks``, None where it names none.
+    Built as ``REWARD(network, data)``: the network that ``rewards.networks`` names, or None, and the data set, whose
+    prompts a reward may need.
     """
 
     name: str
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
-        """One score a sample, [B] float32, higher is better."""
+        """One score per sample, [B] float32, higher is better."""
 
 
-def build_rewards(run: Run, networks: Mapping[str, nn.Module]) -> list[Reward]:
+def build_rewards(rewards: Rewards, data: Data, networks: Mapping[str, nn.Module]) -> list[Reward]:
     """The instance-level rewards of a run, in the order of ``rewards.terms``.
 
     ``loo_fid`` is not among them: it is distribution-level and carries moments from step to step (distribution.py).
+
+    Args:
+        rewards: the run's ``rewards``.
+        data: the data set.
+        networks: frozen networks by name.
     """
-    assert run.rewards is not None
     return [
-        importlib.import_module(f"artune.rewards.{name}").REWARD(networks.get(run.rewards.networks[name]), run)
-        for name in run.rewards.terms
+        importlib.import_module(f"artune.rewards.{name}").REWARD(networks.get(rewards.networks[name] or ""), data)
+        for name in rewards.terms
         if name != "loo_fid"
     ]

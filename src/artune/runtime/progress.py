@@ -40,14 +40,9 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
         progress.update(done)
 
 
-_said: set[str] = set()
-
-
 def say(line: str) -> None:
-    """Tell the user, once in a process."""
-    if line not in _said:
-        _said.add(line)
-        sys.stderr.write(f"{line}\n")
+    """Tell the user something that is decided once."""
+    sys.stderr.write(f"{line}\n")
 
 
 def warn(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from artune.models.policies.cache import BucketedCache, Cache
 from artune.models.policies.policy import Policy
-from artune.runtime.progress import say
 from artune.sampling.replica import cast, pack, refresh
 
 BUCKET = 32  # positions: 8 graphs for 256 tokens, and at most 31 positions attended in vain
@@ -49,7 +47,8 @@ class PlainDecoder:
 
     def decode(self, token: Tensor) -> Tensor:
         """See :class:`Decoder`."""
-        assert self.cache is not None
+        if self.cache is None:
+            raise ValueError("start comes before decode")
         return self.policy.decode(token, self.cache)
 
 
@@ -128,61 +127,54 @@ def agrees(decoder: BucketedDecoder, class_ids: Tensor) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A decoder that outlives an iteration, with its graphs and its replica."""
+class KeptDecoder:
+    """The fastest decoder of a policy with its present weights, kept from one call to the next.
 
-    policy: Policy
-    key: tuple[object, ...]
-    decoder: TokenDecoder
+    At most one is kept: two caches may not fit a GPU. On a GPU it serves the next call with as many rows, with its
+    graphs and its replica; on a CPU what was cast or packed serves until a weight changes.
 
+    Args:
+        policy: whose weights are decoded with.
+        dtype: of the weights and the cache; None: the policy's own.
+    """
 
-_kept: list[Kept] = []  # at most one, of the policy that was drawn from last: two caches may not fit a GPU
+    def __init__(self, policy: Policy, dtype: torch.dtype | None = None):
+        self.policy, self.dtype = policy, dtype
+        self._key: tuple[object, ...] | None = None
+        self._decoder: TokenDecoder | None = None
+
+    def __call__(self, class_ids: Tensor) -> TokenDecoder:
+        """The decoder for ``class_ids`` [B] of the rows to come, guidance counted twice, on the policy's device.
+
+        A GPU's first use is checked against the plain path, which takes its place, with a warning, should the two
+        differ or the recording fail.
+        """
+        weights = list(self.policy.parameters())
+        dtype = weights[0].dtype if self.dtype is None else self.dtype
+        on_gpu = class_ids.device.type == "cuda"
+        state = [weights[0].data_ptr()] if on_gpu else [(weight.data_ptr(), weight._version) for weight in weights]
+        key = (len(class_ids), dtype, *state)
+        if self._decoder is None or self._key != key:
+            self.forget()  # its memory, before more is asked for
+            replica = self.policy if dtype == weights[0].dtype else cast(self.policy, dtype)
+            if on_gpu:
+                self._decoder = checked(BucketedDecoder(replica, len(class_ids)), class_ids)
+            else:
+                self._decoder = PlainDecoder(pack(replica, len(class_ids)))
+            self._key = key
+        elif on_gpu and self._decoder.policy is not self.policy:
+            refresh(self._decoder.policy, self.policy)
+        # On a CPU the weights alone are kept: a cache is quickly made, and would fill the memory until the next call.
+        return self._decoder if on_gpu else PlainDecoder(self._decoder.policy)
+
+    def forget(self) -> None:
+        """Free the decoder that is kept for the next call."""
+        self._key = self._decoder = None
 
 
 def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> TokenDecoder:
-    """The fastest decoder of a policy with its present weights.
-
-    On a GPU it is kept for the next call with as many rows, on a CPU what was packed until a weight changes. A GPU's
-    first use is checked against the plain path, which takes its place, with a warning, should the two differ or the
-    recording fail.
-
-    Args:
-        policy: on the device of ``class_ids``.
-        class_ids: [B] of the rows to come, guidance counted twice.
-        dtype: of the weights and the cache; None: the policy's own.
-    """
-    own = next(iter(policy.parameters())).dtype
-    foreign = dtype is not None and dtype != own
-    if class_ids.device.type != "cuda":
-        return PlainDecoder(_packed(policy, len(class_ids), dtype if foreign else own))
-    key = (len(class_ids), dtype, next(iter(policy.parameters())).data_ptr())
-    if not _kept or _kept[0].policy is not policy or _kept[0].key != key:
-        _kept.clear()  # its memory, before more is asked for
-        replica = cast(policy, dtype) if foreign else policy
-        _kept.append(Kept(policy, key, checked(BucketedDecoder(replica, len(class_ids)), class_ids)))
-    decoder = _kept[0].decoder
-    if decoder.policy is not policy:
-        refresh(decoder.policy, policy)
-    return decoder
-
-
-def _packed(policy: Policy, rows: int, dtype: torch.dtype) -> Policy:
-    """The policy cast and packed for a CPU: the one of the last call where no weight has changed since."""
-    key = (rows, dtype, *((weight.data_ptr(), weight._version) for weight in policy.parameters()))
-    if _kept and _kept[0].policy is policy and _kept[0].key == key:
-        return _kept[0].decoder.policy
-    _kept.clear()
-    whole = cast(policy, dtype) if dtype != next(iter(policy.parameters())).dtype else policy
-    replica = pack(whole, rows)
-    if replica is not policy:  # neither cast nor packed: nothing to keep
-        _kept.append(Kept(policy, key, PlainDecoder(replica)))
-    return replica
-
-
-def forget() -> None:
-    """Free the decoder that is kept for the next call."""
-    _kept.clear()
+    """A :class:`KeptDecoder`'s decoder, for one use."""
+    return KeptDecoder(policy, dtype)(class_ids)
 
 
 def checked(decoder: BucketedDecoder, class_ids: Tensor) -> TokenDecoder:
@@ -211,28 +203,23 @@ def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = N
     return sequences * (cached + 6 * 4 * policy.codebook_size)
 
 
-def cache_parts(images: int, at_once: int | None, each: int, device: torch.device) -> Iterator[slice]:
-    """Slices of a batch that are drawn after one another, because the cache of all would not fit.
+def images_at_once(images: int, each: int, device: torch.device) -> int:
+    """How many of ``images`` may be drawn together: on a GPU what fits into :data:`MEMORY` of it, on a CPU all.
 
     Args:
         images: of the batch.
-        at_once: images of a slice; None: what fits into :data:`MEMORY` of a GPU, on a CPU all.
-        each: bytes of an image.
+        each: bytes of an image, see :func:`bytes_of_image`.
         device: where the cache is.
     """
-    if at_once is None and device.type == "cuda":
-        if (key := (images, each, str(device))) not in _planned:
-            free, total = torch.cuda.mem_get_info(device)
-            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            _planned[key] = max(int(min(MEMORY * total, free)) // each, 1)
-        at_once = _planned[key]
-    count = -(-images // (at_once or max(images, 1)))
-    if count > 1:
-        say(f"sampling: {images} images in {count} parts, {images * each / 2**30:.1f} GB of keys and values in all")
+    if device.type != "cuda":
+        return max(images, 1)
+    free, total = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(int(min(MEMORY * total, free)) // each, 1)
+
+
+def cut(images: int, at_once: int) -> Iterator[slice]:
+    """Slices of a batch of ``images``, at most ``at_once`` long and of nearly equal length."""
+    count = -(-images // max(at_once, 1))
     for part in range(count):
         yield slice(images * part // count, images * (part + 1) // count)
-
-
-# Images at once, by batch, bytes of an image and device. Decided once: the next iteration finds the memory taken by the
-# very cache that it goes on using, and another cut would record every graph again.
-_planned: dict[tuple[int, int, str], int] = {}

@@ -7,7 +7,8 @@ from artune.config.run import Sampling
 from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
 from artune.runtime.distributed import Share
-from artune.sampling.cached_decoding import TokenDecoder, bytes_of_image, cache_parts, decoder_for
+from artune.runtime.progress import say
+from artune.sampling.cached_decoding import KeptDecoder, TokenDecoder, bytes_of_image, cut, images_at_once
 
 
 def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -72,61 +73,101 @@ def draw_token(logits: Tensor, generator: torch.Generator | None = None, share: 
     return logits.softmax(-1).div_(clocks).argmax(-1)
 
 
-@torch.no_grad()
+class Sampler:
+    """Draws token sequences from a policy, with a static key/value cache that it keeps from call to call.
+
+    Args:
+        policy: the model; its present weights are used in every call.
+        sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and on the
+            decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and ``weights_dtype`` say
+            how much at once and in which arithmetic, see :class:`artune.config.run.Sampling`.
+
+    Raises:
+        ArtuneError: a sampling value out of range, or guidance asked of a policy without a null class.
+    """
+
+    def __init__(self, policy: Policy, sampling: Sampling):
+        check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+        self.policy, self.sampling, self.guided = policy, sampling, _guidance(policy, sampling.cfg)
+        dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
+        self._decoder = KeptDecoder(policy, dtype)
+        # Images drawn at once, by size of the batch. Decided once: at the next call the memory is taken by the very
+        # cache that is used again, and another cut would record every graph again.
+        self._planned: dict[tuple[int, torch.device], int] = {}
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_ids: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        share: Share | None = None,
+        greedy: bool = False,
+    ) -> Tensor:
+        """Sample the tokens of one image for each class id.
+
+        Args:
+            class_ids: [B], int64, on the policy's device.
+            generator: on the device of ``class_ids``; the draws depend on it and on B alone, the tokens to rounding
+                on the cut into parts as well.
+            share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
+            greedy: take the most likely token instead of drawing.
+
+        Returns:
+            Tokens [B, T], int64, raster order.
+
+        Raises:
+            ArtuneError: class ids that the policy does not have.
+        """
+        policy, batch, device = self.policy, len(class_ids), class_ids.device
+        if class_ids.numel() and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < policy.classes:
+            raise ArtuneError(f"class ids must be 0 to {policy.classes - 1}, the classes of this policy")
+        share = Share(0, batch, batch) if share is None else share
+        generator = _default(device) if generator is None else generator
+        began = generator.get_state()
+        tokens = class_ids.new_empty(batch, policy.tokens)
+        for part in cut(batch, self._at_once(batch, device)):
+            generator.set_state(began)  # each part takes its rows of the very same draws
+            ids = class_ids[part]
+            inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if self.guided else ids
+            rows = Share(share.start + part.start, share.start + part.stop, share.total)
+            draws = None if greedy else (generator, rows)
+            _draw_tokens(self._decoder(inputs), inputs, self.sampling, self.guided, draws, tokens[part])
+        return tokens
+
+    def _at_once(self, images: int, device: torch.device) -> int:
+        """Images of a part of the batch; a batch in several parts is said when it is planned."""
+        key = (images, device)
+        if key not in self._planned:
+            each = bytes_of_image(self.policy, 2 if self.guided else 1, self._decoder.dtype)
+            self._planned[key] = self.sampling.rows or images_at_once(images, each, device)
+            if (count := -(-images // self._planned[key])) > 1:
+                all_together = images * each / 2**30
+                say(f"sampling: {images} images in {count} parts, {all_together:.1f} GB of keys and values in all")
+        return self._planned[key]
+
+    def forget(self) -> None:
+        """Free the memory that is kept for the next call."""
+        self._decoder.forget()
+
+
 def generate(
     policy: Policy,
     class_ids: Tensor,
-    sampling: "Sampling",
+    sampling: Sampling,
     generator: torch.Generator | None = None,
     *,
     share: Share | None = None,
     greedy: bool = False,
 ) -> Tensor:
-    """Sample the tokens of one image for each class id, with a static key/value cache.
-
-    Args:
-        policy: the model; its device is that of ``class_ids``.
-        class_ids: [B], int64.
-        sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and
-            on the decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and
-            ``weights_dtype`` say how much at once and in which arithmetic, see :class:`artune.config.run.Sampling`.
-        generator: on the device of ``class_ids``; the draws depend on it and on B alone, the
-            tokens to rounding on the cut as well.
-        share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
-        greedy: take the most likely token instead of drawing.
-
-    Returns:
-        Tokens [B, T], int64, raster order.
-
-    Raises:
-        ArtuneError: a sampling value out of range, class ids that the policy does not have, or guidance asked
-            of a policy without a null class.
-    """
-    check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-    guided = _guidance(policy, sampling.cfg)
-    if class_ids.numel() and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < policy.classes:
-        raise ArtuneError(f"class ids must be 0 to {policy.classes - 1}, the classes of this policy")
-    device, batch = class_ids.device, len(class_ids)
-    dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
-    each = bytes_of_image(policy, 2 if guided else 1, dtype)
-    share = Share(0, batch, batch) if share is None else share
-    generator = _default(device) if generator is None else generator
-    began = generator.get_state()
-    tokens = class_ids.new_empty(batch, policy.tokens)
-    for part in cache_parts(batch, sampling.rows, each, device):
-        generator.set_state(began)  # each part takes its rows of the very same draws
-        ids = class_ids[part]
-        inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if guided else ids
-        rows = Share(share.start + part.start, share.start + part.stop, share.total)
-        draws = None if greedy else (generator, rows)
-        _draw_tokens(decoder_for(policy, inputs, dtype), inputs, sampling, guided, draws, tokens[part])
-    return tokens
+    """Sample once from a policy: tokens [B, T]; see :class:`Sampler`, which serves several calls faster."""
+    return Sampler(policy, sampling)(class_ids, generator, share=share, greedy=greedy)
 
 
 def _draw_tokens(
     decoder: TokenDecoder,
     inputs: Tensor,
-    sampling: "Sampling",
+    sampling: Sampling,
     guided: bool,
     draws: tuple[torch.Generator, Share] | None,
     tokens: Tensor,

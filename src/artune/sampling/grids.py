@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from artune.config.run import Run
 from artune.errors import ArtuneError
-from artune.models.policies.policy import Policy
 from artune.runtime.seeds import generator_for
+from artune.sampling.generate import Sampler
 from artune.sampling.rollout import Renderer, roll_out
 
 if TYPE_CHECKING:
@@ -20,18 +19,12 @@ GAP = 1  # white pixels between images
 
 
 def grid_images(
-    run: Run,
-    class_ids: list[int],
-    per_class: int,
-    seed: int,
-    policy: Policy,
-    render: Renderer,
-    device: torch.device,
+    sampler: Sampler, render: Renderer, class_ids: list[int], per_class: int, seed: int, device: torch.device
 ) -> np.ndarray:
     """uint8 [classes, per_class, H, W, 3], the draws of one generator: the same for every policy of a family."""
     labels = torch.tensor(class_ids).repeat_interleave(per_class).to(device)
     generator = generator_for(seed, "grid", device=device)
-    images = roll_out(policy, render, labels, run, generator).images.permute(0, 2, 3, 1).cpu().numpy()
+    images = roll_out(sampler, render, labels, generator).images.permute(0, 2, 3, 1).cpu().numpy()
     return images.reshape(len(class_ids), per_class, *images.shape[1:])
 
 

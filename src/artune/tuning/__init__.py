@@ -8,6 +8,7 @@
 - grpo_trainer: one iteration of GRPO (Alg. 1)
 - mle: likelihood continuation (Table 12)
 - vapi: VA-pi (Table 5)
+- trainer: what the loop asks of a method
 - loop: any trainer from its last state to its end
 - train: the command: files in, files out
 """

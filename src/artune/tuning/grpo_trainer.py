@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artune.config.run import Run
+from artune.config.methods import Entropy
+from artune.config.run import GrpoRun
 from artune.data.prompts import class_names
 from artune.errors import SharedError
 from artune.models.policies.policy import Policy
@@ -16,28 +17,39 @@ from artune.rewards.reward import Reward
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.progress import warn
-from artune.runtime.resume import on_cpu
 from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
+from artune.sampling.generate import Sampler
 from artune.sampling.grids import draw_grid, grid_images
 from artune.sampling.rollout import Renderer, draw_prompts, roll_out
 from artune.tuning.grpo import combined_advantages
-from artune.tuning.policy_update import Metrics, PolicyUpdate
+from artune.tuning.policy_update import PolicyUpdate
+from artune.tuning.trainer import Trainer
+
+VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
+PICTURES = 4  # of a training's samples, evenly over it
+START_BATCH = 256  # samples drawn at once for LOO-FID's first moments
 
 
-class GRPOTrainer:
+class GRPOTrainer(Trainer):
     """The policy, its rewards and the running moments; :meth:`step` is one iteration.
 
     With several processes each samples and scores its share of the batch; rewards, moments and advantages are of
     the whole batch on all of them.
 
-    Every draw comes from a generator of its own, named by seed, purpose and iteration, so nothing but
-    :meth:`state_dict` is needed to go on after a kill with the very same numbers.
+    Args:
+        run: the settings.
+        policy: what is tuned.
+        render: tokens [B, T] -> images uint8 [B, 3, H, W].
+        rewards: the instance-level rewards.
+        loo_fid: the LOO-FID reward with its moments, None for a run without it.
+        device: where the policy is.
+        world: the processes.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: GrpoRun,
         policy: Policy,
         render: Renderer,
         rewards: list[Reward],
@@ -45,20 +57,15 @@ class GRPOTrainer:
         device: torch.device,
         world: World = ALONE,
     ):
-        assert run.grpo is not None and run.rewards is not None and run.entropy is not None  # noqa: PT018
-        self.run, self.grpo = run, run.grpo
+        self.run, self.grpo, self.name, self.seed = run, run.grpo, run.name, run.seed
         self.device, self.world = device, world
         self.policy, self.render, self.rewards, self.loo_fid = policy, render, rewards, loo_fid
         self.iterations, self.save_every = run.grpo.iterations, run.grpo.save_every
         self.update = PolicyUpdate(run, policy, device, world)
-        self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
+        self.sampler = Sampler(policy, run.sampling)
 
-    def step(self, iteration: int) -> tuple[Metrics, Metrics]:
-        """Run iteration ``iteration`` (from 0); returns its metrics and the seconds of its stages.
-
-        Raises:
-            SharedError: a reward, the loss or the gradient is NaN or infinite.
-        """
+    def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
+        """See :meth:`Trainer.step`."""
         grpo, rewards, clock = self.grpo, self.run.rewards, Clock(self.device)
         with clock("iteration"):
             prompts = draw_prompts(
@@ -72,7 +79,7 @@ class GRPOTrainer:
             with clock("rollout"):  # Alg. 1, lines 1-5
                 generator = generator_for(self.run.seed, "rollout", iteration, device=self.device)
                 render = self._timed_render(clock)
-                batch = roll_out(self.policy, render, prompts[share.rows], self.run, generator, share)
+                batch = roll_out(self.sampler, render, prompts[share.rows], generator, share)
             scores, metrics = self._reward(batch, prompts, share, iteration, clock)  # Alg. 1, lines 6-9
             advantages, loss_weights = combined_advantages(  # Alg. 1, lines 10-11
                 scores,
@@ -87,7 +94,9 @@ class GRPOTrainer:
                 over=grpo.advantage_over,
             )
             metrics["policy/advantage_abs"] = advantages.abs().mean().item()
-            metrics |= self.update(batch, share, advantages[:, share.rows], loss_weights, iteration, clock, self._save)
+            metrics |= self.update(
+                batch, share, advantages[:, share.rows], loss_weights, iteration, clock, self.keep_state
+            )
             if self.loo_fid is not None:
                 self.loo_fid.commit()
             self._before = None
@@ -103,7 +112,7 @@ class GRPOTrainer:
 
     def _reward(
         self, batch: RolloutBatch, prompts: Tensor, share: Share, iteration: int, clock: Clock
-    ) -> tuple[dict[str, Tensor], Metrics]:
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Every reward in its unit, of the images of all processes, [B] each, and what to log of them."""
         rewards, scores, metrics = self.run.rewards, {}, {}
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=rewards.autocast == "bfloat16")
@@ -134,20 +143,13 @@ class GRPOTrainer:
         """Everything that the next iteration depends on."""
         return self.update.state_dict() | {"loo_fid": self.loo_fid.state_dict() if self.loo_fid is not None else None}
 
-    def good_state(self) -> dict[str, Any]:
-        """After a step that failed: the state before it."""
-        return self.state_dict() if self._before is None else self._before
-
-    def _save(self) -> None:
-        self._before = on_cpu(self.state_dict())
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self.update.load_state_dict(state)
         if self.loo_fid is not None:
             self.loo_fid.load_state_dict(state["loo_fid"])
 
-    def note(self, metrics: Metrics) -> str:
+    def note(self, metrics: dict[str, float]) -> str:
         """The numbers that matter, for the progress line."""
         shown = {
             "reward": "reward/total",
@@ -157,44 +159,39 @@ class GRPOTrainer:
         }
         return "  ".join(f"{label} {metrics[key]:.3f}" for label, key in shown.items() if key in metrics)
 
+    def begin(self) -> None:
+        """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
+        if self.loo_fid is None or self.loo_fid.settings.mode != "ema" or self.loo_fid.settings.start != "pretrained":
+            return
+        images, labels, total = [], [], self.loo_fid.settings.start_samples
+        for at in range(0, total, START_BATCH):
+            generator = generator_for(self.seed, "start", at, device=self.device)
+            number = min(START_BATCH, total - at)
+            class_ids = torch.randint(self.run.data.classes, (number,), generator=generator, device=self.device)
+            share = self.world.share(number)
+            own = roll_out(self.sampler, self.render, class_ids[share.rows], generator, share)
+            images.append(self.world.gather(own.images, share))
+            labels.append(class_ids)
+        self.loo_fid.start_from(torch.cat(images), torch.cat(labels))
 
-VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
+    def picture(self, iteration: int, folder: Path) -> Path | None:
+        """A grid of samples, the same draws every time; None but at a few iterations, evenly over the training."""
+        if iteration % max(1, self.iterations // PICTURES):
+            return None
+        names = class_names(self.run.data)[:10]
+        images = grid_images(self.sampler, self.render, list(range(len(names))), 4, 0, self.device)
+        title = f"{self.name} after iteration {iteration}, {self.run.scale} scale"
+        path = folder / f"iteration-{iteration:06d}.png"
+        draw_grid([images], names, [""], title, path)
+        return path
 
 
-def draw_progress(trainer: GRPOTrainer, iteration: int, folder: Path) -> Path:
-    """A grid of samples of the policy after ``iteration``, the same draws every time; returns the PNG."""
-    names = class_names(trainer.run.data)[:10]
-    images = grid_images(trainer.run, list(range(len(names))), 4, 0, trainer.policy, trainer.render, trainer.device)
-    title = f"{trainer.run.name} after iteration {iteration}, {trainer.run.scale} scale"
-    path = folder / f"iteration-{iteration:06d}.png"
-    draw_grid([images], names, [""], title, path)
-    return path
-
-
-def check_target(run: Run) -> None:
-    """Warn of an entropy that the policy cannot reach."""
-    entropy = run.entropy
-    if run.backbone.family != "vqgan" or entropy is None or not entropy.enabled or entropy.target_is != "absolute":
+def check_target(family: str, entropy: Entropy) -> None:
+    """Warn of a target entropy that a policy of ``family`` cannot reach."""
+    if family != "vqgan" or not entropy.enabled or entropy.target_is != "absolute":
         return
     if entropy.target > VQGAN_CAP:
         warn(
             f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
             f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
         )
-
-
-def start_moments(trainer: GRPOTrainer, batch: int = 256) -> None:
-    """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
-    run, loo_fid, world = trainer.run, trainer.loo_fid, trainer.world
-    if loo_fid is None or loo_fid.settings.mode != "ema" or loo_fid.settings.start != "pretrained":
-        return
-    images, labels = [], []
-    for at in range(0, loo_fid.settings.start_samples, batch):
-        generator = generator_for(run.seed, "start", at, device=trainer.device)
-        number = min(batch, loo_fid.settings.start_samples - at)
-        class_ids = torch.randint(run.data.classes, (number,), generator=generator, device=trainer.device)
-        share = world.share(number)
-        own = roll_out(trainer.policy, trainer.render, class_ids[share.rows], run, generator, share)
-        images.append(world.gather(own.images, share))
-        labels.append(class_ids)
-    loo_fid.start_from(torch.cat(images), torch.cat(labels))

@@ -6,7 +6,8 @@ Counted tensor by tensor, as PyTorch saves them, and counted again by a test. Ne
 import itertools
 from typing import NamedTuple
 
-from artune.config.run import Run, feed_forward_width, parameters
+from artune.config.methods import GRPO
+from artune.config.run import Backbone, GrpoRun, feed_forward_width, parameters
 from artune.errors import ArtuneError
 
 HEAD = 3  # [T, V] float32 that are saved: log p behind the log-probabilities; log p and p behind the entropy
@@ -38,17 +39,14 @@ class MicroBatches(NamedTuple):
         return f"update: {len(self.slices)} slices of at most {size}, {bytes_each / GB:.2f} GB a sequence{how}"
 
 
-def item(run: Run) -> int:
+def number_bytes(grpo: GRPO) -> int:
     """Bytes of a number inside the blocks."""
-    assert run.grpo is not None
-    return 2 if "bfloat16" in (run.grpo.autocast, run.grpo.weights_dtype) else 4
+    return 2 if "bfloat16" in (grpo.autocast, grpo.weights_dtype) else 4
 
 
-def of_block(run: Run) -> float:
+def block_bytes(backbone: Backbone, grpo: GRPO) -> float:
     """Bytes that a block saves of one token."""
-    backbone, size = run.backbone, item(run)
-    assert backbone is not None
-    assert run.grpo is not None
+    size = number_bytes(grpo)
     dim, copies = backbone.dim, 2 if size == 2 else 1  # under autocast every product has its input cast for itself
     if backbone.family == "vqgan":
         # inputs of two norms (float32) with mean and deviation; of q, k, v; q, k, v; what is mixed; MLP's input,
@@ -59,54 +57,47 @@ def of_block(run: Run) -> float:
         # is mixed; input of w1 and w3; the hidden layer: w1 x, silu of it, w3 x, their product
         hidden = feed_forward_width(backbone)
         saved = 2 * (8 * dim + 4) + size * (dim * (1 + 5 + 1 + copies) + 4 * hidden)
-    masks = 2 * 4 * dim if run.grpo.dropout else 0
+    masks = 2 * 4 * dim if grpo.dropout else 0
     return saved + 4 * backbone.heads + masks  # the log-sum-exp of attention
 
 
-def saved(run: Run, checkpointing: bool) -> float:
+def saved_bytes(run: GrpoRun, checkpointing: bool) -> float:
     """Bytes that a sequence's forward pass keeps for its backward pass; checkpointed blocks keep their input alone."""
-    assert run.backbone is not None
-    block = 4 * run.backbone.dim if checkpointing else of_block(run)
-    return run.backbone.tokens * (_rows(run) * run.backbone.layers * block + of_head(run))
+    block = 4 * run.backbone.dim if checkpointing else block_bytes(run.backbone, run.grpo)
+    return run.backbone.tokens * (_rows(run) * run.backbone.layers * block + head_bytes(run))
 
 
-def of_head(run: Run) -> float:
+def head_bytes(run: GrpoRun) -> float:
     """Bytes that the last norm, the head and what is made of its logits save of one token."""
-    assert run.backbone is not None
-    assert run.grpo is not None
     vocabulary = run.backbone.codebook_size
     truncated = vocabulary if run.grpo.score_softmax == "truncated" else 0
-    return 4 * HEAD * vocabulary + truncated + _rows(run) * (8 + item(run)) * run.backbone.dim + 32
+    return 4 * HEAD * vocabulary + truncated + _rows(run) * (8 + number_bytes(run.grpo)) * run.backbone.dim + 32
 
 
-def _rows(run: Run) -> int:
+def _rows(run: GrpoRun) -> int:
     """Sequences that score one: two under guidance."""
-    assert run.grpo is not None
-    assert run.sampling is not None
     return 2 if run.grpo.score_logits == "guided" and run.sampling.cfg > 1 else 1
 
 
-def each(run: Run, checkpointing: bool) -> float:
+def sequence_bytes(run: GrpoRun, checkpointing: bool) -> float:
     """Bytes of a sequence at the peak of the update: as its backward pass begins, or in a block computed again."""
-    assert run.backbone is not None
-    tokens, kept = run.backbone.tokens, saved(run, checkpointing)
+    tokens, kept = run.backbone.tokens, saved_bytes(run, checkpointing)
     begun = kept + 4 * PASSING * tokens * run.backbone.codebook_size
     if not checkpointing:
         return begun
-    again = kept + tokens * (2 * _rows(run) * of_block(run) - of_head(run))  # the head is done; gradients beside it
+    # The head is done; a block's gradients lie beside what it saves.
+    again = kept + tokens * (2 * _rows(run) * block_bytes(run.backbone, run.grpo) - head_bytes(run))
     return max(begun, again)
 
 
-def standing(run: Run, states: bool) -> float:
+def fixed_bytes(backbone: Backbone, grpo: GRPO, states: bool) -> float:
     """Bytes of the update that no slice changes: gradients, weights in bfloat16, AdamW's states if not there yet."""
-    assert run.grpo is not None
-    assert run.backbone is not None
-    wide = 4 if run.grpo.weights_dtype == "float32" else 2
-    cast = 2 if wide == 4 and run.grpo.autocast == "bfloat16" else 0
-    return parameters(run.backbone) * (wide + cast + (0 if states else 2 * wide))
+    wide = 4 if grpo.weights_dtype == "float32" else 2
+    cast = 2 if wide == 4 and grpo.autocast == "bfloat16" else 0
+    return parameters(backbone) * (wide + cast + (0 if states else 2 * wide))
 
 
-def split(run: Run, sequences: int, free: float | None, states: bool = False) -> MicroBatches:
+def plan_micro_batches(run: GrpoRun, sequences: int, free: float | None, states: bool = False) -> MicroBatches:
     """Slices of a batch for ``grpo.micro_batch`` and ``grpo.checkpointing``.
 
     Args:
@@ -118,18 +109,20 @@ def split(run: Run, sequences: int, free: float | None, states: bool = False) ->
     Raises:
         ArtuneError: not one sequence fits.
     """
-    assert run.grpo is not None
     asked, mode = run.grpo.micro_batch, run.grpo.checkpointing
     wanted = min(sequences, WORTH if asked == "auto" else asked)
     checkpointing, fits = mode == "on", sequences
     if free is not None:
-        room = PLANNED * free - standing(run, states)
-        fits = int(room / each(run, checkpointing)) if room > 0 else 0
+        room = PLANNED * free - fixed_bytes(run.backbone, run.grpo, states)
+        fits = int(room / sequence_bytes(run, checkpointing)) if room > 0 else 0
         if mode == "auto" and fits < wanted:
             checkpointing = True
-            fits = int(room / each(run, True)) if room > 0 else 0
+            fits = int(room / sequence_bytes(run, True)) if room > 0 else 0
         if fits < 1 and asked == "auto":
-            fixed, one = (size / PLANNED / GB for size in (standing(run, states), each(run, checkpointing)))
+            fixed, one = (
+                size / PLANNED / GB
+                for size in (fixed_bytes(run.backbone, run.grpo, states), sequence_bytes(run, checkpointing))
+            )
             remedy = "" if checkpointing else "set grpo.checkpointing: auto, "
             raise ArtuneError(
                 f"grpo.micro_batch: auto: the update of {run.backbone_name} needs {fixed:.1f} GB for gradients, casts "

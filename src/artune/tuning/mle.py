@@ -1,6 +1,5 @@
 """Likelihood continuation of a pretrained policy: the MLE baseline of Table 12."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,34 +7,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from artune.config.run import Run
-from artune.errors import SharedError
+from artune.config.run import MleRun
+from artune.inputs.fit import decay_groups
 from artune.inputs.likelihood import likelihood_loss
 from artune.inputs.token_codes import load_codes
 from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.seeds import draw_indices, generator_for
+from artune.tuning.trainer import Trainer, check_finite
 
 
-class MLETrainer:
+class MLETrainer(Trainer):
     """AdamW on the token codes of training images; weight decay on matrices only (LlamaGen's recipe)."""
 
-    def __init__(self, run: Run, policy: Policy, codes: Path, device: torch.device, world: World = ALONE):
-        assert run.mle is not None
-        self.world = world
-        self.run, self.settings, self.policy, self.device = run, run.mle, policy, device
+    def __init__(self, run: MleRun, policy: Policy, codes: Path, device: torch.device, world: World = ALONE):
+        self.name, self.seed, self.settings = run.name, run.seed, run.mle
+        self.policy, self.device, self.world = policy, device, world
         self.iterations, self.save_every = run.mle.iterations, run.mle.save_every
         self.tokens, self.labels = load_codes(codes, "train")
-        parameters = list(policy.parameters())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": run.mle.weight_decay},
-                {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-            ],
-            run.mle.learning_rate,
-            run.mle.betas,
-        )
+        groups = decay_groups(policy.parameters(), run.mle.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, run.mle.learning_rate, run.mle.betas)
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
         """One optimiser step on a batch drawn at random, split over the processes.
@@ -46,7 +38,7 @@ class MLETrainer:
         settings, clock = self.settings, Clock(self.device)
         with clock("iteration"):
             share = self.world.share(settings.batch)
-            batch = draw_indices(settings.batch, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            batch = draw_indices(settings.batch, len(self.tokens), generator_for(self.seed, "batch", iteration))
             size, total = settings.micro_batch or settings.batch, 0.0
             self.optimizer.zero_grad(set_to_none=True)
             for start in range(share.start, share.stop, size):
@@ -58,7 +50,7 @@ class MLETrainer:
                     self.labels[chosen].to(self.device),
                     class_dropout=settings.class_dropout,
                     dropout=settings.dropout,
-                    generator=generator_for(self.run.seed, "class_dropout", iteration, device=self.device),
+                    generator=generator_for(self.seed, "class_dropout", iteration, device=self.device),
                     share=part,
                 )
                 loss.backward()
@@ -76,19 +68,11 @@ class MLETrainer:
         return metrics, clock.seconds
 
     def _check(self, value: float, what: str, iteration: int) -> None:
-        if not math.isfinite(value):
-            raise SharedError(
-                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
-                "lower mle.learning_rate"
-            )
+        check_finite(value, what, iteration, self.name, "lower mle.learning_rate")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def good_state(self) -> dict[str, Any]:
-        """After a step that failed: nothing was updated."""
-        return self.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""

@@ -1,15 +1,13 @@
 """The update of an iteration: K epochs of one optimiser step each (paper, Alg. 1, lines 12-37)."""
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from artune.config.run import Run
-from artune.errors import SharedError
+from artune.config.run import GrpoRun
 from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import Share, World
@@ -20,8 +18,7 @@ from artune.tuning import micro_batch
 from artune.tuning.entropy import entropy_fraction
 from artune.tuning.micro_batch import MicroBatches
 from artune.tuning.objective import entropy_controller, learning_rate, objective, score_tokens
-
-Metrics = dict[str, float]
+from artune.tuning.trainer import check_finite
 
 
 class PolicyUpdate:
@@ -36,8 +33,7 @@ class PolicyUpdate:
         world: the processes.
     """
 
-    def __init__(self, run: Run, policy: Policy, device: torch.device, world: World):
-        assert run.grpo is not None and run.entropy is not None  # noqa: PT018
+    def __init__(self, run: GrpoRun, policy: Policy, device: torch.device, world: World):
         self.run, self.grpo, self.entropy = run, run.grpo, run.entropy
         self.policy, self.device, self.world = policy, device, world
         self.policy.to(getattr(torch, run.grpo.weights_dtype))
@@ -47,7 +43,8 @@ class PolicyUpdate:
             run.grpo.learning_rate,
             run.grpo.betas,
             weight_decay=run.grpo.weight_decay,
-            fused=device.type == "cuda",  # on a CPU it counts no weight's version up, which decoding.py goes by
+            # Fused AdamW on a CPU does not raise Tensor._version, by which cached decoding notices new weights.
+            fused=device.type == "cuda",
         )
         self.initial_entropy: float | None = None
         self.split: MicroBatches | None = None  # of this process' share, planned at its first update
@@ -63,7 +60,7 @@ class PolicyUpdate:
         iteration: int,
         clock: Clock,
         save: Callable[[], None] = lambda: None,
-    ) -> Metrics:
+    ) -> dict[str, float]:
         """Update the policy; the loss is a mean over the whole batch of all processes.
 
         Args:
@@ -79,24 +76,24 @@ class PolicyUpdate:
         Raises:
             SharedError: the loss or the gradient is NaN or infinite.
         """
-        grpo, size = self.grpo, len(batch.tokens)
-        if self.split is None or self.split.slices[-1].stop != size:  # none saved, or that of a share of another size
-            self.split = split_update(self.run, size, self.device, bool(self.optimizer.state))
-        parts, self.policy.checkpointing = self.split
+        grpo, split = self.grpo, self.planned(len(batch.tokens))
+        parts, self.policy.checkpointing = split
         reference = None
         if self.reference is not None:  # once an iteration: neither the tokens nor the reference change
             with clock("reference"), torch.no_grad():
                 reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
-        old, totals, norm = None, {}, 0.0
+        old: Tensor | None = None
+        totals: dict[str, float] = {}
+        norm = 0.0
         with clock("update"):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(grpo, iteration)
             for epoch in range(grpo.epochs):
                 self.optimizer.zero_grad(set_to_none=True)
-                old, entropy = self._ahead(batch, share, old, iteration)
+                old, entropy = self._ahead(parts, batch, share, old, iteration)
                 totals, own = self._backward(
-                    batch, share, advantages, loss_weights, reference, old, entropy, iteration
-                )  # fmt: skip
+                    parts, batch, share, advantages, loss_weights, reference, old, entropy, iteration
+                )
                 old = own if old is None else old
                 norm = self._gradient(iteration)
                 if epoch == 0 and grpo.epochs > 1:
@@ -108,16 +105,21 @@ class PolicyUpdate:
                 kept.lerp_(new.detach(), 1.0 - grpo.reference_decay)
         return totals | {"optim/grad_norm": norm, "optim/learning_rate": learning_rate(grpo, iteration)}
 
+    def planned(self, sequences: int) -> MicroBatches:
+        """The split in force; planned anew where none was saved, or one of a share of another size."""
+        if self.split is None or self.split.slices[-1].stop != sequences:
+            self.split = split_update(self.run, sequences, self.device, bool(self.optimizer.state))
+        return self.split
+
     def _ahead(
-        self, batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
+        self, parts: list[slice], batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
     ) -> tuple[Tensor | None, float | None]:
         """What an epoch needs before its first gradient: the old policy's log-probabilities, the batch's entropy.
 
         Without dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and with one slice its
         entropy is the batch's: both are None then. Otherwise what is needed of either takes a pass of its own.
         """
-        assert self.split is not None
-        parts, dropout = self.split.slices, bool(self.grpo.class_dropout or self.grpo.dropout)
+        dropout = bool(self.grpo.class_dropout or self.grpo.dropout)
         feedback = self.feedback and (dropout or len(parts) > 1)
         if not feedback and not (dropout and old is None):
             return old, None
@@ -129,6 +131,7 @@ class PolicyUpdate:
 
     def _backward(
         self,
+        parts: list[slice],
         batch: RolloutBatch,
         share: Share,
         advantages: Tensor,
@@ -137,17 +140,16 @@ class PolicyUpdate:
         old: Tensor | None,
         entropy: float | None,
         iteration: int,
-    ) -> tuple[Metrics, Tensor]:
+    ) -> tuple[dict[str, float], Tensor]:
         """Add up the gradients of all slices; returns what to log and the epoch's own log-probabilities [b, T].
 
         Raises:
             SharedError: the loss is NaN or infinite.
         """
-        assert self.split is not None
         grpo, own, totals = self.grpo, [], {"loss": 0.0}
         # with local gradients each process steps on its own (open choice 20)
         count = share.total if grpo.gradients == "synchronised" else len(batch.tokens)
-        for part in self.split.slices:
+        for part in parts:
             logp, entropies = self._score(self.policy, batch, part, iteration)
             own.append(logp.detach())
             measured = self._fraction(entropies)
@@ -212,22 +214,17 @@ class PolicyUpdate:
         return controller.coefficient(iteration / self.grpo.iterations, measured)
 
     def _check(self, value: float, what: str, iteration: int) -> None:
-        """Stop every process if ``value``, which is the same on all, is no number."""
-        if not math.isfinite(value):
-            raise SharedError(
-                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
-                "lower grpo.learning_rate or look at the rewards"
-            )
+        check_finite(value, what, iteration, self.run.name, "lower grpo.learning_rate or look at the rewards")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
-        ema = self.reference is not None and self.grpo.reference == "ema"
+        moving = self.reference if self.grpo.reference == "ema" else None  # the reference, where it follows
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "reference": self.reference.state_dict() if ema else None,
+            "reference": None if moving is None else moving.state_dict(),
             "initial_entropy": self.initial_entropy,
-            # planned from the memory that was free at the start; another cut would move the last bits
+            # Planned from the memory that was free at the start: another split would move the last bits.
             "split": None if self.split is None else [self.device.type, *self.split.saved()],
         }
 
@@ -235,20 +232,20 @@ class PolicyUpdate:
         """Inverse of :meth:`state_dict`."""
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["reference"] is not None:
+        if self.reference is not None and state["reference"] is not None:
             self.reference.load_state_dict(state["reference"])
         self.initial_entropy = state["initial_entropy"]
         if (split := state.get("split")) is not None and split[0] == self.device.type:
             self.split = MicroBatches.of(*split[1:])
 
 
-def split_update(run: Run, sequences: int, device: torch.device, states: bool) -> micro_batch.MicroBatches:
+def split_update(run: GrpoRun, sequences: int, device: torch.device, states: bool) -> MicroBatches:
     """The micro-batches that fit into what ``device`` has free now; more than one slice is said once."""
     free = None
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = float(torch.cuda.mem_get_info(device)[0] + kept)
-    split = micro_batch.split(run, sequences, free, states)
+    split = micro_batch.plan_micro_batches(run, sequences, free, states)
     if len(split.slices) > 1 or split.checkpointing:
-        say(split.line(micro_batch.each(run, split.checkpointing)))
+        say(split.line(micro_batch.sequence_bytes(run, split.checkpointing)))
     return split

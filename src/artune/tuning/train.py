@@ -5,12 +5,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
-from artune.config.run import Run, read_run
+from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, read_policy_run
+from artune.config.yaml_layers import Tree
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError, SharedError
 from artune.inputs.training_moments import read_class_moments
@@ -28,8 +28,9 @@ from artune.sampling.rollout import Renderer, load_renderer
 from artune.tracking.provenance import provenance
 from artune.tracking.run_logger import RunLogger
 from artune.tuning.grpo_trainer import GRPOTrainer, check_target
-from artune.tuning.loop import Trainer, run_to_end
+from artune.tuning.loop import run_to_end
 from artune.tuning.mle import MLETrainer
+from artune.tuning.trainer import Trainer
 from artune.tuning.vapi import VAPiTrainer
 
 
@@ -51,20 +52,20 @@ class Inputs:
         return [path for path in [*files, *self.networks.values()] if path is not None]
 
 
-def build_trainer(run: Run, policy: Policy, inputs: Inputs, device: torch.device, world: World) -> Trainer:
+def build_trainer(run: PolicyRun, policy: Policy, inputs: Inputs, device: torch.device, world: World) -> Trainer:
     """The trainer of the run's method.
 
     Raises:
         ArtuneError: a method that has nothing to train, or a file that is missing or broken.
         SharedError: method vapi in several processes.
     """
-    if run.grpo is not None:
+    if isinstance(run, GrpoRun):
         render = load_renderer(run, inputs.tokenizer, device, getattr(torch, run.grpo.decode_dtype))
         reference = inputs.reference or Path()
         return build_grpo(run, policy, render, inputs.networks, reference, device, world, inputs.class_moments)
-    if run.method == "mle":
+    if isinstance(run, MleRun):
         return MLETrainer(run, policy, inputs.codes or Path(), device, world)
-    if run.vapi is not None:
+    if isinstance(run, VapiRun):
         if world.size > 1:
             raise SharedError(f"{run.name}: method vapi is trained by one process; start it without torchrun")
         render, name = load_renderer(run, inputs.tokenizer, device), run.vapi.network
@@ -73,18 +74,16 @@ def build_trainer(run: Run, policy: Policy, inputs: Inputs, device: torch.device
     raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
 
 
-def write_manifest(
-    path: Path, trainer: Trainer, run: Run, config: dict[str, Any], start: int, seconds: float, device: torch.device
-) -> None:
-    """What a training was: its settings, code, device, and the iteration that it last went on from."""
+def write_manifest(path: Path, trainer: Trainer, data: Data, config: Tree, start: int, seconds: float) -> None:
+    """Write what a training was: its settings, code, device, and the iteration that it last continued from."""
     manifest = {
-        "run": run.name,
+        "run": trainer.name,
         "iterations": trainer.iterations,
         "resumed_at": start,
         "seconds": round(seconds, 1),
         "processes": trainer.world.size,
-        "provenance": provenance(device),
-        "prompts_sha256": prompts_digest(run.data),
+        "provenance": provenance(trainer.device),
+        "prompts_sha256": prompts_digest(data),
         "command": " ".join(sys.argv[:2]),
         "config": config,
     }
@@ -115,7 +114,7 @@ def train(
         The line that ends the command.
     """
     began = time.time()
-    run, folder = read_run(config), output.parent
+    run, folder = read_policy_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
     # Another prior, tokenizer or network is another training, whatever the settings say.
@@ -125,13 +124,13 @@ def train(
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, given back"
     policy = load_policy(run.backbone, inputs.policy, device)
-    if world.leads:
-        check_target(run)
+    if isinstance(run, GrpoRun) and world.leads:
+        check_target(run.backbone.family, run.entropy)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
     logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
     try:
-        start, metrics = run_to_end(trainer, run, work, logger, identity)
+        start, metrics = run_to_end(trainer, work, logger, identity)
     except BaseException:
         logger.close(finished=False)
         raise
@@ -142,7 +141,7 @@ def train(
     seconds = time.time() - began
     for name in ("metrics.jsonl", "timings.jsonl"):
         write_text(folder / name, (work / name).read_text(encoding="utf-8"))
-    write_manifest(folder / "manifest.json", trainer, run, yaml.safe_load(text), start, seconds, device)
+    write_manifest(folder / "manifest.json", trainer, run.data, yaml.safe_load(text), start, seconds)
     keep(folder, identity, outputs)
     fence.check()
     shutil.rmtree(work)
@@ -150,7 +149,7 @@ def train(
 
 
 def build_grpo(
-    run: Run,
+    run: GrpoRun,
     policy: Policy,
     render: Renderer,
     networks: dict[str, Path],
@@ -163,7 +162,6 @@ def build_grpo(
 
     ``class_moments`` (class_moments.npz) is needed under ``rewards.loo_fid.reference: class_matched``.
     """
-    assert run.rewards is not None
     loaded = {name: load_network(networks[name], settings, run.data, device) for name, settings in run.networks.items()}
     loo_fid = None
     if "loo_fid" in run.rewards.terms:
@@ -178,4 +176,4 @@ def build_grpo(
         if settings.reference == "class_matched" and classes is None:
             raise ArtuneError(f"{run.name}: rewards.loo_fid.reference: class_matched needs --class_moments")
         loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device, classes)
-    return GRPOTrainer(run, policy, render, build_rewards(run, loaded), loo_fid, device, world)
+    return GRPOTrainer(run, policy, render, build_rewards(run.rewards, run.data, loaded), loo_fid, device, world)

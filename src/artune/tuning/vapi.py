@@ -5,7 +5,6 @@ token; G sequences are drawn from them position by position and decoded, and tho
 made likelier. Nothing is sampled autoregressively, and there is no guidance while training.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.config.run import Run
+from artune.config.run import VapiRun
 from artune.data.digits import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
@@ -22,10 +21,10 @@ from artune.inputs.token_codes import load_codes
 from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
-from artune.runtime.resume import on_cpu
 from artune.runtime.seeds import draw_indices, generator_for
 from artune.sampling.rollout import Renderer
 from artune.tuning.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
+from artune.tuning.trainer import Trainer, check_finite
 
 
 def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:
@@ -52,7 +51,7 @@ def bounded_advantages(rewards: Tensor, group_size: int, epsilon: float, bound: 
     return group_advantages(rewards, group_size, epsilon=epsilon).clamp(-bound, bound)
 
 
-class VAPiTrainer:
+class VAPiTrainer(Trainer):
     """AdamW on the policy loss of each token and the likelihood of the images' own tokens.
 
     Args:
@@ -69,7 +68,7 @@ class VAPiTrainer:
 
     def __init__(
         self,
-        run: Run,
+        run: VapiRun,
         policy: Policy,
         render: Renderer,
         network: nn.Module,
@@ -77,8 +76,7 @@ class VAPiTrainer:
         data: Path,
         device: torch.device,
     ):
-        assert run.vapi is not None
-        self.run, self.settings, self.policy, self.device = run, run.vapi, policy, device
+        self.name, self.seed, self.settings, self.policy, self.device = run.name, run.seed, run.vapi, policy, device
         self.render, self.network, self.world = render, network, ALONE
         self.iterations, self.save_every = run.vapi.iterations, run.vapi.save_every
         self.tokens, self.labels = load_codes(codes, "train")
@@ -88,7 +86,6 @@ class VAPiTrainer:
         self.optimizer = torch.optim.AdamW(
             policy.parameters(), run.vapi.learning_rate, run.vapi.betas, weight_decay=run.vapi.weight_decay
         )
-        self._before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
         """Draw, decode, compare, update.
@@ -97,11 +94,11 @@ class VAPiTrainer:
             ArtuneError: the loss or the gradient is NaN or infinite.
         """
         vapi, clock = self.settings, Clock(self.device)
-        generator = generator_for(self.run.seed, "vapi", iteration, device=self.device)
+        generator = generator_for(self.seed, "vapi", iteration, device=self.device)
         with clock("iteration"):
-            chosen = draw_indices(vapi.images, len(self.tokens), generator_for(self.run.seed, "batch", iteration))
+            chosen = draw_indices(vapi.images, len(self.tokens), generator_for(self.seed, "batch", iteration))
             tokens, labels = self.tokens[chosen].long().to(self.device), self.labels[chosen].to(self.device)
-            context = noisy_context(tokens, self.run.backbone.codebook_size, vapi.context_noise, generator)
+            context = noisy_context(tokens, self.policy.codebook_size, vapi.context_noise, generator)
             with clock("generate"), torch.no_grad():
                 drawn = draw_positions(self.policy(context, labels), vapi.group_size, generator)
             rewards, metrics = self._reward(drawn, self.images[chosen].to(self.device), clock)
@@ -145,7 +142,7 @@ class VAPiTrainer:
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), vapi.grad_clip)
             self._check(norm, "gradient", iteration)
             if self._before is None and vapi.epochs > 1:  # a later epoch may fail
-                self._before = on_cpu(self.state_dict())
+                self.keep_state()
             self.optimizer.step()
         return {
             "vapi/cross_entropy": likelihood.item(),
@@ -156,19 +153,11 @@ class VAPiTrainer:
         }
 
     def _check(self, value: Tensor, what: str, iteration: int) -> None:
-        if not math.isfinite(value.item()):
-            raise ArtuneError(
-                f"{what}: NaN or infinite at iteration {iteration} of {self.run.name}; the last good state is kept: "
-                "lower vapi.learning_rate"
-            )
+        check_finite(value.item(), what, iteration, self.name, "lower vapi.learning_rate")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def good_state(self) -> dict[str, Any]:
-        """After a step that failed: the state before it."""
-        return self.state_dict() if self._before is None else self._before
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""

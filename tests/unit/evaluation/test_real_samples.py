@@ -10,11 +10,11 @@ from project import ROOT
 from scored import OFFICIAL, draws, reference
 
 from artune.config.registry import Registry
-from artune.config.run import Data, Run
+from artune.config.run import Data, RealRun
 from artune.data.crops import centre_crop
 from artune.errors import ArtuneError
 from artune.evaluation.real_samples import choose, chosen_images, write_real_samples
-from artune.evaluation.scores import evaluate
+from artune.evaluation.scores import ScoreFiles, evaluate
 from artune.planning.plan import Plan
 from artune.runtime.files import load_npz, save_npz
 
@@ -25,7 +25,7 @@ NAMES = ("tench", "goldfish", "shark")
 def real_run(source="imagenet", seed=0, images="imagenet_val"):
     data = Data(source=source, image_size=16, classes=3, class_names=NAMES)
     facts = {"base": "real", "seed": seed, "scale": "imagenet", "preset": "paper", "method": "real", "networks": {}}
-    return Run(name="real", images=images, data=data, **facts)
+    return RealRun(name="real", images=images, data=data, **facts)
 
 
 def protocol(**changes):
@@ -102,7 +102,8 @@ def test_scores_name_the_images_and_leave_out_the_reference_that_they_are(tmp_pa
         save_npz(tmp_path / f"{name}.npz", reference(seed, OFFICIAL))
     further = {"imagenet_val": tmp_path / "imagenet_val.npz"}
     output = tmp_path / "scores.json"
-    evaluate(real_run(), OFFICIAL, tmp_path / "features.npz", tmp_path / "adm_virtual.npz", None, {}, output, further)
+    files = ScoreFiles(tmp_path / "features.npz", tmp_path / "adm_virtual.npz", output, references=further)
+    evaluate(real_run(), OFFICIAL, files, {})
     found = json.loads(output.read_text())
     assert found["references"] == {}
     assert (found["images"], found["resize"], found["cfg"]) == ("imagenet_val", "ADM's centre crop", None)

@@ -12,7 +12,7 @@ from tiny import tiny_run
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluation.features import sample_features
-from artune.evaluation.scores import evaluate, score
+from artune.evaluation.scores import ScoreFiles, evaluate, score
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
@@ -80,10 +80,13 @@ def written(tmp_path, further):
     paths = {"reference": reference(1, OFFICIAL), "imagenet_val": further}
     for name, arrays in paths.items():
         save_npz(tmp_path / f"{name}.npz", arrays)
-    evaluate(
-        tiny_run(), OFFICIAL, tmp_path / "features.npz", tmp_path / "reference.npz", None, {}, tmp_path / "scores.json",
-        {"imagenet_val": tmp_path / "imagenet_val.npz"}, {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}},
-    )  # fmt: skip
+    files = ScoreFiles(
+        tmp_path / "features.npz",
+        tmp_path / "reference.npz",
+        tmp_path / "scores.json",
+        references={"imagenet_val": tmp_path / "imagenet_val.npz"},
+    )
+    evaluate(tiny_run(), OFFICIAL, files, {}, {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}})
     return json.loads((tmp_path / "scores.json").read_text())
 
 

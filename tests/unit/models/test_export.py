@@ -9,7 +9,7 @@ from project import ROOT
 from safetensors.torch import load_file
 
 from artune.config.registry import Registry
-from artune.config.run import Run
+from artune.config.run import GrpoRun
 from artune.errors import ArtuneError
 from artune.models.policies.build import build_policy
 from artune.models.policies.checkpoint import save_policy
@@ -29,7 +29,7 @@ def written(folder, **changes):
     spec["grpo"] |= {"prompts": 3}
     if spec["backbone"]["family"] == "vqgan":
         spec["sampling"] |= {"cfg": 1.0}
-    run = Run.model_validate(spec)
+    run = GrpoRun.model_validate(spec)
     policy = build_policy(run.backbone, torch.Generator().manual_seed(0))
     (folder / "config.yaml").write_text(yaml.safe_dump(spec))
     save_policy(folder / "policy.safetensors", policy)

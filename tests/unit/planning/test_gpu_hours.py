@@ -48,7 +48,7 @@ def test_flops_of_a_decoded_token_are_those_that_pytorch_counts(name, tokens):
 
 def test_an_iteration_is_the_sum_of_its_stages_at_the_arithmetic_they_run_in():
     found = iteration_floor(OURS, "H100")
-    assert found["generate"] == floors.rollout(OURS, 144).seconds(floors.PUBLISHED["H100"])
+    assert found["generate"] == floors.rollout(OURS.backbone, 144, guided=True).seconds(floors.PUBLISHED["H100"])
     assert found["decode"] == pytest.approx(144 * 256 * 9.9e8 / 989e12)
     assert found["hps"] == pytest.approx(144 * 3.346e11 / 989e12)
     assert found["loo_fid"] == pytest.approx(144 * 1.143e10 / 67e12)  # Inception is float32
@@ -59,7 +59,7 @@ def test_an_iteration_is_the_sum_of_its_stages_at_the_arithmetic_they_run_in():
 
 def test_an_evaluation_draws_decodes_and_looks_in_float32():
     judges = 1.620e11 + 3.819e11 + 1.143e10 + 1.620e11  # CLIP, CMMD's, Inception once, DINOv2
-    drawn = floors.rollout(OURS, 256).seconds(floors.PUBLISHED["H100"]) * 50_000 / 256
+    drawn = floors.rollout(OURS.backbone, 256, guided=True).seconds(floors.PUBLISHED["H100"]) * 50_000 / 256
     expected = drawn + 50_000 * (256 * 9.9e8 + judges) / 67e12
     arguments = (REGISTRY.evaluation, REGISTRY.networks, floor_machine())
     assert evaluation_hours(OURS, *arguments) == pytest.approx(expected / 3600)

@@ -9,17 +9,18 @@ from processes import run_processes
 from scored import OFFICIAL, Network, Spatial
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
-import artune.evaluation.samples
 from artune.errors import ArtuneError
 from artune.evaluation.features import Extractor, take_up, write_features
-from artune.evaluation.samples import draw_chunk, draw_labels, sample
+from artune.evaluation.samples import Drawing, SampleFiles, draw_labels, sample
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE
 from artune.runtime.files import load_npz, save_npz, save_npz_rows
 from artune.runtime.seeds import generator_for
+from artune.sampling.generate import Sampler
 from artune.sampling.rollout import roll_out
 
 CPU = torch.device("cpu")
+CHUNK = Drawing.chunk
 EVALUATION = OFFICIAL.model_copy(update={"samples": 50, "batch": 8, "grid_classes": 2, "grid_per_class": 1})
 
 
@@ -34,13 +35,12 @@ def drawn(world, folder, seed=0, batch=8, identity=None):
     folder.mkdir(exist_ok=True)
     (folder / "policy").write_text(str(seed))
     run = tiny_run()
-    arguments = (tiny_policy(run, seed), None, tiny_renderer(run), [folder / "policy"])
+    arguments = (tiny_policy(run, seed), None, tiny_renderer(run))
     sample(
         run,
         EVALUATION.model_copy(update={"batch": batch}),
         *arguments,
-        folder / "samples.npz",
-        folder / "grid.png",
+        SampleFiles([folder / "policy"], folder / "samples.npz", folder / "grid.png"),
         CPU,
         world,
         extractor(batch, identity) if identity else None,
@@ -67,10 +67,12 @@ def test_samples_and_features_are_the_same_bytes_in_several_processes(tmp_path, 
 
 def test_every_chunk_has_a_seed_of_its_own(tmp_path):
     drawn(ALONE, tmp_path / "one")
-    run, images, labels = tiny_run(), [], draw_labels(tiny_run(), EVALUATION)
+    run = tiny_run()
+    sampler, images = Sampler(tiny_policy(run), run.sampling), []
+    labels = draw_labels(EVALUATION, run.data.classes, run.seed)
     for number, class_ids in enumerate(labels.split(8)):
         generator = generator_for(EVALUATION.seed, run.seed, "sample", number)
-        images.append(roll_out(tiny_policy(run), tiny_renderer(run), class_ids, run, generator).images)
+        images.append(roll_out(sampler, tiny_renderer(run), class_ids, generator).images)
     arrays = load_npz(tmp_path / "one/samples.npz")
     assert np.array_equal(arrays["arr_0"], torch.cat(images).permute(0, 2, 3, 1).numpy())
     assert np.array_equal(arrays["labels"], labels.numpy())
@@ -84,13 +86,13 @@ def killed_at(monkeypatch, number):
     """Draw chunks until ``number``; returns the list of those that were drawn."""
     seen = []
 
-    def dying(run, evaluation, at, *rest):
+    def dying(drawing, at):
         if at == number:
             raise KilledError
         seen.append(at)
-        return draw_chunk(run, evaluation, at, *rest)
+        return CHUNK(drawing, at)
 
-    monkeypatch.setattr(artune.evaluation.samples, "draw_chunk", dying)
+    monkeypatch.setattr(Drawing, "chunk", dying)
     return seen
 
 

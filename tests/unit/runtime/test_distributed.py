@@ -99,8 +99,7 @@ def test_local_gradients_let_the_copies_drift_and_mean_nothing_in_one_process():
 
 def continuation(world, codes, **changes):
     mle = {"iterations": 5, "batch": 10, "learning_rate": 1e-2, "class_dropout": 0.3, "dropout": 0.0, **changes}
-    run = tiny_run().model_copy(update={"method": "mle"})
-    run = run.model_validate(run.model_dump() | {"mle": mle})
+    run = tiny_run(method="mle", mle=mle)
     trainer = MLETrainer(run, tiny_policy(run), codes, CPU, world)
     return [trainer.step(iteration)[0] for iteration in range(5)], weights(trainer)
 

@@ -17,15 +17,16 @@ from artune.runtime.distributed import Share
 from artune.sampling import replica
 from artune.sampling.cached_decoding import (
     BucketedDecoder,
+    KeptDecoder,
     PlainDecoder,
     agrees,
     bytes_of_image,
-    cache_parts,
     checked,
+    cut,
     decoder_for,
-    forget,
+    images_at_once,
 )
-from artune.sampling.generate import generate
+from artune.sampling.generate import Sampler, generate
 from artune.sampling.replica import PackedLinear, cast, pack, refresh
 
 CPU = torch.device("cpu")
@@ -104,7 +105,6 @@ def test_packed_matrices_draw_the_tokens_of_plain_ones(family, monkeypatch):
     assert {t.data_ptr() for t in packed.parameters()} <= {t.data_ptr() for t in policy.parameters()}
     ids, sampling = torch.tensor([0, 1, 2, 3]), Sampling(cfg=1.5 if policy.null_class else 1.0)
     fast = generate(policy, ids, sampling, greedy=True)
-    forget()
     monkeypatch.setattr(replica, "PACKED", 2**30)
     assert pack(policy, rows=4) is policy
     assert torch.equal(fast, generate(policy, ids, sampling, greedy=True))
@@ -114,19 +114,22 @@ def test_what_is_packed_serves_until_a_weight_changes(policy, monkeypatch):
     monkeypatch.setattr(replica, "PACKED", 1)
     ids = torch.tensor([0, 1])
     for dtype in (None, torch.bfloat16):
-        first = decoder_for(policy, ids, dtype).policy
+        decoder = KeptDecoder(policy, dtype)
+        first = decoder(ids).policy
         assert first is not policy
-        assert decoder_for(policy, ids, dtype).policy is first
-        assert decoder_for(policy, torch.tensor([0, 1, 2]), dtype).policy is not first  # packed for other rows
-        before = decoder_for(policy, ids, dtype).start(ids)
+        assert decoder(ids).policy is first
+        assert decoder(torch.tensor([0, 1, 2])).policy is not first  # packed for other rows
+        before = decoder(ids).start(ids)
         stepping = torch.optim.AdamW(policy.parameters(), 0.1)
         policy(torch.zeros(2, 25, dtype=torch.long), ids).square().mean().backward()
         stepping.step()
-        after = decoder_for(policy, ids, dtype)
+        after = decoder(ids)
         expected = PlainDecoder(policy if dtype is None else cast(policy, dtype)).start(ids)
         torch.testing.assert_close(after.start(ids), expected, rtol=2e-2, atol=2e-2)
         assert (after.start(ids) - before).abs().max() > 0.1
-    forget()
+        kept = decoder(ids).policy
+        decoder.forget()
+        assert decoder(ids).policy is not kept
 
 
 def test_bfloat16_weights_are_packed_where_the_processor_has_the_arithmetic(monkeypatch):
@@ -177,15 +180,24 @@ def test_a_batch_drawn_in_parts_has_the_tokens_of_the_whole(share, capsys):
         in_parts, after = drawn(rows)
         assert torch.equal(in_parts, tokens)
         assert torch.equal(after, state)
-    assert capsys.readouterr().err.count("7 images in 3 parts") == (share is None)  # said once in a process
+    assert capsys.readouterr().err.count("7 images in 3 parts") == 1
+
+
+def test_a_sampler_says_once_that_a_batch_is_drawn_in_parts(capsys):
+    run = tiny_run(sampling={"cfg": 1.5, "rows": 3})
+    sampler = Sampler(tiny_policy(run), run.sampling)
+    for _ in range(3):
+        sampler(torch.arange(7) % 4)
+    assert capsys.readouterr().err.count("7 images in 3 parts") == 1
 
 
 def test_memory_is_planned_by_the_size_of_the_cache():
     policy = tiny_policy(tiny_run())  # 2 layers of 16, 4 tokens, 8 codes
     assert bytes_of_image(policy, 2) == 2 * (2 * 2 * 16 * 4 * 4 + 24 * 8)
     assert bytes_of_image(policy, 1, torch.bfloat16) == 2 * 2 * 16 * 4 * 2 + 24 * 8
-    assert list(cache_parts(5, 2, 1, CPU)) == [slice(0, 1), slice(1, 3), slice(3, 5)]
-    assert list(cache_parts(5, None, 1, CPU)) == [slice(0, 5)]
+    assert images_at_once(5, 1, CPU) == 5
+    assert list(cut(5, 2)) == [slice(0, 1), slice(1, 3), slice(3, 5)]
+    assert list(cut(5, 5)) == [slice(0, 5)]
 
 
 def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
@@ -194,11 +206,15 @@ def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
     policy = tiny_policy(run)
     matrices = [m.weight.numel() for m in policy.modules() if isinstance(m, torch.nn.Linear)]
     assert matrix_weights(run.backbone) == weights == sum(matrices)
-    work = floors.rollout(run, images=3, item=4)  # guided: 6 rows; 1 + 2 + 3 + 4 = 10 positions are attended
+    work = floors.rollout(
+        run.backbone, images=3, guided=True, item=4
+    )  # guided: 6 rows; 1 + 2 + 3 + 4 = 10 positions are attended
     assert work.bytes == 4 * weights * 4 + 2 * 6 * 10 * 2 * 16 * 4 + 4 * 6 * 8 * 4
     assert work.flops == 4 * 6 * 2 * weights + 4 * 6 * 10 * 2 * 16
     assert work.seconds(floors.Ceiling(1.0, 1e12)) == work.bytes
-    tokens = floors.update(run, images=3).flops / 7  # 2 epochs of 3 forwards, one of the reference
+    tokens = (
+        floors.update(run.backbone, images=3, epochs=2, reference=True).flops / 7
+    )  # 2 epochs of 3 forwards, one of the reference
     assert tokens == floors.forward(run.backbone, 3) == 3 * (4 * 2 * weights + 4 * 10 * 2 * 16)
 
 

@@ -11,7 +11,8 @@ from artune.errors import ArtuneError
 from artune.models.policies.llamagen import LlamaGen
 from artune.models.policies.vqgan_gpt import VQGANGPT
 from artune.runtime.distributed import World
-from artune.sampling.generate import draw_token, filter_logits, generate, guided_logits
+from artune.sampling.cached_decoding import cut
+from artune.sampling.generate import Sampler, draw_token, filter_logits, generate, guided_logits
 
 SIZES = {"dim": 16, "layers": 2, "heads": 2, "codebook_size": 12, "classes": 3, "tokens": 9}
 
@@ -170,17 +171,18 @@ def test_scale_one_runs_the_conditional_branch_alone(policy, monkeypatch):
 
 
 def test_a_cut_by_memory_stays_when_the_memory_is_taken(monkeypatch):
-    from artune.sampling import cached_decoding
+    from artune.sampling import generate as module
 
     free = iter([(10_000, 10_000), (0, 10_000)])
-    monkeypatch.setattr(cached_decoding, "_planned", {})
+    sampler = Sampler(tiny_policy(tiny_run()), settings())
+    monkeypatch.setattr(module, "bytes_of_image", lambda *_: 100)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: next(free))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
     gpu = torch.device("cuda")
-    first = list(cached_decoding.cache_parts(144, None, 100, gpu))
+    first = list(cut(144, sampler._at_once(144, gpu)))
     assert max(part.stop - part.start for part in first) <= 35  # of 3,500 bytes
     assert first[-1].stop == 144
-    assert list(cached_decoding.cache_parts(144, None, 100, gpu)) == first
-    assert len(list(cached_decoding.cache_parts(7, None, 100, gpu))) == 4  # 200 bytes that the allocator keeps
-    assert list(cached_decoding.cache_parts(0, None, 100, torch.device("cpu"))) == []
+    assert list(cut(144, sampler._at_once(144, gpu))) == first
+    assert len(list(cut(7, sampler._at_once(7, gpu)))) == 4  # 200 bytes that the allocator keeps
+    assert list(cut(0, sampler._at_once(0, torch.device("cpu")))) == []

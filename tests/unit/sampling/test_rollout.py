@@ -14,7 +14,7 @@ def test_images_decoded_in_bfloat16_are_those_of_float32_to_a_few_grey_levels():
     torch.manual_seed(0)
     tokenizer = build_tokenizer(run.tokenizer, image_size=8).requires_grad_(False)
     ids = torch.randint(8, (6, 4), generator=torch.Generator().manual_seed(1))
-    plain, half = (make_renderer(copy.deepcopy(tokenizer), run, d)(ids) for d in (torch.float32, torch.bfloat16))
+    plain, half = (make_renderer(copy.deepcopy(tokenizer), 8, 8, dtype=d)(ids) for d in (torch.float32, torch.bfloat16))
     off = (plain.int() - half.int()).abs()
     assert plain.dtype == half.dtype == torch.uint8
     assert 0 < off.max() <= 4  # 8 bits of mantissa in 10 layers
@@ -24,7 +24,7 @@ def test_images_decoded_in_bfloat16_are_those_of_float32_to_a_few_grey_levels():
 def test_a_renderer_in_half_precision_keeps_codes_and_latents_in_float32_and_convolves_with_the_channels_last():
     run, seen = tiny_run(), {}
     tokenizer = build_tokenizer(run.tokenizer, image_size=8).requires_grad_(False)
-    render = make_renderer(tokenizer, run, torch.bfloat16)
+    render = make_renderer(tokenizer, 8, 8, dtype=torch.bfloat16)
     tokenizer.post_quant_conv.register_forward_hook(lambda _, __, found: seen.update(latents=found.dtype))
     tokenizer.decoder.mid["0"].register_forward_hook(lambda _, __, found: seen.update(decoder=found))
     render(torch.zeros(1, 4, dtype=torch.long))
@@ -36,6 +36,6 @@ def test_a_renderer_in_half_precision_keeps_codes_and_latents_in_float32_and_con
 def test_a_plain_renderer_on_a_cpu_leaves_the_tokenizer_as_it_is():
     run = tiny_run()
     tokenizer = build_tokenizer(run.tokenizer, image_size=8).requires_grad_(False)
-    make_renderer(tokenizer, run)
+    make_renderer(tokenizer, 8, 8)
     weights = [p for p in tokenizer.parameters() if p.dim() == 4]
     assert all(weight.is_contiguous() and weight.dtype == torch.float32 for weight in weights)

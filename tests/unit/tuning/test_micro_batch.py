@@ -66,12 +66,12 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
         logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, run.sampling)
         kept = live.now
         objective(logp, logp.detach(), None, entropy, advantages, [1.0], 0.02, run.grpo)[0].backward()
-    standing = micro_batch.standing(run, states=True)
+    standing = micro_batch.fixed_bytes(run.backbone, run.grpo, states=True)
     casts = standing - 4 * parameters(run.backbone)  # of all weights; those of checkpointed blocks are let go
-    counted = sequences * micro_batch.saved(run, again)
+    counted = sequences * micro_batch.saved_bytes(run, again)
     assert kept <= (counted + casts) * 1.001  # the rotation's table is of no sequence
     assert counted <= 1.5 * kept
-    peak = sequences * micro_batch.each(run, again)
+    peak = sequences * micro_batch.sequence_bytes(run, again)
     assert live.peak <= (peak + standing) * 1.001
     assert peak <= 1.5 * live.peak
 
@@ -88,7 +88,7 @@ def planned(name, gigabytes, sequences=144, **grpo):
     """Slices and checkpointing of a run, beside its weights, reference, cache and reward networks."""
     run = IMAGENET.resolve(name)
     run = run.model_copy(update={"grpo": run.grpo.model_copy(update=grpo)})
-    split = micro_batch.split(run, sequences, gigabytes * 2**30)
+    split = micro_batch.plan_micro_batches(run, sequences, gigabytes * 2**30)
     sizes = [part.stop - part.start for part in split.slices]
     assert sum(sizes) == sequences
     assert max(sizes) - min(sizes) <= 1
@@ -109,12 +109,14 @@ def test_slices_follow_the_free_memory():
 
 def test_auto_needs_no_estimate_on_a_cpu_and_a_number_is_kept():
     run = sized("llamagen", "off", 128, 2, checkpointing="auto")
-    assert micro_batch.split(run, 7, None) == ([slice(0, 7)], False)
+    assert micro_batch.plan_micro_batches(run, 7, None) == ([slice(0, 7)], False)
     five = run.model_copy(update={"grpo": run.grpo.model_copy(update={"micro_batch": 5})})
-    assert micro_batch.split(five, 12, None) == ([slice(0, 5), slice(5, 10), slice(10, 12)], False)
-    room = (micro_batch.standing(run, False) + 3 * micro_batch.each(run, False)) / micro_batch.PLANNED
-    assert micro_batch.split(five, 12, room)[1] is True  # five asked for, three fit
-    assert micro_batch.split(five, 3, room)[1] is False
+    assert micro_batch.plan_micro_batches(five, 12, None) == ([slice(0, 5), slice(5, 10), slice(10, 12)], False)
+    room = (
+        micro_batch.fixed_bytes(run.backbone, run.grpo, False) + 3 * micro_batch.sequence_bytes(run, False)
+    ) / micro_batch.PLANNED
+    assert micro_batch.plan_micro_batches(five, 12, room)[1] is True  # five asked for, three fit
+    assert micro_batch.plan_micro_batches(five, 3, room)[1] is False
 
 
 @pytest.mark.parametrize("gigabytes", [10.5, 0.0])

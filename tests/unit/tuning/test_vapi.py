@@ -170,7 +170,7 @@ def test_a_whole_training_leaves_its_curve_and_a_torn_one_goes_on(world, tmp_pat
         folder.mkdir(exist_ok=True)
         logger = RunLogger(folder, "tiny", "smoke", {}, {}, None)
         try:
-            return run_to_end(trainer, trainer.run, folder, logger, "text")[0]
+            return run_to_end(trainer, folder, logger, "text")[0]
         finally:
             logger.close()
 

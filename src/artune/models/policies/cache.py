@@ -1,12 +1,26 @@
 """Static key/value caches of cached decoding: one that the host steps, one whose position lives on the device."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Shape = tuple[int, int, int, int]  # B, heads, length, head_dim
+
+
+class Cache(Protocol):
+    """What a policy's step asks of a cache: :meth:`begin`, then :meth:`attend` for each layer, then :meth:`advance`."""
+
+    def begin(self, table: Tensor) -> Tensor:
+        """Begin a step: the row of a positional ``table`` [length, ...] at this position."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store one position and attend to all so far; arguments and result [B, heads, 1, head_dim]."""
+
+    def advance(self) -> None:
+        """End a step."""
 
 
 def _room(layers: int, shape: tuple[int, ...], like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -120,6 +134,3 @@ class BucketedCache:
     def advance(self) -> None:
         """End a step."""
         self.position.add_(1)
-
-
-Cache = KVCache | BucketedCache

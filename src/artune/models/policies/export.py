@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from artune.config.run import Backbone, Run
-from artune.config.yaml_layers import parse, read_yaml
+from artune.config.run import Backbone, PolicyRun, read_policy_run
 from artune.errors import ArtuneError
 from artune.models.policies.checkpoint import load_policy, save_policy
 from artune.runtime.files import replacing, sha256, write_json
@@ -36,7 +35,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
     Raises:
         ArtuneError: another format, a policy that LlamaGen's script has no model for, or weights that do not fit.
     """
-    run = parse(Run, read_yaml(config), str(config))
+    run = read_policy_run(config)
     if format != "llamagen":
         raise ArtuneError(f"--format: unknown {format!r}; llamagen is the one there is")
     if run.backbone.family != "llamagen":
@@ -57,7 +56,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
     return f"{checkpoint}: {len(state)} tensors, {sum(tensor.numel() for tensor in state.values()):,} parameters"
 
 
-def card(run: Run, digests: dict[str, str]) -> dict:
+def card(run: PolicyRun, digests: dict[str, str]) -> dict:
     """What a user of the exported files needs to sample as the run did."""
     return {
         "run": run.name,

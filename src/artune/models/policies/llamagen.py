@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from artune.errors import ArtuneError
 from artune.models.policies.cache import Cache, KVCache
+from artune.models.policies.policy import Policy
 
 ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
@@ -136,8 +137,8 @@ class ClassEmbedding(nn.Module):
         return self.embedding_table(class_ids)[:, None]
 
 
-class LlamaGen(nn.Module):
-    """Class-conditional LlamaGen; follows :class:`artune.models.policies.policy.Policy`.
+class LlamaGen(Policy):
+    """Class-conditional LlamaGen.
 
     Labels are used as they come: the class dropout of pre-training is the training loop's affair, so that the
     log-probabilities of one sequence never differ between two calls.
@@ -152,8 +153,6 @@ class LlamaGen(nn.Module):
     Raises:
         ArtuneError: sizes that do not fit together.
     """
-
-    checkpointing = False
 
     def __init__(
         self,

@@ -1,19 +1,20 @@
 """What sampling and training ask of an autoregressive policy."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from artune.models.policies.cache import Cache
 
 
-class Policy(Protocol):
-    """What sampling and training ask of a model; nothing here depends on ``train()`` or ``eval()``.
+class Policy(nn.Module, ABC):
+    """An autoregressive transformer over image tokens; nothing here depends on ``train()`` or ``eval()``.
 
     Attributes:
         codebook_size: V, number of image tokens.
         classes: number of classes; ids run from 0 to ``classes - 1``.
         tokens: T, tokens in one image (a square grid in raster order).
+        heads: attention heads.
         null_class: id of the unconditional class, None for a policy without one (no guidance possible).
         checkpointing: compute the blocks again in the backward pass, which saves memory and changes no number.
     """
@@ -21,26 +22,23 @@ class Policy(Protocol):
     codebook_size: int
     classes: int
     tokens: int
+    heads: int
     null_class: int | None
-    checkpointing: bool
+    checkpointing: bool = False
 
+    @abstractmethod
     def forward(self, tokens: Tensor, class_ids: Tensor, dropout: float = 0.0) -> Tensor:
         """Teacher forced: tokens [B, T], class ids [B] -> float32 logits [B, T, V]; row t is of token t."""
-        ...
-
-    def __call__(self, tokens: Tensor, class_ids: Tensor, dropout: float = 0.0) -> Tensor:
-        """The same, through the module's hooks."""
-        ...
 
     @property
+    @abstractmethod
     def cache_shape(self) -> tuple[int, int, int]:
         """Layers, heads and head width that a cache of this policy has room for."""
-        ...
 
+    @abstractmethod
     def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits [B, V] of the first token, and a cache (``cache``, if given) to draw ``length`` tokens with."""
-        ...
 
+    @abstractmethod
     def decode(self, token: Tensor, cache: Cache) -> Tensor:
         """Append the drawn token [B] to the cache; float32 logits [B, V] of the next one."""
-        ...

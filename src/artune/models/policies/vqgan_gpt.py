@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from artune.errors import ArtuneError
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.llamagen import drop, run_block
+from artune.models.policies.policy import Policy
 
 
 class Attention(nn.Module):
@@ -51,8 +52,8 @@ class Block(nn.Module):
         return x + drop(self.mlp(self.ln2(x)), dropout)
 
 
-class VQGANGPT(nn.Module):
-    """minGPT over VQGAN tokens; follows :class:`artune.models.policies.policy.Policy`.
+class VQGANGPT(Policy):
+    """minGPT over VQGAN tokens.
 
     The class id is looked up in the table of image tokens, and no null class was ever trained: guidance does
     not exist for this model (``null_class`` is None).
@@ -65,8 +66,6 @@ class VQGANGPT(nn.Module):
     Raises:
         ArtuneError: sizes that do not fit together.
     """
-
-    checkpointing = False
 
     def __init__(
         self,

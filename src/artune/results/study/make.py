@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from artune.config.registry import Registry
-from artune.config.run import Data, Run
+from artune.config.run import Data, PolicyRun
 from artune.config.study import MATCH, TASKS, HumanStudy
 from artune.data.crops import centre_crop, decode
 from artune.data.digits import load_split
@@ -21,6 +21,7 @@ from artune.results.study.pairs import SIDES, Item, Pairs, image_name, write_pai
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.progress import track
 from artune.runtime.seeds import generator_for
+from artune.sampling.generate import Sampler
 from artune.sampling.rollout import Renderer, roll_out
 
 BLOCKS = 4  # a check's image is cut into that many blocks a side
@@ -34,7 +35,7 @@ def draw_classes(study: HumanStudy, setting: str, classes: int) -> Tensor:
 
 
 def write_study_samples(
-    run: Run, study: HumanStudy, policy: Policy, render: Renderer, batch: int, output: Path, device: torch.device
+    run: PolicyRun, study: HumanStudy, policy: Policy, render: Renderer, batch: int, output: Path, device: torch.device
 ) -> str:
     """Write a run's images of its setting's pairs: ``images`` uint8 [n, H, W, 3], ``labels`` int64 [n].
 
@@ -48,10 +49,10 @@ def write_study_samples(
         raise ArtuneError(f"config/study.yaml: settings: none has the run {run.base}")
     labels = draw_classes(study, found[0], run.data.classes)
     chunks = labels.split(batch)
-    parts = []
+    sampler, parts = Sampler(policy, run.sampling), []
     for number, chunk in enumerate(track(chunks, f"study {run.name}", len(chunks))):
         generator = generator_for(study.seed, "study", found[0], number, device=device)
-        parts.append(roll_out(policy, render, chunk.to(device), run, generator).images.permute(0, 2, 3, 1).cpu())
+        parts.append(roll_out(sampler, render, chunk.to(device), generator).images.permute(0, 2, 3, 1).cpu())
     save_npz(output, {"images": torch.cat(parts).numpy(), "labels": labels.numpy()})
     return f"{output}: {len(labels)} images"
 
