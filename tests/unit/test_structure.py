@@ -94,7 +94,7 @@ def test_files_stay_readable(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda path: path.name)
 def test_rule_files_stay_short(path):
-    assert len(path.read_text().splitlines()) <= 120
+    assert len(path.read_text().splitlines()) <= 150
 
 
 def test_light_packages_never_load_torch_or_mlflow():

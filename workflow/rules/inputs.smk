@@ -98,6 +98,22 @@ rule reference:
         f" --output {{output}} {SHARED}"
 
 
+rule class_moments:  # of the training images, for rewards.loo_fid.reference: class_matched
+    input:
+        **PLAN.class_moments(),
+    output:
+        "results/{scale}/class_moments.npz",
+    log:
+        "results/{scale}/class_moments.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+    shell:
+        f"python -m artune class_moments --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"
+
+
 if REGISTRY.data.source == "imagenet":
 
     rule train_moments:  # the whole training set: an hour or more on a GPU

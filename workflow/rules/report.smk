@@ -1,4 +1,92 @@
-# One page that sums a scale up. (Snakemake's own: snakemake --report report.html)
+# What sums a scale up: its costs, its claims and its report, and its runs in MLflow. None of the MLflow rules can stop a run.
+
+
+rule mlflow_store:
+    output:
+        "results/.mlflow_store.json",
+    log:
+        "results/.mlflow_store.log",
+    conda:
+        "../../envs/artune.yaml"
+    shell:
+        f"python -m artune mlflow_store --output {{output}} {SHARED}"
+
+
+rule mlflow_log:
+    input:
+        store=ancient("results/.mlflow_store.json"),
+        scores=lambda wildcards: PLAN.scores(wildcards.table),
+    output:
+        "results/{scale}/tracking/{table}.json",
+    log:
+        "results/{scale}/tracking/{table}.log",
+    wildcard_constraints:
+        table="|".join(PLAN.score_tables),
+    conda:
+        "../../envs/artune.yaml"
+    params:
+        runs=PLAN.runs,
+        seeds=SETTINGS.seeds,
+    shell:
+        "python -m artune mlflow_log {wildcards.table} --runs {params.runs} --seeds {params.seeds}"
+        f" --output {{output}} {SHARED}"
+
+
+rule mlflow:  # no output: asked for by name, it always runs
+    log:
+        f"{PLAN.folder}/tracking/mlflow.log",
+    conda:
+        "../../envs/artune.yaml"
+    params:
+        runs=PLAN.runs,
+    shell:
+        f"python -m artune mlflow --runs {{params.runs}} {SHARED}"
+
+
+# Appendix E asks for the seconds of the stages of an iteration. They are taken from the tuning of LlamaGen-L; where the
+# scale has no such run, the rule bench measures them on random weights.
+rule bench:
+    output:
+        timings="results/{scale}/bench/iteration/timings.jsonl",
+        manifest="results/{scale}/bench/iteration/manifest.json",
+    log:
+        "results/{scale}/bench/iteration.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        backbone="llamagen_l",
+    shell:
+        f"python -m artune bench iteration --backbone {{params.backbone}} --output {{output.timings}} {SHARED}"
+
+
+rule costs:
+    input:
+        timings=f"{PLAN.timed()}/timings.jsonl",
+        manifest=f"{PLAN.timed()}/manifest.json",
+    output:
+        "results/{scale}/costs.csv",
+    log:
+        "results/{scale}/costs.log",
+    conda:
+        "../../envs/artune.yaml"
+    shell:
+        f"python -m artune costs --timings {{input.timings}} --output {{output}} {SHARED}"
+
+
+rule publish_costs:
+    input:
+        f"{PLAN.folder}/costs.csv",
+    output:
+        "results/costs.csv",
+    log:
+        "results/.costs.log",
+    conda:
+        "../../envs/artune.yaml"
+    params:
+        scale=SCALE,
+    shell:
+        "cp {input} {output} 2> {log}"
 
 
 rule claims:

@@ -1,4 +1,4 @@
-# A run's settings, and its training.
+# The settings of a run, and its training.
 
 
 rule run_config:
@@ -13,22 +13,6 @@ rule run_config:
         spec=lambda wildcards: PLAN.spec(wildcards.run),  # editing one run's line replans that run only
     shell:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
-
-
-rule class_moments:  # of the training images, for rewards.loo_fid.reference: class_matched
-    input:
-        **PLAN.class_moments(),
-    output:
-        "results/{scale}/class_moments.npz",
-    log:
-        "results/{scale}/class_moments.log",
-    conda:
-        "../../envs/artune.yaml"
-    threads: SETTINGS.threads
-    params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
-    shell:
-        f"python -m artune class_moments --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"
 
 
 rule train:

@@ -1,4 +1,4 @@
-# Sample a policy, take features of the images, score them.
+# Samples of a policy, the features of the samples, and the scores of the features.
 
 
 rule sample:
@@ -106,3 +106,31 @@ rule evaluate:
     shell:
         "python -m artune evaluate --config {input.config} --features {input.features} --reference {input.reference}"
         f"{FURTHER} {{params.timings}} --output {{output}} {SHARED}"
+
+
+# The official evaluator's own TensorFlow graph, to compare the torch port with. It runs in an environment of its own:
+# envs/official.yaml, or `make official`.
+if REGISTRY.data.source == "imagenet":
+
+    rule evaluate_official:  # by name only: results/imagenet/runs/llamagen_l-ours/official.json
+        input:
+            samples="results/{scale}/runs/{run}/samples.npz",
+            features="results/{scale}/runs/{run}/features.npz",
+            scores="results/{scale}/runs/{run}/scores.json",
+            data=PLAN.asset(REGISTRY.evaluation.reference),
+            graph=PLAN.asset("inception_graph"),
+        output:
+            "results/{scale}/runs/{run}/official.json",
+        log:
+            "results/{scale}/runs/{run}/official.log",
+        benchmark:
+            "results/{scale}/runs/{run}/official.benchmark.tsv"
+        conda:
+            "../../envs/official.yaml"
+        threads: SETTINGS.threads
+        resources:
+            launcher=OFFICIAL,
+        shell:
+            "{resources.launcher} -m artune evaluate_official {wildcards.run} --samples {input.samples}"
+            " --features {input.features} --scores {input.scores} --data {input.data} --graph {input.graph}"
+            f" --output {{output}} {SHARED}"
