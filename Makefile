@@ -1,4 +1,4 @@
-# Two commands for a machine with Python 3.11 and make: `make reproduce` and `make test`.
+# The two main commands are `make reproduce` and `make test`. The machine needs only Python 3.11 and make.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3.11
@@ -6,7 +6,7 @@ CORES ?= 2
 PORT ?= 5000
 BIN := .venv/bin
 STAMP := .venv/.pins-$(shell cksum < envs/requirements.txt | cut -d' ' -f1)
-# What Snakemake says between two of our own lines.
+# Lines of Snakemake's output that `make reproduce` hides.
 CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Provided cores|Rules claiming|Using shell|Conda env|Assuming|Config file|$$)
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -16,22 +16,22 @@ export MLFLOW_DISABLE_TELEMETRY = true
 help:
 	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
 	@echo "make test        set up .venv, then linters and tests"
-	@echo "make faults      do every fault of docs/reliability.md again and write the page"
+	@echo "make faults      repeat every fault of docs/reliability.md and rewrite that page"
 	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
-	@echo "make lint        ruff, snakefmt, snakemake --lint, mypy"
-	@echo "make format      ruff and snakefmt, in place"
-	@echo "make official    set up .venv-official, TensorFlow for the rule evaluate_official"
-	@echo "make pins        resolve envs/requirements.txt and envs/official.txt anew"
-	@echo "make clean-results   remove the results of the scales that are trained here, and the tracking store"
+	@echo "make lint        check with ruff, snakefmt, snakemake --lint and mypy"
+	@echo "make format      format all files with ruff and snakefmt"
+	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
+	@echo "make pins        resolve the pins in envs/requirements.txt and envs/official.txt again"
+	@echo "make clean-results   remove the results of the scales mnist and smoke, the published copies and the tracking store"
 
-# uv installs the pinned set in seconds; it is itself installed by pip, so Python is enough to begin with. Compiling the
-# bytecode once halves the start of every job, also where PYTHONDONTWRITEBYTECODE is set.
+# uv installs the pinned packages in seconds; pip installs uv, so Python alone is enough at the start. Compiling the bytecode
+# here halves the start-up time of every job, even where PYTHONDONTWRITEBYTECODE is set.
 $(STAMP): envs/requirements.txt pyproject.toml
 	@echo "setting up .venv: about 200 packages, 7 GB, 1-3 minutes"
-	@command -v $(PYTHON) > /dev/null || { echo "error: no $(PYTHON); install Python 3.11 or say make PYTHON=..."; exit 1; }
+	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" \
-		|| { echo "error: .venv is not Python 3.11; remove it and say make PYTHON=python3.11"; exit 1; }
+		|| { echo "error: .venv is not Python 3.11; remove it and run make PYTHON=python3.11"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
@@ -40,12 +40,13 @@ $(STAMP): envs/requirements.txt pyproject.toml
 
 reproduce: $(STAMP)
 	@echo "reproduce: $(TARGETS)"
-	@echo "mnist scale, $(CORES) cores, about 4 minutes the first time, seconds when nothing changed; stop and start at will"
+	@echo "mnist scale on $(CORES) cores: about 4 minutes the first time, seconds if nothing changed; to resume after a stop, run it again"
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS) 2>&1 \
 		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
 
-# Two halves side by side, about as long: the second, and the miniature world at the end of the first, mostly wait for Snakemake's own jobs.
+# Two calls of pytest run side by side and take about equally long. The second, and $(WORLD) at the end of the
+# first, mostly wait for the jobs that Snakemake starts.
 WORLD := tests/end_to_end/test_imagenet_world.py
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
@@ -54,11 +55,12 @@ test: $(STAMP) lint
 		$(BIN)/python -m pytest -m "not faults" --ignore $(WORLD) tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second
 
-# Every fault in docs/reliability.md, and the page itself. FAULTS=tests/faults/test_slurm_faults.py does a part and keeps the others' rows.
+# Repeats every fault of docs/reliability.md and rewrites the page. FAULTS=tests/faults/test_slurm_faults.py repeats only the faults
+# of that file and keeps the other rows of the page.
 FAULTS ?= tests/faults
 faults: $(STAMP)
 	@bash tests/system-packages.sh
-	@echo "faults: about 55 minutes on 2 cores, ten of them of waiting for a tracking server that is away"
+	@echo "faults: about 55 minutes on 2 cores, ten of which are spent waiting while a tracking server is down"
 	@$(BIN)/python -m pytest $(FAULTS) --faults-json results/.faults.json
 	@$(BIN)/python tests/faults/table.py results/.faults.json docs/reliability.md
 
@@ -75,16 +77,16 @@ format: $(STAMP)
 	@$(BIN)/snakefmt Snakefile workflow
 
 mlflow: $(STAMP)
-	@echo "http://127.0.0.1:$(PORT)   Table 4: tags.table4 IS NOT NULL"
+	@echo "http://127.0.0.1:$(PORT)   to filter the runs of Table 4: tags.table4 IS NOT NULL"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///results/mlflow.db
 
-# An environment of its own, without torch; ARTUNE_OFFICIAL_PYTHON names another's interpreter.
+# A separate environment without torch. ARTUNE_OFFICIAL_PYTHON can name the Python of another environment instead.
 official:
 	@test -x .venv-official/bin/python || $(PYTHON) -m venv .venv-official
 	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/official.txt
 	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@echo "set up .venv-official; now e.g. snakemake -c2 --config scale=imagenet -- results/imagenet/runs/llamagen_l-ours/official.json"
+	@echo "set up .venv-official; next run, for example, snakemake -c2 --config scale=imagenet -- results/imagenet/runs/llamagen_l-ours/official.json"
 
 pins: $(STAMP)
 	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate \

@@ -19,7 +19,7 @@ include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
 
 
-localrules:  # seconds each, or in need of the internet: on a cluster they run where Snakemake runs
+localrules:  # they take seconds or need the internet; on a cluster they run on the machine that runs Snakemake
     main,
     tables,
     extra_tables,
@@ -55,7 +55,7 @@ rule tables:
         expand("results/{table}.csv", table=PAPER_TABLES),
 
 
-rule extra_tables:  # beyond the paper, with trainings of their own
+rule extra_tables:  # tables beyond the paper, which need further trainings
     input:
         expand("results/{table}.csv", table=EXTRA_TABLES),
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Every benchmark at the paper's sizes on one GPU, in less than 8 minutes, on random weights; the tables stand last.
-# Needs torch, numpy, safetensors, timm, scipy, pydantic, PyYAML, open_clip_torch and torch-fidelity; no Snakemake, no MLflow.
+# Runs every benchmark at the paper's sizes on one GPU with random weights, in less than 8 minutes, and prints all tables at the
+# end. It needs torch, numpy, safetensors, timm, scipy, pydantic, PyYAML, open_clip_torch and torch-fidelity, but neither
+# Snakemake nor MLflow.
 #   benchmarks/gpu_suite.sh [FOLDER] [BACKBONE]
-# DEVICE, SCALE, PARTS (some of the parts below), SIZES (options of every part, as "--images 4") and LIMIT (seconds) change it.
+# Environment variables change it: DEVICE, SCALE, PARTS (which of the parts below to run), SIZES (options for every part, such as
+# "--images 4") and LIMIT (seconds for all parts together).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-results/imagenet/bench} backbone=${2:-llamagen_l}
@@ -12,7 +14,7 @@ mkdir -p "$folder/iteration"
 export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH}
 here=(--scale "$scale" --device "$device")
 
-part() { # a failure of one part leaves the others, and none goes beyond the limit
+part() { # if one part fails, the next still runs; no part runs beyond the limit
   local name=$1 left=$((limit - SECONDS)); shift
   case " $parts " in *" $name "*) ;; *) return ;; esac
   echo "== $name, $left s left" >&2
@@ -28,7 +30,7 @@ part loo-fid loo-fid --output "$folder/loo-fid.json"
 part update update --backbone "$backbone" --repeats 3 --output "$folder/update.json"
 part iteration iteration --backbone "$backbone" --repeats 3 --output "$folder/iteration/timings.jsonl"
 part sample sample --backbone "$backbone" --repeats 4 --output "$folder/sample.json"
-part iteration-xl iteration --backbone llamagen_xl --repeats 1 --output "$folder/iteration-xl.json" # 576 tokens, 384 pixels
+part iteration-xl iteration --backbone llamagen_xl --repeats 1 --output "$folder/iteration-xl.json" # images of 384 pixels, 576 tokens each
 [ -f "$folder/iteration/timings.jsonl" ] &&
   python -m artune costs --timings "$folder/iteration/timings.jsonl" --scale "$scale" --output "$folder/costs.csv"
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Snakemake runs this in the new conda environment, from the repository's root. It copies the YAML away before it makes the
-# environment, so that a YAML cannot name files beside it.
+# Snakemake runs this script in the new conda environment, with the repository's root as working directory. The packages are
+# not listed under `pip` in the YAML file, because Snakemake creates the environment from a copy of that file in another folder,
+# where the path of a requirements file does not resolve.
 set -e
 python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements.txt
 python -m pip install --quiet --disable-pip-version-check --no-deps -e .

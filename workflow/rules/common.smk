@@ -1,4 +1,4 @@
-# Names that several rules use. Which file depends on which is in src/artune/planning/plan.py; this file only asks it.
+# Names that several rule files use. src/artune/planning/plan.py decides which file depends on which; the rules only call it.
 import os
 import sys
 from pathlib import Path
@@ -19,27 +19,28 @@ REGISTRY = PLAN.registry
 EXTRA_TABLES = [name for name in REGISTRY.tables if name.startswith("extra_")]
 PAPER_TABLES = [name for name in REGISTRY.tables if name not in EXTRA_TABLES]
 
-# Priorities: what others wait for at once (data, settings), then the longest chain (tokenizer, codes, prior). Where a
-# training takes a minute all of them go before the first samples, so that no core is idle at the end; where it takes
-# hours the first scores matter more.
+# Priorities of the rules: 4 for data and settings, which many jobs wait for; 3 for tokenizer, codes and prior, the longest
+# chain. On MNIST a training takes a minute, so all trainings run before the first samples (2), and no core is idle at the
+# end. On ImageNet a training takes hours, and early scores are worth more (0).
 TRAIN_FIRST = 2 if REGISTRY.data.source == "mnist" else 0
 
-# Options that every command shares: the same settings as this call of Snakemake's.
+# Options that every command receives: the settings of this call of Snakemake.
 SHARED = f"--scale {SCALE} --preset {SETTINGS.preset} --device {SETTINGS.device} --threads {{threads}} --log {{log}}"
 
-# Jobs run under the interpreter that runs Snakemake, activated or not; with --sdm conda the rule's environment wins.
+# Jobs use the Python that runs Snakemake, even if its environment is not activated. With --sdm conda they use the Python
+# of the rule's environment.
 if not workflow.deployment_settings.deployment_method:
     shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
-# The interpreter that has TensorFlow (`make official`); any other says how to get it.
+# The Python that has TensorFlow (`make official`). Under any other Python the command says how to install it.
 OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", ".venv-official/bin/python")
 if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists():
     OFFICIAL = "python"
 
 
 def runs_of(names):
-    """Pattern of runs and their further seeds."""
+    """Regular expression for these runs and their further seeds."""
     return rf"({'|'.join(sorted(names))})(-s[1-9]\d*)?"
 
 
@@ -55,5 +56,5 @@ wildcard_constraints:
 
 
 def option(name, files):
-    """`--name FILE` where the rule has that input, else nothing."""
+    """`--name FILE` if the rule has an input of that name, else an empty string."""
     return f"--{name} {files.get(name)}" if name in files.keys() else ""

@@ -31,7 +31,7 @@ rule sample:
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
-        f" --networks {PLAN.inputs}/networks"  # no input: nobody waits for them before the features do
+        f" --networks {PLAN.inputs}/networks"  # not an input, so that sampling does not wait for them
         f" --grid {{output.grid}} {SHARED}"
 
 
@@ -75,7 +75,7 @@ rule features:
         launcher="python",
     params:
         networks=lambda wildcards, input: Path(input.networks[0]).parent,
-        roles=REGISTRY.evaluation.networks,  # features are stored by role: another network in a role makes them stale
+        roles=REGISTRY.evaluation.networks,  # features are stored per role; another network in a role outdates them
     shell:
         "{resources.launcher} -m artune features --samples {input.samples} --networks {params.networks}"
         f" --output {{output}} {SHARED}"
@@ -112,7 +112,7 @@ rule evaluate:
 # envs/official.yaml, or `make official`.
 if REGISTRY.data.source == "imagenet":
 
-    rule evaluate_official:  # by name only: results/imagenet/runs/llamagen_l-ours/official.json
+    rule evaluate_official:  # made only on request: results/imagenet/runs/llamagen_l-ours/official.json
         input:
             samples="results/{scale}/runs/{run}/samples.npz",
             features="results/{scale}/runs/{run}/features.npz",

@@ -1,4 +1,4 @@
-# Data, files from outside, frozen networks, the reference's moments.
+# Data, downloaded files, frozen networks, and moments of the real images.
 from artune.planning.needs import needed_assets
 
 
@@ -15,7 +15,7 @@ rule asset:
         f"python -m artune asset {{wildcards.asset}} --output {{output}} {SHARED}"
 
 
-rule assets:  # every file from outside that the scale needs; --keep-going fetches the rest when one must be brought
+rule assets:  # all downloaded files of the scale; --keep-going fetches the rest if one has to be provided by hand
     input:
         [PLAN.asset(key) for key in needed_assets(REGISTRY)],
     log:
@@ -98,7 +98,7 @@ rule reference:
         f" --output {{output}} {SHARED}"
 
 
-rule class_moments:  # of the training images, for rewards.loo_fid.reference: class_matched
+rule class_moments:  # moments of the training images per class, for rewards.loo_fid.reference: class_matched
     input:
         **PLAN.class_moments(),
     output:
@@ -116,7 +116,7 @@ rule class_moments:  # of the training images, for rewards.loo_fid.reference: cl
 
 if REGISTRY.data.source == "imagenet":
 
-    rule train_moments:  # the whole training set: an hour or more on a GPU
+    rule train_moments:  # one pass over the whole training set: an hour or more on a GPU
         input:
             data=PLAN.asset("imagenet"),
             network=lambda wildcards: PLAN.networks([wildcards.network]),

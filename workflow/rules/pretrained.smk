@@ -1,4 +1,4 @@
-# Tokenizers and priors: trained at the scales that have no released weights, imported where there are some.
+# Tokenizers and priors (pretrained policies): imported from released weights, or trained at scales that have none.
 
 
 rule tokenizer:

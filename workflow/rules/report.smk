@@ -1,4 +1,5 @@
-# What sums a scale up: its costs, its claims and its report, and its runs in MLflow. None of the MLflow rules can stop a run.
+# Summaries of a scale: its runs in MLflow, its costs, its claims, and the report as one page. The MLflow rules copy what the
+# result files record; if they fail, no run is affected. Snakemake's own report is `snakemake --report report.html`.
 
 
 rule mlflow_store:
@@ -32,7 +33,7 @@ rule mlflow_log:
         f" --output {{output}} {SHARED}"
 
 
-rule mlflow:  # no output: asked for by name, it always runs
+rule mlflow:  # it has no output, so it runs whenever it is asked for by name
     log:
         f"{PLAN.folder}/tracking/mlflow.log",
     conda:
@@ -43,8 +44,8 @@ rule mlflow:  # no output: asked for by name, it always runs
         f"python -m artune mlflow --runs {{params.runs}} {SHARED}"
 
 
-# Appendix E asks for the seconds of the stages of an iteration. They are taken from the tuning of LlamaGen-L; where the
-# scale has no such run, the rule bench measures them on random weights.
+# Appendix E lists the seconds of each stage of an iteration. They come from the tuning of LlamaGen-L; if its released
+# weights are missing, the rule bench measures the stages on random weights.
 rule bench:
     output:
         timings="results/{scale}/bench/iteration/timings.jsonl",
@@ -132,7 +133,7 @@ rule report:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # another scale replaces the published copy
+        scale=SCALE,  # a change of the scale replaces the published copy
         results=lambda wildcards, output: Path(output[0]).parent,
         seeds=SETTINGS.seeds,
     shell:

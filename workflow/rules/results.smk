@@ -1,4 +1,5 @@
-# Tables and figures, each of one scale; results/tableN.csv and results/figureN.pdf are copies from the configured scale.
+# Tables and figures. One rule makes all tables of scores, and one makes all figures: the kind of a figure determines its
+# inputs. results/tableN.csv and results/figureN.pdf are copies of the files of the configured scale.
 
 
 rule table:
@@ -29,7 +30,7 @@ rule table:
         f" --output {{output.csv}} {SHARED}"
 
 
-rule compare:  # beyond the paper: every row against the first of its block
+rule compare:  # beyond the paper: compares every row of a table with the first row of its block
     input:
         features=lambda wildcards: PLAN.compared(wildcards.table),
         reference="results/{scale}/reference.npz",
@@ -67,7 +68,7 @@ rule publish_table:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # another scale replaces the published copy
+        scale=SCALE,  # a change of the scale replaces the published copy
     shell:
         "cp {input.csv} {output.csv} 2> {log} && cp {input.markdown} {output.markdown} 2>> {log}"
         " && cp {input.latex} {output.latex} 2>> {log}"
@@ -129,6 +130,6 @@ rule publish_figure:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # another scale replaces the published copy
+        scale=SCALE,  # a change of the scale replaces the published copy
     shell:
         "cp {input.pdf} {output.pdf} 2> {log} && cp {input.png} {output.png} 2>> {log}"

@@ -1,5 +1,5 @@
-# Table 3: pairs for people (`artune study serve` takes their votes), an automatic judge, and the counting.
-# Without a store of votes the table says "no votes yet".
+# Table 3: image pairs for human voters (`artune study serve` collects their votes), the choices of an automatic judge, and
+# the tally. Before there are votes, the table says "no votes yet".
 
 
 rule study_samples:

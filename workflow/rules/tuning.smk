@@ -1,4 +1,4 @@
-# The settings of a run, and its training.
+# The settings of a run, and the training that tunes its policy.
 
 
 rule run_config:
@@ -10,7 +10,7 @@ rule run_config:
     conda:
         "../../envs/artune.yaml"
     params:
-        spec=lambda wildcards: PLAN.spec(wildcards.run),  # editing one run's line replans that run only
+        spec=lambda wildcards: PLAN.spec(wildcards.run),  # an edit of one run's settings outdates only that run
     shell:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
 
@@ -35,7 +35,7 @@ rule train:
     resources:
         launcher="python",
     params:
-        networks=f"{PLAN.inputs}/networks",  # none for method mle
+        networks=f"{PLAN.inputs}/networks",  # method mle uses none of them
         codes=lambda wildcards, input: option("codes", input),
         data=lambda wildcards, input: option("data", input),
         reference=lambda wildcards, input: option("reference", input),
