@@ -55,6 +55,11 @@ def package_of(name):
     return name.split(".")[0]
 
 
+def allowed_to(package):
+    """The other packages that the modules of ``package`` may import."""
+    return set(MAY_IMPORT) - {package} if MAY_IMPORT[package] == "*" else set(MAY_IMPORT[package].split())
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES.values())
 def test_modules_import_only_what_their_package_may(path):
     own = package_of(NAMES[path])
@@ -116,9 +121,10 @@ def test_every_rule_runs_the_command_of_its_name():
             assert command[1] == ("table" if rule == "study_table" else rule)
 
 
-def test_the_find_it_table_of_the_readme_points_at_code_that_exists():
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"`src/artune/([\w/]+)\.py`: ((?:`[\w.]+`(?:, )?)+)", readme)
+@pytest.mark.parametrize("page", ["README.md", "docs/code.md"])
+def test_pages_point_at_code_that_exists(page):
+    text = (ROOT / page).read_text()
+    rows = re.findall(r"`src/artune/([\w/]+)\.py`: ((?:`[\w.]+`(?:, )?)+)", text)
     assert len(rows) >= 5
     for module, names in rows:
         loaded = importlib.import_module(f"artune.{module.replace('/', '.')}")
@@ -126,8 +132,29 @@ def test_the_find_it_table_of_the_readme_points_at_code_that_exists():
             value = loaded
             for part in name.split("."):
                 value = getattr(value, part)
-    for path in re.findall(r"`((?:src|config|workflow|tests|envs|docs)/[\w/.*-]+)`", readme):
-        assert list(ROOT.glob(path.rstrip("/"))), f"README names {path}, which does not exist"
+    for path in re.findall(r"`((?:src|config|workflow|tests|envs|docs)/[\w/.*-]+)`", text):
+        assert list(ROOT.glob(path.rstrip("/"))), f"{page} names {path}, which does not exist"
+
+
+@pytest.mark.parametrize("stage", ["inputs", "tuning", "evaluation", "results"])
+def test_a_stage_has_one_name_everywhere(stage):
+    for path in (PACKAGE / stage / "__init__.py", PACKAGE / f"commands/{stage}.py", ROOT / "tests/unit" / stage):
+        assert path.exists(), path
+
+
+def implied(package):
+    """Packages that the packages which ``package`` may import may import in turn, at any depth."""
+    below = {other for name in allowed_to(package) for other in allowed_to(name)}
+    return below.union(*map(implied, below))
+
+
+def test_the_page_of_the_code_lists_every_package_and_draws_the_import_rule():
+    text = (ROOT / "docs/code.md").read_text()
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages == set(MAY_IMPORT)
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.M)) == packages
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", text, re.M))
+    assert drawn == {(name, other) for name in MAY_IMPORT for other in allowed_to(name) - implied(name)}
 
 
 def test_help_is_instant():
