@@ -6,13 +6,10 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
-from artune.config.glossary import COLUMNS, METRICS, WITH_STANDARD_ERROR
+from artune.config.glossary import CLAIMABLE, METRICS
 from artune.config.tables import Known, Table
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError, unknown
-
-SCORES = (*WITH_STANDARD_ERROR, "recall", "accuracy")  # scores whose error is known
-Metrics = tuple[str, ...]
 
 
 def minus(runs: str) -> list[str]:
@@ -36,8 +33,8 @@ class ScoreTest(Frozen):
 
     left: str  # a run, or "a - b" for a difference of two
     right: str
-    lower: Metrics = ()  # scores of left are lower ...
-    higher: Metrics = ()  # ... or higher
+    lower: tuple[str, ...] = ()  # scores of left are lower ...
+    higher: tuple[str, ...] = ()  # ... or higher
     factor: float = Field(default=1.0, gt=0)
     margin: float = 0.0
 
@@ -45,7 +42,7 @@ class ScoreTest(Frozen):
     def _metrics_known(self) -> "ScoreTest":
         if not (*self.lower, *self.higher):
             raise ValueError("names no metric; give lower or higher")
-        _known((*self.lower, *self.higher), tuple(key for key in COLUMNS if key in SCORES), "metric")
+        _known((*self.lower, *self.higher), CLAIMABLE, "metric")
         return self
 
 
@@ -53,8 +50,8 @@ class CurveTest(Frozen):
     """A logged number over a training: its last fifth against its first."""
 
     run: str
-    rises: Metrics = ()
-    falls: Metrics = ()
+    rises: tuple[str, ...] = ()
+    falls: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _metrics_known(self) -> "CurveTest":

@@ -1,41 +1,223 @@
-"""Every number that is logged or scored, once, with what it means."""
+"""Every number that is logged or scored, once, with what it means.
 
-from typing import NamedTuple
+A new score is one entry of :data:`SCORES`: its column in the tables, its names in MLflow, whether a claim may name it
+and whatever else depends on which scores there are is read from that entry.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
 from artune.config.methods import REWARDS
 
-SCORES = {
-    "fid": "Fréchet distance to the reference, features of the judge's network",
-    "fid_se": "its jackknife standard error",
-    "fid_bias_corrected": "it without the jackknife's estimate of the bias of a finite sample",
-    "kid": "unbiased polynomial-kernel distance to the reference, same features",
-    "kid_se": "its standard error",
-    "inception_score": "Inception Score by the judge's classifier",
-    "inception_score_se": "its jackknife standard error",
-    "inception_score_std": "its standard deviation over chunks of samples",
-    "precision": "share of samples inside the reference's neighbourhoods, in the mode of the evaluation",
-    "precision_se": "its binomial standard error",
-    "precision_exact": "precision with exact distances",
-    "precision_adm_half": "precision with distances rounded as the official evaluator does",
-    "recall": "share of the reference inside the samples' neighbourhoods, in the mode of the evaluation",
-    "recall_exact": "recall with exact distances",
-    "recall_adm_half": "recall with distances rounded as the official evaluator does",
-    "clip_score": "mean cosine of sample and class prompt, CLIP network of the judge",
-    "clip_score_se": "its standard error",
-    "accuracy": "share of samples that the judge's classifier gives the class they were drawn for",
-    "fid_reward": "Fréchet distance in the features of the LOO-FID reward's own network",
-    "fid_reward_se": "its jackknife standard error",
-    "clip_score_reward": "mean cosine by the CLIP reward's own network",
-    "clip_score_reward_se": "its standard error",
-    "sfid": "Fréchet distance in spatial features of the judge's network",
-    "density": "reference neighbourhoods that a sample lies in, over their k",
-    "coverage": "share of the reference's neighbourhoods that hold a sample",
-    "cmmd": "Gaussian-kernel distance of CLIP embeddings to the reference, a thousandfold",
-    "cmmd_se": "its standard error",
-    "fd_dinov2": "Fréchet distance in DINOv2's features",
-    "fd_dinov2_se": "its jackknife standard error",
-    "loo_fid_ms": "median time of the LOO-FID reward in an iteration, milliseconds",
+# How a standard error is computed.
+JACKKNIFE = "jackknife over samples"
+BINOMIAL = "binomial"
+OF_MEAN = "standard deviation over the square root of the number of samples"
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a score is shown.
+
+    Args:
+        heading: of the column.
+        better: +1 where higher is better, -1 where lower is.
+        decimals: of our values.
+        paper_decimals: of the paper's values.
+    """
+
+    heading: str
+    better: int
+    decimals: int
+    paper_decimals: int
+
+    def __post_init__(self) -> None:
+        if self.better not in (1, -1):
+            raise ValueError(f"{self.heading}: better: {self.better} given; give +1 or -1")
+
+    @property
+    def title(self) -> str:
+        """The heading and an arrow towards the better values."""
+        return f"{self.heading} {'↑' if self.better > 0 else '↓'}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: what it means, how it is shown and where it is used. Its name is its key in ``scores.json``.
+
+    Args:
+        meaning: one line, which stands beside the score's name in MLflow.
+        column: heading, direction and decimals.
+        standard_error: how ``{name}_se`` in ``scores.json`` is computed; None where ``scores.json`` has no such number.
+        binomial: ``scores.json`` has no such number, but a claim may rest on the binomial error of the value.
+        against_reference: a reference decides the score, so every further reference gives another value.
+        judge: every table of a scale whose evaluation has the score shows it; it must be against a reference.
+        compared: the command ``compare`` tests differences in the score.
+        beside: further numbers ``{name}_{suffix}`` of ``scores.json``: suffix -> meaning.
+
+    Raises:
+        ValueError: the entry contradicts itself.
+    """
+
+    meaning: str
+    column: Column
+    _: KW_ONLY
+    standard_error: str | None
+    binomial: bool = False
+    against_reference: bool = False
+    judge: bool = False
+    compared: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = self.column.heading
+        if self.binomial and self.standard_error:
+            raise ValueError(f"{name}: standard_error and binomial exclude each other; give one of them")
+        if self.judge and not self.against_reference:
+            raise ValueError(f"{name}: judge: needs against_reference as well")
+        if "se" in self.beside:
+            raise ValueError(f"{name}: beside: se follows from standard_error; leave it out")
+
+    @property
+    def error_known(self) -> bool:
+        """Whether a value has a standard error, in ``scores.json`` or by the binomial formula."""
+        return self.binomial or self.standard_error is not None
+
+
+SCORES: dict[str, Score] = {
+    "fid": Score(
+        "Fréchet distance to the reference, features of the judge's network",
+        Column("FID", better=-1, decimals=2, paper_decimals=2),
+        standard_error=JACKKNIFE,
+        against_reference=True,
+        compared=True,
+        beside={"bias_corrected": "fid without the jackknife's estimate of the bias of a finite sample"},
+    ),
+    "kid": Score(
+        "unbiased polynomial-kernel distance to the reference, features of the judge's network",
+        Column("KID", better=-1, decimals=4, paper_decimals=4),
+        standard_error=JACKKNIFE,
+        against_reference=True,
+        compared=True,
+    ),
+    "inception_score": Score(
+        "Inception Score by the judge's classifier",
+        Column("IS", better=+1, decimals=2, paper_decimals=2),
+        standard_error=JACKKNIFE,
+        compared=True,
+        beside={"std": "standard deviation of inception_score over chunks of samples"},
+    ),
+    "precision": Score(
+        "share of samples inside the reference's neighbourhoods, in the mode of the evaluation",
+        Column("Precision", better=+1, decimals=3, paper_decimals=2),
+        standard_error=BINOMIAL,
+        against_reference=True,
+        compared=True,
+        beside={
+            "exact": "precision with exact distances",
+            "adm_half": "precision with distances rounded as the official evaluator does",
+        },
+    ),
+    "recall": Score(
+        "share of the reference inside the samples' neighbourhoods, in the mode of the evaluation",
+        Column("Recall", better=+1, decimals=3, paper_decimals=2),
+        standard_error=None,
+        binomial=True,
+        against_reference=True,
+        compared=True,
+        beside={
+            "exact": "recall with exact distances",
+            "adm_half": "recall with distances rounded as the official evaluator does",
+        },
+    ),
+    "clip_score": Score(
+        "mean cosine of sample and class prompt, CLIP network of the judge",
+        Column("CLIPScore", better=+1, decimals=4, paper_decimals=4),
+        standard_error=OF_MEAN,
+        compared=True,
+    ),
+    "accuracy": Score(
+        "share of samples that the judge's classifier gives the class they were drawn for",
+        Column("Accuracy", better=+1, decimals=3, paper_decimals=3),
+        standard_error=None,
+        binomial=True,
+        compared=True,
+    ),
+    "fid_reward": Score(
+        "Fréchet distance in the features of the LOO-FID reward's own network",
+        Column("FID (reward's network)", better=-1, decimals=2, paper_decimals=2),
+        standard_error=JACKKNIFE,
+    ),
+    "clip_score_reward": Score(
+        "mean cosine by the CLIP reward's own network",
+        Column("CLIPScore (reward's network)", better=+1, decimals=4, paper_decimals=4),
+        standard_error=OF_MEAN,
+    ),
+    "sfid": Score(
+        "Fréchet distance in spatial features of the judge's network",
+        Column("sFID", better=-1, decimals=2, paper_decimals=2),
+        standard_error=None,
+        against_reference=True,
+        judge=True,
+    ),
+    "density": Score(
+        "reference neighbourhoods that a sample lies in, over their k",
+        Column("Density", better=+1, decimals=3, paper_decimals=3),
+        standard_error=None,
+        against_reference=True,
+        judge=True,
+    ),
+    "coverage": Score(
+        "share of the reference's neighbourhoods that hold a sample",
+        Column("Coverage", better=+1, decimals=3, paper_decimals=3),
+        standard_error=None,
+        against_reference=True,
+        judge=True,
+    ),
+    "cmmd": Score(
+        "Gaussian-kernel distance of CLIP embeddings to the reference, a thousandfold",
+        Column("CMMD", better=-1, decimals=3, paper_decimals=3),
+        standard_error=JACKKNIFE,
+        against_reference=True,
+        judge=True,
+    ),
+    "fd_dinov2": Score(
+        "Fréchet distance in DINOv2's features",
+        Column("FD-DINOv2", better=-1, decimals=1, paper_decimals=1),
+        standard_error=JACKKNIFE,
+        against_reference=True,
+        judge=True,
+    ),
+    "loo_fid_ms": Score(
+        "median time of the LOO-FID reward in an iteration, milliseconds",
+        Column("LOO-FID time (ms)", better=-1, decimals=1, paper_decimals=0),
+        standard_error=None,
+    ),
 }
+
+
+def _names(chosen: Callable[[Score], bool]) -> tuple[str, ...]:
+    return tuple(name for name, score in SCORES.items() if chosen(score))
+
+
+COLUMNS: dict[str, Column] = {name: score.column for name, score in SCORES.items()}
+JUDGES = _names(lambda score: score.judge)
+AGAINST = _names(lambda score: score.against_reference)
+COMPARED = _names(lambda score: score.compared)
+CLAIMABLE = _names(lambda score: score.error_known)  # what a claim may name: without an error it would prove nothing
+
+
+def _meanings(name: str, score: Score) -> Iterator[tuple[str, str]]:
+    """The numbers of ``scores.json`` that belong to a score, with their meanings, itself first."""
+    yield name, score.meaning
+    if score.standard_error:
+        yield f"{name}_se", f"standard error of {name} ({score.standard_error})"
+    for suffix, meaning in score.beside.items():
+        yield f"{name}_{suffix}", meaning
+
+
+# Every number of the scores in ``scores.json``, with what it means.
+MEANINGS: dict[str, str] = dict(pair for name, score in SCORES.items() for pair in _meanings(name, score))
 # Every logged metric, once, with what it means.
 METRICS: dict[str, str] = {
     "reward/total": "mean over the batch of the weighted sum of rewards (Eq. 4)",
@@ -54,10 +236,10 @@ METRICS: dict[str, str] = {
     "optim/learning_rate": "learning rate of the step",
     "optim/grad_norm": "norm of the gradient before clipping",
     "vapi/reward": "batch mean of VA-pi's reward: minus the distance of reconstruction and training image",
-    "vapi/mse": "its mean squared error, pixels in [-1, 1]",
-    "vapi/perceptual": "its feature distance, the stand-in for LPIPS",
-    "vapi/cross_entropy": "cross-entropy of the image's own tokens under the context, nats a token",
-    "mle/loss": "cross-entropy of the training batch, nats a token",
+    "vapi/mse": "mean squared error in VA-pi's reward, pixels in [-1, 1]",
+    "vapi/perceptual": "feature distance in VA-pi's reward, the stand-in for LPIPS",
+    "vapi/cross_entropy": "cross-entropy of the image's own tokens under the context, nats per token",
+    "mle/loss": "cross-entropy of the training batch, nats per token",
     "time/generate": "seconds drawing tokens",
     "time/decode": "seconds decoding tokens to images",
     **{f"time/reward_{name}": f"seconds of the {name} reward's network" for name in REWARDS},
@@ -67,39 +249,6 @@ METRICS: dict[str, str] = {
     "time/update": "seconds of forward, backward and optimiser step",
     "time/optimizer": "seconds of the optimiser step alone",
     "time/iteration": "seconds of the whole iteration",
-    **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in SCORES.items()},
-    **{f"paper/{name}": f"the paper's value: {text}" for name, text in SCORES.items() if "_se" not in name},
+    **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in MEANINGS.items()},
+    **{f"paper/{name}": f"the paper's value: {text}" for name, text in MEANINGS.items() if not name.endswith("_se")},
 }  # fmt: skip
-
-
-class Column(NamedTuple):
-    """How a metric is shown; its name is its key in ``scores.json``."""
-
-    heading: str
-    better: int  # +1: higher, -1: lower
-    decimals: int
-    paper_decimals: int
-
-
-COLUMNS: dict[str, Column] = {
-    "fid": Column("FID", -1, 2, 2),
-    "inception_score": Column("IS", +1, 2, 2),
-    "clip_score": Column("CLIPScore", +1, 4, 4),
-    "precision": Column("Precision", +1, 3, 2),
-    "recall": Column("Recall", +1, 3, 2),
-    "fid_reward": Column("FID (reward's network)", -1, 2, 2),
-    "clip_score_reward": Column("CLIPScore (reward's network)", +1, 4, 4),
-    "accuracy": Column("Accuracy", +1, 3, 3),
-    "kid": Column("KID", -1, 4, 4),
-    "sfid": Column("sFID", -1, 2, 2),
-    "density": Column("Density", +1, 3, 3),
-    "coverage": Column("Coverage", +1, 3, 3),
-    "cmmd": Column("CMMD", -1, 3, 3),
-    "fd_dinov2": Column("FD-DINOv2", -1, 1, 1),
-    "loo_fid_ms": Column("LOO-FID time (ms)", -1, 1, 0),
-}
-WITH_STANDARD_ERROR = (
-    "fid", "fid_reward", "kid", "inception_score", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2",
-)  # fmt: skip
-JUDGES = ("sfid", "density", "coverage", "cmmd", "fd_dinov2")  # in every table of a scale whose evaluation has them
-AGAINST = ("fid", "kid", "precision", "recall", *JUDGES)  # what a reference decides

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artune.config.glossary import COMPARED
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
 from artune.errors import ArtuneError
@@ -28,10 +29,8 @@ from artune.runtime.files import load_npz
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-METRICS = ("fid", "kid", "inception_score", "precision", "recall", "clip_score", "accuracy")
 
-
-class Score(NamedTuple):
+class Jackknifed(NamedTuple):
     """A metric of n samples: its value, and what it is without each of them, up to a constant [n]."""
 
     value: float
@@ -40,8 +39,8 @@ class Score(NamedTuple):
 
 def scores_left_out(
     features: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], evaluation: Evaluation, classes: int
-) -> dict[str, Score]:
-    """The metrics of :data:`METRICS` of a run, by name; without ``accuracy`` where the classifier has other classes.
+) -> dict[str, Jackknifed]:
+    """The scores of a run that the glossary marks as compared; no ``accuracy`` where the classifier has other classes.
 
     Args:
         features: ``labels``, ``features``, ``probabilities``, ``clip`` as
@@ -63,11 +62,11 @@ def scores_left_out(
     whole = precision_recall(real, ours, k=evaluation.neighbours, precision=mode)
     precisions, recalls = precision_recall_left_out(real, ours, k=evaluation.neighbours, precision=mode)
     scores = {
-        "fid": Score(fid.value, fid.changes),
-        "kid": Score(kernel.value, kernel.changes),
-        "inception_score": Score(inception_score(probabilities[order], split)[0], without),
-        "precision": Score(whole.precision, precisions),
-        "recall": Score(whole.recall, recalls),
+        "fid": Jackknifed(fid.value, fid.changes),
+        "kid": Jackknifed(kernel.value, kernel.changes),
+        "inception_score": Jackknifed(inception_score(probabilities[order], split)[0], without),
+        "precision": Jackknifed(whole.precision, precisions),
+        "recall": Jackknifed(whole.recall, recalls),
         "clip_score": _mean(arrays["clip"]),
     }
     if probabilities.shape[1] == classes:
@@ -75,9 +74,9 @@ def scores_left_out(
     return scores
 
 
-def _mean(values: Tensor) -> Score:
+def _mean(values: Tensor) -> Jackknifed:
     values = values.double()
-    return Score(float(values.mean()), (values.sum() - values) / (len(values) - 1))
+    return Jackknifed(float(values.mean()), (values.sum() - values) / (len(values) - 1))
 
 
 def holm(chances: Sequence[float]) -> list[float]:
@@ -100,8 +99,8 @@ def two_sided(difference: float, error: float, seeds: int) -> float:
     return float(2 * t.sf(abs(difference) / error, seeds - 1))
 
 
-def paired_difference(first: Sequence[Score], second: Sequence[Score]) -> dict[str, float]:
-    """Second minus first, one :class:`Score` a seed, and what its error is.
+def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed]) -> dict[str, float]:
+    """Second minus first, one :class:`Jackknifed` per seed, and what its error is.
 
     With one seed the error is the paired jackknife's, of the evaluation alone. With several it is that of the mean of
     the seeds' differences, which holds the trainings' scatter as well; ``evaluation_se`` is the jackknife's share.
@@ -153,9 +152,9 @@ def compare(
     moments = [f"heldout/{registry.evaluation.features}/{key}" for key in ("mu", "sigma", "features")]
     real = load_npz(reference, *moments)
     labels: dict[str, np.ndarray] = {}
-    known: dict[str, dict[str, Score]] = {}
+    known: dict[str, dict[str, Jackknifed]] = {}
 
-    def scored(name: str) -> dict[str, Score]:
+    def scored(name: str) -> dict[str, Jackknifed]:
         if name not in known:
             path = runs / name / "features.npz"
             arrays = load_npz(path, "labels", "features", "probabilities", "clip")
@@ -170,7 +169,7 @@ def compare(
         for a, b in zip(*names, strict=True):
             if not np.array_equal(labels[a], labels[b]):
                 raise ArtuneError(f"compare: {a} and {b} were drawn on other labels; sample and evaluate both again")
-        for metric in (name for name in METRICS if name in outcomes[0][0]):
+        for metric in (name for name in COMPARED if name in outcomes[0][0]):
             sides = [[scores[metric] for scores in side] for side in outcomes]
             lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides)})
     for line, chance in zip(lines, holm([line["p"] for line in lines]), strict=True):

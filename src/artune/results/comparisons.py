@@ -9,9 +9,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from artune.config.claims import Claim, CurveTest, SameTest, ScoreTest, TimeTest, VoteTest, minus, plus
-from artune.config.glossary import COLUMNS
+from artune.config.glossary import COLUMNS, SCORES
 from artune.config.paper import paper_values
 from artune.config.registry import Registry
+from artune.config.study import VOTES
 from artune.config.yaml_layers import leaves
 from artune.errors import ArtuneError
 from artune.results.verdicts import (
@@ -29,7 +30,6 @@ from artune.results.verdicts import (
 from artune.runtime.files import read_json, read_jsonl
 
 SHARE = 5  # a curve's start and end: this part of its iterations
-CHOICES = ("ours", "tie", "pretrained")
 Pairs = list[tuple[Measure, Measure]]  # left and right of a comparison, one pair a seed
 
 
@@ -75,15 +75,15 @@ class Evidence:
         table = next(table for table in self.registry.tables.values() if table.kind == "study")
         row = next(row for row in table.rows if row.labels == (setting, task))
         counts = dict(zip(table.columns, row.paper, strict=True))
-        return preference(*(float(counts[choice] or 0) for choice in CHOICES))
+        return preference(*(float(counts[choice] or 0) for choice in VOTES))
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> Measure | None:
-    """A score with its standard error; that of a share without one is binomial in the number of samples."""
+    """A score with its standard error; where the glossary says binomial, it follows from the number of samples."""
     value, error = record["scores"].get(metric), record["scores"].get(f"{metric}_se")
     if value is None:
         return None
-    if error is None and metric in ("recall", "accuracy"):
+    if error is None and SCORES[metric].binomial:
         error = math.sqrt(value * (1 - value) / record["n"])
     return Measure(value, error)
 
@@ -190,11 +190,11 @@ def compare_votes(test: VoteTest, evidence: Evidence) -> Comparison:
     paper, agrees = _percent(theirs), theirs[0].value > (theirs[1].value if test.more_than else 0.0)
     rows = [evidence.votes(setting, test.task) for setting in settings]
     if not all(row["ours"].isdigit() for row in rows):
-        judged = [rows[0].get(f"judge_{choice}") for choice in CHOICES]
+        judged = [rows[0].get(f"judge_{choice}") for choice in VOTES]
         counts = f"automatic judge, not people: {judged[0]} ours, {judged[1]} tie, {judged[2]} pretrained"
         told = counts if all(judged) else ""
         return Comparison(what, UNTESTED, told, paper=paper, paper_agrees=agrees, reason="no votes yet")
-    found = [preference(*(float(row[choice]) for choice in CHOICES)) for row in rows]
+    found = [preference(*(float(row[choice]) for choice in VOTES)) for row in rows]
     difference, error = difference_of([(found[0], found[1] if test.more_than else Measure(0.0, 0.0))])
     return Comparison(what, judge(difference, error, 1), _percent(found), difference, error, paper, agrees)
 

@@ -94,7 +94,7 @@ def _name(key: str) -> str:
 def _headings(columns: Sequence[str], paper: bool = True) -> list[str]:
     headings = []
     for column in columns:
-        text = VOTES.get(column) or f"{COLUMNS[column].heading} {'↑' if COLUMNS[column].better > 0 else '↓'}"
+        text = VOTES.get(column) or COLUMNS[column].title
         headings += [text, "paper"] if paper else [text]
     return headings
 
@@ -118,7 +118,7 @@ def _body(table: Table, frame: "DataFrame", columns: Sequence[str], paper: bool)
 
 def _cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
     """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best of a block in bold."""
-    _, better, decimals, _ = COLUMNS[column]
+    better, decimals = COLUMNS[column].better, COLUMNS[column].decimals
     shown = [None if value != value else f"{value:.{decimals}f}" for value in frame[column]]
     texts = []
     for at, (text, cell) in enumerate(zip(shown, _bold(table, shown, better), strict=True)):

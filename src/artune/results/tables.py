@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from artune.config.glossary import AGAINST, JUDGES, WITH_STANDARD_ERROR
+from artune.config.glossary import AGAINST, JUDGES, SCORES
 from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
 from artune.config.tables import Row, Table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Scores = dict[str, Any]  # one scores.json
+CORRECTED = "bias_corrected"  # of the numbers beside a score the one that the tables show as well
 PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
 # Seeds of one row must agree in these, else their mean has no meaning.
 PROTOCOL = (
@@ -45,10 +46,10 @@ def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
     known = complete and None not in errors
     cells[f"{metric}_se"] = _digits(sum(error**2 for error in errors) ** 0.5 / len(errors)) if known else None
     cells[f"{metric}_std"] = _digits(stdev(values)) if complete and len(values) > 1 else None
-    if metric == "fid":
-        corrected = [record["scores"].get("fid_bias_corrected") for record in records]
+    if CORRECTED in SCORES[metric].beside:
+        corrected = [record["scores"].get(f"{metric}_{CORRECTED}") for record in records]
         has = bool(corrected) and None not in corrected
-        cells["fid_bias_corrected"] = _digits(fmean(corrected)) if has else None
+        cells[f"{metric}_{CORRECTED}"] = _digits(fmean(corrected)) if has else None
     return cells
 
 
@@ -105,14 +106,14 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
     columns = list(table.labels)
     for metric in (*table.columns, *table.extra, *judges):
         columns.append(metric)
-        columns += [f"{metric}_se"] if metric in WITH_STANDARD_ERROR else []
+        columns += [f"{metric}_se"] if SCORES[metric].standard_error else []
         columns += [f"{metric}_std"] if several_seeds else []
-        columns += ["fid_bias_corrected"] if metric == "fid" else []
+        columns += [f"{metric}_{CORRECTED}"] if CORRECTED in SCORES[metric].beside else []
         beside = ("paper", "difference", "difference_in_se") if metric in table.columns else ()
         columns += [f"{metric}_{kind}" for kind in beside]
     for name in references:
         for metric in (metric for metric in AGAINST if metric in columns):
-            columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if metric in WITH_STANDARD_ERROR else [])
+            columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if SCORES[metric].standard_error else [])
     return [*columns, *PROVENANCE]
 
 

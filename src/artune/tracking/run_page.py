@@ -159,6 +159,6 @@ def _results(registry: Registry, base: str, scores: Mapping[str, Any] | None) ->
         error = values.get(f"{key}_se")
         ours = f"{values[key]:.{column.decimals}f}" + ("" if error is None else f" ± {error:.{column.decimals}f}")
         theirs = f"{paper[key]:.{column.paper_decimals}f}" if key in paper else ""
-        lines.append(f"| {column.heading} {'↑' if column.better > 0 else '↓'} | {ours} | {theirs} |")
+        lines.append(f"| {column.title} | {ours} | {theirs} |")
     head = f"### Results\n{scores.get('n', '?')} samples; ± is the evaluation's standard error.\n"
     return "\n".join([head, "| | here | paper |", "| --- | --- | --- |", *lines])

@@ -6,9 +6,10 @@ import torch
 from project import ROOT
 
 from artune.commands.cli import main
+from artune.config.glossary import COMPARED
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.evaluation.compare import METRICS, compare, holm, pairs_of, scores_left_out, two_sided
+from artune.evaluation.compare import compare, holm, pairs_of, scores_left_out, two_sided
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid
@@ -71,10 +72,10 @@ def literal_scores(arrays, real, left_out=None):
 def test_a_difference_and_its_error_are_those_of_the_literal_jackknife(world):
     folder, registry = world
     frame = compare(registry, [("llamagen_l-argrpo", "llamagen_l-ours")], folder, folder / "reference.npz")
-    assert list(frame["metric"]) == list(METRICS)
+    assert list(frame["metric"]) == list(COMPARED)
     real = dict(np.load(folder / "reference.npz"))
     first, second = run_arrays(1, 0.3), run_arrays(2)
-    whole = {m: literal_scores(second, real)[m] - literal_scores(first, real)[m] for m in METRICS}
+    whole = {m: literal_scores(second, real)[m] - literal_scores(first, real)[m] for m in COMPARED}
     without = [(literal_scores(first, real, i), literal_scores(second, real, i)) for i in range(N)]
     for row in frame.to_dict("records"):
         values = np.array([b[row["metric"]] - a[row["metric"]] for a, b in without])
