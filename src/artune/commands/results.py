@@ -7,7 +7,7 @@ from artune.commands.context import Context, entry
 
 def table(context: Context, arguments: Namespace) -> str:
     """Write a table as CSV, and as Markdown beside it."""
-    from artune.config.paper import find_table
+    from artune.config.paper import available_runs, find_table
     from artune.results.table_text import write_latex, write_markdown
     from artune.results.tables import build_table, write_csv
     from artune.runtime.files import read_json
@@ -20,10 +20,9 @@ def table(context: Context, arguments: Namespace) -> str:
         judged = read_json(arguments.judge) if arguments.judge else None
         frame = build_study_table(registry, arguments.table, read_json(arguments.tally), judged)
     else:
-        runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
         scores = {
             run: [read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)]
-            for run in runs
+            for run in available_runs(registry, layout.rows)
         }
         frame = build_table(registry, arguments.table, scores)
     write_markdown(frame, registry, arguments.table, arguments.output.with_suffix(".md"))

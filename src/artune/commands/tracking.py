@@ -19,14 +19,12 @@ def mlflow_store(context: Context, arguments: Namespace) -> str:
 
 def mlflow_log(context: Context, arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
-    from artune.config.paper import find_table
+    from artune.config.paper import find_table, seeded_runs
     from artune.runtime.files import write_json
     from artune.tracking.mlflow_store import upsert
 
     settings, registry = context.settings, context.registry
-    rows = find_table(registry, arguments.table).rows
-    runs = [row.run for row in rows if row.run and not registry.unavailable(row.run)]
-    names = [name for run in runs for name in registry.seed_names(run, settings.seeds)]
+    names = seeded_runs(registry, find_table(registry, arguments.table).rows, settings.seeds)
     uri = context.tracking_uri
     logged = upsert(uri, registry, [arguments.runs / name for name in names])
     write_json(arguments.output, {"runs": names, "logged": logged})

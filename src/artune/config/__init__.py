@@ -10,5 +10,5 @@
 - study: the human study
 - claims: the paper's claims
 - registry: from a run's name to its settings
-- paper: what the paper's tables say of a run
+- paper: which runs the paper's tables need, and what they say of a run
 """

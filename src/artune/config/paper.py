@@ -1,6 +1,8 @@
-"""What the paper's tables say of a run: its table, its row and the paper's numbers."""
+"""The paper's tables: which runs they need, and what they say of a run (its table, its row, the paper's numbers)."""
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from artune.config.registry import Registry
@@ -15,6 +17,22 @@ def find_table(registry: Registry, key: str) -> Table:
     if key not in registry.tables:
         raise ArtuneError(f"config/tables.yaml: {unknown(key, registry.tables, 'table')}")
     return registry.tables[key]
+
+
+def available_runs(registry: Registry, rows: Iterable[Row]) -> list[str]:
+    """The runs behind rows of tables that are available at the scale: each once, in the order of the rows."""
+    runs = dict.fromkeys(row.run for row in rows if row.run)
+    return [run for run in runs if not registry.unavailable(run)]
+
+
+def seeded_runs(registry: Registry, rows: Iterable[Row], seeds: int) -> list[str]:
+    """The available runs behind rows of tables, each with its ``seeds`` repetitions, the plain name first."""
+    return [name for run in available_runs(registry, rows) for name in registry.seed_names(run, seeds)]
+
+
+def report_tables(registry: Registry, folder: Path) -> list[str]:
+    """The tables of the report: all of the paper, and of those beyond it the ones with a ``{key}.md`` in ``folder``."""
+    return [key for key in registry.tables if not key.startswith("extra_") or (folder / f"{key}.md").exists()]
 
 
 def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:

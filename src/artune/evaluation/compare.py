@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from artune.config.glossary import COMPARED
+from artune.config.paper import available_runs
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
 from artune.errors import ArtuneError
@@ -121,19 +122,18 @@ def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed])
 
 
 def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
-    """Every row of a table with the first row of its block that can be had at the scale, that row first."""
-    pairs = []
-    for span in registry.tables[table].spans:
-        runs = [str(registry.tables[table].rows[at].run) for at in span]
-        had = list(dict.fromkeys(run for run in runs if not registry.unavailable(run)))
-        pairs += [(had[0], run) for run in had[1:]]
+    """Every run of a table beside the first run of its block that is available at the scale, that run first."""
+    layout, pairs = registry.tables[table], []
+    for span in layout.spans:
+        runs = available_runs(registry, (layout.rows[at] for at in span))
+        pairs += [(runs[0], run) for run in runs[1:]]
     return pairs
 
 
 def compare(
     registry: Registry, pairs: Sequence[tuple[str, str]], runs: Path, reference: Path, seeds: int = 1
 ) -> "DataFrame":
-    """A row a pair and metric: both values, second - first, its error, p, and p corrected over all rows.
+    """One row per pair and metric: both values, second - first, its error, p, and p corrected over all rows.
 
     Args:
         registry: of the runs' scale.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from artune.config.paper import report_tables, seeded_runs
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
@@ -202,14 +203,8 @@ class Plan:
         return f"{self.runs}/llamagen_l-ours" if there else f"{self.folder}/bench/iteration"
 
     def table_runs(self, table: str) -> list[str]:
-        """Every run of a score table, with its seeds, that can be had at this scale."""
-        rows = [row.run for row in self.registry.tables[table].rows if row.run]
-        return [
-            name
-            for run in dict.fromkeys(rows)
-            if not self.registry.unavailable(run)
-            for name in self.registry.seed_names(run, self.settings.seeds)
-        ]
+        """Every run of a score table that is available at this scale, with its seeds."""
+        return seeded_runs(self.registry, self.registry.tables[table].rows, self.settings.seeds)
 
     def scores(self, table: str) -> list[str]:
         """The scores behind a table."""
@@ -272,21 +267,17 @@ class Plan:
                 files |= dict.fromkeys(f"{self.folder}/tables/{table}.csv" for table in self.study_tables)
         return list(files)
 
-    def report_tables(self) -> list[str]:
-        """The paper's tables, and of those beyond it the ones that have been made: as the report has them."""
-        tables = ((name, Path(f"{self.folder}/tables/{name}.md")) for name in self.registry.tables)
-        return [str(path) for name, path in tables if not name.startswith("extra_") or path.exists()]
-
     def report(self) -> Files:
         """What the report is put together from."""
-        runs = [run for path in self.report_tables() for run in self.table_runs(Path(path).stem)]
+        tables = report_tables(self.registry, Path(f"{self.folder}/tables"))
+        runs = dict.fromkeys(run for table in tables for run in self.table_runs(table))
         return {
             "claims": f"{self.folder}/claims.json",
-            "tables": self.report_tables(),
+            "tables": [f"{self.folder}/tables/{table}.md" for table in tables],
             "figures": [f"{self.folder}/figures/{figure}.png" for figure in self.registry.figures],
             "costs": f"{self.folder}/costs.csv",
             "rulegraph": f"{self.folder}/rulegraph.mmd",
-            "scores": [f"{self.runs}/{run}/scores.json" for run in dict.fromkeys(runs)],
+            "scores": [f"{self.runs}/{run}/scores.json" for run in runs],
         }
 
     def votes(self) -> list[str]:

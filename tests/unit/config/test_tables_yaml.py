@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from artune.config.glossary import COLUMNS
-from artune.config.paper import paper_values, row_labels, tables_of
+from artune.config.paper import available_runs, paper_values, report_tables, row_labels, seeded_runs, tables_of
 from artune.config.registry import Registry
 from artune.config.run import GrpoRun
 from artune.config.study import VOTES
@@ -188,3 +188,23 @@ def test_figures_name_classes_as_imagenets_list_does():
     named = [name for figure in IMAGENET.figures.values() for name in figure.classes]
     assert len(named) == 38
     assert [name for name in named if name.lower() not in known] == []
+
+
+def test_a_tables_runs_are_those_available_at_the_scale_each_once_and_with_its_seeds():
+    registry = Registry("smoke")
+    rows = registry.tables["table4"].rows
+    first, second, *_ = names = [row.run for row in rows]
+    registry.about = registry.about.model_copy(update={"unavailable": {second: "no weights"}})
+    expected = [name for name in dict.fromkeys(names) if name != second]
+    assert available_runs(registry, [*rows, rows[0]]) == expected
+    assert seeded_runs(registry, rows, 2) == [f"{name}{suffix}" for name in expected for suffix in ("", "-s1")]
+    assert first in expected
+    assert available_runs(registry, registry.tables["table3"].rows) == []  # its rows are tasks of the human study
+
+
+def test_the_report_shows_the_papers_tables_and_of_those_beyond_it_the_ones_there_are(tmp_path):
+    papers = [key for key in IMAGENET.tables if not key.startswith("extra_")]
+    beyond = [key for key in IMAGENET.tables if key.startswith("extra_")]
+    assert report_tables(IMAGENET, tmp_path) == papers
+    (tmp_path / f"{beyond[-1]}.md").touch()
+    assert set(report_tables(IMAGENET, tmp_path)) == {*papers, beyond[-1]}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from artune.config.paper import report_tables, seeded_runs
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.results.report import origins
@@ -35,14 +36,8 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    tables = report_tables(registry, results)
-    bases = [row.run for key in tables for row in registry.tables[key].rows if row.run]
-    runs = [
-        name
-        for base in dict.fromkeys(bases)
-        if not registry.unavailable(base)
-        for name in registry.seed_names(base, seeds)
-    ]
+    tables = report_tables(registry, results / "tables")
+    runs = seeded_runs(registry, (row for key in tables for row in registry.tables[key].rows), seeds)
     rows = origins.run_rows(registry, results, runs)
     claims = [claim | {"key": _key(claim["verdict"])} for claim in read_json(results / "claims.json")]
     for claim in claims:
@@ -79,13 +74,6 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     write_text(output, text)
     holds = [f"{len(tables)} tables", f"{len(registry.figures)} figures", f"{len(claims)} claims"]
     return f"{output}: {', '.join(holds)}, {len(text) / 1e6:.1f} MB"
-
-
-def report_tables(registry: Registry, results: Path) -> list[str]:
-    """The paper's tables, and of those beyond it the ones that have been made."""
-    return [
-        key for key in registry.tables if not key.startswith("extra_") or (results / "tables" / f"{key}.md").exists()
-    ]
 
 
 def table_html(path: Path) -> str:
