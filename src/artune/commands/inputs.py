@@ -93,15 +93,15 @@ def pretrained_policy(context: Context, arguments: Namespace) -> str:
     """Train or import a prior; ``llamagen_l-s1`` is the second seed of ``llamagen_l``."""
     context.prepare()
     registry = context.registry
-    name, _, seed = arguments.name.partition("-s")
-    chosen = entry(registry.backbones, name, "backbone")
+    name, seed = registry.split_prior(arguments.name)
+    chosen = registry.backbones[name]
     if chosen.train is None:
         from artune.inputs.released import import_policy
 
         return import_policy(registry, chosen, context.assets, arguments.output)
     from artune.inputs.prior import pretrain
 
-    return pretrain(chosen, arguments.codes, arguments.output, seed=int(seed or 0))
+    return pretrain(chosen, arguments.codes, arguments.output, seed=seed)
 
 
 def external_policy(context: Context, arguments: Namespace) -> str:

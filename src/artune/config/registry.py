@@ -29,6 +29,12 @@ SCALES = ("mnist", "imagenet", "smoke")
 SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
 
 
+def cut_seed(name: str) -> tuple[str, int]:
+    """The name without its seed, and the seed: ``llamagen_l-s2`` -> ``("llamagen_l", 2)``; no suffix is seed 0."""
+    match = SEED_SUFFIX.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, 0)
+
+
 def one_of(name: Any, among: Collection[str]) -> bool:
     """Whether what stands in a YAML file is one of these names; it may be a list or a mapping instead."""
     return isinstance(name, str) and name in among
@@ -112,6 +118,10 @@ class Registry:
         for setting in self.study.settings.values():
             for run in setting.runs:
                 self._known(run, "config/study.yaml: settings")
+        for section, names in (("backbones", self.backbones), ("experiments", self.lines)):
+            for name in names:
+                if SEED_SUFFIX.search(str(name)):
+                    raise ArtuneError(f"config/{section}.yaml: {name}: ends like the name of a seed; rename it")
         for name, backbone in self.backbones.items():
             known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
         for section in ("tokenizers", "backbones", "networks"):
@@ -141,9 +151,15 @@ class Registry:
 
     def split_seed(self, name: str) -> tuple[str, int]:
         """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""
-        match = SEED_SUFFIX.search(name)
-        base, seed = (name[: match.start()], int(match[1])) if match else (name, 0)
+        base, seed = cut_seed(name)
         self._known(base, "run")
+        return base, seed
+
+    def split_prior(self, name: str) -> tuple[str, int]:
+        """``llamagen_l-s2`` -> ``("llamagen_l", 2)``. Raises ArtuneError: no backbone has this name."""
+        base, seed = cut_seed(name)
+        if base not in self.backbones:
+            raise ArtuneError(f"backbone: {unknown(base, self.backbones)}")
         return base, seed
 
     def seed_names(self, name: str, seeds: int) -> list[str]:

@@ -118,7 +118,7 @@ class Plan:
 
     def backbone(self, prior: str) -> Tree:
         """Settings of a prior, whatever its seed."""
-        return self.registry.tree["backbones"][prior.split("-s")[0]]
+        return self.registry.tree["backbones"][self.registry.split_prior(prior)[0]]
 
     def prior_source(self, prior: str) -> str:
         """What a prior is made from."""

@@ -109,6 +109,8 @@ def test_dotted_keys_become_a_tree():
         ("experiments.yaml", lambda t: t["llamagen_xl-vapi"].update(checkpoint="vapi"), r"llamagen_xl-vapi: checkpoint: unknown 'vapi'"),
         ("evaluation.yaml", lambda t: t["evaluation"].update(features="eyes"), r"evaluation.yaml: features: unknown 'eyes'"),
         ("backbones.yaml", lambda t: t["backbones"]["vqgan"].update(tokenizer="vx"), r"backbones.vqgan.tokenizer: unknown 'vx'"),
+        ("backbones.yaml", lambda t: t["backbones"].update({"my-s2": dict(t["backbones"]["vqgan"])}), r"backbones.yaml: my-s2: ends like the name of a seed"),
+        ("experiments.yaml", lambda t: t.update({"mine-s1": {"base": "vqgan-ours"}}), r"experiments.yaml: mine-s1: ends like the name of a seed"),
         ("rewards.yaml", lambda t: t["rewards"].update(terms=5), r"rewards.terms: must be a list"),
         ("grpo.yaml", lambda t: t["grpo"].update(beta=float("inf")), r"grpo.beta: .*finite"),
         ("data.yaml", lambda t: t["data"].update(prompt="a photo"), r"prompt: 'a photo' must hold {} once"),

@@ -1,0 +1,74 @@
+"""Backbones of any name: the name of a prior is cut at its seed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from project import ROOT
+
+from artune.commands.arguments import parse_words
+from artune.commands.context import Context
+from artune.commands.inputs import pretrained_policy
+from artune.config.registry import Registry
+from artune.config.yaml_layers import read_yaml
+from artune.errors import ArtuneError
+from artune.planning.plan import Plan
+
+NAMES = ("my-small", "x-s", "my-s2tiny")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of ``config/`` as the working directory; a further backbone is a few lines of YAML."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "config"
+
+
+def edit(path: Path, change) -> None:
+    tree = yaml.safe_load(path.read_text())
+    change(tree)
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def add_backbone(config: Path, name: str) -> None:
+    """A backbone that is trained at the mnist scale, and a run on it."""
+    for file in ("backbones.yaml", "scales/mnist.yaml"):
+        edit(config / file, lambda tree: tree["backbones"].update({name: dict(tree["backbones"]["llamagen_b"])}))
+    edit(config / "experiments.yaml", lambda tree: tree.update({f"{name}-ours": {"backbone": name, "method": "grpo"}}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backbone_may_have_a_dash_and_an_s_in_its_name(project, name):
+    add_backbone(project, name)
+    plan = Plan(read_yaml(project / "config.yaml") | {"scale": "mnist", "seeds": 2}, project)
+    for seed, prior in enumerate((name, f"{name}-s1")):
+        run = plan.registry.seed_names(f"{name}-ours", 2)[seed]
+        assert plan.registry.resolve(run).backbone_name == name
+        assert plan.registry.pretrained_name(run) == prior
+        assert plan.prior(run) == f"results/mnist/pretrained/{prior}/policy.safetensors"
+        assert plan.prior_source(prior) == "results/mnist/pretrained/vq/codes.npz"
+        assert plan.backbone(prior)["dim"] == 48
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", [0, 1, 12])
+def test_the_command_trains_the_prior_of_the_seed_at_the_end_of_its_name(project, monkeypatch, name, seed):
+    add_backbone(project, name)
+    asked = []
+    monkeypatch.setattr("artune.inputs.prior.pretrain", lambda *given, seed: asked.append((*given, seed)) or "done")
+    prior = f"{name}-s{seed}" if seed else name
+    words = ["pretrained_policy", prior, "--codes", "codes.npz", "--output", "policy.safetensors", "--scale", "mnist"]
+    arguments = parse_words([*words, "--device", "cpu"])
+    assert pretrained_policy(Context(arguments), arguments) == "done"
+    [(backbone, codes, output, found)] = asked
+    assert (backbone, found) == (Registry("mnist", root=project).backbones[name], seed)
+    assert (codes, output) == (Path("codes.npz"), Path("policy.safetensors"))
+
+
+def test_a_prior_of_an_unknown_backbone_is_one_line(project):
+    words = ["pretrained_policy", "my-small-s1", "--codes", "c.npz", "--output", "p.safetensors", "--scale", "mnist"]
+    arguments = parse_words([*words, "--device", "cpu"])
+    with pytest.raises(ArtuneError, match="backbone: unknown 'my-small'; known are llamagen_b, "):
+        pretrained_policy(Context(arguments), arguments)
