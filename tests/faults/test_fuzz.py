@@ -99,7 +99,8 @@ def flip(data, spots):
 
 
 FILES = ["config.yaml", "grpo.yaml", "rewards.yaml", "tables.yaml", "figures.yaml", "experiments.yaml", "assets.yaml",
-         "backbones.yaml", "scales/smoke.yaml", "costs.yaml", "evaluation.yaml", "networks.yaml"]  # fmt: skip
+         "backbones.yaml", "scales/smoke.yaml", "costs.yaml", "evaluation.yaml", "networks.yaml", "mle.yaml",
+         "tokenizers.yaml"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

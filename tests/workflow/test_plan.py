@@ -146,7 +146,7 @@ def test_the_report_and_rule_graph_can_be_made(project):
 
 
 def test_config_files_carry_a_comment_on_their_values():
-    for name in ("grpo.yaml", "entropy.yaml", "rewards.yaml", "sampling.yaml"):
+    for name in ("grpo.yaml", "mle.yaml", "entropy.yaml", "rewards.yaml", "sampling.yaml"):
         lines = [line for line in Path(ROOT / "config" / name).read_text().splitlines() if ": " in line]
         commented = [line for line in lines if "#" in line]
         assert len(commented) >= 0.6 * len(lines), name

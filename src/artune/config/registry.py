@@ -1,7 +1,7 @@
 """Compose the YAML layers of ``config/`` and resolve a run's name into its settings.
 
-Layers, each over the one before: axis files -> preset -> scale overlay -> base runs -> the run's own line -> the
-scale's own line for that run. Everything is validated when it is read; this module never imports torch.
+Layers, each over the one before: axis files (one per section) -> preset -> scale overlay -> base runs -> the run's own
+line -> the scale's own line for that run. Everything is validated when it is read; this module never imports torch.
 """
 
 import functools
@@ -19,8 +19,7 @@ from artune.config.tables import read_figures, read_tables
 from artune.config.yaml_layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.errors import ArtuneError, unknown
 
-AXES = ("data", "backbones", "networks", "grpo", "vapi", "entropy", "rewards", "sampling", "evaluation", "study")
-SECTIONS = (
+SECTIONS = (  # the axis files' names; each file holds the section of its name
     "data", "tokenizers", "backbones", "networks", "grpo", "mle", "vapi", "entropy", "rewards", "sampling",
     "evaluation", "study",
 )  # fmt: skip
@@ -72,15 +71,10 @@ class Registry:
         overlay = self._overlay(scale)
         self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
         self._scale_lines = lines_of(overlay.pop("experiments", {}), f"config/scales/{scale}.yaml: experiments")
-        self.layers: list[tuple[str, Tree]] = [(f"{axis}.yaml", self._read(f"{axis}.yaml")) for axis in AXES]
+        self.layers: list[tuple[str, Tree]] = [(f"{name}.yaml", self._read(f"{name}.yaml")) for name in SECTIONS]
         self.layers.append((f"presets/{preset}.yaml", self._read(f"presets/{preset}.yaml")))
         self.layers.append((f"scales/{scale}.yaml", overlay))
-        for name, layer in self.layers:
-            for key in layer:
-                if key not in SECTIONS:
-                    raise ArtuneError(f"config/{name}: {key}: unknown key; known are {', '.join(SECTIONS)}")
-                if not isinstance(layer[key], dict):
-                    raise ArtuneError(f"config/{name}: {key}: must be a mapping")
+        self._check_layers()
         self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
         self.lines = lines_of(self._read("experiments.yaml"), "config/experiments.yaml")
         self.run_names: tuple[str, ...] = tuple(self.lines)
@@ -89,7 +83,7 @@ class Registry:
         self.evaluation = parse(Evaluation, self.tree["evaluation"], "config/evaluation.yaml")
         self.data = parse(Data, self.tree["data"], "config/data.yaml")
         self.networks = self._section(Network, "networks", "config/networks.yaml")
-        self.tokenizers = self._section(Tokenizer, "tokenizers", "config/backbones.yaml")
+        self.tokenizers = self._section(Tokenizer, "tokenizers", "config/tokenizers.yaml")
         self.backbones = self._section(Backbone, "backbones", "config/backbones.yaml")
         self.assets = {
             key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in self._read("assets.yaml").items()
@@ -99,6 +93,19 @@ class Registry:
         self.tables = read_tables(self._read("tables.yaml"), self._known)
         self.figures = read_figures(self._read("figures.yaml"), self._known)
         self.claims = read_claims(self._read("claims.yaml"), self.tables, self._known)
+
+    def _check_layers(self) -> None:
+        """An axis file holds the section of its name and nothing else; a preset or a scale may hold any section."""
+        for file, layer in self.layers:
+            own = file.removesuffix(".yaml")
+            known = (own,) if own in SECTIONS else SECTIONS
+            if own in SECTIONS and own not in layer:
+                raise ArtuneError(f"config/{file}: {own}: missing; the file must hold this section")
+            for key, value in layer.items():
+                if key not in known:
+                    raise ArtuneError(f"config/{file}: {key}: unknown key; known are {', '.join(known)}")
+                if not isinstance(value, dict):
+                    raise ArtuneError(f"config/{file}: {key}: must be a mapping")
 
     def _check_references(self) -> None:
         """Every network, tokenizer and file from outside that is named must be known."""

@@ -52,6 +52,7 @@ def test_a_run_line_wins_over_its_base_and_show_names_the_layer():
     registry = Registry("imagenet", root=CONFIG)
     assert registry.origins("llamagen_l-kl2")["grpo.beta"] == (2.0, "experiments.yaml: llamagen_l-kl2")
     assert registry.origins("llamagen_l-kl2")["grpo.clip"] == (0.2, "grpo.yaml")
+    assert registry.origins("llamagen_l-mle500")["mle.batch"] == (256, "mle.yaml")
 
 
 def test_a_seed_is_part_of_the_name_only():
@@ -89,6 +90,10 @@ def test_dotted_keys_become_a_tree():
     [
         ("grpo.yaml", lambda t: t["grpo"].update(betta=1.0), r"experiments.yaml: llamagen_l-ours: grpo.betta: unknown key"),
         ("grpo.yaml", lambda t: t.update(grop={}), r"config/grpo.yaml: grop: unknown key"),
+        ("grpo.yaml", lambda t: t.update(mle={}), r"config/grpo.yaml: mle: unknown key; known are grpo$"),
+        ("mle.yaml", lambda t: t.clear(), r"config/mle.yaml: mle: missing; the file must hold this section"),
+        ("mle.yaml", lambda t: t.update(mle=3), r"config/mle.yaml: mle: must be a mapping"),
+        ("tokenizers.yaml", lambda t: t["tokenizers"]["vq"].update(chanels=8), r"config/tokenizers.yaml: tokenizers.vq: chanels: unknown key"),
         ("grpo.yaml", lambda t: t["grpo"].update(group_size=1), r"grpo.group_size: .*greater than or equal to 2.*got 1"),
         ("sampling.yaml", lambda t: t["sampling"].update(top_p=0.0), r"sampling.top_p: .*greater than 0"),
         ("rewards.yaml", lambda t: t["rewards"]["weights"].update(clip=-1.0), r"rewards.weights.clip: .*got -1.0"),
