@@ -82,7 +82,7 @@ def network(context: Context, arguments: Namespace) -> str:
         chosen,
         registry.data,
         arguments.data,
-        registry.tokenizers["vq"],
+        registry.tokenizers[registry.judged_tokenizer],
         arguments.tokenizer,
         arguments.output,
         seed=0,

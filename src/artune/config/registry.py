@@ -125,6 +125,8 @@ class Registry:
         for setting in self.study.settings.values():
             for run in setting.runs:
                 self._known(run, "config/study.yaml: settings")
+        if not self.backbones:
+            raise ArtuneError("config/backbones.yaml: backbones: empty; name one backbone at least")
         for section, names in (("backbones", self.backbones), ("experiments", self.lines)):
             for name in names:
                 if SEED_SUFFIX.search(str(name)):
@@ -168,6 +170,11 @@ class Registry:
         if base not in self.backbones:
             raise ArtuneError(f"backbone: {unknown(base, self.backbones)}")
         return base, seed
+
+    @property
+    def judged_tokenizer(self) -> str:
+        """The tokenizer whose decodings networks of kind preference and quality learn from: the first backbone's."""
+        return next(iter(self.backbones.values())).tokenizer
 
     def seed_names(self, name: str, seeds: int) -> list[str]:
         """The names of a run's ``seeds`` repetitions, the plain name first."""

@@ -66,7 +66,7 @@ class Plan:
             return {"asset": self.asset(settings.checkpoint)}
         files = {"data": f"{self.inputs}/data.npz"}
         if settings.kind in ("preference", "quality"):  # trained on token-corrupted decodings
-            files["tokenizer"] = f"{self.folder}/pretrained/vq/tokenizer.safetensors"
+            files["tokenizer"] = f"{self.folder}/pretrained/{self.registry.judged_tokenizer}/tokenizer.safetensors"
         return files
 
     def networks(self, names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Backbones of any name: the name of a prior is cut at its seed."""
+"""Backbones and tokenizers of any name: the name of a prior is cut at its seed, and no tokenizer's name is assumed."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from project import ROOT
 
 from artune.commands.arguments import parse_words
 from artune.commands.context import Context
-from artune.commands.inputs import pretrained_policy
+from artune.commands.inputs import network, pretrained_policy
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
@@ -72,3 +72,18 @@ def test_a_prior_of_an_unknown_backbone_is_one_line(project):
     arguments = parse_words([*words, "--device", "cpu"])
     with pytest.raises(ArtuneError, match="backbone: unknown 'my-small'; known are llamagen_b, "):
         pretrained_policy(Context(arguments), arguments)
+
+
+def test_networks_learn_from_decodings_of_the_first_backbones_tokenizer_whatever_its_name(project, monkeypatch):
+    for file in ("backbones.yaml", "tokenizers.yaml", "scales/mnist.yaml"):
+        text = (project / file).read_text().replace("tokenizer: vq,", "tokenizer: tiles,").replace("  vq:", "  tiles:")
+        (project / file).write_text(text)
+    plan = Plan(read_yaml(project / "config.yaml") | {"scale": "mnist"}, project)
+    assert plan.network("hps")["tokenizer"] == "results/mnist/pretrained/tiles/tokenizer.safetensors"
+    assert "tokenizer" not in plan.network("clip")
+    asked = []
+    monkeypatch.setattr("artune.inputs.networks.train_network", lambda *given, seed: asked.append(given) or "done")
+    words = ["network", "hps", "--data", "data.npz", "--tokenizer", "t.safetensors", "--output", "n.safetensors"]
+    arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
+    assert network(Context(arguments), arguments) == "done"
+    assert Registry("mnist", root=project).tokenizers["tiles"] in asked[0]

@@ -115,6 +115,7 @@ def test_dotted_keys_become_a_tree():
         ("evaluation.yaml", lambda t: t["evaluation"].update(features="eyes"), r"evaluation.yaml: features: unknown 'eyes'"),
         ("backbones.yaml", lambda t: t["backbones"]["vqgan"].update(tokenizer="vx"), r"backbones.vqgan.tokenizer: unknown 'vx'"),
         ("backbones.yaml", lambda t: t["backbones"].update({"my-s2": dict(t["backbones"]["vqgan"])}), r"backbones.yaml: my-s2: ends like the name of a seed"),
+        ("backbones.yaml", lambda t: t["backbones"].clear(), r"config/backbones.yaml: backbones: empty; name one backbone at least"),
         ("experiments.yaml", lambda t: t.update({"mine-s1": {"base": "vqgan-ours"}}), r"experiments.yaml: mine-s1: ends like the name of a seed"),
         ("rewards.yaml", lambda t: t["rewards"].update(terms=5), r"rewards.terms: must be a list"),
         ("grpo.yaml", lambda t: t["grpo"].update(beta=float("inf")), r"grpo.beta: .*finite"),
