@@ -1,4 +1,5 @@
-# Names that several rule files use. src/artune/planning/plan.py decides which file depends on which; the rules only call it.
+# Names that several rule files use. src/artune/planning (plan.py, sources.py) decides which file depends on which; the
+# rules only call it.
 import os
 import sys
 from pathlib import Path

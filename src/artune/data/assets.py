@@ -5,7 +5,7 @@ Planning imports this module: torch, requests and the networks are imported wher
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -13,9 +13,6 @@ from artune.config.registry import Registry
 from artune.config.settings import Asset
 from artune.errors import ArtuneError, unknown
 from artune.runtime.files import read_json, sha256, write_json
-
-if TYPE_CHECKING:
-    pass
 
 PINS = "pins.json"  # beside the assets: what each file was when it was first used
 
@@ -112,14 +109,15 @@ def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
 def measure_file(path: Path) -> dict[str, Any]:
     """Bytes, time and SHA-256 of a file; of a folder, the digest of the names and sizes in it (hours, if read)."""
     if path.is_file():
-        return {**_stamp(path), "sha256": sha256(path)}
+        return {**size_and_time(path), "sha256": sha256(path)}
     members = (member for member in path.rglob("*") if member.is_file())
     sizes = {member.relative_to(path).as_posix(): member.stat().st_size for member in members}
     lines = "".join(f"{name}\t{sizes[name]}\n" for name in sorted(sizes))
     return {"bytes": sum(sizes.values()), "mtime_ns": 0, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
-def _stamp(path: Path) -> dict[str, int]:
+def size_and_time(path: Path) -> dict[str, int]:
+    """Bytes and time of change of a file."""
     return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
 
 

@@ -1,6 +1,7 @@
 """Before anything runs. Never imports torch.
 
-- plan: which file needs which
+- sources: what inputs, policies, samples and references are made from
+- plan: which file needs which: the inputs of every rule
 - needs: which rule needs which file from outside
 - floors: bytes and FLOPs that a stage cannot do without
 - costs: seconds per stage beside the paper's

@@ -8,7 +8,8 @@ from artune.config.run import GrpoRun, MleRun, VapiRun
 from artune.errors import ArtuneError, near
 from artune.planning.costs import Costs
 from artune.planning.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
-from artune.planning.plan import TRAINED, Plan
+from artune.planning.plan import Plan
+from artune.planning.sources import TRAINED
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<scale>\w+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"

@@ -1,46 +1,93 @@
 """Which rule needs which file from outside, and whether it is there."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artune.config.registry import Registry
-from artune.config.run import Backbone, Network, Tokenizer
-from artune.data.assets import _stamp, asset_of, fetch_asset, find_asset, published_digest, read_pins
+from artune.data.assets import asset_of, fetch_asset, find_asset, published_digest, read_pins, size_and_time
 from artune.errors import ArtuneError
+from artune.planning.sources import TRAINED, Files, Sources
 from artune.runtime.files import sha256
 
-if TYPE_CHECKING:
-    pass
+Rules = dict[str, tuple[str, list[str]]]  # output -> the rule that makes it (with its wildcard's value), its inputs
 
 
 def asset_users(registry: Registry) -> dict[str, list[str]]:
-    """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``."""
+    """The rules that need each asset at the registry's scale, e.g. ``{"vq_ds16_c2i": ["tokenizer vq"]}``.
+
+    Raises:
+        ArtuneError: a rule needs an asset that ``config/assets.yaml`` does not name.
+    """
+    sources = Sources(registry)
+    rules = _rules(sources)
     users: dict[str, list[str]] = {key: [] for key in registry.assets}
-    specs = [registry.spec(run) for run in registry.run_names if not registry.unavailable(run)]
-    backbones = dict.fromkeys(spec["backbone_name"] for spec in specs if spec["method"] != "real")
-    networks = dict.fromkeys([name for spec in specs for name in spec["networks"]])
-    parts: list[tuple[str, Backbone | Tokenizer | Network]] = []  # of what some run uses, not of all that is known
-    for name in backbones:
-        backbone = registry.backbones[name]
-        parts.append((f"tokenizer {backbone.tokenizer}", registry.tokenizers[backbone.tokenizer]))
-        parts.append((f"pretrained_policy {name}", backbone))
-    for name in networks | dict.fromkeys(registry.evaluation.networks.values()):
-        parts.append((f"network {name}", registry.networks[name]))
-    needs = [(part.checkpoint, rule) for rule, part in parts if part.train is None]
-    needs += [(spec["checkpoint"], "external_policy") for spec in specs if spec["method"] == "external"]
-    if registry.data.source == "imagenet":
-        needs += [(spec["images"], "real_samples") for spec in specs if spec["method"] == "real"]
-        needs += [("imagenet", "class_moments"), ("imagenet", "codes"), (registry.evaluation.reference, "reference")]
-        needs += [(name, "further_reference") for name in registry.evaluation.references]
-        rewards = [spec["rewards"] for spec in specs if "rewards" in spec]
-        own = dict.fromkeys(found["loo_fid"]["network"] for found in rewards if "loo_fid" in found["terms"])
-        needs += [("imagenet", f"train_moments {name}") for name in own if name != registry.evaluation.features]
-        needs += [(registry.study.reference, "study_make")]
-    for key, rule in needs:
-        asset_of(registry, key)
-        if rule not in users[key]:
-            users[key].append(rule)
+    for output in _reached(_ends(sources), rules):
+        rule, inputs = rules[output]
+        for key in filter(None, map(sources.asset_key, inputs)):
+            asset_of(registry, key)
+            if rule not in users[key]:
+                users[key].append(rule)
     return users
+
+
+def _ends(sources: Sources) -> Iterator[str]:
+    """The files that everything else of the scale is made for: policies, networks and images that are scored."""
+    for run in sources.registry.run_names:
+        if sources.registry.unavailable(run):
+            continue
+        if run in sources.real_runs:
+            yield sources.samples(run)
+        else:
+            yield from (sources.policy(run), sources.prior(run), sources.tokenizer(run))
+    yield from (*sources.evaluation_networks(), *sources.judge_networks(), sources.study_pairs())
+    yield from (sources.reference_moments(), *_paths(sources.further_references()))
+
+
+def _rules(sources: Sources) -> Rules:
+    """Every rule between the files from outside and the ends of the scale."""
+    registry = sources.registry
+    specs = {run: sources.spec(run) for run in registry.run_names if "policy" not in sources.spec(run)}
+    trained = [run for run, spec in specs.items() if spec["method"] in TRAINED]
+    released = {run: spec["checkpoint"] for run, spec in specs.items() if spec["method"] == "external"}
+    rules: Rules = {}
+    for name in registry.tokenizers:
+        rules[sources.tokenizer_weights(name)] = (f"tokenizer {name}", [sources.tokenizer_source(name)])
+    for name in registry.backbones:
+        rules[sources.prior_weights(name)] = (f"pretrained_policy {name}", [sources.prior_source(name)])
+    for name in registry.networks:
+        rules[sources.network_weights(name)] = (f"network {name}", _paths(sources.network(name)))
+    for run, checkpoint in released.items():
+        rules[sources.policy(run)] = ("external_policy", [sources.asset(checkpoint)])
+    for run in sources.real_runs:
+        rules[sources.samples(run)] = ("real_samples", [sources.real(run)])
+    rules[sources.moments_per_class()] = ("class_moments", _paths(sources.class_moments()))
+    for name in registry.tokenizers:
+        rules[sources.codes(name)] = ("codes", [sources.tokenizer_weights(name), sources.images()])
+    rules[sources.reference_moments()] = ("reference", _paths(sources.reference()))
+    for key in registry.evaluation.references:
+        rules[sources.further_reference(key)] = ("further_reference", [sources.asset(key)])
+    for name in registry.networks:
+        rules[sources.train_moments(name)] = (f"train_moments {name}", [sources.images(), *sources.networks([name])])
+    for run in trained:
+        rules[sources.policy(run)] = ("train", _paths(sources.train(run)))
+    rules[sources.study_pairs()] = ("study_make", [sources.study_images()])
+    return rules
+
+
+def _paths(files: Files) -> list[str]:
+    """All paths of a rule's named inputs."""
+    return [path for named in files.values() for path in ([named] if isinstance(named, str) else named)]
+
+
+def _reached(ends: Iterator[str], rules: Rules) -> list[str]:
+    """The outputs of ``rules`` that the ends are made from, themselves included, in the order of ``rules``."""
+    found, waiting = set(), list(ends)
+    while waiting:
+        path = waiting.pop()
+        if path in rules and path not in found:
+            found.add(path)
+            waiting += rules[path][1]
+    return [output for output in rules if output in found]
 
 
 def needed_assets(registry: Registry) -> list[str]:
@@ -57,15 +104,16 @@ def asset_state(registry: Registry, key: str, folder: Path) -> str:
     wanted = published_digest(registry, key) or pin.get("sha256")
     if wanted is None or path.is_dir():
         return "present"
-    unread = pin and _stamp(path).items() <= pin.items()
+    unread = pin and size_and_time(path).items() <= pin.items()
     digest = pin["sha256"] if unread else sha256(path)
     return "present" if digest.startswith(wanted.lower()) else "wrong digest"
 
 
 def assets_table(registry: Registry, folder: Path) -> str:
-    """A line an asset: state, whose digest it is held to, size, licence, rules that need it; then what must be brought.
+    """One line per asset, then one line per missing file that the user must bring.
 
-    What no rule needs has in brackets what it serves.
+    A line says whether the file is there, whether its digest is published or pinned, its size, its licence and the
+    rules that need it; where no rule does, it says in brackets what the file serves.
     """
     rows = [("asset", "state", "digest", "size", "licence", "needed by")]
     absent, pins = [], read_pins(folder)

