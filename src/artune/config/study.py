@@ -1,10 +1,15 @@
 """Types of ``config/study.yaml``: which pairs people are shown, and when a rater counts."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
 
-TASKS = (REALISM, MATCH) = ("Realism", "Ref. Match")  # of the human study, as Table 3 calls them
+Task = Literal["Realism", "Ref. Match"]  # of the human study, as Table 3 calls them
+REALISM: Task = "Realism"
+MATCH: Task = "Ref. Match"
+TASKS: tuple[Task, ...] = (REALISM, MATCH)
 VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
 
 

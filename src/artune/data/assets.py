@@ -146,7 +146,7 @@ def evaluation_files(registry: Registry, folder: Path) -> dict[str, dict[str, st
     A digest is None where the file was never pinned.
     """
     protocol, pins = registry.evaluation, read_pins(folder)
-    keys = [protocol.reference, *protocol.references]
+    keys: list[str | None] = [protocol.reference, *protocol.references]
     keys += [registry.networks[name].checkpoint for name in protocol.networks.values()]
-    known = [key for key in dict.fromkeys(keys) if key in registry.assets]
+    known = [key for key in dict.fromkeys(keys) if key is not None and key in registry.assets]
     return {key: {"file": registry.assets[key].file, "sha256": pins.get(key, {}).get("sha256")} for key in known}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
@@ -82,8 +83,7 @@ def draw_comparison(
     cell = 0.95
     with style():
         size = (0.3 + len(columns) * (across * cell + 0.25), 0.95 + classes * (rows * cell + 0.12))
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(wspace=0.03, hspace=0.02)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.03, hspace=0.02))
         figure.suptitle(title, fontsize=9)
         panels = figure.subplots(classes, len(columns), squeeze=False)
         for row, name in enumerate(class_names):

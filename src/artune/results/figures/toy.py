@@ -168,6 +168,6 @@ def draw_toy(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None =
 
 
 def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor) -> None:
-    panel.scatter(*target.T.numpy(), s=2, color=FAINT, alpha=0.5, linewidths=0)
-    panel.scatter(*points.T.numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
+    panel.scatter(target[:, 0].numpy(), target[:, 1].numpy(), s=2, color=FAINT, alpha=0.5, linewidths=0)
+    panel.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
     panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))

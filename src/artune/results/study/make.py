@@ -1,5 +1,6 @@
 """Drawing the pairs of the human study: classes, samples, references, attention checks, sides and order (Sec. 4)."""
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from artune.config.run import Data, PolicyRun
 from artune.config.study import MATCH, TASKS, HumanStudy
 from artune.data.crops import centre_crop, decode
 from artune.data.digits import load_split
-from artune.data.imagenet import open_split
+from artune.data.imagenet import Record, open_split
 from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
 from artune.results.study.pairs import SIDES, Item, Pairs, image_name, write_pairs
@@ -67,13 +68,16 @@ def study_images(data: Data, path: Path, split: str) -> RealImages:
     if data.source == "mnist":
         images, labels = load_split(path, split)
         for image, label in zip(images.permute(0, 2, 3, 1).numpy(), labels.tolist(), strict=True):
-            found[label].append(lambda image=image: image)
+            found[label].append(functools.partial(np.asarray, image))
         return found
     for record in open_split(path, data.classes).records():
-        found[record.label].append(
-            lambda record=record: np.asarray(centre_crop(decode(record.name, record.read()), data.image_size))
-        )
+        found[record.label].append(functools.partial(_cropped, record, data.image_size))
     return found
+
+
+def _cropped(record: Record, side: int) -> np.ndarray:
+    """ADM's centre crop of an image: uint8 [side, side, 3]."""
+    return np.asarray(centre_crop(decode(record.name, record.read()), side))
 
 
 def scramble(image: np.ndarray, generator: torch.Generator) -> np.ndarray:

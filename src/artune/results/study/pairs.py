@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
-from artune.config.study import TASKS
+from artune.config.study import TASKS, Task
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError
 from artune.runtime.files import replacing
@@ -26,7 +26,7 @@ class Item(Frozen):
     id: str
     kind: Literal["pair", "check"]
     setting: str  # "" of a check
-    task: Literal["Realism", "Ref. Match"]
+    task: Task
     class_id: int
     draw: int  # row of the setting's samples; both images are of the same draw
     left: str  # what stands on the left for raters of even number; for the others it is mirrored
