@@ -57,11 +57,11 @@ def codes(context: Context, arguments: Namespace) -> str:
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if registry.data.source == "imagenet":
         from artune.data.assets import stamped_path
-        from artune.inputs.token_codes import write_imagenet_codes
+        from artune.inputs.token_codes import CropPlan, write_imagenet_codes
 
         images, protocol = stamped_path(arguments.data), registry.data
         return write_imagenet_codes(
-            chosen, arguments.tokenizer, images, arguments.output, device, protocol, crops=arguments.crops
+            chosen, arguments.tokenizer, images, arguments.output, device, protocol, CropPlan(arguments.crops)
         )
     return write_codes(chosen, arguments.tokenizer, arguments.data, arguments.output)
 

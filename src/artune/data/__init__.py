@@ -2,7 +2,7 @@
 
 - digits: the digits of the mnist scale
 - imagenet: ImageNet as folders, tar archives or parquet shards
-- crops: decoding images, ADM's centre crop, LlamaGen's crops
+- crops: decoding images, ADM's centre crop, LlamaGen's crops, batches of them
 - prompts: class names and prompts
 - pixels: uint8 images and floats in [-1, 1]
 - assets: finding, checking and pinning files from outside

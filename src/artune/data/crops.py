@@ -1,17 +1,20 @@
-"""Images decoded and cropped: ADM's centre crop, and LlamaGen's ten and twenty crops."""
+"""Images decoded, cropped and put into batches: ADM's centre crop, and LlamaGen's ten and twenty crops."""
 
 import io
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from artune.data.imagenet import Record, Split
 from artune.errors import ArtuneError
+from artune.runtime.progress import Progress
 
 RANGES = (1.1, 1.05)  # LlamaGen's two sides of the square that ten crops are cut from, over the crop's side
 Prepared = TypeVar("Prepared")
@@ -86,3 +89,53 @@ def ten_crop(image: Image.Image, side: int, scale: float) -> np.ndarray:
 def twenty_crops(image: Image.Image, side: int) -> np.ndarray:
     """LlamaGen's training crops, :func:`ten_crop` at both ranges: uint8 [20, side, side, 3]."""
     return np.concatenate([ten_crop(image, side, scale) for scale in RANGES])
+
+
+def centre_crops(split: Split, side: int) -> Iterator[tuple[np.ndarray, int]]:
+    """ADM's crop, uint8 [side, side, 3], and the class index of every image of a split.
+
+    Raises:
+        ArtuneError: a damaged image or archive; the line names it.
+    """
+    return load_images(split, lambda image: np.asarray(centre_crop(image, side)))
+
+
+def crop_batches(
+    crops: Iterable[tuple[np.ndarray, int]],
+    split: Split,
+    batch: int,
+    label: str,
+    start: int = 0,
+    shard: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a split's images, with a progress line that moves on once a batch has been used.
+
+    Args:
+        crops: one entry per image of ``split`` in its order from image ``start`` on: the image's crop, uint8
+            [side, side, 3], or its crops, [C, side, side, 3], and its class index.
+        split: where the crops come from; gives the total of the progress line.
+        batch: images per batch.
+        label: what the progress line says.
+        start: number of the first image; those before it count as done.
+        shard: no batch holds images on both sides of a multiple of this; None sets no such limit.
+
+    Yields:
+        The crops, uint8 [B, 3, side, side] or [B, C, 3, side, side] with the channels last in memory, and the class
+        indices, int64 [B].
+    """
+    progress = Progress(label, split.size or split.classes, start=min(start, split.size or 0))
+    waiting: list[np.ndarray] = []
+    labels: list[int] = []
+    for number, (crop, class_index) in enumerate(crops, start + 1):
+        waiting.append(crop)
+        labels.append(class_index)
+        if len(waiting) == batch or (shard is not None and number % shard == 0):
+            yield _stacked(waiting), torch.tensor(labels)
+            waiting, labels = [], []
+        progress.update(number if split.size else class_index)
+    if waiting:
+        yield _stacked(waiting), torch.tensor(labels)
+
+
+def _stacked(crops: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(crops)).movedim(-1, -3)

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from artune.data.crops import centre_crop, load_images
+from artune.data.crops import centre_crops, crop_batches
 from artune.data.digits import load_split
 from artune.data.imagenet import open_split
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
 from artune.models.encoders.batches import in_batches
 from artune.runtime.files import load_npz, npz_rows, save_npz
-from artune.runtime.progress import Progress
 
 
 class FeatureNetwork(Protocol):
@@ -155,28 +154,19 @@ def write_val_reference(
     found: dict[str, dict[str, list[Tensor]]] = {name: {"features": [], "spatial": []} for name in networks}
     embedded: dict[str, list[Tensor]] = {judge: [] for judge in judges or {}}
 
-    def take(crops: list[np.ndarray]) -> None:
-        stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+    number = 0
+    for crops, labels in crop_batches(centre_crops(split, side), split, batch, "reference"):
+        images = crops.to(device)
         for name, network in networks.items():
             if hasattr(network, "features_and_spatial"):
-                features, spatial = network.features_and_spatial(stacked)
+                features, spatial = network.features_and_spatial(images)
                 found[name]["spatial"].append(spatial.float().cpu())
             else:
-                features = network.features(stacked)
+                features = network.features(images)
             found[name]["features"].append(features.float().cpu())
         for judge, clip in (judges or {}).items():
-            embedded[judge].append(clip.embed_images(stacked).cpu())
-
-    crops: list[np.ndarray] = []
-    progress = Progress("reference", split.size or split.classes)
-    for number, (crop, label) in enumerate(load_images(split, lambda image: np.asarray(centre_crop(image, side))), 1):
-        crops.append(crop)
-        if len(crops) == batch:
-            take(crops)
-            crops = []
-        progress.update(number if split.size else label)
-    if crops:
-        take(crops)
+            embedded[judge].append(clip.embed_images(images).cpu())
+        number += len(labels)
     arrays = _embeddings(embedded)
     for name, parts in found.items():
         features = torch.cat(parts["features"])

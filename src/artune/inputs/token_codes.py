@@ -3,6 +3,7 @@
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,40 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data, Tokenizer
-from artune.data.crops import load_images, twenty_crops
+from artune.data.crops import crop_batches, load_images, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
-from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
-from artune.models.weights.checkpoints import load_into
+from artune.models.tokenizers.build import load_tokenizer
 from artune.runtime.files import load_npz, read_json, replacing, save_npz, sha256, write_json
-from artune.runtime.progress import Progress
 from artune.runtime.seeds import generator_for
 
-SHARD = 2048  # images a shard: what an interruption costs at most
 CROPS = 20
 
 
+@dataclass(frozen=True)
+class CropPlan:
+    """How the crops of ImageNet's training images are encoded."""
+
+    crops: int = CROPS  # of each image that are kept, 1 to 20
+    batch: int = 128  # crops per forward pass
+    shard: int = 2048  # images per shard: what an interruption costs at most
+
+    @property
+    def images(self) -> int:
+        """Images whose crops are encoded together."""
+        return max(self.batch // self.crops, 1)
+
+
+ALL_CROPS = CropPlan()
+
+
 @torch.no_grad()
-def encode_crops(tokenizer: nn.Module, crops: np.ndarray, batch: int, device: torch.device) -> np.ndarray:
-    """Tokens int16 [N, C, T] (int32 above 32,768 codes) of crops uint8 [N, C, H, W, 3]; ``batch`` crops at a time."""
-    flat = torch.from_numpy(crops.reshape(-1, *crops.shape[2:])).permute(0, 3, 1, 2)
-    tokens = torch.cat([tokenizer.encode(to_pixels(part.to(device))).cpu() for part in flat.split(batch)])
+def encode_crops(tokenizer: nn.Module, crops: Tensor, batch: int, device: torch.device) -> np.ndarray:
+    """Tokens int16 [N, C, T] (int32 above 32,768 codes) of crops uint8 [N, C, 3, H, W]; ``batch`` crops at a time."""
+    parts = crops.flatten(0, 1).split(batch)
+    tokens = torch.cat([tokenizer.encode(to_pixels(part.to(device))).cpu() for part in parts])
     small = tokenizer.codebook_size <= 2**15
     return tokens.to(torch.int16 if small else torch.int32).view(*crops.shape[:2], -1).numpy()
 
@@ -48,50 +63,43 @@ def write_imagenet_codes(
     output: Path,
     device: torch.device,
     data: Data,
-    *,
-    crops: int = CROPS,
-    batch: int = 128,
-    shard: int = SHARD,
+    plan: CropPlan = ALL_CROPS,
 ) -> str:
     """Write ``train_codes`` [N * crops, T] and ``train_labels`` [N * crops] of a split, as the MLE trainer reads them.
 
     LlamaGen's recipe draws one of the twenty crops (two ranges, ten crops each) of a random image; drawing a random
-    row of this file is the same. With fewer ``crops`` an image keeps that many of its twenty, drawn once: one is
+    row of this file is the same. With fewer ``plan.crops`` an image keeps that many of its twenty, drawn once: one is
     enough for a training that sees an image about once.
 
-    Works in shards under ``output``'s name with ``.shards``: a later call goes on after the last whole one, unless
-    tokenizer, images or sizes changed; then it begins anew.
+    The shards are kept beside ``output``, in a folder of its name with the suffix ``.shards``. A later call continues
+    after the last whole shard, unless tokenizer, images or sizes have changed; then it starts again.
 
     Args:
-        settings: sizes of the tokenizer; weights: its file.
+        settings: sizes of the tokenizer.
+        weights: the tokenizer's file.
         images: a split as :func:`artune.data.imagenet.open_split` takes it.
         output: npz to write.
         device: where the tokenizer runs.
         data: side of the images and number of classes.
-        crops: of an image, 1 to 20.
-        batch: crops a forward.
-        shard: images a shard.
+        plan: crops per image, crops per forward pass and images per shard.
 
     Raises:
-        ArtuneError: a damaged image or file (one line that names it), another number of classes, or ``crops`` is not
-            1 to 20.
+        ArtuneError: a damaged image or file (one line that names it), another number of classes, or ``plan.crops`` is
+            not 1 to 20.
     """
-    if not 1 <= crops <= CROPS:
-        raise ArtuneError(f"--crops: {crops} is not 1 to {CROPS}")
+    if not 1 <= plan.crops <= CROPS:
+        raise ArtuneError(f"--crops: {plan.crops} is not 1 to {CROPS}")
     split = open_split(images, data.classes)
     folder = output.with_suffix(".shards")
     _keep_or_clear(
         folder,
         {"tokenizer": sha256(weights), "images": str(images.resolve()), "size": split.size, "side": data.image_size,
-         "crops": crops, "shard": shard},
+         "crops": plan.crops, "shard": plan.shard},
     )  # fmt: skip
-    tokenizer = build_tokenizer(settings, image_size=data.image_size)
-    load_into(tokenizer, weights)
-    tokenizer = tokenizer.to(device).eval().requires_grad_(False)
+    tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
     done = sorted(folder.glob("*.npz"))
-    start = len(done) * shard
-    progress = Progress("codes", split.size or split.classes, start=min(start, split.size or 0))
-    codes, labels = [], []
+    codes: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
 
     def finish() -> None:
         path = folder / f"{len(done):06d}.npz"
@@ -100,35 +108,24 @@ def write_imagenet_codes(
         codes.clear()
         labels.clear()
 
-    for part, part_labels in _batches(split, data.image_size, start, shard, crops, batch):
-        codes.append(encode_crops(tokenizer, part, batch, device))
-        labels.append(part_labels)
-        count = sum(map(len, labels))
-        progress.update(len(done) * shard + count if split.size else int(part_labels[-1]) + 1)
-        if count == shard:
+    start = len(done) * plan.shard
+    kept = _kept_crops(split, data.image_size, plan.crops, start)
+    for crops, classes in crop_batches(kept, split, plan.images, "codes", start, plan.shard):
+        codes.append(encode_crops(tokenizer, crops, plan.batch, device))
+        labels.append(classes.numpy())
+        if sum(map(len, labels)) == plan.shard:
             finish()
     if codes:
         finish()
     rows = _merge(done, output)
     shutil.rmtree(folder)
-    return f"{output}: {rows} sequences, {crops} of each image"
+    return f"{output}: {rows} sequences, {plan.crops} of each image"
 
 
-def _batches(
-    split: Split, side: int, start: int, shard: int, crops: int, batch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Crops [n, C, H, W, 3] and labels [n] from image ``start`` on; no batch reaches over the end of a shard."""
-    most = max(batch // crops, 1)
-    cut: list[np.ndarray] = []
-    labels: list[int] = []
+def _kept_crops(split: Split, side: int, crops: int, start: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The crops that are kept, uint8 [C, side, side, 3], and the class index of every image from ``start`` on."""
     for index, (every, label) in enumerate(load_images(split, lambda image: twenty_crops(image, side), start), start):
-        cut.append(every[chosen_crops(index, crops)])
-        labels.append(label)
-        if len(cut) == most or (index + 1) % shard == 0:
-            yield np.stack(cut), np.asarray(labels, np.int64)
-            cut, labels = [], []
-    if cut:
-        yield np.stack(cut), np.asarray(labels, np.int64)
+        yield every[chosen_crops(index, crops).numpy()], label
 
 
 def _keep_or_clear(folder: Path, settings: dict) -> None:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data
-from artune.data.crops import centre_crop, load_images
+from artune.data.crops import centre_crops, crop_batches
 from artune.data.digits import load_split
 from artune.data.imagenet import open_split, spread
 from artune.inputs.references import FeatureNetwork
 from artune.metrics.fid import RunningMoments
 from artune.runtime.files import load_npz, save_npz
-from artune.runtime.progress import Progress
 
 BATCH = 128
 
@@ -29,19 +28,7 @@ def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(*(part.split(BATCH) for part in load_split(path, "train")), strict=True)
         return
     split = spread(open_split(path, data.classes), data.moment_images)
-    progress = Progress("class moments", split.size or split.classes)
-    crops: list[np.ndarray] = []
-    labels: list[int] = []
-    images = load_images(split, lambda image: np.asarray(centre_crop(image, data.image_size)))
-    for number, (crop, label) in enumerate(images, 1):
-        crops.append(crop)
-        labels.append(label)
-        if len(crops) == BATCH:
-            yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
-            crops, labels = [], []
-        progress.update(number if split.size else label)
-    if crops:
-        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
+    yield from crop_batches(centre_crops(split, data.image_size), split, BATCH, "class moments")
 
 
 @torch.no_grad()
@@ -118,21 +105,9 @@ def write_train_moments(
             than there are.
     """
     split = spread(open_split(path, classes), images)
-    moments, crops = RunningMoments(), []
-    progress = Progress("train_moments", split.size or split.classes)
-
-    def take() -> None:
-        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
-        moments.add(network.features(pixels))
-        crops.clear()
-
-    for number, (crop, label) in enumerate(load_images(split, lambda image: np.asarray(centre_crop(image, side))), 1):
-        crops.append(crop)
-        if len(crops) == batch:
-            take()
-        progress.update(number if split.size else label)
-    if crops:
-        take()
+    moments = RunningMoments()
+    for crops, _ in crop_batches(centre_crops(split, side), split, batch, "train_moments"):
+        moments.add(network.features(crops.to(device)))
     mu, sigma = moments.result()
     save_npz(output, {f"train/{name}/mu": _array(mu), f"train/{name}/sigma": _array(sigma)})
     return f"{output}: moments of {moments.count} training images under {name}"

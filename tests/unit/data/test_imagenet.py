@@ -18,7 +18,7 @@ from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.inputs import token_codes
 from artune.inputs.references import adm_reference, write_adm_reference, write_val_reference
-from artune.inputs.token_codes import chosen_crops, load_codes, write_imagenet_codes
+from artune.inputs.token_codes import CropPlan, chosen_crops, load_codes, write_imagenet_codes
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
 from artune.runtime.files import load_npz, npz_rows, save_npz
@@ -254,7 +254,9 @@ def tokenizer_of(weights):
 
 
 def test_codes_are_the_tokens_of_every_crop_and_load_as_the_trainer_does(tmp_path, weights):
-    write_imagenet_codes(VQ, weights, as_folder(tmp_path / "train"), tmp_path / "codes.npz", CPU, DATA, shard=4)
+    write_imagenet_codes(
+        VQ, weights, as_folder(tmp_path / "train"), tmp_path / "codes.npz", CPU, DATA, CropPlan(shard=4)
+    )
     codes, labels = load_codes(tmp_path / "codes.npz", "train")
     assert codes.shape == (9 * 20, 16)
     assert labels.dtype == torch.int64
@@ -269,20 +271,22 @@ def test_codes_are_the_tokens_of_every_crop_and_load_as_the_trainer_does(tmp_pat
 
 def test_fewer_crops_are_a_fixed_draw_of_the_twenty(tmp_path, weights):
     folder = as_folder(tmp_path / "train")
-    for name, crops in (("all", 20), ("two", 2)):
-        write_imagenet_codes(VQ, weights, folder, tmp_path / f"{name}.npz", CPU, DATA, crops=crops, shard=4)
+    for name, crops in (("all", 20), ("two", 2), ("one", 1)):
+        write_imagenet_codes(VQ, weights, folder, tmp_path / f"{name}.npz", CPU, DATA, CropPlan(crops=crops, shard=4))
     every = load_npz(tmp_path / "all.npz")["train_codes"].reshape(9, 20, 16)
     two = load_npz(tmp_path / "two.npz")["train_codes"].reshape(9, 2, 16)
     draws = [chosen_crops(index, 2).numpy() for index in range(9)]
     assert np.array_equal(two, np.stack([every[index][draw] for index, draw in enumerate(draws)]))
     assert len({tuple(draw) for draw in draws}) > 1
+    one = load_npz(tmp_path / "one.npz")["train_codes"]
+    assert np.array_equal(one, np.stack([every[index][int(chosen_crops(index, 1))] for index in range(9)]))
     with pytest.raises(ArtuneError, match="--crops: 21 is not 1 to 20"):
-        write_imagenet_codes(VQ, weights, folder, tmp_path / "x.npz", CPU, DATA, crops=21)
+        write_imagenet_codes(VQ, weights, folder, tmp_path / "x.npz", CPU, DATA, CropPlan(crops=21))
 
 
 def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, weights, monkeypatch):
     folder = as_folder(tmp_path / "train")
-    write_imagenet_codes(VQ, weights, folder, tmp_path / "straight.npz", CPU, DATA, shard=2, batch=60)
+    write_imagenet_codes(VQ, weights, folder, tmp_path / "straight.npz", CPU, DATA, CropPlan(shard=2, batch=60))
     encode, calls = token_codes.encode_crops, []
 
     def breaks(tokenizer, crops, *rest):
@@ -293,11 +297,11 @@ def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, wei
 
     monkeypatch.setattr(token_codes, "encode_crops", breaks)
     with pytest.raises(KeyboardInterrupt):
-        write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=60)
+        write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, CropPlan(shard=2, batch=60))
     assert sorted(path.name for path in (tmp_path / "codes.shards").glob("*.npz")) == ["000000.npz", "000001.npz"]
     calls.clear()
     calls.extend([0] * 3)
-    write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=60)
+    write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, CropPlan(shard=2, batch=60))
     assert sum(calls) == 9 - 4
     straight, again = load_npz(tmp_path / "straight.npz"), load_npz(tmp_path / "codes.npz")
     assert all(np.array_equal(straight[key], again[key]) for key in straight)
@@ -316,10 +320,10 @@ def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeyp
 
     monkeypatch.setattr(token_codes, "encode_crops", breaks)
     with pytest.raises(KeyboardInterrupt):
-        write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=20)
+        write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, CropPlan(shard=2, batch=20))
     torch.manual_seed(7)
     save_module(weights, build_tokenizer(VQ, image_size=16))
-    write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, shard=2, batch=20)
+    write_imagenet_codes(VQ, weights, folder, tmp_path / "codes.npz", CPU, DATA, CropPlan(shard=2, batch=20))
     write_imagenet_codes(VQ, weights, folder, tmp_path / "fresh.npz", CPU, DATA)
     assert np.array_equal(
         load_npz(tmp_path / "codes.npz")["train_codes"], load_npz(tmp_path / "fresh.npz")["train_codes"]
