@@ -13,6 +13,7 @@ from artune.data.pixels import resize, to_uint8
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen, rotary_table
 from artune.models.policies.vqgan_gpt import VQGANGPT
+from artune.models.tokenizers.conv_tokenizer import Shape
 from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights.checkpoints import load_into
@@ -29,16 +30,15 @@ def llamagen():
 @pytest.fixture(scope="module")
 def taming():
     policy = VQGANGPT(dim=64, layers=3, heads=4, codebook_size=128, classes=10, tokens=16)
-    tokenizer = VQGAN(
+    shape = Shape(
         channels=32,
         channel_multipliers=(1, 1),
         residual_blocks=1,
         latent_channels=32,
         codebook_size=128,
         codebook_dim=16,
-        attention_resolutions=(4,),
-        image_size=8,
     )
+    tokenizer = VQGAN(shape, attention_resolutions=(4,), image_size=8)
     load_into(policy, DATA / "taming_tiny")
     load_into(tokenizer, DATA / "taming_tiny")
     return policy, tokenizer, arrays("taming_tiny")
@@ -46,7 +46,7 @@ def taming():
 
 @pytest.fixture(scope="module")
 def vq():
-    tokenizer = VQ(
+    shape = Shape(
         channels=32,
         channel_multipliers=(1, 1, 1, 1, 1),
         residual_blocks=1,
@@ -54,6 +54,7 @@ def vq():
         codebook_size=256,
         codebook_dim=8,
     )
+    tokenizer = VQ(shape)
     load_into(tokenizer, DATA / "vq_f16" / "vq_model.pt")
     return tokenizer, arrays("vq_f16")
 
@@ -171,15 +172,16 @@ def test_full_size_policies_have_the_official_parameters(name, dim, layers, head
 
 def test_full_size_tokenizer_has_the_official_parameters():
     expected = json.loads((DATA / "constants" / "state_dict_shapes.json").read_text())["VQ-16"]
+    shape = Shape(
+        channels=128,
+        channel_multipliers=(1, 1, 2, 2, 4),
+        residual_blocks=2,
+        latent_channels=256,
+        codebook_size=16384,
+        codebook_dim=8,
+    )
     with torch.device("meta"):
-        tokenizer = VQ(
-            channels=128,
-            channel_multipliers=(1, 1, 2, 2, 4),
-            residual_blocks=2,
-            latent_channels=256,
-            codebook_size=16384,
-            codebook_dim=8,
-        )
+        tokenizer = VQ(shape)
     actual = {key: list(value.shape) for key, value in tokenizer.state_dict().items()}
     del expected["keys"]["quantize.codebook_used"]  # a statistic of training
     assert actual == expected["keys"]

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 def import_tokenizer(registry: Registry, tokenizer: Tokenizer, folder: Path, output: Path) -> str:
     """Read a released tokenizer and write it as safetensors."""
-    from artune.models.tokenizers.build import build_tokenizer
-    from artune.models.weights.checkpoints import load_into, save_module
+    from artune.models.tokenizers.build import load_tokenizer
+    from artune.models.weights.checkpoints import save_module
 
     path = asset_path(registry, tokenizer.checkpoint, folder)
-    module = build_tokenizer(tokenizer, image_size=registry.data.image_size)
-    load_into(module, path)
-    save_module(output, module, {"source": path.name})
+    save_module(output, load_tokenizer(path, tokenizer, registry.data.image_size), {"source": path.name})
     return f"{output}: from {path.name}"
 
 

@@ -1,17 +1,19 @@
-"""Image tokenizers, and the step from their float output to uint8 images."""
+"""Image tokenizers from their settings, with or without weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
 from artune.config.run import Tokenizer
 from artune.errors import ArtuneError
+from artune.models.tokenizers.conv_tokenizer import Shape
 from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights.checkpoints import load_into
 
 
-def build_tokenizer(config: "Tokenizer", image_size: int = 256) -> VQ | VQGAN:
+def build_tokenizer(config: Tokenizer, image_size: int = 256) -> VQ | VQGAN:
     """A freshly initialised tokenizer of ``config.family``, in float32 on the CPU.
 
     Args:
@@ -21,17 +23,19 @@ def build_tokenizer(config: "Tokenizer", image_size: int = 256) -> VQ | VQGAN:
     Raises:
         ArtuneError: an unknown family, or group norms that do not divide the widths.
     """
-    names = (
-        "channels",
-        "channel_multipliers",
-        "residual_blocks",
-        "latent_channels",
-        "codebook_size",
-        "codebook_dim",
+    shape = Shape(
+        channels=config.channels,
+        channel_multipliers=tuple(config.channel_multipliers),
+        residual_blocks=config.residual_blocks,
+        latent_channels=config.latent_channels,
+        codebook_size=config.codebook_size,
+        codebook_dim=config.codebook_dim,
+        norm_groups=config.norm_groups,
     )
-    sizes = {name: getattr(config, name) for name in (*names, "norm_groups")}
-    attention = {"attention_resolutions": config.attention_resolutions, "image_size": image_size}
-    builders = {"vq": lambda: VQ(**sizes), "vqgan": lambda: VQGAN(**sizes, **attention)}
+    builders: dict[str, Callable[[], VQ | VQGAN]] = {
+        "vq": lambda: VQ(shape),
+        "vqgan": lambda: VQGAN(shape, config.attention_resolutions, image_size),
+    }
     if config.family not in builders:
         raise ArtuneError(f"tokenizer family {config.family!r} is unknown; choose from {', '.join(builders)}")
     if any(config.channels * multiplier % config.norm_groups for multiplier in (1, *config.channel_multipliers)):

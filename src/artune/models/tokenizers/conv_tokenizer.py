@@ -6,7 +6,7 @@ so that the official files of either load without renaming.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,26 +125,27 @@ def _middle(channels: int, groups: int, names: KeyNames) -> nn.ModuleDict:
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of an encoder and decoder; ``attends(level)`` says where self-attention is (0 = full size)."""
+    """Sizes of a tokenizer."""
 
-    channels: int
-    multipliers: Sequence[int]
-    residual_blocks: int
-    latent_channels: int
-    image_channels: int
-    groups: int
-    attends: Callable[[int], bool]
+    channels: int  # base width
+    channel_multipliers: Sequence[int]  # one per level, full size first
+    residual_blocks: int  # per level of the encoder; the decoder has one more
+    latent_channels: int  # width between encoder and codebook
+    codebook_size: int  # V
+    codebook_dim: int  # length of a code
+    norm_groups: int = 32  # groups of the group norms, a divisor of every width
+    image_channels: int = 3
 
     @property
     def widths(self) -> list[int]:
         """Channels of each level, full size first."""
-        return [self.channels * multiplier for multiplier in self.multipliers]
+        return [self.channels * multiplier for multiplier in self.channel_multipliers]
 
 
 class Encoder(nn.Module):
-    """Images to latents, 2 ** (levels - 1) times smaller."""
+    """Images to latents, 2 ** (levels - 1) times smaller; ``attention`` holds the levels with self-attention."""
 
-    def __init__(self, shape: Shape, names: KeyNames) -> None:
+    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int]) -> None:
         super().__init__()
         widths = shape.widths
         self.conv_in = nn.Conv2d(shape.image_channels, shape.channels, 3, padding=1)
@@ -152,14 +153,14 @@ class Encoder(nn.Module):
         levels, current = nn.ModuleList(), shape.channels
         for index, width in enumerate(widths):
             channels = [current, *[width] * shape.residual_blocks]
-            level = Level(channels, shape.groups, shape.attends(index), names.blocks)
+            level = Level(channels, shape.norm_groups, index in attention, names.blocks)
             if index < len(widths) - 1:
                 level.downsample = Downsample(width)
             levels.append(level)
             current = width
         self.add_module(self.levels, levels)
-        self.mid = _middle(current, shape.groups, names)
-        self.norm_out = nn.GroupNorm(shape.groups, current, eps=NORM_EPS)
+        self.mid = _middle(current, shape.norm_groups, names)
+        self.norm_out = nn.GroupNorm(shape.norm_groups, current, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(current, shape.latent_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -171,25 +172,25 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to images; one residual block a level more than the encoder."""
+    """Latents to images; each level has one residual block more than the encoder's."""
 
-    def __init__(self, shape: Shape, names: KeyNames) -> None:
+    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int]) -> None:
         super().__init__()
         widths = shape.widths
         current = widths[-1]
         self.conv_in = nn.Conv2d(shape.latent_channels, current, 3, padding=1)
-        self.mid = _middle(current, shape.groups, names)
+        self.mid = _middle(current, shape.norm_groups, names)
         levels = []
         for index in reversed(range(len(widths))):
             channels = [current, *[widths[index]] * (shape.residual_blocks + 1)]
-            level = Level(channels, shape.groups, shape.attends(index), names.blocks)
+            level = Level(channels, shape.norm_groups, index in attention, names.blocks)
             if index > 0:
                 level.upsample = Upsample(widths[index])
             levels.append(level)
             current = widths[index]
         self.levels, self.backwards = names.decoder_levels, names.decoder_index_is_depth
         self.add_module(self.levels, nn.ModuleList(levels[::-1] if self.backwards else levels))
-        self.norm_out = nn.GroupNorm(shape.groups, current, eps=NORM_EPS)
+        self.norm_out = nn.GroupNorm(shape.norm_groups, current, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(current, shape.image_channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -240,17 +241,24 @@ class Codebook(nn.Module):
 
 
 class ConvTokenizer(nn.Module):
-    """An image tokenizer: encoder, codebook, decoder. The families only choose sizes and parameter names."""
+    """An image tokenizer: encoder, codebook, decoder.
 
-    def __init__(self, shape: Shape, names: KeyNames, codebook_size: int, codebook_dim: int, normalised: bool) -> None:
+    Args:
+        shape: sizes.
+        names: how the family names its parameters.
+        attention: levels with self-attention; 0 is the full size.
+        normalised: whether latents and codes lie on the unit sphere.
+    """
+
+    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int], normalised: bool) -> None:
         super().__init__()
-        self.codebook_size = codebook_size
-        self.downsampling = 2 ** (len(shape.multipliers) - 1)
-        self.encoder = Encoder(shape, names)
-        self.decoder = Decoder(shape, names)
-        self.quantize = Codebook(codebook_size, codebook_dim, normalised)
-        self.quant_conv = nn.Conv2d(shape.latent_channels, codebook_dim, 1)
-        self.post_quant_conv = nn.Conv2d(codebook_dim, shape.latent_channels, 1)
+        self.codebook_size = shape.codebook_size
+        self.downsampling = 2 ** (len(shape.channel_multipliers) - 1)
+        self.encoder = Encoder(shape, names, attention)
+        self.decoder = Decoder(shape, names, attention)
+        self.quantize = Codebook(shape.codebook_size, shape.codebook_dim, normalised)
+        self.quant_conv = nn.Conv2d(shape.latent_channels, shape.codebook_dim, 1)
+        self.post_quant_conv = nn.Conv2d(shape.codebook_dim, shape.latent_channels, 1)
 
     def latents(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [-1, 1] -> what is quantised, [B, codebook_dim, h, w]."""

@@ -17,36 +17,12 @@ class VQGAN(ConvTokenizer):
     """Self-attention at given resolutions, latents and codes as they are (not normalised).
 
     Args:
-        channels: base width; channel_multipliers: one a level, full size first.
-        residual_blocks: a level, in the encoder (the decoder has one more).
-        latent_channels: width between encoder and codebook; codebook_size: V; codebook_dim: length of a code.
-        norm_groups: groups of the group norms, a divisor of every width.
+        shape: sizes.
         attention_resolutions: sides of the feature maps with self-attention, for images of ``image_size``.
         image_size: side of the images that ``attention_resolutions`` refers to; other sizes still work.
-        image_channels: 3.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        channel_multipliers: Sequence[int],
-        residual_blocks: int,
-        latent_channels: int,
-        codebook_size: int,
-        codebook_dim: int,
-        norm_groups: int = 32,
-        attention_resolutions: Sequence[int] = (),
-        image_size: int = 256,
-        image_channels: int = 3,
-    ) -> None:
-        shape = Shape(
-            channels,
-            tuple(channel_multipliers),
-            residual_blocks,
-            latent_channels,
-            image_channels,
-            norm_groups,
-            lambda level: image_size // 2**level in attention_resolutions,
-        )
-        super().__init__(shape, NAMES, codebook_size, codebook_dim, normalised=False)
+    def __init__(self, shape: Shape, attention_resolutions: Sequence[int] = (), image_size: int = 256) -> None:
+        levels = range(len(shape.channel_multipliers))
+        attention = {level for level in levels if image_size // 2**level in attention_resolutions}
+        super().__init__(shape, NAMES, attention, normalised=False)
