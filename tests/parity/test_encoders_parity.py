@@ -125,7 +125,8 @@ def test_spatial_features_are_seven_channels_of_mixed_6d_with_the_channel_fastes
     seen = []
     reference.Mixed_6d.branch1x1.register_forward_hook(lambda module, inputs, output: seen.append(output))
     (features,) = reference(images)
-    got, spatial = inception.features_and_spatial(images)
+    found = inception.outputs(images)
+    got, spatial = found["features"], found["spatial"]
     torch.testing.assert_close(got, features, rtol=1e-6, atol=0)
     assert spatial.shape == (2, 2023)
     assert spatial.std() > 0.01
@@ -175,9 +176,9 @@ def test_inception_runs_without_tf32_and_autocast_whatever_the_caller_set(incept
 
 def test_many_images_are_taken_in_parts(inception, monkeypatch):
     images = draw(5, 3, 40, 40)
-    whole = inception.features_and_spatial(images)
+    whole = inception.outputs(images).values()
     monkeypatch.setattr("artune.models.encoders.inception.IMAGES_AT_ONCE", 2)
-    for one, other in zip(inception.features_and_spatial(images), whole, strict=True):
+    for one, other in zip(inception.outputs(images).values(), whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 

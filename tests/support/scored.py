@@ -6,6 +6,7 @@ from project import ROOT
 
 from artune.config.registry import Registry
 from artune.metrics.fid import feature_moments
+from artune.models.encoders.feature_network import FeatureNetwork
 
 OFFICIAL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(
     update={"inception_split": 30, "samples": 90}
@@ -41,7 +42,7 @@ def reference(seed, protocol):
     return found | {f"{own}/mu": found[f"{judged}/mu"], f"{own}/sigma": found[f"{judged}/sigma"]}
 
 
-class Network:
+class Network(FeatureNetwork):
     """Colour means as features of either kind, and as embeddings."""
 
     def features(self, images):

@@ -7,6 +7,7 @@ from torch import nn
 
 from artune.bench.measure import Request
 from artune.config.run import Backbone, Data, GrpoRun, Network, PolicyRun
+from artune.config.sizes import decoded_size
 from artune.models.encoders.build import build_network
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen
@@ -32,7 +33,7 @@ def random_policy(backbone: Backbone, device: torch.device) -> Policy:
 
 def random_renderer(run: PolicyRun, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
     """The run's decoder with random weights."""
-    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
+    side = decoded_size(run.backbone, run.tokenizer)
     tokenizer = build_tokenizer(run.tokenizer, image_size=side).to(device).requires_grad_(False)
     return make_renderer(tokenizer, side, run.data.image_size, run.backbone.uint8_rule, dtype)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from artune.bench.random_weights import random_llamagen
 from artune.config.registry import Registry
+from artune.config.sizes import decoded_size
 from artune.data.prompts import prompts
 from artune.errors import ArtuneError, unknown
 from artune.models.encoders.build import build_network
@@ -115,7 +116,7 @@ def network_parts(registry: Registry, backbone: str, machine: Machine) -> list[P
         raise ArtuneError(f"--backbone: {unknown(backbone, registry.backbones)}")
     policy, data = registry.backbones[backbone], registry.data
     tokenizer = registry.tokenizers[policy.tokenizer]
-    side = round(policy.tokens**0.5) * tokenizer.downsampling
+    side = decoded_size(policy, tokenizer)
     images = machine.draw(256, machine.images, 3, data.image_size, data.image_size).to(torch.uint8)
     texts = prompts(data)[:8]
 

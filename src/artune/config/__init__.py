@@ -4,6 +4,7 @@
 - yaml_layers: reading, validating, merging and flattening YAML
 - settings: what a user sets, what a scale says of itself, files from outside
 - run: a run's settings: data, tokenizer, backbone, networks, sampling, evaluation
+- sizes: sizes that follow from a policy's and a tokenizer's settings
 - methods: how a policy is tuned: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards
 - glossary: every number that is logged or scored
 - tables: tables and figures

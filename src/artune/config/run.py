@@ -5,7 +5,6 @@ A field's name is its YAML key and its MLflow parameter (``grpo.beta``). The val
 :mod:`artune.config.methods` says how it is tuned. Never imports torch.
 """
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -280,21 +279,3 @@ def grpo_run(run: Run) -> GrpoRun:
     if not isinstance(run, GrpoRun):
         raise ArtuneError(f"{run.name}: method {run.method}; a run of method grpo is needed")
     return run
-
-
-def feed_forward_width(backbone: Backbone) -> int:
-    """Hidden width of a LlamaGen block's feed-forward layer."""
-    return math.ceil((8 * backbone.dim // 3) / backbone.ffn_multiple_of) * backbone.ffn_multiple_of
-
-
-def matrix_weights(backbone: Backbone) -> int:
-    """Weights that every token is multiplied with: all but embeddings and norms."""
-    dim = backbone.dim
-    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
-    return backbone.layers * block + backbone.codebook_size * dim
-
-
-def parameters(backbone: Backbone) -> int:
-    """All weights of a policy, to a thousandth: its norms and biases are left out."""
-    rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
-    return matrix_weights(backbone) + rows * backbone.dim

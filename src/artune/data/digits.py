@@ -28,11 +28,12 @@ def write_data(data: Data, path: Path | str) -> str:
     """
     if data.source != "mnist":
         raise ArtuneError(f"data.source: {data.source!r} is not embedded; only mnist can be written from a package")
-    sizes = (data.train_per_class, data.validation_per_class, data.heldout_per_class)
-    if None in sizes:
+    wanted = (data.train_per_class, data.validation_per_class, data.heldout_per_class)
+    sizes = [size for size in wanted if size is not None]
+    if len(sizes) < len(wanted):
         raise ArtuneError("data: train_per_class, validation_per_class and heldout_per_class must all be set")
     digits, digit_labels = _digits(data.image_size)
-    members = {name: [] for name in SPLITS}
+    members: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
     for label in range(data.classes):
         own = np.flatnonzero(digit_labels == label)
         if sum(sizes) > len(own):

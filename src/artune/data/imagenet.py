@@ -5,12 +5,16 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from artune.errors import ArtuneError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 SYNSET = re.compile(r"^(n\d{8})_")  # ILSVRC2012's training images: n01440764_10026.JPEG
@@ -111,7 +115,7 @@ def _members(path: Path, offset: int = 0) -> Iterator[_Member]:
                 for member in archive:
                     if member.isfile():
                         yield _Member(member.name, member.offset_data, member.size)
-                    archive.members = []  # a million headers would fill the memory
+                    archive.members = []  # type: ignore[attr-defined]  # a million headers would fill the memory
     except tarfile.TarError as error:
         raise ArtuneError(f"{path}: not an uncompressed tar, or damaged ({error}); fetch it again") from error
 
@@ -145,20 +149,24 @@ def _tar(path: Path) -> Split:
         return Split(None, len(nested), from_tars)
     by_synset = sorted((_synset(member, path), member.name, member.offset, member.size) for member in found)
     labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, *_ in by_synset))}
-    records = [record(_Member(*place), labels[synset]) for synset, *place in by_synset]
+    records = [record(_Member(name, offset, size), labels[synset]) for synset, name, offset, size in by_synset]
     return Split(len(records), len(labels), lambda: iter(records))
 
 
 class _RowGroup:
     """Images of one row group, read when the first of them is."""
 
-    def __init__(self, file, group: int):
+    def __init__(self, file: "ParquetFile", group: int):
         self.file, self.group = file, group
 
     @cached_property
     def images(self) -> list[bytes]:
         rows = self.file.read_row_group(self.group, columns=["image"]).column("image").to_pylist()
         return [row["bytes"] if isinstance(row, dict) else row for row in rows]
+
+    def image(self, index: int) -> bytes:
+        """The bytes of one image."""
+        return self.images[index]
 
 
 def _parquet(shards: list[Path], path: Path) -> Split:
@@ -186,7 +194,7 @@ def _parquet(shards: list[Path], path: Path) -> Split:
             for group in range(file.num_row_groups):
                 rows = _RowGroup(file, group)
                 for index in range(file.metadata.row_group(group).num_rows):
-                    yield Record(f"{shard} row {row}", int(own[row]), lambda rows=rows, index=index: rows.images[index])
+                    yield Record(f"{shard} row {row}", int(own[row]), partial(rows.image, index))
                     row += 1
 
     return Split(sum(map(len, labels)), len(classes), records)

@@ -1,10 +1,13 @@
-"""Images as uint8 and as floats in [-1, 1]."""
+"""Images as uint8 and as floats, at another size, and as frozen networks take them."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from artune.errors import ArtuneError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -40,3 +43,21 @@ def resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images.float(), size=(size, size), mode="bicubic", align_corners=False, antialias=False)
+
+
+def resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic with antialias as PIL does it: first the width, then the height, each rounded to 0..255.
+
+    Pixels float32 [B, 3, H, W] in 0..255 -> the same of ``size``, height and width.
+    """
+    for target in ((pixels.shape[-2], size[1]), size):
+        if tuple(pixels.shape[-2:]) != target:
+            pixels = F.interpolate(pixels, target, mode="bicubic", align_corners=False, antialias=True)
+            pixels = pixels.round().clamp(0, 255)
+    return pixels
+
+
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Pixels [B, C, H, W] in 0..1, less the ``mean`` and over the ``std`` of each channel; keeps the shape."""
+    centre, spread = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (mean, std))
+    return (pixels - centre) / spread

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
+from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
+from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.distributed import ALONE, World
-from artune.runtime.files import load_npz, npz_rows, npz_shape, save_npz, sha256
+from artune.runtime.files import load_npz, npz_shape, save_npz, sha256
 from artune.runtime.progress import Progress
 
 
@@ -124,14 +126,10 @@ def sample_features(
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     number = -(-count // evaluation.batch)
     progress = Progress("features", number)
-    batches = zip(
-        npz_rows(samples, "arr_0", evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True
-    )
+    batches = zip(image_rows(samples, evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True)
     for at, (rows, ids) in enumerate(batches):
         if at % world.size != world.rank:
             continue
-        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
-            raise ArtuneError(f"{samples}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
         for key, value in extract(torch.from_numpy(rows.copy()), ids).items():
             parts[key][at * evaluation.batch] = value
         if world.leads:
@@ -152,8 +150,8 @@ def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: Worl
 
 def _own_outputs(images: Tensor, evaluation: Evaluation, roles: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """``features``, ``probabilities``, where the judge has them ``spatial``, and the reward's own features."""
-    judge = roles["features"]
-    found = judge.outputs(images) if hasattr(judge, "outputs") else {"features": judge.features(images)}
+    judge: FeatureNetwork = roles["features"]
+    found = judge.outputs(images)
     if "probabilities" not in found or evaluation.classifier != evaluation.features:
         found["probabilities"] = roles["classifier"].probabilities(images)
     if evaluation.reward_features != evaluation.features:

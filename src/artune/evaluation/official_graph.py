@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from artune.config.run import Evaluation
+from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
 from artune.evaluation.official_scores import NAMES, five_numbers
 from artune.evaluation.protocol import file_order
-from artune.runtime.files import load_npz, npz_rows, npz_shape, read_json, sha256, write_json
+from artune.runtime.files import load_npz, npz_shape, read_json, sha256, write_json
 from artune.runtime.progress import track
 
 INPUT, POOL, SPATIAL, SOFTMAX = "ExpandDims:0", "pool_3:0", "mixed_6/conv:0", "softmax/logits/MatMul"
@@ -126,10 +127,7 @@ def evaluate_official(
 
 def _images(path: Path, label: str) -> Iterator[np.ndarray]:
     count = -(-npz_shape(path, "arr_0")[0] // BATCH)
-    for rows in track(npz_rows(path, "arr_0", BATCH), label, count):
-        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
-            raise ArtuneError(f"{path}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
-        yield rows
+    yield from track(image_rows(path, BATCH), label, count)
 
 
 def _deviation(port: np.ndarray, graph: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Evaluation, RealRun, Run
+from artune.config.sizes import decoded_size
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import Files, file_order, protocol
@@ -119,7 +120,7 @@ def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
         resize = "none" if run.data.source == "mnist" else "ADM's centre crop"
         return facts | {"images": run.images} | dict.fromkeys(names) | {"resize": resize}
-    decoded = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling
+    decoded = decoded_size(run.backbone, run.tokenizer)
     return facts | {
         "images": "sampled",
         "cfg": run.sampling.cfg,

@@ -32,12 +32,18 @@ Loss = Callable[[int], tuple[Tensor, str]]
 
 @dataclass(frozen=True)
 class Material:
-    """What a network learns from: the training images, and their decodings with a share of clean tokens."""
+    """What a network learns from: images with their labels."""
 
     data: Data
     images: Tensor  # uint8 [N, 3, H, W]
     labels: Tensor  # [N]
-    clean: Tensor | None = None  # [N], share of the tokens that were not replaced
+
+
+@dataclass(frozen=True)
+class Decodings(Material):
+    """What preference and quality learn from: decoded tokens, a share of which was replaced."""
+
+    clean: Tensor  # [N], share of the tokens that were not replaced
 
 
 def train_network(
@@ -55,8 +61,10 @@ def train_network(
     Args:
         name: its role, e.g. ``clip``; names the draws, so that two networks of one kind differ.
         network: kind, architecture and ``train``.
-        data: the data set; data_path: npz of :func:`artune.data.digits.write_data`.
-        tokenizer: preference and quality only: whose decodings are judged; tokenizer_path: its weights.
+        data: the data set.
+        data_path: npz of :func:`artune.data.digits.write_data`.
+        tokenizer: preference and quality only: sizes of the tokenizer whose decodings are judged.
+        tokenizer_path: the tokenizer's weights.
         out_path: safetensors to write.
         seed: of the initial weights and the batches.
 
@@ -68,9 +76,11 @@ def train_network(
     """
     if network.train is None:
         raise ArtuneError(f"networks.{name}: train is missing; this network is loaded, not trained")
-    judges_decodings = network.kind in ("preference", "quality")
-    if judges_decodings and (tokenizer is None or tokenizer_path is None):
-        raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; give it a tokenizer")
+    decoder = None
+    if network.kind in ("preference", "quality"):
+        if tokenizer is None or tokenizer_path is None:
+            raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; give it a tokenizer")
+        decoder = load_tokenizer(tokenizer_path, tokenizer, data.image_size)
     if network.kind not in TRAINERS:
         raise ArtuneError(
             f"networks.{name}: kind {network.kind!r} is not trained here; known are {', '.join(TRAINERS)}"
@@ -79,9 +89,9 @@ def train_network(
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "network", name))
         module = build_network(network, data).to(memory_format=torch.channels_last)  # faster on a CPU
-    material = {split: Material(data, *load_split(data_path, split)) for split in ("train", "validation")}
-    if judges_decodings:
-        decoder = load_tokenizer(tokenizer_path, tokenizer, data.image_size)
+    splits = ("train", "validation")
+    material: dict[str, Material] = {split: Material(data, *load_split(data_path, split)) for split in splits}
+    if decoder is not None:
         material = {
             split: corrupted(own, decoder, VERSIONS, generator_for(seed, "corruption", name, split))
             for split, own in material.items()
@@ -97,12 +107,12 @@ def train_network(
     return f"network {name}  {summary}"
 
 
-def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Material:
+def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Decodings:
     """Decodings of every image with a random share of its tokens replaced, ``versions`` times."""
     images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
     share = WORST * torch.rand(len(labels), generator=generator)
     decoded, clean = corrupt(tokenizer, images, share, generator)
-    return Material(material.data, decoded, labels, clean)
+    return Decodings(material.data, decoded, labels, clean)
 
 
 def prepare_classifier(module: Classifier, train: Material, settings: Training, generator: torch.Generator) -> Loss:
@@ -160,7 +170,7 @@ def measure_clip(module: MnistCLIP, validation: Material, generator: torch.Gener
     return f"validation accuracy {accuracy:.3f}, cosine to the own prompt {own.mean():.3f} +- {own.std():.3f}"
 
 
-def draw_pairs(material: Material, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_pairs(material: Decodings, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs of images for one prompt: indices of the better and of the worse one, and the label, [count] each.
 
     Both show the label and the better is the cleaner one; in a quarter of the pairs the worse shows another label.
@@ -176,7 +186,7 @@ def draw_pairs(material: Material, count: int, generator: torch.Generator) -> tu
     return torch.where(swap, second, first), torch.where(swap, first, second), label
 
 
-def prepare_preference(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+def prepare_preference(module: MnistCLIP, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
     """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt.
 
     As HPSv2 is CLIP fine-tuned on preferences, the first steps are CLIP's: alone, the pairs hardly teach the labels.
@@ -196,7 +206,7 @@ def prepare_preference(module: MnistCLIP, train: Material, settings: Training, g
 
 
 @torch.no_grad()
-def measure_preference(module: MnistCLIP, validation: Material, generator: torch.Generator) -> str:
+def measure_preference(module: MnistCLIP, validation: Decodings, generator: torch.Generator) -> str:
     """Share of validation pairs in the right order."""
     better, worse, label = draw_pairs(validation, 2000, generator)
     cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
@@ -204,7 +214,7 @@ def measure_preference(module: MnistCLIP, validation: Material, generator: torch
     return f"validation pair accuracy {right.float().mean():.3f}"
 
 
-def prepare_quality(module: Quality, train: Material, settings: Training, generator: torch.Generator) -> Loss:
+def prepare_quality(module: Quality, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
     """Squared error of the share of clean tokens."""
     pixels = to_pixels(train.images)
 
@@ -215,7 +225,7 @@ def prepare_quality(module: Quality, train: Material, settings: Training, genera
     return loss
 
 
-def measure_quality(module: Quality, validation: Material, generator: torch.Generator) -> str:
+def measure_quality(module: Quality, validation: Decodings, generator: torch.Generator) -> str:
     """Correlation with the share of clean tokens."""
     pair = torch.stack((in_batches(module.score, validation.images), validation.clean))
     return f"validation correlation {torch.corrcoef(pair)[0, 1]:.3f}"

@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from artune.data.crops import centre_crops, crop_batches
 from artune.data.digits import load_split
 from artune.data.imagenet import open_split
+from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
 from artune.models.encoders.batches import in_batches
-from artune.runtime.files import load_npz, npz_rows, save_npz
-
-
-class FeatureNetwork(Protocol):
-    """Features of images; a network that has ``features_and_spatial`` gives sFID's moments too."""
-
-    def features(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> float32 [B, D]."""
-        ...
+from artune.models.encoders.feature_network import FeatureNetwork
+from artune.runtime.files import load_npz, save_npz
 
 
 class EmbeddingNetwork(Protocol):
@@ -85,10 +79,9 @@ def adm_reference(
         ArtuneError: the file is damaged, or the network's width is not that of the moments.
     """
     moments, judges = adm_moments(path), judges or {}
-    parts, embedded = [], {judge: [] for judge in judges}
-    for rows in npz_rows(path, "arr_0", batch):
-        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
-            raise ArtuneError(f"{path}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
+    parts: list[Tensor] = []
+    embedded: dict[str, list[Tensor]] = {judge: [] for judge in judges}
+    for rows in image_rows(path, batch):
         images = torch.from_numpy(rows.copy()).permute(0, 3, 1, 2).to(device)
         parts.append(network.features(images).float().cpu())
         for judge, clip in judges.items():
@@ -158,22 +151,20 @@ def write_val_reference(
     for crops, labels in crop_batches(centre_crops(split, side), split, batch, "reference"):
         images = crops.to(device)
         for name, network in networks.items():
-            if hasattr(network, "features_and_spatial"):
-                features, spatial = network.features_and_spatial(images)
-                found[name]["spatial"].append(spatial.float().cpu())
-            else:
-                features = network.features(images)
-            found[name]["features"].append(features.float().cpu())
+            outputs = network.outputs(images)
+            for key, kept in found[name].items():
+                if key in outputs:
+                    kept.append(outputs[key].float().cpu())
         for judge, clip in (judges or {}).items():
             embedded[judge].append(clip.embed_images(images).cpu())
         number += len(labels)
     arrays = _embeddings(embedded)
-    for name, parts in found.items():
-        features = torch.cat(parts["features"])
+    for name, columns in found.items():
+        features = torch.cat(columns["features"])
         arrays |= _named_moments(f"heldout/{name}", features, "")
         arrays[f"heldout/{name}/features"] = features.numpy()
-        if parts["spatial"]:
-            arrays |= _named_moments(f"heldout/{name}", torch.cat(parts["spatial"]), "_s")
+        if columns["spatial"]:
+            arrays |= _named_moments(f"heldout/{name}", torch.cat(columns["spatial"]), "_s")
     save_npz(output, arrays)
     return f"{output}: moments of {number} images under {', '.join(networks)}"
 

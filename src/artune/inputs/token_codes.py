@@ -168,7 +168,7 @@ def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Pat
     Returns:
         One line that says how evenly the codes are used.
     """
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
         images, labels = load_split(data_path, split)
         module = load_tokenizer(tokenizer_path, tokenizer, images.shape[-1])

@@ -15,8 +15,8 @@ from artune.config.run import Data
 from artune.data.crops import centre_crops, crop_batches
 from artune.data.digits import load_split
 from artune.data.imagenet import open_split, spread
-from artune.inputs.references import FeatureNetwork
 from artune.metrics.fid import RunningMoments
+from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.files import load_npz, save_npz
 
 BATCH = 128

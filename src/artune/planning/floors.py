@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from artune.config.run import Backbone, matrix_weights
+from artune.config.run import Backbone
+from artune.config.sizes import matrix_weights
 
 
 class Work(NamedTuple):

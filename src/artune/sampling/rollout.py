@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from artune.config.run import PolicyRun
+from artune.config.sizes import decoded_size
 from artune.data.pixels import resize, to_uint8
 from artune.models.tokenizers.build import load_tokenizer
 from artune.models.tokenizers.conv_tokenizer import ConvTokenizer
@@ -84,6 +85,6 @@ def load_renderer(
     Raises:
         ArtuneError: as :func:`artune.models.tokenizers.build.load_tokenizer`.
     """
-    side = round(run.backbone.tokens**0.5) * run.tokenizer.downsampling  # 384 for LlamaGen-XL
+    side = decoded_size(run.backbone, run.tokenizer)
     tokenizer = load_tokenizer(path, run.tokenizer, side).to(device)
     return make_renderer(tokenizer, side, run.data.image_size, run.backbone.uint8_rule, dtype)

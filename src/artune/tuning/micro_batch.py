@@ -7,7 +7,8 @@ import itertools
 from typing import NamedTuple
 
 from artune.config.methods import GRPO
-from artune.config.run import Backbone, GrpoRun, feed_forward_width, parameters
+from artune.config.run import Backbone, GrpoRun
+from artune.config.sizes import feed_forward_width, parameters
 from artune.errors import ArtuneError
 
 HEAD = 3  # [T, V] float32 that are saved: log p behind the log-probabilities; log p and p behind the entropy

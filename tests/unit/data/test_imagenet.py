@@ -19,6 +19,7 @@ from artune.errors import ArtuneError
 from artune.inputs import token_codes
 from artune.inputs.references import adm_reference, write_adm_reference, write_val_reference
 from artune.inputs.token_codes import CropPlan, chosen_crops, load_codes, write_imagenet_codes
+from artune.models.encoders.feature_network import FeatureNetwork
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
 from artune.runtime.files import load_npz, npz_rows, save_npz
@@ -333,7 +334,7 @@ def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeyp
 # -- references ---------------------------------------------------------------------------------------------------
 
 
-class Means:
+class Means(FeatureNetwork):
     """Three colour means and their squares as features; six numbers as a spatial output."""
 
     def features(self, pixels):
@@ -342,8 +343,9 @@ class Means:
 
 
 class MeansAndSpatial(Means):
-    def features_and_spatial(self, pixels):
-        return self.features(pixels), pixels.float()[:, :2, :2, :2].permute(0, 2, 3, 1).flatten(1)
+    def outputs(self, pixels):
+        spatial = pixels.float()[:, :2, :2, :2].permute(0, 2, 3, 1).flatten(1)
+        return {"features": self.features(pixels), "spatial": spatial}
 
 
 def virtual(path, width=6, images=7, **changes):
@@ -425,7 +427,7 @@ def test_the_validation_reference_is_of_every_image_in_both_feature_spaces(tmp_p
     )
     found = load_npz(output)
     crops = np.stack([np.asarray(centre_crop(image, 16)) for image, _ in images(path)])
-    features, spatial = MeansAndSpatial().features_and_spatial(torch.from_numpy(crops).permute(0, 3, 1, 2))
+    features, spatial = MeansAndSpatial().outputs(torch.from_numpy(crops).permute(0, 3, 1, 2)).values()
     for name in ("inception", "other"):
         assert np.allclose(found[f"heldout/{name}/features"], features.numpy(), atol=1e-6)
         assert np.allclose(found[f"heldout/{name}/sigma"], np.cov(features.numpy(), rowvar=False), atol=1e-6)

@@ -11,9 +11,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from artune.config.run import Data, Network
+from artune.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from artune.errors import ArtuneError
 from artune.models.encoders.build import build_network, load_network
-from artune.models.encoders.dinov2 import MEAN, STD, DINOv2
+from artune.models.encoders.dinov2 import DINOv2
 
 IMAGENET = Data(source="imagenet", image_size=256, classes=1000)
 TINY = {"side": 28, "patch": 7, "width": 16, "depth": 2, "heads": 2, "grid": 9}
@@ -40,15 +41,17 @@ def draw(*shape):
 def test_class_tokens_are_those_of_timm_on_images_resized_by_pil(tmp_path, shape):
     module, _ = tiny(tmp_path, grid=4)  # positions as they are
     images = draw(3, 3, *shape)
-    transform = Compose([Resize((28, 28), InterpolationMode.BICUBIC), ToTensor(), Normalize(MEAN, STD)])
+    transform = Compose(
+        [Resize((28, 28), InterpolationMode.BICUBIC), ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    )
     pixels = torch.stack([transform(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
     seen = []
     hook = module.patch_embed.proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     found = module.embed_images(images)
     hook.remove()
     difference = (seen[0] - pixels).abs()
-    assert difference.max() < 1.01 / 255 / min(STD)  # a grey level
-    assert difference.mean() < 0.02 / 255 / min(STD)
+    assert difference.max() < 1.01 / 255 / min(IMAGENET_STD)  # a grey level
+    assert difference.mean() < 0.02 / 255 / min(IMAGENET_STD)
     with torch.no_grad():
         expected = VisionTransformer.forward_features(module, seen[0])[:, 0]
     torch.testing.assert_close(found, expected)

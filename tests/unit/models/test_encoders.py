@@ -13,7 +13,7 @@ from artune.data.prompts import prompts
 from artune.errors import ArtuneError
 from artune.inputs.augment import corrupt, jitter
 from artune.inputs.fit import fit, schedule
-from artune.inputs.networks import Material, draw_pairs, train_network
+from artune.inputs.networks import Decodings, draw_pairs, train_network
 from artune.models.encoders.build import KINDS, build_network, load_network
 from artune.models.encoders.mnist_clip import MnistCLIP, unseen
 from artune.models.tokenizers.build import build_tokenizer
@@ -146,7 +146,7 @@ def test_a_network_without_train_settings_is_not_trained(digits, tmp_path):
 def test_preferred_images_are_cleaner_and_carry_the_right_label():
     labels = torch.arange(10).repeat_interleave(20)
     clean = torch.rand(200, generator=torch.Generator().manual_seed(0))
-    material = Material(DIGITS, torch.zeros(200, 3, 24, 24, dtype=torch.uint8), labels, clean)
+    material = Decodings(DIGITS, torch.zeros(200, 3, 24, 24, dtype=torch.uint8), labels, clean)
     better, worse, label = draw_pairs(material, 4000, torch.Generator().manual_seed(1))
     assert torch.equal(labels[better], label)
     right = labels[worse] == label

@@ -8,7 +8,8 @@ from tiny import tiny_policy, tiny_run
 from artune.bench.measure import Request
 from artune.bench.rollout import bench_rollout
 from artune.config.registry import Registry
-from artune.config.run import Sampling, matrix_weights
+from artune.config.run import Sampling
+from artune.config.sizes import matrix_weights
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen
 from artune.models.policies.vqgan_gpt import VQGANGPT

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from trainers import trainer_of, weights
 
 from artune.config.registry import Registry
-from artune.config.run import parameters
+from artune.config.sizes import parameters
 from artune.errors import ArtuneError
 from artune.tuning import micro_batch
 from artune.tuning.objective import objective, score_tokens

@@ -2,6 +2,7 @@
 
 - build: a network from its settings, with or without weights
 - batches: a network over many images
+- feature_network: what the metrics ask of a network that gives features
 - clip: open_clip's CLIP, and HPSv2
 - inception: the TensorFlow Inception network of the FID, by torch-fidelity
 - inception_torchvision: torchvision's Inception v3

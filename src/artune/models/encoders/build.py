@@ -1,6 +1,7 @@
 """Frozen networks behind rewards and metrics, by kind."""
 
 import importlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -13,8 +14,9 @@ from artune.models.encoders.mnist_clip import VISION, MnistCLIP
 from artune.models.weights.checkpoints import load_into
 from artune.models.weights.torchscript import is_torchscript, load_torchscript
 
+Build = Callable[[Network, Data], nn.Module]
 # kind -> (its architectures, how it is built)
-KINDS = {
+KINDS: dict[str, tuple[Collection[str], Build]] = {
     "classifier": (BODIES, lambda network, data: Classifier(network.architecture, data.classes)),
     "clip": (VISION, lambda network, data: MnistCLIP(network.architecture, data)),
     "preference": (VISION, lambda network, data: MnistCLIP(network.architecture, data)),
@@ -29,6 +31,7 @@ FULL_SIZE = {
     "maniqa": ("maniqa", "Maniqa"),
     "dinov2": ("dinov2", "DINOv2"),
 }
+FULL_SIZE_CLIP = ("open_clip", "hpsv2")
 
 
 def build_network(network: Network, data: Data, empty: bool = False) -> nn.Module:
@@ -36,7 +39,8 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
 
     What it offers follows from its kind. classifier, inception and inception_torchvision: ``features`` and
     ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2:
-    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W].
+    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Those with ``features`` are of
+    the class :class:`artune.models.encoders.feature_network.FeatureNetwork`.
 
     Args:
         network: kind and architecture.
@@ -71,7 +75,7 @@ def load_network(path: Path | str, network: Network, data: Data, device: torch.d
     """
     module = build_network(network, data, empty=True)
     if is_torchscript(path):  # OpenAI's CLIP files
-        if not getattr(module, "quick_gelu", True):
+        if network.kind in FULL_SIZE_CLIP and not module.quick_gelu:
             raise ArtuneError(f"{path}: OpenAI's weights need QuickGELU; name it {network.architecture}-quickgelu")
         load_torchscript(module, path)
     else:

@@ -11,6 +11,7 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from artune.data.pixels import normalise, resize_8_bit
 from artune.errors import ArtuneError
 from artune.runtime.files import read_json
 
@@ -104,7 +105,7 @@ def clip_pixels(images: Tensor, side: int) -> Tensor:
     shortest = min(height, width)
     resized = resize_8_bit(images.float(), (side * height // shortest, side * width // shortest))
     top, left = (round((length - side) / 2) for length in resized.shape[-2:])
-    return _normalise(resized[..., top : top + side, left : left + side] / 255)
+    return normalise(resized[..., top : top + side, left : left + side] / 255, MEAN, STD)
 
 
 def hps_pixels(images: Tensor, side: int) -> Tensor:
@@ -119,21 +120,5 @@ def hps_pixels(images: Tensor, side: int) -> Tensor:
     if scale != 1.0:
         pixels = F.interpolate(pixels, size, mode="bicubic", align_corners=False, antialias=True)
     down, right = side - size[0], side - size[1]
-    return _normalise(F.pad(pixels, [right // 2, right - right // 2, down // 2, down - down // 2]))
-
-
-def resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic with antialias as PIL does it: first the width, then the height, each rounded to 0..255.
-
-    Pixels float32 [B, 3, H, W] in 0..255 -> the same of ``size``, height and width.
-    """
-    for target in ((pixels.shape[-2], size[1]), size):
-        if tuple(pixels.shape[-2:]) != target:
-            pixels = F.interpolate(pixels, target, mode="bicubic", align_corners=False, antialias=True)
-            pixels = pixels.round().clamp(0, 255)
-    return pixels
-
-
-def _normalise(pixels: Tensor) -> Tensor:
-    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
-    return (pixels - mean) / std
+    padded = F.pad(pixels, [right // 2, right - right // 2, down // 2, down - down // 2])
+    return normalise(padded, MEAN, STD)

@@ -8,13 +8,11 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from artune.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_8_bit
 from artune.errors import ArtuneError
-from artune.models.encoders.clip import resize_8_bit
 from artune.runtime.files import read_json
 
 NAME = "vit_large_patch14_dinov2"
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's
-STD = (0.229, 0.224, 0.225)
 OFFSET = 0.1  # DINOv2's own: added to the grid's side before its positions are resized
 
 
@@ -60,8 +58,8 @@ class DINOv2(VisionTransformer):
         side for itself, then ImageNet's mean and spread.
         """
         pixels = resize_8_bit(images.float(), (self.sizes.side, self.sizes.side)) / 255
-        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
-        patches = self.patch_embed.proj((pixels - mean) / std).flatten(2).transpose(1, 2)
+        pixels = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
+        patches = self.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.positions()
         return self.norm(self.blocks(x))[:, 0].float()
 

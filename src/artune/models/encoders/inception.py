@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from artune.errors import ArtuneError
+from artune.models.encoders.feature_network import FeatureNetwork
 
 ARCHITECTURE = "inception-v3-compat"
 SPATIAL_CHANNELS = 7  # of the 192 of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
 IMAGES_AT_ONCE = 64  # bounds the memory of one call; activations take about 25 MB an image
 
 
-class Inception(FeatureExtractorInceptionV3):
+class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
     """Features, class probabilities and spatial features of uint8 images of any size.
 
     The graph resizes to 299 x 299 itself, by TensorFlow 1's rule. Always float32, without TF32 and autocast.
@@ -64,13 +65,13 @@ class Inception(FeatureExtractorInceptionV3):
         """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], without the bias as officially."""
         return self.pooled(images)[1].softmax(dim=-1)
 
-    def features_and_spatial(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`features`, and sFID's spatial features float32 [B, 2023] (17 x 17 x 7, channels fastest)."""
-        found = self.outputs(images)
-        return found["features"], found["spatial"]
-
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """All that the official scores need, of one forward: ``features``, ``spatial``, ``probabilities``."""
+        """All that the official scores need, of one forward pass over images uint8 [B, 3, H, W].
+
+        Returns:
+            ``features`` [B, 2048], ``spatial`` [B, 2023] (17 x 17 x 7, channels fastest) and ``probabilities``
+            [B, 1008], all float32.
+        """
         found: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

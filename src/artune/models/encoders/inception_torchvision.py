@@ -8,17 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3
 
+from artune.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from artune.errors import ArtuneError
+from artune.models.encoders.feature_network import FeatureNetwork
 from artune.models.encoders.inception import full_float32
 
 ARCHITECTURE = "inception_v3"
 SIDE = 299
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet; the network undoes them, as its weights want
 IMAGES_AT_ONCE = 64
 NOT_RUN = ("AuxLogits", "dropout", "fc")  # on the way to the features
 
 
-class TorchvisionInception(Inception3):
+class TorchvisionInception(Inception3, FeatureNetwork):
     """Pooled features and class probabilities of uint8 images of any size; always float32, without TF32.
 
     Args:
@@ -41,10 +42,12 @@ class TorchvisionInception(Inception3):
                     nn.init.kaiming_normal_(module.weight)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> the network's input, float32 [B, 3, 299, 299] of ImageNet's mean and spread."""
+        """Images uint8 [B, 3, H, W] -> the network's input, float32 [B, 3, 299, 299].
+
+        It has ImageNet's mean and spread, which the network undoes, as its weights want.
+        """
         resized = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
-        return (resized - mean) / std
+        return normalise(resized, IMAGENET_MEAN, IMAGENET_STD)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ checkpoint's, those of its unused layers included.
 
 import contextlib
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ class Maniqa(nn.Module):
         pixels = (images.to(parameter.dtype) / 255 - 0.5) / 0.5
         if self.grid:
             pixels = _enlarged(pixels, crop)
-        offsets = (grid_crops if self.grid else random_crops)(*pixels.shape[-2:], crop, self.sizes.crops)
+        height, width = pixels.shape[-2:]
+        offsets = (grid_crops if self.grid else random_crops)(height, width, crop, self.sizes.crops)
         crops = torch.cat([pixels[..., top : top + crop, left : left + crop] for top, left in offsets])
         rated = [self.rate_patches(part) for part in crops.split(CROPS_AT_ONCE)]
         scores, weights = (torch.cat(column).unflatten(0, (len(offsets), -1)) for column in zip(*rated, strict=True))
@@ -157,8 +159,10 @@ def _sizes(architecture: str) -> Sizes:
         raise ArtuneError(
             f"networks: architecture {architecture!r} of maniqa is unknown; known are {NAME}, {NAME}{GRID}, a JSON file"
         )
-    values = read_json(architecture)
+    values: dict[str, Any] = read_json(architecture)
     known = [field.name for field in fields(Sizes)]
     if not isinstance(values, dict) or set(values) - set(known):
         raise ArtuneError(f"{architecture}: must hold a mapping of {', '.join(known)}")
-    return Sizes(**{key: tuple(value) if key == "taps" else value for key, value in values.items()})
+    if "taps" in values:
+        values["taps"] = tuple(values["taps"])
+    return Sizes(**values)

@@ -1,10 +1,13 @@
 """Small classifiers and the quality regressor of the mnist scale, stand-ins for Inception and MANIQA."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.data.pixels import to_pixels
+from artune.models.encoders.feature_network import FeatureNetwork
 
 FEATURES = 64  # D, the width before the classification layer
 FEATURE_TRACE = 100.0  # of the training images' covariance: the LOO-FID reward then has one scale for every network
@@ -50,10 +53,10 @@ class ResidualBody(nn.Sequential):
         )
 
 
-BODIES = {"plain": PlainBody, "residual": ResidualBody}
+BODIES: dict[str, Callable[[], nn.Module]] = {"plain": PlainBody, "residual": ResidualBody}
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, FeatureNetwork):
     """A convolutional classifier; its pooled activations are the features of FID and of the LOO-FID reward.
 
     Args:

@@ -6,6 +6,7 @@ Also the preference network (HPS), which is the same model trained on preference
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,8 @@ def unseen(*packages: str) -> Iterator[None]:
     What is imported meanwhile goes without them for good. No other thread may be importing.
     """
     hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail
+    blocked: dict[str, Any] = dict.fromkeys(hidden)  # None in the place of a module makes its import fail
+    sys.modules.update(blocked)
     try:
         yield
     finally:

@@ -1,11 +1,11 @@
 """Tuned policies as others load them."""
 
-import math
 from pathlib import Path
 
 import torch
 
 from artune.config.run import Backbone, PolicyRun, read_policy_run
+from artune.config.sizes import decoded_size
 from artune.errors import ArtuneError
 from artune.models.policies.checkpoint import load_policy, save_policy
 from artune.runtime.files import replacing, sha256, write_json
@@ -62,7 +62,7 @@ def card(run: PolicyRun, digests: dict[str, str]) -> dict:
         "run": run.name,
         "scale": run.scale,
         "gpt_model": llamagen_name(run.backbone),
-        "image_size": math.isqrt(run.backbone.tokens) * run.tokenizer.downsampling,
+        "image_size": decoded_size(run.backbone, run.tokenizer),
         "image_size_eval": run.data.image_size,
         "sampling": run.sampling.model_dump(),
         "tokenizer": run.tokenizer.checkpoint,

@@ -41,7 +41,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins what torch wrote before 1.6
 class StandIn(dict):
     """Takes the place of an object, a class or a function that travels with the weights; keeps and does nothing."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a stand-in may be a key, which a dict may not
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -63,8 +63,9 @@ def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[i
     if not isinstance(storage, Tensor):
         raise ValueError("a tensor has its storage inside it, as pickle and not torch.save writes it")
     reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
-    inside = min((offset, *size, *stride)) >= 0 and math.prod(size) <= len(storage)
-    if not inside or (math.prod(size) and reach > len(storage)):
+    count: int = math.prod(size)
+    inside = min((offset, *size, *stride)) >= 0 and count <= len(storage)
+    if not inside or (count and reach > len(storage)):
         raise ValueError(f"a tensor of shape {list(size)} reaches out of its storage of {len(storage)}")
     return storage.as_strided(size, stride, offset)
 

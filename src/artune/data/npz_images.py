@@ -1,0 +1,21 @@
+"""Images of an npz file, as runs and references of others hold them. Needs no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from artune.errors import ArtuneError
+from artune.runtime.files import npz_rows
+
+
+def image_rows(path: Path, batch: int) -> Iterator[np.ndarray]:
+    """The images of ``arr_0``, uint8 [b, H, W, 3], ``batch`` at a time; they cannot be written to.
+
+    Raises:
+        ArtuneError: the file is missing, no npz, cut short or lacks ``arr_0``, or ``arr_0`` holds something else.
+    """
+    for rows in npz_rows(path, "arr_0", batch):
+        if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:
+            raise ArtuneError(f"{path}: arr_0 must be uint8 [n, H, W, 3], not {rows.dtype} {rows.shape}")
+        yield rows
