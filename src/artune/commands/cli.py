@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artune.commands.arguments import COMMANDS, parse_words
-from artune.commands.context import Context
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.runtime.processes import launch
 
@@ -58,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.log is not None:
             sys.stderr = open_log(arguments.log)  # type: ignore[assignment]
         with_threads(arguments.threads and here.threads(arguments.threads))
+        from artune.commands.context import Context  # not for --help, which reads no configuration
+
         module = importlib.import_module(f"artune.commands.{COMMANDS[arguments.command].module}")
         line = getattr(module, arguments.command)(Context(arguments), arguments)
     except StoppedError as error:
