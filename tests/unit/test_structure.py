@@ -138,7 +138,8 @@ def test_pages_point_at_code_that_exists(page):
 
 @pytest.mark.parametrize("stage", ["inputs", "tuning", "evaluation", "results"])
 def test_a_stage_has_one_name_everywhere(stage):
-    for path in (PACKAGE / stage / "__init__.py", PACKAGE / f"commands/{stage}.py", ROOT / "tests/unit" / stage):
+    rules = ROOT / f"workflow/rules/{stage}.smk"
+    for path in (PACKAGE / stage / "__init__.py", PACKAGE / f"commands/{stage}.py", rules, ROOT / "tests/unit" / stage):
         assert path.exists(), path
 
 
