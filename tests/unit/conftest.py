@@ -1,4 +1,4 @@
-"""Unit tests run on one thread: their sums are then the same everywhere."""
+"""Unit tests run on one thread, so that sums are the same on every machine."""
 
 import pytest
 import torch

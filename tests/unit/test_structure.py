@@ -1,4 +1,4 @@
-"""The shape of the code base: sizes, import direction, names that the README promises."""
+"""The shape of the code base: sizes, import direction, and names that the documentation gives."""
 
 import ast
 import graphlib
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src/artune"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in SOURCES}
-# Package -> the packages that its modules may import. ``errors`` may be imported by all.
+# The packages that the modules of a package may import; every module may import ``errors``.
 MAY_IMPORT = {
     "config": "", "runtime": "", "metrics": "",
     "data": "config runtime",
@@ -32,14 +32,14 @@ MAY_IMPORT = {
     "bench": "config runtime metrics data tracking models sampling rewards planning evaluation tuning",
     "commands": "*",
 }  # fmt: skip
-AT_THE_TOP = ("__init__", "__main__", "errors")  # nothing else stands beside the packages
-LIGHT = ("config", "planning", "tracking", "commands")  # never load torch or mlflow ...
-HEAVY = ("tracking.provenance",)  # ... but for these modules
+AT_THE_TOP = ("__init__", "__main__", "errors")  # the only modules beside the packages
+LIGHT = ("config", "planning", "tracking", "commands")  # their modules never load torch or mlflow
+HEAVY = ("tracking.provenance",)  # modules of these packages that may load them
 MOST_MODULES, MOST_LINES, MOST_LINES_OF_MODELS = 12, 300, 400
 
 
 def imports(path):
-    """Modules of this project that a file imports, wherever the import stands in it."""
+    """Modules of this project that a file imports, at the top or inside a function."""
     known = set(NAMES.values())
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "artune":
@@ -144,7 +144,7 @@ def test_a_stage_has_one_name_everywhere(stage):
 
 
 def implied(package):
-    """Packages that the packages which ``package`` may import may import in turn, at any depth."""
+    """Packages that the packages below ``package`` may import, at any depth; the drawing leaves these arrows out."""
     below = {other for name in allowed_to(package) for other in allowed_to(name)}
     return below.union(*map(implied, below))
 
@@ -169,9 +169,8 @@ def test_conda_environments_install_pins_that_exist_and_agree():
         path.name: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.M)) for path in ROOT.glob("envs/*.txt")
     }
     for path in ROOT.glob("envs/*.yaml"):
-        assert "pip:" not in path.read_text(), (
-            path.name
-        )  # conda makes it from a copy elsewhere, which finds no file beside it
+        # Conda builds the environment from a copy of this file elsewhere, beside which there is no requirements file.
+        assert "pip:" not in path.read_text(), path.name
         script = path.with_suffix(".post-deploy.sh").read_text()
         assert set(re.findall(r"-r envs/(\S+)", script)) <= set(pins)
     ours, official = pins["requirements.txt"], pins["official.txt"]

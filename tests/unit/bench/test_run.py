@@ -1,4 +1,4 @@
-"""``artune bench``: every stage is timed at small sizes, and the suite runs where there is little more than torch."""
+"""``artune bench``: every stage is timed at small sizes, and the suite needs little more than torch."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_rewards_are_timed_one_by_one_beside_their_counted_flops():
     for case in ("decode", "clip", "hps", "LOO-FID features"):
         assert rows[case]["floor s"] > 0
         assert rows[case]["of peak"] == pytest.approx(rows[case]["GFLOP/s"] / rows[case]["ceiling GFLOP/s"])
-    assert rows["LOO-FID"]["GFLOP/s"] is None  # not counted
+    assert rows["LOO-FID"]["GFLOP/s"] is None  # its FLOPs are not counted
 
 
 def test_the_update_is_timed_with_its_reference_and_says_its_slices():
@@ -65,7 +65,7 @@ def test_all_is_every_benchmark_in_turn(monkeypatch):
 
 def test_a_row_stands_beside_the_ceilings_and_at_the_papers_sizes_beside_the_paper():
     timing = Timing([2.0, 1.0, 4.0], 3.5)
-    whole = Request(IMAGENET, torch.device("cuda"))  # nothing runs there
+    whole = Request(IMAGENET, torch.device("cuda"))  # nothing runs on it
     found = row("HPS", whole, timing, Work(4e9, 6e12), Ceiling(8e9, 3e12), ("hps",), more=1)
     assert set(found) == COLUMNS | {"more"}
     assert (found["median s"], found["spread s"], found["floor s"], found["peak GB"]) == (2.0, 3.0, 2.0, 3.5)

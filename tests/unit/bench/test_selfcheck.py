@@ -1,4 +1,4 @@
-"""The self-check of the paper's networks, on the miniature sizes of the imagenet world."""
+"""The self-check of the paper's networks, at the miniature sizes of the imagenet world."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from artune.models.policies.llamagen import LlamaGen
 from artune.sampling.cached_decoding import PlainDecoder
 
 CPU = Machine(torch.device("cpu"), torch.float32)
-# What a machine that only computes needs not have.
+# Packages that a machine which only computes need not have.
 ABSENT = ("snakemake", "mlflow", "pandas", "matplotlib", "sklearn", "mlxtend", "transformers", "rich", "pyarrow")
 
 

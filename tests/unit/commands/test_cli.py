@@ -1,4 +1,4 @@
-"""The command line: every command has its function, help and version answer, a mistyped name is recognised."""
+"""The command line: a function per command, help, version, and suggestions for mistyped names."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Backbones and tokenizers of any name: the name of a prior is cut at its seed, and no tokenizer's name is assumed."""
+"""Backbones and tokenizers of any name: the seed is split off the name of a prior, no tokenizer's name is assumed."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def edit(path: Path, change) -> None:
 
 
 def add_backbone(config: Path, name: str) -> None:
-    """A backbone that is trained at the mnist scale, and a run on it."""
+    """Add a backbone that is trained at the mnist scale, and a run on it."""
     for file in ("backbones.yaml", "scales/mnist.yaml"):
         edit(config / file, lambda tree: tree["backbones"].update({name: dict(tree["backbones"]["llamagen_b"])}))
     edit(config / "experiments.yaml", lambda tree: tree.update({f"{name}-ours": {"backbone": name, "method": "grpo"}}))

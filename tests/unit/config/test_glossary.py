@@ -28,7 +28,7 @@ from artune.config.glossary import (
 from artune.evaluation.compare import scores_left_out
 from artune.evaluation.scores import score, score_against
 
-# In the order of the MLflow keys ``eval/*``.
+# Scores in scores.json, in the order of the MLflow keys ``eval/*``.
 IN_SCORES_JSON = [
     "fid", "fid_se", "fid_bias_corrected", "kid", "kid_se", "inception_score", "inception_score_se",
     "inception_score_std", "precision", "precision_se", "precision_exact", "precision_adm_half", "recall",
@@ -78,7 +78,7 @@ def test_what_is_shown_claimed_compared_and_judged_is_unchanged():
 
 
 def test_every_number_that_is_computed_has_an_entry_and_every_entry_is_computed():
-    """Only the time of the LOO-FID reward comes from elsewhere: from the training's timings."""
+    """Only the time of the LOO-FID reward is not a score: it comes from the timings of the training."""
     found = score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3)
     assert {*found, "loo_fid_ms"} == set(MEANINGS)
 
@@ -169,7 +169,7 @@ assert "| Novelty ↑ | 0.250 ± 0.100 | 0.5 |" in page, page
 
 
 def test_a_new_score_is_one_entry(tmp_path):
-    """Column, error, claim, comparison and MLflow meaning of a score that only the glossary knows."""
+    """Column, error, claim, comparison and MLflow meaning of a score that is added to the glossary only."""
     shutil.copytree(ROOT / "src/artune", tmp_path / "artune", ignore=shutil.ignore_patterns("__pycache__"))
     glossary = tmp_path / "artune/config/glossary.py"
     text = glossary.read_text(encoding="utf-8")

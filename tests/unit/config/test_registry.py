@@ -1,4 +1,4 @@
-"""The registry: layers in their order, errors that name file and key."""
+"""The registry: the order of its layers, and errors that name file and key."""
 
 import shutil
 
@@ -66,7 +66,7 @@ def test_a_seed_is_part_of_the_name_only():
 
 def test_the_spec_holds_only_values_written_in_yaml():
     spec = Registry("imagenet", root=CONFIG).spec("llamagen_l-ours")
-    assert "reference_decay" not in spec["grpo"]  # a default of the type, in no YAML file
+    assert "reference_decay" not in spec["grpo"]  # a default of the type, written in no YAML file
 
 
 def test_argrpo_is_ours_without_loo_fid_and_entropy():

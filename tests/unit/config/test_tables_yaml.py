@@ -20,7 +20,7 @@ def rows(registry: Registry = IMAGENET):
 
 
 def edited(folder: Path, name: str, old: str, new: str) -> Path:
-    """A copy of config/ with one text of one file replaced."""
+    """A copy of config/ in which ``old`` is replaced by ``new`` once, in the file ``name``."""
     root = folder / "config"
     shutil.copytree("config", root)
     text = (root / name).read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_a_run_has_the_same_paper_value_in_every_table():
 
 
 def printed() -> dict[str, list[list[str]]]:
-    """The tables as the paper prints them, headings first, taken from its text by a program and not by hand."""
+    """The tables as the paper prints them, headings first; a program extracted them from its text."""
     found: dict[str, list[list[str]]] = {}
     for line in (Path(__file__).parent / "paper_tables.tsv").read_text(encoding="utf-8").splitlines():
         if line.startswith("table"):
@@ -86,7 +86,8 @@ def test_every_cell_is_the_one_printed_in_the_paper(key):
         values = [f"{value:.{places}f}" for value, places in zip(row.paper, decimals, strict=True)]
         assert values == [cell.removeprefix("~") for cell in line[texts:]]
         ours = row_labels(IMAGENET, row) if row.run else row.labels
-        powers = {"4×10^{-3}": "0.004", "4×10^{-4}": "0.0004", "": ours[0]}  # "": the setting of the row above
+        # An empty cell of the paper means the setting of the row above.
+        powers = {"4×10^{-3}": "0.004", "4×10^{-4}": "0.0004", "": ours[0]}
         assert ours == tuple(powers.get(cell, cell) for cell in line[:texts])
 
 

@@ -1,4 +1,4 @@
-"""Files from outside: fetched from a real HTTP server on the loopback, checked, pinned, listed."""
+"""Files from outside: fetched from a real HTTP server on the loopback interface, checked, pinned and listed."""
 
 import errno
 import hashlib
@@ -90,7 +90,7 @@ def test_a_cut_connection_is_gone_on_with(server, tmp_path):
     assert download(server.url, tmp_path / "a.pt", DIGEST, pause=0.0) == DIGEST
     starts = [asked for _, asked in server.seen]
     assert starts[0] is None
-    assert all(asked.startswith("bytes=9") for asked in starts[1:3])  # at most a chunk of the first million is lost
+    assert all(asked.startswith("bytes=9") for asked in starts[1:3])  # at most one chunk of the first million is lost
     assert (tmp_path / "a.pt").read_bytes() == BODY
 
 
@@ -193,7 +193,7 @@ def test_endless_redirects_end(server, tmp_path):
 
 
 def test_a_disk_that_fills_up_is_one_line_and_the_part_stays(server, tmp_path):
-    """A real limit on the size of a file, in a process of its own; then room is made and the transfer goes on."""
+    """A separate process downloads under a real limit on the size of a file; without the limit, the transfer resumes."""
     code = (
         "import sys, pathlib\nfrom artune.data.download import download\nfrom artune.errors import ArtuneError\n"
         "try:\n    download(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
@@ -235,7 +235,7 @@ def test_a_disk_too_small_is_said_before_the_transfer(server, tmp_path, monkeypa
 
 @pytest.fixture
 def project(tmp_path, server):
-    """The project's configuration with two assets on the loopback: ``free`` publishes no digest, ``signed`` does."""
+    """The project's configuration with two assets on the loopback server: ``free`` publishes no digest, ``signed`` does."""
     config = tmp_path / "config"
     shutil.copytree(ROOT / "config", config)
     common = {"source": "the test", "license": "MIT"}
@@ -354,7 +354,8 @@ def test_the_paper_scale_needs_what_its_rules_read_and_the_mnist_scale_nothing()
     needed = needed_assets(Registry("imagenet", root=ROOT / "config"))
     assert {"llamagen_b", "llamagen_l", "llamagen_xl", "vq_ds16_c2i", "taming_cin", "vapi_xl", "inception",
             "clip_vit_l_14", "hps_v2_1", "maniqa_koniq10k", "adm_virtual", "imagenet"} <= set(needed)  # fmt: skip
-    assert not {"adm_samples", "llamagen_xxl", "llamagen_3b", "clip_vit_b_32", "hps_v2_0"} & set(needed)  # of no run
+    # No run uses these files.
+    assert not {"adm_samples", "llamagen_xxl", "llamagen_3b", "clip_vit_b_32", "hps_v2_0"} & set(needed)
     assert needed_assets(Registry("mnist", root=ROOT / "config")) == []
 
 
@@ -380,6 +381,6 @@ def test_fetching_what_is_needed_goes_on_after_a_failure(tmp_path, server):
     server.answers["/gone"] = (404, {})
     (config / "assets.yaml").write_text(yaml.safe_dump(assets, sort_keys=False))
     problems = fetch_needed(Registry("imagenet", root=config), tmp_path / "data")
-    wrong = ["clip_vit_l_14", "clip_vit_l_14_336"]  # whose digests are published
+    wrong = ["clip_vit_l_14", "clip_vit_l_14_336"]  # the digests of these two are published
     assert [line.split(":")[0] for line in problems] == [f"asset {key}" for key in ("llamagen_b", *wrong)]
     assert (tmp_path / "data/c2i_L_256.pt").read_bytes() == BODY

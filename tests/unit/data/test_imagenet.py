@@ -1,4 +1,4 @@
-"""ImageNet readers on tiny generated images, the codes made of them, and the two references."""
+"""ImageNet readers on tiny generated images, codes of these images, and the two references."""
 
 import io
 import tarfile
@@ -58,7 +58,8 @@ def as_folder(path):
     for label, synset in enumerate(SYNSETS):
         (path / synset).mkdir(parents=True)
         for index in range(EACH):
-            (path / synset / f"{synset}_{index}.JPEG").write_bytes(encoded(label, index))  # a PNG inside, as some are
+            # The file holds a PNG, as some files of ImageNet do.
+            (path / synset / f"{synset}_{index}.JPEG").write_bytes(encoded(label, index))
     (path / ".cache").mkdir()
     return path
 
@@ -335,7 +336,7 @@ def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeyp
 
 
 class Means(FeatureNetwork):
-    """Three colour means and their squares as features; six numbers as a spatial output."""
+    """A network whose features are the three colour means and their squares."""
 
     def features(self, pixels):
         means = pixels.float().mean((2, 3)) / 255
@@ -382,7 +383,7 @@ def test_moments_of_the_rewards_own_network_stand_beside_adms(tmp_path):
     save_npz(tmp_path / "train-other.npz", own)
     write_adm_reference(tmp_path / "v.npz", Means(), tmp_path / "r.npz", CPU, moments=tmp_path / "train-other.npz")
     found = load_npz(tmp_path / "r.npz")
-    for split in ("train", "heldout"):  # both of the training set, as ADM's are
+    for split in ("train", "heldout"):  # both are moments of the training set, as ADM's are
         assert np.array_equal(found[f"{split}/other/mu"], own["train/other/mu"])
         assert np.array_equal(found[f"{split}/other/sigma"], own["train/other/sigma"])
 

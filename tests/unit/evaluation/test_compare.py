@@ -1,4 +1,4 @@
-"""Paired comparison of two runs against a jackknife done literally: every sample taken out of both, all scored again."""
+"""Paired comparison of two runs, against a literal jackknife: each sample left out of both, all scores computed again."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ N, CLASSES = 36, 10
 
 
 def run_arrays(seed, shift=0.0, labels=None):
-    """Features of a run; those of other seeds share two thirds of their draws, as runs on the same noise do."""
+    """Features of a run; runs of different seeds share two thirds of their draws, as runs on the same noise do."""
     common, own = np.random.default_rng(0), np.random.default_rng(seed)
     logits = common.normal(size=(N, CLASSES)) + 0.5 * own.normal(size=(N, CLASSES))
     return {
@@ -49,7 +49,7 @@ def world(tmp_path):
 
 
 def literal_scores(arrays, real, left_out=None):
-    """All metrics with one sample taken out by hand; the Inception score's chunks stay where they are."""
+    """All metrics without the sample ``left_out``; the chunks of the Inception score keep their bounds."""
     keep = np.arange(N) != left_out
     chunks = [np.arange(N)[at : at + 12] for at in range(0, N, 12)]
     kept = {key: torch.from_numpy(value[keep]) for key, value in arrays.items()}
@@ -88,7 +88,7 @@ def test_a_difference_and_its_error_are_those_of_the_literal_jackknife(world):
 @pytest.mark.parametrize("precision", ["exact", "adm_half"])
 def test_precision_and_recall_without_a_sample_are_exact_where_distances_tie_as_well(precision):
     draw = torch.Generator().manual_seed(0)
-    real, ours = (torch.randint(4, (30, 2), generator=draw).double() for _ in range(2))  # many equal points
+    real, ours = (torch.randint(4, (30, 2), generator=draw).double() for _ in range(2))  # many points are equal
     precisions, recalls = precision_recall_left_out(real, ours, 3, precision, pairs=100)
     for i in range(30):
         literal = precision_recall(real, torch.cat([ours[:i], ours[i + 1 :]]), 3, precision)
@@ -112,7 +112,7 @@ def test_a_shuffled_inception_score_is_paired_by_sample_and_not_by_place():
         f"{JUDGE}/features": np.random.default_rng(9).normal(size=(50, 4)),
     }
     arrays = run_arrays(1)
-    arrays["probabilities"][7] = np.eye(CLASSES)[0]  # far from the others, wherever the shuffle puts it
+    arrays["probabilities"][7] = np.eye(CLASSES)[0]  # an outlier, wherever the shuffle puts it
     left_out = scores_left_out(arrays, real, shuffled, CLASSES)["inception_score"].left_out
     assert int((left_out - left_out.mean()).abs().argmax()) == 7
 
@@ -124,7 +124,7 @@ def test_holm_multiplies_by_the_hypotheses_that_are_left():
 
 def test_p_values_are_normal_and_with_seeds_students():
     assert two_sided(1.959964, 1.0, 1) == pytest.approx(0.05, abs=1e-6)
-    assert two_sided(4.302653, 1.0, 3) == pytest.approx(0.05, abs=1e-6)  # t with 2 degrees of freedom
+    assert two_sided(4.302653, 1.0, 3) == pytest.approx(0.05, abs=1e-6)  # Student's t with 2 degrees of freedom
     assert (two_sided(0.0, 0.0, 1), two_sided(0.1, 0.0, 1)) == (1.0, 0.0)
 
 

@@ -1,4 +1,7 @@
-"""The command evaluate_official around TensorFlow's graph; the graph itself runs in the imagenet world, where there is one."""
+"""The command evaluate_official with a stand-in for TensorFlow's graph.
+
+The graph itself runs in the tests of the imagenet world, if it is available.
+"""
 
 import json
 
@@ -19,7 +22,7 @@ N = 30
 
 
 class Graph:
-    """What the graph would give of the test's images."""
+    """A stand-in for the graph, with outputs computed from the pixels."""
 
     def __init__(self, path):
         assert path.name == "classify_image_graph_def.pb"
@@ -36,7 +39,7 @@ class Graph:
 
 @pytest.fixture
 def files(tmp_path):
-    """Samples, the port's features and scores of them, ADM's file and a graph."""
+    """A folder with samples, their features and scores by the port, ADM's file and a graph; the scores by the graph."""
     draw = np.random.default_rng(0)
     images, real = (
         draw.integers(0, 256, (N, 2, 2, 3), dtype=np.uint8),

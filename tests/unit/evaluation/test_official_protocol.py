@@ -1,4 +1,4 @@
-"""Images to five numbers through the project's functions, against a literal account of ADM's protocol written here."""
+"""Five scores of images from the project's functions, against a literal implementation of ADM's protocol."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ FIVE = ("fid", "sfid", "inception_score", "precision", "recall")
 
 
 class Graph:
-    """A stand-in for Inception that NumPy can follow: colours of a grid, and their class probabilities."""
+    """A stand-in for Inception that NumPy can reproduce: colours on a grid, and class probabilities from them."""
 
     def outputs(self, images):
         found = literal_features(images.permute(0, 2, 3, 1).numpy())
@@ -47,10 +47,11 @@ def literal_features(pixels):
     pool = np.stack([x[:, r::2, c::2].mean(axis=(1, 2)) for r in range(2) for c in range(2)], axis=1).reshape(
         len(x), 12
     )
-    channels = np.stack([np.maximum(x[..., c % 3] - c, 0) for c in range(9)], axis=-1)  # more than seven
+    # Nine channels, of which the spatial features keep the first seven.
+    channels = np.stack([np.maximum(x[..., c % 3] - c, 0) for c in range(9)], axis=-1)
     spatial = channels[:, ::4, ::4, :7].reshape(len(x), -1)
     weights = np.random.default_rng(7).normal(size=(12, 1008)).astype(np.float32) / 3
-    logits = pool @ weights  # no bias
+    logits = pool @ weights  # without a bias
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return {
         "features": pool,
@@ -72,7 +73,7 @@ def literal_distance(mu1, sigma1, mu2, sigma2):
 
 
 def squared(u, v):
-    """Squared distance of two features in half precision, (|u|^2 - 2 u.v) + |v|^2, sums in single."""
+    """Squared distance of two features in half precision, (|u|^2 - 2 u.v) + |v|^2, with sums in single precision."""
     half, single = np.float16, np.float32
     norms = [half(sum(single(half(a) * half(a)) for a in w)) for w in (u, v)]
     product = half(np.dot(u.astype(half).astype(single), v.astype(half).astype(single)))
@@ -84,7 +85,15 @@ def literal_radii(features, k=3):
 
 
 def literal_five(real, moments, fake, order, split):
-    """The five numbers as spec and evaluator tell them: reference features, stored moments, sample features."""
+    """The five scores by the specification and ADM's evaluator.
+
+    Args:
+        real: features [n, D] of the reference images.
+        moments: mean and covariance of the pooled (mu, sigma) and the spatial features (mu_s, sigma_s) as stored.
+        fake: outputs of :func:`literal_features` for the samples.
+        order: permutation of the samples for the Inception score.
+        split: samples per chunk of the Inception score.
+    """
     mean, covariance = fake["features"].mean(axis=0), np.cov(fake["features"], rowvar=False)
     spatial_mean, spatial_covariance = fake["spatial"].mean(axis=0), np.cov(fake["spatial"], rowvar=False)
     shuffled, scores = fake["probabilities"][order], []
@@ -104,7 +113,7 @@ def literal_five(real, moments, fake, order, split):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """An ADM reference file and the samples of a run, both as released and as ``sample`` writes them."""
+    """A folder with an ADM reference file as released and the samples of a run as ``sample`` writes them."""
     folder = tmp_path_factory.mktemp("official")
     real, training, fake = pictures(0, 110, 1.0), literal_features(pictures(1, 400, 1.0)), pictures(2, 130, 1.05)
     moments = {}
@@ -171,7 +180,7 @@ def test_a_row_is_official_only_under_the_official_protocol():
 
 
 def test_half_precision_is_rounded_in_the_official_order():
-    """Where distances are coarse, (|u|^2 - 2 u.v) + |v|^2 is another number with u and v exchanged."""
+    """Where distances are coarse, exchanging u and v changes the value of (|u|^2 - 2 u.v) + |v|^2."""
     draw = np.random.default_rng(5)
     reference, samples = (draw.normal(8, 0.5, (400, 256)).astype(np.float32) for _ in range(2))
     expected = five_precision_recall(reference, samples, k=3, block=10_000)

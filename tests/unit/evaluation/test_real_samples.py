@@ -1,4 +1,4 @@
-"""Real images in the place of samples: which are taken, from where, and what their scores say of themselves."""
+"""Real images in place of samples: which images are chosen, from which split, and how their scores are labelled."""
 
 import json
 
@@ -34,7 +34,7 @@ def protocol(**changes):
 
 @pytest.fixture
 def val(tmp_path):
-    """Three synsets of four images, each of a brightness of its own."""
+    """A folder of three synsets with four images each, all of different brightness."""
     for label, synset in enumerate(SYNSETS):
         (tmp_path / "val" / synset).mkdir(parents=True)
         for index in range(4):
@@ -72,7 +72,7 @@ def test_images_of_the_validation_split_are_adms_crops_with_their_labels(val, n)
             crops[crop.tobytes()] = label
     assert [crops[image.tobytes()] for image in images] == labels.tolist()
     assert len({image.tobytes() for image in images}) == n
-    assert sorted(labels.tolist()) != labels.tolist()  # file order says nothing about the class
+    assert sorted(labels.tolist()) != labels.tolist()  # the images are not sorted by class
 
 
 def test_images_of_a_trained_scale_are_of_its_own_split(tmp_path):

@@ -1,4 +1,4 @@
-"""Scores of a run: what each protocol adds, and that the order of the file does not matter."""
+"""Scores of a run: those that each protocol adds, and their independence of the order of the samples."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_file_sorted_by_class_keeps_its_inception_score_under_the_official_pro
     shuffled = score(arrays, real, OFFICIAL, 3)["inception_score"]
     assert shuffled == score(arrays, real, OFFICIAL, 3)["inception_score"]
     in_order = score(arrays, real, OFFICIAL.model_copy(update={"inception_shuffle": False}), 3)["inception_score"]
-    assert in_order == pytest.approx(1.0)  # chunks of one class each
+    assert in_order == pytest.approx(1.0)  # every chunk holds one class
     assert whole > 1.9
     assert shuffled == pytest.approx(whole, rel=0.05)
     assert not MNIST.inception_shuffle
@@ -96,7 +96,7 @@ def test_every_reference_is_named_with_its_scores(tmp_path):
     assert list(found["references"]) == ["imagenet_val"]
     for key in ("fid", "fid_se", "sfid", "kid", "precision", "recall", "density", "cmmd", "fd_dinov2"):
         assert found["references"]["imagenet_val"][key] != found["scores"][key], key
-    assert "inception_score" not in found["references"]["imagenet_val"]  # no reference in it
+    assert "inception_score" not in found["references"]["imagenet_val"]  # it uses no reference
     assert found["files"] == {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}}
 
 

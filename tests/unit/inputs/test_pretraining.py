@@ -1,4 +1,4 @@
-"""Tokenizers and priors trained from the digits, in a few steps."""
+"""Tokenizers and priors trained on the digits for a few steps."""
 
 import math
 
@@ -38,7 +38,7 @@ BACKBONE = Backbone(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Data, a tokenizer and its codes."""
+    """A folder with the data, a trained tokenizer and its codes."""
     folder = tmp_path_factory.mktemp("inputs")
     write_data(DIGITS, folder / "data.npz")
     train_tokenizer(VQ, folder / "data.npz", folder / "vq.safetensors", 0)
@@ -84,7 +84,7 @@ def test_a_dead_code_restarts_on_a_latent_and_a_used_one_follows_its_latents():
         codebook.sums[0] = codebook.weight[0] * codebook.counts[0]
     for _ in range(150):
         codebook.update(latents, restart=False)
-    assert codebook.weight[0].min() > 50  # nothing is near it, and it may not restart
+    assert codebook.weight[0].min() > 50  # no latent is near the code, and restarts are off
     error = (tokenizer.quantize.look_up(tokenizer.quantize.nearest(latents)) - latents).square().mean()
     codebook.update(latents, restart=True)
     assert (latents.movedim(1, -1).reshape(-1, 4) == codebook.weight[0]).all(dim=1).any()

@@ -1,4 +1,4 @@
-"""Moments of the training images under a network of LOO-FID's own (open choices 24, 25)."""
+"""Moments of the training images under LOO-FID's own network (open choices 24, 25)."""
 
 import shutil
 
@@ -27,10 +27,10 @@ OWN = "results/imagenet/references/train-inception_torchvision.npz"
 
 
 class Means(torch.nn.Module):
-    """Six features of an image."""
+    """A network with six features per image."""
 
     def features(self, pixels):
-        """Means of its halves."""
+        """Mean colours of the upper and the lower half."""
         halves = pixels.float().unflatten(2, (2, -1))
         return halves.mean(dim=(3, 4)).flatten(1)
 
@@ -86,7 +86,7 @@ def test_a_bounded_number_of_images_is_spread_over_the_classes(folder, number):
     assert len(chosen) == number
     counts = np.bincount([record.label for record in chosen], minlength=5)
     assert counts.max() - counts.min() <= 1
-    unknown = type(split)(None, split.classes, split.records)  # a tar of tars, before it is read
+    unknown = type(split)(None, split.classes, split.records)  # as for a tar of tars before it is read
     assert [record.name for record in spread(unknown, number).records()] == [record.name for record in chosen]
     assert spread(split, None) is split
 

@@ -78,7 +78,7 @@ def test_density_and_coverage_equal_a_double_loop_whatever_the_block(k):
 
 
 def test_density_and_coverage_of_equal_grids_are_one():
-    real = torch.tensor([[0.0], [1.0], [3.0], [6.0], [10.0], [15.0]])  # exact in floating point, no ties
+    real = torch.tensor([[0.0], [1.0], [3.0], [6.0], [10.0], [15.0]])  # distances are exact and have no ties
     got = density_coverage(real, real, k=2)
     assert (got.density, got.coverage) == (1.0, 1.0)
 

@@ -21,7 +21,6 @@ def trace_sqrt(matrix):
 
 
 # --- traces of roots
-# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spread", [0.0, 2.0, 5.0])  # orders of magnitude between the eigenvalues
@@ -30,7 +29,7 @@ def test_downdated_trace_equals_brute_force(spread):
     z = draw(0, 20, 7) * values.sqrt()
     z *= (torch.linspace(0, 1, 20, dtype=torch.float64) / (z.square() / values).sum(1)).sqrt()[:, None]
     expected = torch.stack([trace_sqrt(values.diag() - torch.outer(row, row)) for row in z]) - values.sqrt().sum()
-    # The last row takes a whole direction away, where brute force itself rounds to sqrt(machine epsilon).
+    # The last row removes a whole direction, where brute force itself is exact only to sqrt(machine epsilon).
     torch.testing.assert_close(downdate_trace_sqrt(values, z)[:-1], expected[:-1], rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(downdate_trace_sqrt(values, z)[-1], expected[-1], rtol=1e-6, atol=1e-7)
 
@@ -52,7 +51,6 @@ def test_root_of_a_covariance_gives_it_back_and_rank_counts_its_directions():
 
 
 # --- FID
-# ------------------------------------------------------------------------------------------------------------
 
 
 def test_fid_of_commuting_gaussians_has_its_closed_form():
@@ -81,9 +79,8 @@ def test_jackknife_equals_brute_force_on_small_n(n, width):
     features, real = draw(3, n, width, 0.2), draw(4, 60, width)
     mu, cov = feature_moments(real)
 
-    def fid(
-        x,
-    ):  # directions that the samples do not span are left out of the root, where rounding would enter
+    def fid(x):
+        # Directions that the samples do not span are left out of the root: they would add only rounding errors.
         root = covariance_root(cov)
         values = torch.linalg.eigvalsh(root.T @ torch.cov(x.T) @ root)
         cross = values[values > 1e-12 * values.max()].sqrt().sum()
@@ -99,7 +96,7 @@ def test_jackknife_equals_brute_force_on_small_n(n, width):
 
 def test_bias_corrected_fid_is_far_closer_to_the_truth_than_the_plain_one():
     mu, cov = torch.zeros(16), torch.eye(16)
-    runs = [jackknife_fid(draw(100 + seed, 200, 16), mu, cov) for seed in range(20)]  # the truth is 0
+    runs = [jackknife_fid(draw(100 + seed, 200, 16), mu, cov) for seed in range(20)]  # the true FID is 0
     plain = sum(run.value for run in runs) / len(runs)
     corrected = sum(run.bias_corrected for run in runs) / len(runs)
     assert plain > 0.3
@@ -129,7 +126,6 @@ def test_fid_refuses_what_it_cannot_compare():
 
 
 # --- inception score
-# ------------------------------------------------------------------------------------------------
 
 
 def test_inception_score_of_certain_and_balanced_classes_is_their_number():
@@ -166,7 +162,6 @@ def test_inception_score_refuses_bad_probabilities(probs):
 
 
 # --- precision and recall
-# -------------------------------------------------------------------------------------------
 
 
 def test_precision_and_recall_equal_a_naive_loop_at_every_block_size():
@@ -199,7 +194,7 @@ def test_ball_holds_its_boundary():
 
 
 def test_half_precision_that_overflows_is_done_again_in_float32():
-    features = 300 * draw(8, 30, 16).float()  # squared distances near 3e6, beyond half's 65504
+    features = 300 * draw(8, 30, 16).float()  # squared distances near 3e6, above half precision's 65504
     half = neighbour_radii(features, 3, precision="adm_half")
     torch.testing.assert_close(half, neighbour_radii(features, 3).float(), rtol=1e-4, atol=0)
 
@@ -217,7 +212,6 @@ def test_precision_recall_refuses_bad_input():
 
 
 # --- KID
-# ------------------------------------------------------------------------------------------------------------
 
 
 def naive_kid(reference, samples):

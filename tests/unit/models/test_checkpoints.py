@@ -1,4 +1,4 @@
-"""Every layout that released weights come in, and what a bad file says."""
+"""Every layout in which weights are released, and the errors for bad files."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def same(module, other):
 
 
 def loaded(module, path):
-    """Whether ``path`` fills a module of the same kind, with other weights, with those of ``module``."""
+    """Whether loading ``path`` gives another module of the same kind the weights of ``module``."""
     fresh = type(module).__name__
     target = {
         "LlamaGen": policy,
@@ -195,7 +195,7 @@ def test_foreign_classes_in_a_checkpoint_are_never_run(tmp_path, monkeypatch):
     checkpoint = lightning_checkpoint(gpt, vqgan)
     checkpoint["callbacks"] = {Checkpoint: {"state": Checkpoint()}}
     torch.save(checkpoint, tmp_path / "last.ckpt")
-    assert loaded(gpt, tmp_path / "last.ckpt")  # the module is importable, and still
+    assert loaded(gpt, tmp_path / "last.ckpt")  # the foreign module is importable, but not used
     assert built == []
     monkeypatch.delitem(sys.modules, "lightning_callbacks")
     assert loaded(vqgan, tmp_path / "last.ckpt")

@@ -1,4 +1,4 @@
-"""DINOv2, the judge behind FD-DINOv2: its preprocessing, its positions, its class token."""
+"""DINOv2, the judge behind FD-DINOv2: its preprocessing, its position embeddings, its class token."""
 
 import json
 import math
@@ -21,7 +21,7 @@ TINY = {"side": 28, "patch": 7, "width": 16, "depth": 2, "heads": 2, "grid": 9}
 
 
 def tiny(folder, **changes):
-    """A small DINOv2 with weights that matter, and its settings."""
+    """A small DINOv2 whose weights all affect its output, and its settings."""
     path = folder / "dinov2.json"
     path.write_text(json.dumps(TINY | changes))
     network = Network(kind="dinov2", architecture=str(path))
@@ -39,7 +39,7 @@ def draw(*shape):
 
 @pytest.mark.parametrize("shape", [(256, 256), (28, 28), (17, 17)], ids=str)
 def test_class_tokens_are_those_of_timm_on_images_resized_by_pil(tmp_path, shape):
-    module, _ = tiny(tmp_path, grid=4)  # positions as they are
+    module, _ = tiny(tmp_path, grid=4)  # position embeddings need no resizing
     images = draw(3, 3, *shape)
     transform = Compose(
         [Resize((28, 28), InterpolationMode.BICUBIC), ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]
@@ -50,7 +50,7 @@ def test_class_tokens_are_those_of_timm_on_images_resized_by_pil(tmp_path, shape
     found = module.embed_images(images)
     hook.remove()
     difference = (seen[0] - pixels).abs()
-    assert difference.max() < 1.01 / 255 / min(IMAGENET_STD)  # a grey level
+    assert difference.max() < 1.01 / 255 / min(IMAGENET_STD)  # one grey level
     assert difference.mean() < 0.02 / 255 / min(IMAGENET_STD)
     with torch.no_grad():
         expected = VisionTransformer.forward_features(module, seen[0])[:, 0]
@@ -60,7 +60,7 @@ def test_class_tokens_are_those_of_timm_on_images_resized_by_pil(tmp_path, shape
 
 
 def test_positions_are_resized_without_antialias_by_dinov2s_own_ratio(tmp_path):
-    """Against bicubic interpolation (a = -0.75) of one channel in a loop."""
+    """The expected values are a bicubic interpolation (a = -0.75) of one channel in a loop."""
     module, _ = tiny(tmp_path)
     side, grid, channel = 4, 9, 5
     plane = module.pos_embed.detach()[0, 1:, channel].reshape(grid, grid).double().numpy()

@@ -84,7 +84,7 @@ def test_optional_packages_are_unseen_for_one_import_only(monkeypatch):
     there = importlib.import_module("colorsys")
     monkeypatch.delitem(sys.modules, "netrc", raising=False)
     with unseen("netrc", "colorsys"):
-        assert importlib.import_module("colorsys") is there  # was imported before
+        assert importlib.import_module("colorsys") is there  # already imported
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module("netrc")
     assert importlib.import_module("netrc").netrc

@@ -1,4 +1,4 @@
-"""Policies as LlamaGen's own sampling script loads them."""
+"""Export of policies to files that LlamaGen's own sampling script loads."""
 
 import json
 
@@ -21,7 +21,7 @@ OFFICIAL = json.loads((ROOT / "tests/parity/data/constants/state_dict_shapes.jso
 
 
 def written(folder, **changes):
-    """config.yaml and weights of a small run with the official number of layers."""
+    """Write config.yaml and the weights of a small run with the official number of layers; returns run and policy."""
     spec = Registry("imagenet", root=ROOT / "config").spec("llamagen_b-ours")
     spec["backbone"] |= {"dim": 24, "heads": 2, "codebook_size": 32, "classes": 3, **changes}
     spec["tokenizer"] |= {"codebook_size": 32}
@@ -77,7 +77,7 @@ def test_the_safetensors_and_the_card_lie_beside_it(tmp_path):
     card = json.loads((tmp_path / "out/llamagen_b-ours.json").read_text())
     assert card["image_size"] == 256
     assert card["sampling"]["cfg"] == run.sampling.cfg
-    assert card["gpt_model"] is None  # the test's width is none of theirs
+    assert card["gpt_model"] is None  # none of LlamaGen's models has the test's width
     assert set(card["sha256"]) == {"llamagen_b-ours.pt", "llamagen_b-ours.safetensors"}
     assert "88 tensors" in line
 

@@ -1,4 +1,4 @@
-"""What travels with the weights of a training, old and new pickles, and files that must be refused."""
+"""Checkpoints that hold more than weights, old and new pickles, and files that must be refused."""
 
 import argparse
 import collections
@@ -50,7 +50,7 @@ def assert_loads(path, module):
 
 @pytest.fixture
 def foreign(monkeypatch):
-    """Makes a class of a package that is there when a file is written and gone when it is read."""
+    """A function that makes a class of a package which exists when a file is written but not when it is read."""
     gone = []
 
     def make(module, name, base=object, **members):
@@ -68,7 +68,7 @@ def foreign(monkeypatch):
 
 
 class Level(enum.Enum):
-    """As a trainer's settings hold them."""
+    """An enumeration, as the settings of a trainer may hold."""
 
     BEST = 1
 
@@ -176,11 +176,11 @@ def test_a_sharded_folder_of_torch_files_loads_and_each_tensor_comes_from_its_ow
     assert_loads(tmp_path, module)
 
 
-# --- what must be refused
+# --- files that must be refused
 
 
 class Attack:
-    """Pickled, it asks for a call."""
+    """An object whose pickle asks the reader to call a function."""
 
     def __init__(self, call, *arguments):
         self.call, self.arguments = call, arguments
@@ -280,7 +280,7 @@ def test_an_index_that_is_no_index_is_refused(tmp_path):
             read_tensors(tmp_path)
 
 
-# --- a policy's size
+# --- the size of a policy
 
 
 def test_a_file_of_another_backbone_says_whose_size_it_has(tmp_path):

@@ -1,4 +1,4 @@
-"""Policies and tokenizers at small sizes: what must hold whatever the weights are."""
+"""Policies and tokenizers at small sizes: properties that hold for all weights."""
 
 from types import SimpleNamespace
 
@@ -28,7 +28,7 @@ TOKENIZER = {
 
 
 def noisy(family, seed=0):
-    """A policy whose weights are all random, the output head too."""
+    """A policy whose weights are all random, including the output head."""
     generator = torch.Generator().manual_seed(seed)
     policy = build_policy(SimpleNamespace(family=family, **SIZES))
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_one_query_attends_to_what_is_cached(attention, dtype, tolerance):
     generator = torch.Generator().manual_seed(0)
     query, keys, values = (4 * torch.randn(n, 5, 3, 20, generator=generator).to(dtype) for n in (1, 7, 7))
     weights = (torch.einsum("bhd,sbhd->bhs", query[0].double(), keys.double()) / 20**0.5).softmax(-1)
-    assert weights.amax(-1).min() > 0.3  # far from a plain mean
+    assert weights.amax(-1).min() > 0.3  # the attention is far from uniform
     found = attention(query[0], keys, values)
     assert found.dtype == dtype
     expected = torch.einsum("bhs,sbhd->bhd", weights, values.double())
@@ -110,7 +110,7 @@ def test_dropout_is_an_argument_and_works_in_eval_mode(policy, sequence):
 def test_every_parameter_gets_a_gradient(policy, sequence):
     policy(*sequence).logsumexp(-1).sum().backward()
     silent = [name for name, p in policy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # a bias on all keys shifts the scores of a row by a constant, which the softmax takes out
+    # a bias on all keys shifts all scores of a query by the same constant, which the softmax cancels
     assert [name for name in silent if not name.endswith("key.bias")] == []
 
 
@@ -127,7 +127,7 @@ def test_rotation_turns_interleaved_pairs_rows_first():
     table = rotary_table(3, 8, torch.device("cpu"))
     x = torch.zeros(8)
     x[[0, 4]] = 1.0
-    turned = rotate(x, table[1 + 1 * 3 + 2])  # row 1, column 2; the first frequency of either axis is 1
+    turned = rotate(x, table[1 + 1 * 3 + 2])  # row 1, column 2; the first frequency of each axis is 1
     one, two = torch.tensor(1.0), torch.tensor(2.0)
     torch.testing.assert_close(turned[:2], torch.stack((one.cos(), one.sin())))
     torch.testing.assert_close(turned[4:6], torch.stack((two.cos(), two.sin())))
@@ -212,7 +212,7 @@ def test_a_reconstruction_is_the_decoded_ids_and_gradients_pass_straight_through
     torch.testing.assert_close(reconstruction, tokenizer.decode(ids), atol=1e-4, rtol=1e-4)
     reconstruction.square().mean().backward(retain_graph=True)
     assert tokenizer.encoder.conv_in.weight.grad.abs().sum() > 0
-    assert tokenizer.quantize.embedding.weight.grad is None  # the codebook learns from its own loss alone
+    assert tokenizer.quantize.embedding.weight.grad is None  # the codebook learns only from its own loss
     loss.backward()
     assert tokenizer.quantize.embedding.weight.grad.abs().sum() > 0
 
@@ -273,6 +273,6 @@ def test_resize_has_no_antialiasing_and_leaves_the_right_size_alone():
     assert resize(images, 12) is images
     stripes = torch.zeros(1, 1, 1, 12).expand(1, 1, 12, 12).clone()
     stripes[..., ::3] = 1.0
-    # every target pixel looks at its 4 nearest source columns only; averaging would give 1/3 everywhere
+    # every target pixel depends only on its 4 nearest source columns; averaging would give 1/3 everywhere
     assert resize(stripes, 4).var() < 1e-8
     assert not torch.allclose(resize(stripes, 4), torch.full((1, 1, 4, 4), 1 / 3), atol=0.05)

@@ -25,7 +25,7 @@ CLIP = {
 
 
 def archive_of(path, pickled, storages=(), prefix="archive"):
-    """A zip laid out as TorchScript lays it out."""
+    """Write a zip file with the layout of a TorchScript archive."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{prefix}/data.pkl", pickled)
         archive.writestr(f"{prefix}/constants.pkl", pickle.dumps(()))
@@ -43,7 +43,7 @@ def released(tmp_path_factory):
     torch.manual_seed(0)
     model = build_network(Network(kind="open_clip", architecture=str(folder / "tiny.json")), IMAGENET).eval()
     for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.half().float()  # what the file can hold
+        tensor.data = tensor.data.half().float()  # values that half precision can hold
     released = copy.deepcopy(model)
     for name, value in (("input_resolution", 32), ("context_length", 16), ("vocab_size", 49408)):
         vars(released).pop(name, None)
@@ -131,7 +131,7 @@ def test_a_hostile_archive_runs_nothing(tmp_path, call):
 
 
 def tensor_pickle(count, size, stride, offset=0):
-    """A module with one tensor ``w`` of float32, as TorchScript pickles it."""
+    """The pickle that TorchScript writes for a module with one float32 tensor ``w``."""
     stream = io.BytesIO()
 
     class Storage:
@@ -172,7 +172,7 @@ def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path, count, si
 def test_a_damaged_archive_is_refused_in_one_line(released, tmp_path):
     folder, _ = released
     raw = bytearray((folder / "ViT-Tiny.pt").read_bytes())
-    at = raw.find(torch.ones(32).half().numpy().tobytes())  # a layer norm's weights
+    at = raw.find(torch.ones(32).half().numpy().tobytes())  # weights of a layer norm
     assert at > 0
     raw[at] ^= 1
     (tmp_path / "flipped.pt").write_bytes(raw)

@@ -1,4 +1,4 @@
-"""GPU hours of a target: the paper's seconds, multiplied out by hand here."""
+"""GPU hours of a target, compared with the paper's seconds multiplied out by hand."""
 
 import argparse
 
@@ -13,7 +13,7 @@ from artune.planning.budget import budget, runs_of
 from artune.planning.costs import Costs, read_costs
 from artune.planning.plan import Plan
 
-ITERATION = 43.4 + 2.4 + 0.14 + 11.20 + 0.03  # App. E
+ITERATION = 43.4 + 2.4 + 0.14 + 11.20 + 0.03  # seconds, App. E
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_table4_is_four_trainings_and_four_evaluations(plan, paper):
     assert lines["llamagen_l-ours", "train"].hours == pytest.approx(600 * ITERATION / 3600)
     assert lines["llamagen_l-argrpo", "train"].hours == pytest.approx(600 * (ITERATION - 0.03) / 3600)
     assert lines["llamagen_l-ours", "evaluate"].hours == pytest.approx(50_000 / 144 * 43.4 / 3600)
-    assert "maniqa" in lines["llamagen_l-ours-maniqa", "train"].remark  # the paper gives no seconds for it
+    assert "maniqa" in lines["llamagen_l-ours-maniqa", "train"].remark  # the paper gives no seconds for MANIQA
 
 
 def test_the_paper_is_25_trainings_and_35_evaluations(plan):
@@ -53,7 +53,7 @@ def test_a_table_has_several_names(plan, target):
 
 def test_figures_and_runs_are_targets_too(plan):
     assert runs_of(plan, "results/figure2.pdf") == (["llamagen_l-ours"], [])
-    assert runs_of(plan, "results/figure3.pdf") == (["llamagen_l-ours"], [])  # the pretrained one is not trained
+    assert runs_of(plan, "results/figure3.pdf") == (["llamagen_l-ours"], [])  # the pretrained run is not trained
     assert runs_of(plan, "results/imagenet/runs/llamagen_l-kl2/scores.json") == (["llamagen_l-kl2"],) * 2
     assert runs_of(plan, "llamagen_b-pretrained") == ([], ["llamagen_b-pretrained"])
 

@@ -1,4 +1,4 @@
-"""Costs of an iteration beside the paper's, from a training or from random weights."""
+"""Costs of an iteration beside the paper's, measured in a training or on random weights."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def rows_of(path):
 
 
 def trained(folder, stages):
-    """What a training of LlamaGen-L leaves: three iterations, the middle one as given."""
+    """Rows of the costs of a LlamaGen-L training of three iterations, the median of which takes ``stages``."""
     lines = [{"iteration": at} | {f"time/{k}": v * at for k, v in stages.items()} for at in range(3)]
     (folder / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     manifest = {"config": MNIST.spec("llamagen_l-ours"), "provenance": {"device": "a device", "threads": 1}}
@@ -38,11 +38,9 @@ def trained(folder, stages):
 def test_the_papers_costs_are_those_of_its_appendix():
     paper = read_costs(ROOT / "config").paper
     assert paper.stages == {"generate": 43.4, "clip": 0.14, "hps": 11.20, "loo_fid": 0.03, "update": 2.4}
-    assert sum(paper.stages[name] for name in REWARDS) == pytest.approx(11.37)  # "adds ~11.37 s in total"
-    assert (paper.images, paper.training) == (
-        144,
-        (4 * 10, 4 * 14),
-    )  # "four NVIDIA A100 GPUs, taking 10-14 train hours"
+    assert sum(paper.stages[name] for name in REWARDS) == pytest.approx(11.37)  # the paper: "adds ~11.37 s in total"
+    # The paper: "four NVIDIA A100 GPUs, taking 10-14 train hours".
+    assert (paper.images, paper.training) == (144, (4 * 10, 4 * 14))
 
 
 def test_every_stage_stands_beside_the_papers_seconds(tmp_path):
@@ -80,7 +78,7 @@ def test_an_iteration_on_random_weights_says_what_it_was(tmp_path):
     row = rows_of(tmp_path / "costs.csv")["iteration"]
     assert (row["images"], row["tokens"], row["weights"], row["backbone"]) == ("4", "4", "random", "llamagen_l")
     assert row["note"].endswith("4 images of 4 tokens only")
-    assert rows_of(tmp_path / "costs.csv")["training"]["ours"] == ""  # nothing follows for a whole one
+    assert rows_of(tmp_path / "costs.csv")["training"]["ours"] == ""  # it gives no estimate of a whole training
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The checks of `artune doctor`, with programs that answer what a cluster's would."""
+"""Checks of `artune doctor`, with scripts in place of a cluster's programs."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ PROFILE = ROOT / "workflow/profiles/slurm_a100"
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """`programs("sinfo", "echo ...")` puts a program first in PATH."""
+    """A function: `programs("sinfo", "echo ...")` puts a script of that name first in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -121,7 +121,7 @@ def test_missing_assets_are_listed_with_the_command_that_fetches_them(tmp_path):
 
 def test_a_full_disk_and_a_file_in_the_place_of_results_are_wrong(tmp_path, monkeypatch):
     assert doctor.disk("smoke", tmp_path).good
-    assert list(tmp_path.iterdir()) == []  # the probe is gone
+    assert list(tmp_path.iterdir()) == []  # the probe file was removed
     monkeypatch.setitem(doctor.ROOM, "smoke", 10**9)
     assert "needs 1000000000" in doctor.disk("smoke", tmp_path).text
 

@@ -1,4 +1,4 @@
-"""GPU hours by floors and by measured costs, multiplied out by hand here."""
+"""GPU hours from floors and from measured costs, compared with values multiplied out by hand."""
 
 import csv
 
@@ -51,14 +51,14 @@ def test_an_iteration_is_the_sum_of_its_stages_at_the_arithmetic_they_run_in():
     assert found["generate"] == floors.rollout(OURS.backbone, 144, guided=True).seconds(floors.PUBLISHED["H100"])
     assert found["decode"] == pytest.approx(144 * 256 * 9.9e8 / 989e12)
     assert found["hps"] == pytest.approx(144 * 3.346e11 / 989e12)
-    assert found["loo_fid"] == pytest.approx(144 * 1.143e10 / 67e12)  # Inception is float32
+    assert found["loo_fid"] == pytest.approx(144 * 1.143e10 / 67e12)  # Inception runs in float32
     assert training_hours(OURS, floor_machine()) == pytest.approx(600 * sum(found.values()) / 3600)
     plain = OURS.model_copy(update={"grpo": OURS.grpo.model_copy(update={"decode_dtype": "float32"})})
     assert iteration_floor(plain, "H100")["decode"] == pytest.approx(144 * 256 * 9.9e8 / 67e12)
 
 
 def test_an_evaluation_draws_decodes_and_looks_in_float32():
-    judges = 1.620e11 + 3.819e11 + 1.143e10 + 1.620e11  # CLIP, CMMD's, Inception once, DINOv2
+    judges = 1.620e11 + 3.819e11 + 1.143e10 + 1.620e11  # FLOPs of CLIP, CMMD's network, Inception (once) and DINOv2
     drawn = floors.rollout(OURS.backbone, 256, guided=True).seconds(floors.PUBLISHED["H100"]) * 50_000 / 256
     expected = drawn + 50_000 * (256 * 9.9e8 + judges) / 67e12
     arguments = (REGISTRY.evaluation, REGISTRY.networks, floor_machine())
@@ -87,7 +87,7 @@ def test_measured_costs_stretch_every_floor_by_what_was_measured(tmp_path):
     machine = measured_machine(REGISTRY, costs(tmp_path / "costs.csv"))
     floor = iteration_floor(OURS, "H100")
     assert machine.times["generate"] == pytest.approx(2.0 / floor["generate"])
-    assert machine.times["update"] == pytest.approx(4.0 / floor["update"])  # and the reference policy
+    assert machine.times["update"] == pytest.approx(4.0 / floor["update"])  # update and reference policy
     assert training_hours(OURS, machine) == pytest.approx(600 * (2 + 2 + 2 + 2 + 4 + 4) / 3600)
     small = REGISTRY.resolve("llamagen_b-ours")
     ratio = iteration_floor(small, "H100")["update"] / floor["update"]

@@ -1,4 +1,4 @@
-"""Which rule needs which file from outside: followed through the rules' inputs, from the runs back to the files."""
+"""Rules that need a file from outside, found by following the inputs of rules from the runs back to the files."""
 
 import re
 import shutil
@@ -54,7 +54,7 @@ def test_a_file_is_needed_only_by_runs_that_can_be_had(config):
             "vqgan-ours-topk100")  # fmt: skip
     edit(config / "scales/imagenet.yaml", lambda tree: tree["about"].update(unavailable=dict.fromkeys(away, "none")))
     users = asset_users(Registry("imagenet", root=config))
-    assert users["imagenet"] == ["codes"]  # of the likelihood runs
+    assert users["imagenet"] == ["codes"]  # the likelihood runs need codes
     assert users["imagenet_val"] == ["further_reference", "study_make"]
     assert users["vapi_xl"] == users["taming_cin"] == []
 

@@ -1,4 +1,4 @@
-"""The paper's claims: the list, the tests of each, and the verdicts."""
+"""The paper's claims: their list, their tests and their verdicts."""
 
 import csv
 import json
@@ -52,9 +52,9 @@ def verdicts(results: Path, seeds: int = 1) -> dict[str, str]:
         (0.5, 0.2, 1, HOLDS),
         (-0.5, 0.2, 1, CONTRARY),
         (0.39, 0.2, 1, WITHIN),
-        (-0.4, 0.2, 1, WITHIN),  # two standard errors to the dot are not beyond them
+        (-0.4, 0.2, 1, WITHIN),  # exactly two standard errors are not beyond two
         (0.0, 0.0, 1, WITHIN),
-        (9.0, None, 1, WITHIN),  # no error is known: nothing is shown
+        (9.0, None, 1, WITHIN),  # without a known error nothing is shown
     ],
 )
 def test_a_claim_holds_beyond_two_standard_errors_on_its_side(difference, error, sign, verdict):
@@ -70,9 +70,8 @@ def test_the_error_of_a_difference_is_that_of_both_measurements():
 
 
 def test_over_seeds_the_larger_error_counts_and_seeds_are_paired():
-    wide = [
-        (Measure(1.0 + 9 * seed, 0.01), Measure(9.0 * seed, 0.01)) for seed in range(3)
-    ]  # priors differ, not the gain
+    # The priors of the three seeds differ, their gain does not.
+    wide = [(Measure(1.0 + 9 * seed, 0.01), Measure(9.0 * seed, 0.01)) for seed in range(3)]
     assert difference_of(wide) == (pytest.approx(1.0), pytest.approx((6 * 0.01**2) ** 0.5 / 3))
     scattered = [(Measure(value, 0.01), Measure(0.0, 0.01)) for value in (0.0, 1.0, 2.0)]
     assert difference_of(scattered) == (pytest.approx(1.0), pytest.approx(1 / 3**0.5))
@@ -98,13 +97,13 @@ def test_measures_of_curves_seconds_and_votes_carry_their_errors():
     assert median_of([1.0, 1.1, 0.9, 1.0, 50.0]).value == 1.0
     assert median_of([1.0, 1.1, 0.9, 1.0, 50.0]).error < 0.1
     alternating, drifting = mean_of([0.0, 1.0] * 20), mean_of([0.0] * 20 + [1.0] * 20)
-    assert drifting.error > 3 * alternating.error  # neighbours that are alike are fewer observations
+    assert drifting.error > 3 * alternating.error  # correlated neighbours count as fewer observations
     votes = preference(ours=318, tie=103, pretrained=149)
     assert votes.value == pytest.approx(169 / 570)
     assert votes.error == pytest.approx(((467 / 570 - (169 / 570) ** 2) / 570) ** 0.5)
 
 
-# -- the list
+# -- the list of claims
 
 
 def test_every_table_figure_2_and_both_sections_have_claims():
@@ -131,7 +130,7 @@ def test_every_score_that_a_claim_names_is_a_cell_of_a_table():
 
 
 def test_the_papers_own_numbers_bear_its_claims_out_but_for_one(measured):
-    """Table 2's sentence says all metrics improve; XL's recall falls there from 0.74 to 0.68."""
+    """The sentence about Table 2 says that all metrics improve, but XL's recall falls there from 0.74 to 0.68."""
     evidence = Evidence(MNIST, measured, 1)
     against = [
         (key, comparison.what)
@@ -171,17 +170,18 @@ def test_a_slip_in_the_claims_is_one_line_that_names_file_and_key(old, new, mess
     assert "\n" not in str(caught.value)
 
 
-# -- judged from files
+# -- claims judged from files
 
 
 def test_equal_runs_show_nothing_and_curves_and_settings_are_read(measured):
     found = verdicts(measured)
     assert found["argrpo-fid"] == found["kl-fid"] == WITHIN
-    assert found["table1-recall"] == PARTLY  # no loss of more than .03 is shown; that B's falls is not
+    # It is shown that the recall of L and XL falls by at most .03, but not that the recall of B falls.
+    assert found["table1-recall"] == PARTLY
     assert found["dynamics-reward"] == found["dynamics-fid"] == HOLDS
     assert found["dynamics-entropy"] == WITHIN
     assert found["same-settings"] == HOLDS
-    assert found["nocfg-cost"] == CONTRARY  # the same seconds, not half of them
+    assert found["nocfg-cost"] == CONTRARY  # both take the same seconds; the claim is at most 0.6 of them
     assert found["loo-fid-iteration"] == HOLDS
     assert found["training-cost"] == found["qualitative-structure"] == UNTESTED
 
@@ -212,7 +212,7 @@ def test_several_seeds_are_judged_by_their_scatter(tmp_path):
     for seed, fid in enumerate((1.0, 1.9, 2.9)):
         write_run(MNIST, results, MNIST.seed_names("llamagen_l-ours", 3)[seed], fid=fid)
     comparison = next(compare_all(MNIST.claims["entropy-helps"], Evidence(MNIST, results, 3)))
-    assert comparison.verdict == WITHIN  # evaluations alone would call -0.07 +- 0.08 the same; the seeds say +- 0.55
+    assert comparison.verdict == WITHIN  # -0.07 +- 0.08 by the evaluations alone, +- 0.55 by the seeds
     assert comparison.error == pytest.approx(0.549, abs=0.01)
 
 

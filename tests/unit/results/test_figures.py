@@ -175,7 +175,7 @@ def test_the_toys_features_tell_a_slanted_line_from_an_upright_blob_of_equal_var
 
 def test_a_diagonal_distance_of_x_and_y_alone_does_not_find_the_slant():
     trace = toy.learn("ema", 0, toy.Toy(iterations=150, shown_at=30), toy.raw)
-    assert trace.distance[-1] < 0.2  # matched, as far as it sees
+    assert trace.distance[-1] < 0.2  # x and y match separately
     assert torch.corrcoef(trace.points[150].T)[0, 1] < 0.7
 
 
@@ -186,7 +186,7 @@ def test_the_toy_policy_converges_to_the_line(mode):
     assert trace.distance[-1] < 0.05
     final = trace.points[300]
     assert torch.corrcoef(final.T)[0, 1] > 0.8
-    assert final.std(0)[0] > 0.9  # no collapse
+    assert final.std(0)[0] > 0.9  # the policy has not collapsed
 
 
 def test_figure_5_is_drawn_from_its_seeds_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""The report: one file, complete, well-formed, the same bytes from the same inputs."""
+"""The report: one complete and well-formed file, with the same bytes for the same inputs."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input", "path", "rect"}
 
 
 class Page(HTMLParser):
-    """Keeps ids, addresses and text; refuses tags that are not closed in order."""
+    """A parser that keeps ids, addresses and tags, and fails if tags are not closed in order."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -84,7 +84,7 @@ def test_every_table_figure_and_claim_is_on_the_page(html):
     for claim in MNIST.claims.values():
         assert claim.claim.replace("'", "&#39;") in html
     assert "mnist scale: not comparable with the paper" in html
-    assert "<strong>" in html  # the best of a block
+    assert "<strong>" in html  # the best value of a block is bold
 
 
 def test_commit_versions_seed_hardware_and_seconds_are_on_the_page(html):
@@ -152,7 +152,7 @@ def test_rules_are_set_in_layers_without_overlap_and_implied_arrows_are_left_out
     rules, edges = read_rules(tmp_path / "graph.mmd")
     assert rules == ["data", "table", "train"]
     picture = lay_out(rules, edges)
-    assert len(picture.paths) == 2  # data -> table is implied by way of train
+    assert len(picture.paths) == 2  # data -> table is implied by the path through train
     wide = [f"rule{number}" for number in range(9)]
     edges = [(wide[0], name) for name in wide[1:8]] + [(name, wide[8]) for name in wide[1:8]] + [(wide[0], wide[8])]
     boxes = lay_out(wide, edges).boxes
@@ -166,4 +166,5 @@ def test_a_long_arrow_goes_by_way_of_every_layer_between():
     chain = [("a", "b"), ("b", "c"), ("c", "d"), ("a", "e"), ("e", "x"), ("d", "x")]
     picture = lay_out(["a", "b", "c", "d", "e", "x"], chain)
     assert max(path.count("C") for path in picture.paths) == 3
-    assert {box.name: box.y for box in picture.boxes}["e"] > {box.name: box.y for box in picture.boxes}["b"]  # late
+    # e stands as late as possible.
+    assert {box.name: box.y for box in picture.boxes}["e"] > {box.name: box.y for box in picture.boxes}["b"]

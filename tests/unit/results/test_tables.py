@@ -36,7 +36,7 @@ def test_a_row_holds_value_error_paper_and_difference():
     assert (row["fid"], row["fid_se"], row["fid_bias_corrected"], row["fid_paper"]) == (1.05, 0.05, 0.9, 3.83)
     assert row["fid_difference"] == pytest.approx(1.05 - 3.83)
     assert row["fid_difference_in_se"] == pytest.approx((1.05 - 3.83) / 0.05)
-    assert math.isnan(row["recall_difference_in_se"])  # one seed, and an evaluation has no error of it
+    assert math.isnan(row["recall_difference_in_se"])  # with one seed, recall has no standard error
     assert (row["scale"], row["n"], row["seeds"], row["run"]) == ("mnist", 2000, 1, "llamagen_l-ours")
     assert row["networks"] == "features: classifier_b; clip: clip_2"
     assert (row["reference"], row["note"], row["status"]) == ("heldout_1000", REGISTRY.about.note, "ok")
@@ -225,7 +225,7 @@ def test_the_official_evaluation_shows_its_judges_and_every_further_reference(tm
     ours = frame.set_index("run").loc["llamagen_l-ours"]
     assert (ours["sfid"], ours["coverage"], ours["cmmd_se"]) == (6.1, 0.9, 0.01)
     assert (ours["fid"], ours["fid_imagenet_val"], ours["fid_imagenet_val_se"]) == (1.0, 2.5, 0.02)
-    assert "inception_score_imagenet_val" not in frame  # no reference decides it
+    assert "inception_score_imagenet_val" not in frame  # the Inception score uses no reference
     assert math.isnan(frame.set_index("run").loc["llamagen_l-ours-maniqa", "fid_imagenet_val"])
     write_markdown(frame, registry, "table4", tmp_path / "t.md")
     first, beyond, second = (tmp_path / "t.md").read_text().split(":\n\n")

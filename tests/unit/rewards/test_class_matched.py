@@ -23,14 +23,14 @@ CLASSES, EACH, WIDTH = 4, 50, 3
 
 
 class Flat(torch.nn.Module):
-    """Features of an image: its mean colour."""
+    """A network whose features are the mean colour of an image."""
 
     def features(self, images):
         return images.float().mean((2, 3)) / 255
 
 
 def real_features(each=EACH, seed=0):
-    """[C, each, D]: classes far apart, of different spreads."""
+    """Features [C, each, D] of real images; the classes are far apart and have different spreads."""
     draw = torch.Generator().manual_seed(seed)
     centres = 3.0 * torch.arange(CLASSES)[:, None, None]
     return centres + (0.5 + 0.1 * centres) * torch.randn(CLASSES, each, WIDTH, generator=draw, dtype=torch.float64)
@@ -175,7 +175,7 @@ def test_only_a_run_that_compares_class_by_class_waits_for_the_classes_moments()
         assert (
             plan.train("llamagen_l-half_prompts-class_matched")["class_moments"] == f"results/{scale}/class_moments.npz"
         )
-    assert plan.class_moments()["data"] == "results/imagenet/assets/imagenet.json"  # the training images themselves
+    assert plan.class_moments()["data"] == "results/imagenet/assets/imagenet.json"  # computed from the training images
 
 
 @pytest.mark.parametrize("change", [{"covariance": "full"}, {"pca": 2}])

@@ -110,7 +110,7 @@ def test_an_outlier_is_punished_and_its_opposite_praised(covariance):
     rewards = loo_fid_reward(x, None, reference).rewards
     assert rewards[0] < 0
     assert rewards.argmin() == 0
-    # A generator that sits to one side is helped most by the sample that leans to the other.
+    # A generator shifted to one side is helped most by the sample that lies on the other side.
     shifted = draw(7, 50, 6, shift=3.0)
     shifted[0] = reference.mean - 3
     rewards = loo_fid_reward(shifted, None, reference).rewards
@@ -242,7 +242,7 @@ def test_bad_reference_moments_are_one_clear_error(mu, sigma, arguments, message
     ("past", "alpha", "tolerance"), [(300, 0.5, 1e-8), (300, 1.0, 1e-8), (40, 0.5, 1e-4), (None, 1.0, 1e-4)]
 )
 def test_cholesky_factors_give_the_rewards_of_the_eigendecomposition(past, alpha, tolerance):
-    """The last two have fewer samples than features, so that whole directions leave with a sample."""
+    """The last two cases have fewer samples than features, so that leaving out a sample removes whole directions."""
     width, draw = 96, torch.Generator().manual_seed(0)
     spread = torch.exp(-3 * torch.arange(width) / width)
     real = torch.randn(400, width, generator=draw) * spread

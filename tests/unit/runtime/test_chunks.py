@@ -1,4 +1,4 @@
-"""Samples and features in pieces: the same bytes for any number of processes and of kills."""
+"""Samples and features in chunks: the same bytes for any number of processes, interrupted or not."""
 
 import threading
 
@@ -31,7 +31,7 @@ def extractor(batch, identity):
 
 
 def drawn(world, folder, seed=0, batch=8, identity=None):
-    """samples.npz of a tiny policy, in seven chunks; its bytes where it was written."""
+    """Draw samples.npz of a tiny policy in seven chunks; returns its bytes in the leading process, None in others."""
     folder.mkdir(exist_ok=True)
     (folder / "policy").write_text(str(seed))
     run = tiny_run()
@@ -83,7 +83,7 @@ class KilledError(Exception):
 
 
 def killed_at(monkeypatch, number):
-    """Draw chunks until ``number``; returns the list of those that were drawn."""
+    """Let drawing fail at chunk ``number`` (None: nowhere); returns the list to which every drawn chunk is added."""
     seen = []
 
     def dying(drawing, at):
@@ -129,7 +129,7 @@ def test_features_taken_while_drawing_are_the_bytes_of_those_taken_from_the_file
     assert take_up(folder / "samples.npz", "judge", output)
     assert output.stat().st_mtime_ns >= (folder / "samples.npz").stat().st_mtime_ns
     assert output.read_bytes() == featured(ALONE, tmp_path / "one", 8)
-    assert not take_up(folder / "samples.npz", "judge", output)  # there was one
+    assert not take_up(folder / "samples.npz", "judge", output)  # the first call moved the features
     assert sorted(path.name for path in folder.iterdir()) == ["features.npz", "grid.png", "policy", "samples.npz"]
 
 
@@ -178,11 +178,11 @@ def test_the_next_chunk_is_drawn_while_the_last_is_written_and_errors_come_out(t
             if error:
                 raise error
 
-    for numbers in ((0, 1), (1, 2)):  # of the last one, and of one with another behind it
+    for numbers in ((0, 1), (1, 2)):  # chunk 1 fails as the last one, and with another chunk behind it
         with pytest.raises(ArtuneError, match="the disk is full"):
             saving(*numbers)
     assert (chunks.has(0), chunks.has(2)) == (True, False)
-    with pytest.raises(KilledError):  # the caller's own error is the one that is seen
+    with pytest.raises(KilledError):  # the caller's own error is raised instead of the writer's
         saving(1, error=KilledError())
 
 

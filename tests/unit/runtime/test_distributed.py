@@ -1,4 +1,4 @@
-"""Several processes: what they exchange, and that a training of two or four is the training of one."""
+"""Several processes: what they exchange, and that two or four of them train as one process does."""
 
 import math
 import os
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Seen:
-    """Brightness; keeps the tokens that it was shown."""
+    """A brightness reward that keeps the tokens of every batch; with ``bad_on`` it is NaN from the fourth batch on."""
 
     name = "clip"
 
@@ -46,7 +46,7 @@ def weights(trainer):
 
 
 def learn(world, changes, iterations):
-    """Metrics of every iteration, the tokens of this process, its final weights."""
+    """Train for ``iterations``; returns the metrics per iteration, the tokens of this process and its final weights."""
     grpo = {"iterations": 10} | changes.get("grpo", {})
     run = tiny_run(**({"rewards": {"terms": ["clip", "loo_fid"]}} | changes | {"grpo": grpo}))
     trainer = trainer_of(world, run)
@@ -65,7 +65,7 @@ def same_curves(first, second, tolerance=1e-4):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},  # with four processes a share of three images cuts through the groups of four
+        {},  # with four processes, shares of three images cut across the groups of four
         {"grpo": {"micro_batch": 3, "class_dropout": 0.3}, "entropy": {"over": "slice"}},
         {"rewards": {"terms": ["clip", "loo_fid"], "combine": "separate",
                      "loo_fid": {"network": "inception", "start": "first_batch", "shards": 4}}},
@@ -85,7 +85,7 @@ def test_a_training_is_the_same_in_several_processes(size, changes):
 def test_shares_that_differ_in_size_and_in_slices_change_nothing():
     changes = {"grpo": {"micro_batch": 4, "prompts": 2, "group_size": 5}}  # shares of 3, 3 and 4
     same_curves(learn(ALONE, changes, 3)[0], run_processes(3, learn, changes, 3)[2][0])
-    changes["grpo"]["micro_batch"] = 3  # one slice, one slice, two slices
+    changes["grpo"]["micro_batch"] = 3  # the shares have one, one and two slices
     same_curves(learn(ALONE, changes, 3)[0], run_processes(3, learn, changes, 3)[2][0])
 
 
@@ -93,7 +93,8 @@ def test_local_gradients_let_the_copies_drift_and_mean_nothing_in_one_process():
     local = {"grpo": {"gradients": "local"}}
     first, second = run_processes(2, learn, local, 3)
     assert np.abs(first[2] - second[2]).max() > 1e-3
-    assert first[0][0]["reward/total"] == second[0][0]["reward/total"]  # rewards and moments stay those of all
+    # Rewards and moments are still those of the whole batch.
+    assert first[0][0]["reward/total"] == second[0][0]["reward/total"]
     assert np.array_equal(learn(ALONE, local, 3)[2], learn(ALONE, {}, 3)[2])
 
 
@@ -160,7 +161,7 @@ def test_a_training_goes_on_in_another_number_of_processes(tmp_path):
 
 
 class Signalled(Seen):
-    """Brightness; the third time this process gets ``number``."""
+    """A brightness reward that sends the signal ``number`` to its own process at the third batch."""
 
     def __init__(self, number):
         super().__init__()
@@ -188,9 +189,9 @@ def test_a_signal_to_one_process_stops_all_after_the_iteration_and_nothing_is_lo
     before = signal.getsignal(number)
     for said in fitted(tmp_path / "cut", number):
         assert "after 3 of 6 iterations; the state is saved, the same command goes on from it" in said
-    assert number.name in said  # the process that got it names it
+    assert number.name in said  # the last process received the signal and names it
     assert signal.getsignal(number) is before
-    assert load_state(tmp_path / "cut", "text")[0] == 3  # states are saved every 2 iterations otherwise
+    assert load_state(tmp_path / "cut", "text")[0] == 3  # without a signal a state is saved every 2 iterations
     whole, resumed = fitted(tmp_path / "whole", None)[0], fitted(tmp_path / "cut", None)[0]
     assert resumed[0] == 3
     assert np.array_equal(resumed[1], whole[1])
@@ -237,7 +238,7 @@ def exchanged(world):
     parameters = [torch.nn.Parameter(torch.zeros(size, dtype=dtype)) for size, dtype in kinds]
     for number, parameter in enumerate(parameters):
         parameter.grad = torch.full_like(parameter, 2.0**number * (world.rank + 1))
-    parameters.append(torch.nn.Parameter(torch.zeros(1)))  # without a gradient
+    parameters.append(torch.nn.Parameter(torch.zeros(1)))  # a parameter without a gradient
     world.sum_gradients(parameters)
     gathered = world.gather(rows[share.rows], share)
     same = bool((gathered.view(torch.int32) == rows.view(torch.int32)).all())

@@ -1,4 +1,4 @@
-"""A finished training is given back to the very same training, and to no other."""
+"""Outputs of a finished training are restored for exactly the same training, and for no other."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_outputs_that_were_removed_come_back_byte_by_byte(tmp_path, outputs):
         path.unlink()
     assert give_back(tmp_path, "settings and inputs", outputs)
     assert [path.read_text() for path in outputs] == ["bytes of policy.safetensors", "bytes of metrics.jsonl"]
-    assert give_back(tmp_path, "settings and inputs", outputs)  # also where they are still there
+    assert give_back(tmp_path, "settings and inputs", outputs)  # also while the outputs still exist
     assert sorted(path.name for path in tmp_path.iterdir()) == [FOLDER, "metrics.jsonl", "policy.safetensors"]
 
 

@@ -1,4 +1,4 @@
-"""Leases, held and fought over by real processes; heartbeats of hundredths of a second."""
+"""Leases held and contested by real processes, with a heartbeat every few hundredths of a second."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ for _ in range(6):
     with lease(Path(sys.argv[1]), "count", 0.2, 1000):
         counter.write_text(str(int(counter.read_text()) + 1))
 """
-# Suspends itself just before it looks whether it may write, or just before it renames what it wrote.
+# A process that suspends itself just before it checks whether it may write, or just before it renames its file.
 LATE = """
 import os, signal, sys
 from pathlib import Path
@@ -60,7 +60,7 @@ def start(code, *arguments):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Starts a process that holds the folder; ends it afterwards."""
+    """A function that starts a process which holds the lease of the folder; the process is killed after the test."""
     started = []
 
     def hold(every=EVERY, missed=1000, seconds=60):
@@ -99,7 +99,7 @@ def test_a_live_holder_is_named_with_its_slurm_job_and_the_way_to_end_it(tmp_pat
     monkeypatch.delenv("SLURM_JOB_ID")
     with (
         pytest.raises(ArtuneError, match=r"held by SLURM job 4711 on .*train since .*alive.*scancel 4711"),
-        lease(tmp_path, "train", EVERY, missed=40),  # a busy machine may keep the holder's heart still for a while
+        lease(tmp_path, "train", EVERY, missed=40),  # on a busy machine the holder may miss some heartbeats
     ):
         pass
     assert (tmp_path / FILE).exists()
@@ -151,7 +151,7 @@ def test_a_holder_whose_job_slurm_has_ended_is_not_waited_for(tmp_path, holder, 
         began = time.monotonic()
         held = module.Lease(tmp_path, "train", 0.1, 30)
         held.acquire()
-        held._remove(held.head)  # gone without a word
+        held._remove(held.head)  # remove the lease file by hand
         held.stop.set()
         held.thread.join()
         os.close(held.handle)
@@ -160,24 +160,24 @@ def test_a_holder_whose_job_slurm_has_ended_is_not_waited_for(tmp_path, holder, 
     kept = (tmp_path / FILE).read_bytes()
     assert seconds("CANCELLED") < 2
     (tmp_path / FILE).write_bytes(kept)
-    assert seconds("NODE_FAIL") > 3  # behind a broken network its processes may still write
+    assert seconds("NODE_FAIL") > 3  # processes on a node without network may still write
 
 
 def test_a_holder_that_was_suspended_ends_itself_before_it_can_write(tmp_path, holder):
     process = holder(seconds=20)
     process.send_signal(signal.SIGSTOP)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_dead", lambda holder: False)  # as if on another machine
+        patch.setattr(module, "_dead", lambda holder: False)  # as if the holder ran on another machine
         with lease(tmp_path, "train", EVERY, missed=6):
             process.send_signal(signal.SIGCONT)
             assert process.wait(timeout=20) == LOST
             assert "took its place; it ends without writing" in process.stderr.read()
-            assert (tmp_path / FILE).exists()  # it did not touch its successor's
+            assert (tmp_path / FILE).exists()  # the lease of its successor is untouched
 
 
 @pytest.mark.parametrize("where", ["look", "rename"])
 def test_what_a_suspended_holder_was_writing_never_replaces_its_successors(tmp_path, where):
-    process = start(LATE, tmp_path, where)  # it beats every 30 s: its heartbeat has no part in this
+    process = start(LATE, tmp_path, where)  # with one heartbeat per 30 s, only the check can notice
     while process.poll() is None and stat(process.pid) != "T":
         time.sleep(0.01)
     assert [path.name for path in tmp_path.glob(".out*")], process.stderr.read()

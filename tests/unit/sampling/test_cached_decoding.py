@@ -1,4 +1,4 @@
-"""The fast ways to decode against the plain one."""
+"""The fast decoders against the plain one."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=["llamagen", "vqgan"])
 def policy(request):
-    """25 tokens: the buckets of 8 are three whole ones and a bit."""
+    """A policy of 25 tokens, which fill three buckets of 8 and begin a fourth."""
     run = tiny_run(backbone={"tokens": 25, "family": request.param}, sampling={"cfg": 1.0})
     policy = build_policy(run.backbone, torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(1)
@@ -53,7 +53,7 @@ def all_logits(decoder, class_ids, tokens):
 def test_a_bucketed_step_gives_the_logits_of_the_plain_one_and_starts_afresh(policy, dtype):
     policy.to(dtype)
     decoder, draw = BucketedDecoder(policy, rows=3, bucket=8), torch.Generator().manual_seed(2)
-    for class_ids in (torch.tensor([0, 1, 2]), torch.tensor([3, 3, 0])):  # the second finds the first one's keys
+    for class_ids in (torch.tensor([0, 1, 2]), torch.tensor([3, 3, 0])):  # the cache still holds the first batch's keys
         tokens = torch.randint(8, (3, 25), generator=draw)
         expected = all_logits(PlainDecoder(policy), class_ids, tokens)
         tolerance = 1e-4 if dtype == torch.float32 else 0.05
@@ -81,8 +81,8 @@ def test_a_decoder_that_differs_or_fails_is_replaced_with_a_warning(policy):
     assert checked(good, class_ids) is good
 
     wrong = BucketedDecoder(policy, rows=2, bucket=8)
-    wrong.cache.begin = lambda table: table.index_select(0, wrong.cache.position)[0]  # opens nothing
-    wrong.cache.additive.fill_ = lambda value: wrong.cache.additive.zero_()  # and nothing is closed
+    wrong.cache.begin = lambda table: table.index_select(0, wrong.cache.position)[0]  # no position is opened
+    wrong.cache.additive.fill_ = lambda value: wrong.cache.additive.zero_()  # no position is closed
     with pytest.warns(UserWarning, match="logits differ"):
         assert isinstance(checked(wrong, class_ids), PlainDecoder)
 
@@ -119,7 +119,7 @@ def test_what_is_packed_serves_until_a_weight_changes(policy, monkeypatch):
         first = decoder(ids).policy
         assert first is not policy
         assert decoder(ids).policy is first
-        assert decoder(torch.tensor([0, 1, 2])).policy is not first  # packed for other rows
+        assert decoder(torch.tensor([0, 1, 2])).policy is not first  # packed for another number of rows
         before = decoder(ids).start(ids)
         stepping = torch.optim.AdamW(policy.parameters(), 0.1)
         policy(torch.zeros(2, 25, dtype=torch.long), ids).square().mean().backward()
@@ -160,7 +160,7 @@ def test_tokens_can_be_drawn_with_bfloat16_weights():
     policy, ids = tiny_policy(run), torch.arange(64) % 4
     tokens = generate(policy, ids, run.sampling, torch.Generator().manual_seed(0))
     plain = generate(policy, ids, tiny_run().sampling, torch.Generator().manual_seed(0))
-    assert 0.8 < (tokens == plain).float().mean() < 1  # the same clocks, logits that are rounded
+    assert 0.8 < (tokens == plain).float().mean() < 1  # the same random numbers, but rounded logits
     decoder = decoder_for(policy, ids, torch.bfloat16)
     assert decoder.start(ids).dtype == torch.float32
     assert decoder.cache.keys[0].dtype == torch.bfloat16
@@ -193,7 +193,7 @@ def test_a_sampler_says_once_that_a_batch_is_drawn_in_parts(capsys):
 
 
 def test_memory_is_planned_by_the_size_of_the_cache():
-    policy = tiny_policy(tiny_run())  # 2 layers of 16, 4 tokens, 8 codes
+    policy = tiny_policy(tiny_run())  # 2 layers of width 16, 4 tokens, 8 codes
     assert bytes_of_image(policy, 2) == 2 * (2 * 2 * 16 * 4 * 4 + 24 * 8)
     assert bytes_of_image(policy, 1, torch.bfloat16) == 2 * 2 * 16 * 4 * 2 + 24 * 8
     assert images_at_once(5, 1, CPU) == 5
@@ -207,15 +207,13 @@ def test_the_benchmark_counts_what_a_rollout_cannot_do_without():
     policy = tiny_policy(run)
     matrices = [m.weight.numel() for m in policy.modules() if isinstance(m, torch.nn.Linear)]
     assert matrix_weights(run.backbone) == weights == sum(matrices)
-    work = floors.rollout(
-        run.backbone, images=3, guided=True, item=4
-    )  # guided: 6 rows; 1 + 2 + 3 + 4 = 10 positions are attended
+    # Guidance makes 6 rows of 3 images; 1 + 2 + 3 + 4 = 10 positions are attended to.
+    work = floors.rollout(run.backbone, images=3, guided=True, item=4)
     assert work.bytes == 4 * weights * 4 + 2 * 6 * 10 * 2 * 16 * 4 + 4 * 6 * 8 * 4
     assert work.flops == 4 * 6 * 2 * weights + 4 * 6 * 10 * 2 * 16
     assert work.seconds(floors.Ceiling(1.0, 1e12)) == work.bytes
-    tokens = (
-        floors.update(run.backbone, images=3, epochs=2, reference=True).flops / 7
-    )  # 2 epochs of 3 forwards, one of the reference
+    # An epoch costs 3 forwards, the reference policy one: 7 forwards in 2 epochs.
+    tokens = floors.update(run.backbone, images=3, epochs=2, reference=True).flops / 7
     assert tokens == floors.forward(run.backbone, 3) == 3 * (4 * 2 * weights + 4 * 10 * 2 * 16)
 
 
@@ -232,5 +230,5 @@ def test_the_check_of_a_decoder_takes_no_second_cache_of_whole_images(policy, mo
         policy, "start", lambda ids, length, *cache: (lengths.append(length), start(ids, length, *cache))[1]
     )
     assert agrees(decoder, torch.tensor([0, 1]))
-    assert lengths == [8 + 2, 25]  # the plain path's, the decoder's
+    assert lengths == [8 + 2, 25]  # lengths of the plain path and of the decoder
     assert decoder.cache.extent == 16

@@ -1,4 +1,4 @@
-"""Filtering, drawing and guidance."""
+"""Filtering of logits, drawing of tokens, and guidance."""
 
 import hashlib
 
@@ -56,7 +56,7 @@ def test_top_p_keeps_one_token_however_small_it_is():
 
 
 def test_top_p_acts_on_what_top_k_has_left():
-    # after top-k the first token has 0.4 / 0.7 = 0.57 > 0.55, so it alone survives; of all tokens two would
+    # after top-k the first token has 0.4 / 0.7 = 0.57 > 0.55, so it alone survives; without top-k two tokens would
     assert kept([0.4, 0.3, 0.2, 0.1], top_k=2, top_p=0.55) == [0]
     assert kept([0.4, 0.3, 0.2, 0.1], top_p=0.55) == [0, 1]
 
@@ -94,7 +94,7 @@ def test_draws_follow_the_softmax_and_never_hit_an_excluded_token():
     assert (counts - logits.exp()).abs().max() < 5 * standard_error
 
 
-# Of the tokens that one process draws since results_version 2: published numbers rest on these draws.
+# Digests of the tokens that one process draws since results_version 2; published numbers rest on these draws.
 @pytest.mark.parametrize(
     ("filters", "digest"), [({}, "9573876d8e42cf11"), ({"top_k": 5, "top_p": 0.9}, "2bb15d124ff6b6a8")]
 )
@@ -181,8 +181,8 @@ def test_a_cut_by_memory_stays_when_the_memory_is_taken(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
     gpu = torch.device("cuda")
     first = list(cut(144, sampler._at_once(144, gpu)))
-    assert max(part.stop - part.start for part in first) <= 35  # of 3,500 bytes
+    assert max(part.stop - part.start for part in first) <= 35  # 3,500 bytes may be used
     assert first[-1].stop == 144
     assert list(cut(144, sampler._at_once(144, gpu))) == first
-    assert len(list(cut(7, sampler._at_once(7, gpu)))) == 4  # 200 bytes that the allocator keeps
+    assert len(list(cut(7, sampler._at_once(7, gpu)))) == 4  # 200 bytes are left in the allocator
     assert list(cut(0, sampler._at_once(0, torch.device("cpu")))) == []

@@ -1,4 +1,4 @@
-"""From tokens to images, in either precision."""
+"""Rendering of tokens to images, in float32 and bfloat16."""
 
 import copy
 
@@ -17,7 +17,7 @@ def test_images_decoded_in_bfloat16_are_those_of_float32_to_a_few_grey_levels():
     plain, half = (make_renderer(copy.deepcopy(tokenizer), 8, 8, dtype=d)(ids) for d in (torch.float32, torch.bfloat16))
     off = (plain.int() - half.int()).abs()
     assert plain.dtype == half.dtype == torch.uint8
-    assert 0 < off.max() <= 4  # 8 bits of mantissa in 10 layers
+    assert 0 < off.max() <= 4  # 10 layers with 8 bits of mantissa
     assert off.float().mean() < 1
 
 

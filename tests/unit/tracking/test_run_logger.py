@@ -24,7 +24,7 @@ REGISTRY = Registry("mnist")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A real sqlite store; every test uses run names of its own."""
+    """A real SQLite store; each test uses its own run names."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
     assert init_store(uri)
     return uri
@@ -168,7 +168,7 @@ def free_port() -> int:
 def hanging_server() -> socket.socket:
     server = socket.socket()
     server.bind(("127.0.0.1", 0))
-    server.listen(8)  # accepts, never answers
+    server.listen(8)  # accepts connections and never answers
     return server
 
 

@@ -1,4 +1,4 @@
-"""What a run's tracking page says in words."""
+"""Text and picture of the tracking page of a run."""
 
 import pytest
 from PIL import Image

@@ -98,8 +98,8 @@ def test_the_clipped_loss_equals_the_equation_sample_by_sample(draw, sign):
 def test_clipping_stops_the_gradient_only_where_the_bound_acts():
     ratio = torch.tensor([math.log(1.5), math.log(1.5), 0.0], requires_grad=True)
     grpo_loss(ratio, torch.tensor([1.0, -1.0, 1.0]), 0.2).sum().backward()
-    assert ratio.grad[0] == 0  # a good sample that is already more likely
-    assert ratio.grad[1] > 0  # a bad one is still pushed down
+    assert ratio.grad[0] == 0  # a good sample whose ratio is already above the bound
+    assert ratio.grad[1] > 0  # a bad sample is still pushed down
     assert ratio.grad[2] == -1
 
 

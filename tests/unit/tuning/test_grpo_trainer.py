@@ -1,4 +1,4 @@
-"""The training loop on a miniature run: every switch acts, numbers are repeatable, bad numbers stop it."""
+"""The training loop on a miniature run: every switch has an effect, results are repeatable, NaN stops the run."""
 
 import json
 import math
@@ -24,7 +24,7 @@ SOURCES = ROOT / "src/artune"
 
 
 class Broken:
-    """A reward that turns NaN after a few iterations."""
+    """A reward that is NaN after its first ``after`` iterations."""
 
     name = "clip"
 
@@ -184,7 +184,7 @@ def test_a_resumed_training_keeps_the_slices_that_it_began_with(tmp_path, monkey
     torch.save(begun.state_dict(), tmp_path / "state.pt")
     resumed = trainer_of(run)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    monkeypatch.setattr("artune.tuning.policy_update.split_update", None)  # planning anew would fail
+    monkeypatch.setattr("artune.tuning.policy_update.split_update", None)  # planning the slices again would fail
     assert resumed.step(1)[0] == begun.step(1)[0]
     assert resumed.update.split == begun.update.split
 
@@ -266,7 +266,7 @@ def test_a_nan_reward_stops_the_run_names_the_step_and_keeps_the_state(tmp_path)
     assert iteration == 3
     assert all(torch.equal(state["trainer"]["policy"][name], value) for name, value in good.policy.state_dict().items())
     start, _ = run_fit(run, tmp_path / "a", trainer_of(run))
-    assert start == 3  # goes on from the state before the bad step
+    assert start == 3  # resumes from the state before the bad step
 
 
 def test_a_second_epoch_that_goes_bad_leaves_the_state_before_the_iteration(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Memory of the update: bytes counted against what PyTorch keeps, slices by them, blocks computed twice."""
+"""Memory of the update: estimated bytes against those that PyTorch keeps, slices, and blocks computed twice."""
 
 import math
 import weakref
@@ -22,7 +22,7 @@ FAMILIES = ["llamagen", "vqgan"]
 
 
 class Live(TorchDispatchMode):
-    """Bytes of all tensors that came to be inside and are still there, and their largest number."""
+    """Counts the bytes of live tensors that were created inside the context: now, and at the peak."""
 
     def __init__(self, known):
         super().__init__()
@@ -67,9 +67,9 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
         kept = live.now
         objective(logp, logp.detach(), None, entropy, advantages, [1.0], 0.02, run.grpo)[0].backward()
     standing = micro_batch.fixed_bytes(run.backbone, run.grpo, states=True)
-    casts = standing - 4 * parameters(run.backbone)  # of all weights; those of checkpointed blocks are let go
+    casts = standing - 4 * parameters(run.backbone)  # casts of all weights; those of checkpointed blocks are freed
     counted = sequences * micro_batch.saved_bytes(run, again)
-    assert kept <= (counted + casts) * 1.001  # the rotation's table is of no sequence
+    assert kept <= (counted + casts) * 1.001  # the rotary table belongs to no sequence
     assert counted <= 1.5 * kept
     peak = sequences * micro_batch.sequence_bytes(run, again)
     assert live.peak <= (peak + standing) * 1.001
@@ -80,12 +80,12 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
 def test_parameters_are_counted_to_a_thousandth(family):
     run = sized(family, "off", 2048, 2)
     counted = sum(parameter.numel() for parameter in tiny_policy(run).parameters())
-    assert parameters(run.backbone) == pytest.approx(counted, rel=0.02)  # norms and biases weigh more in small
+    assert parameters(run.backbone) == pytest.approx(counted, rel=0.02)  # norms and biases weigh more in a small policy
     assert parameters(IMAGENET.backbones["llamagen_b"]) == pytest.approx(110_888_448, rel=1e-3)
 
 
 def planned(name, gigabytes, sequences=144, **grpo):
-    """Slices and checkpointing of a run, beside its weights, reference, cache and reward networks."""
+    """Slices and checkpointing with ``gigabytes`` free beside weights, reference, cache and reward networks."""
     run = IMAGENET.resolve(name)
     run = run.model_copy(update={"grpo": run.grpo.model_copy(update=grpo)})
     split = micro_batch.plan_micro_batches(run, sequences, gigabytes * 2**30)
@@ -96,12 +96,12 @@ def planned(name, gigabytes, sequences=144, **grpo):
 
 
 def test_slices_follow_the_free_memory():
-    assert planned("llamagen_l-ours", 60) == (2, False)  # of a GPU with 80 GB
-    assert planned("llamagen_l-ours", 20) == (5, False)  # of one with 40 GB
+    assert planned("llamagen_l-ours", 60) == (2, False)  # on a GPU with 80 GB
+    assert planned("llamagen_l-ours", 20) == (5, False)  # on a GPU with 40 GB
     assert planned("llamagen_l-ours", 1e6) == (1, False)
     assert planned("llamagen_b-ours", 60) == (1, False)
-    assert planned("llamagen_xl-ours", 40) == (9, False)  # 576 tokens
-    assert planned("llamagen_xl-ours", 20) == (6, True)  # 4 would fit without: computing the blocks twice is worth it
+    assert planned("llamagen_xl-ours", 40) == (9, False)  # sequences of 576 tokens
+    assert planned("llamagen_xl-ours", 20) == (6, True)  # without checkpointing only 4 sequences would fit
     assert planned("llamagen_xl-ours", 20, checkpointing="off") == (36, False)
     assert planned("llamagen_xl-ours", 40, checkpointing="on") == (2, True)
     assert planned("llamagen_xl-ours", 20, sequences=4) == (1, False)
@@ -115,7 +115,7 @@ def test_auto_needs_no_estimate_on_a_cpu_and_a_number_is_kept():
     room = (
         micro_batch.fixed_bytes(run.backbone, run.grpo, False) + 3 * micro_batch.sequence_bytes(run, False)
     ) / micro_batch.PLANNED
-    assert micro_batch.plan_micro_batches(five, 12, room)[1] is True  # five asked for, three fit
+    assert micro_batch.plan_micro_batches(five, 12, room)[1] is True  # slices of 5 are asked for, 3 sequences fit
     assert micro_batch.plan_micro_batches(five, 3, room)[1] is False
 
 
@@ -198,7 +198,7 @@ def test_the_split_is_said_once(capsys):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_attention_of_the_update_can_be_a_flash_kernels(family):
-    """Half precision, causal, no mask: what the kernel asks for, here of the CPU's own."""
+    """A flash kernel needs half precision and causal attention without a mask; here the CPU's own kernel runs."""
 
     class Seen(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), keywords=None):

@@ -1,4 +1,4 @@
-"""VA-pi on a miniature: its maths, its trainer, and who is sampled where."""
+"""VA-pi on a miniature run: its maths, its trainer, and which policy is sampled at which scale."""
 
 import math
 import shutil
@@ -27,7 +27,7 @@ SETTINGS = {"iterations": 6, "images": 5, "group_size": 4, "context_noise": 0.5,
 
 
 class Colours(torch.nn.Module):
-    """Features of an image: its mean colour and the colour of its first pixel."""
+    """A network whose features are the mean colour of an image and the colour of its first pixel."""
 
     def features(self, images):
         pixels = images.float() / 255
@@ -40,7 +40,7 @@ def draw(seed=0):
 
 @pytest.fixture
 def world(tmp_path):
-    """Tokens of training images, and their pixels: what the renderer makes of them."""
+    """A folder with the tokens of training images and, as their pixels, these tokens rendered."""
     run = tiny_run(method="vapi", vapi=SETTINGS)
     tokens = torch.randint(8, (40, 4), generator=draw())
     images = tiny_renderer(run)(tokens).permute(0, 2, 3, 1).numpy()
@@ -77,7 +77,7 @@ def test_every_position_is_drawn_from_its_own_distribution_and_images_keep_toget
             counts = torch.bincount(drawn.view(2, 4000, 3)[image, :, position], minlength=5) / 4000
             torch.testing.assert_close(counts, logits[image, position].softmax(-1), atol=0.03, rtol=0)
     pairs = drawn.view(2, 4000, 3)[0].double()
-    assert abs(float(torch.corrcoef(pairs.T)[0, 1])) < 0.05  # positions know nothing of each other
+    assert abs(float(torch.corrcoef(pairs.T)[0, 1])) < 0.05  # positions are independent
 
 
 def test_the_feature_distance_is_twice_one_minus_the_cosine():
@@ -176,7 +176,7 @@ def test_a_whole_training_leaves_its_curve_and_a_torn_one_goes_on(world, tmp_pat
 
     whole, torn, last = (trainer_of(world) for _ in range(3))
     assert trained(tmp_path / "whole", whole) == 0
-    torn.iterations = 3  # as killed there; a state is saved after 2
+    torn.iterations = 3  # as if killed after 3; a state is saved after 2
     trained(tmp_path / "torn", torn)
     assert trained(tmp_path / "torn", last) == 2
     assert torch.equal(weights(whole), weights(last))
@@ -221,7 +221,8 @@ def test_va_pi_is_trained_once_at_mnist_and_is_the_release_at_imagenet():
         "results/imagenet/pretrained/external/vapi_xl/policy.safetensors"
     }
     assert mnist.train(names[0])["networks"] == ["results/mnist/inputs/networks/inception.safetensors"]
-    assert mnist.registry.evaluation.features != mnist.registry.resolve(names[0]).vapi.network  # not the judge
+    # The network of the training is not the one that judges.
+    assert mnist.registry.evaluation.features != mnist.registry.resolve(names[0]).vapi.network
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Drawing the pairs, at both kinds of scale, and the automatic judge."""
+"""Drawing of the pairs at both kinds of scale, and the automatic judge."""
 
 import io
 import itertools
@@ -31,7 +31,7 @@ def picture(study: PairFile, name: str) -> np.ndarray:
 
 
 def write_samples(folder, registry, side):
-    """Images that say setting, draw and whose they are, as the rule leaves them."""
+    """Write samples as the rule does, with setting, draw and run encoded in the first pixel."""
     for number, (setting, settings) in enumerate(registry.study.settings.items()):
         labels = draw_classes(registry.study, setting, registry.data.classes)
         for whose, run in enumerate(settings.runs):
@@ -42,7 +42,7 @@ def write_samples(folder, registry, side):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """(registry, folder, the file of pairs) at the smoke scale."""
+    """Registry, folder and file of pairs at the smoke scale."""
     folder, registry = tmp_path_factory.mktemp("make"), Registry("smoke")
     write_data(registry.data, folder / "data.npz")
     write_samples(folder, registry, registry.data.image_size)
@@ -57,7 +57,7 @@ def test_the_study_is_the_papers(scale):
     assert study.references == 5
     assert study.settings["CFG"].runs == ("llamagen_l-pretrained", "llamagen_l-ours")
     assert study.settings["No CFG"].runs == ("llamagen_l-pretrained-nocfg", "llamagen_l-ours-nocfg")
-    assert study.judge not in Registry(scale).resolve("llamagen_l-ours").networks  # in no reward
+    assert study.judge not in Registry(scale).resolve("llamagen_l-ours").networks  # no reward uses the judge
 
 
 def test_every_row_has_its_pairs_of_one_draw_and_class(smoke):
@@ -144,7 +144,7 @@ def test_the_two_runs_of_a_setting_draw_with_the_same_seeds(tmp_path):
         )
         made[path.stem] = load_npz(path)
     assert made["a0"]["images"].shape == (10, 2, 2, 3)
-    np.testing.assert_equal(made["a0"], made["b0"])  # the same policy: the same images
+    np.testing.assert_equal(made["a0"], made["b0"])  # the same policy gives the same images
     assert (made["a0"]["images"] != made["b1"]["images"]).any()
     np.testing.assert_array_equal(made["a0"]["labels"], made["b1"]["labels"])
     with pytest.raises(ArtuneError, match="none has the run tiny"):
@@ -153,7 +153,7 @@ def test_the_two_runs_of_a_setting_draw_with_the_same_seeds(tmp_path):
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """The imagenet scale with five classes, 32 pixels and three validation images a class."""
+    """The imagenet scale with five classes, 32 pixels and three validation images per class."""
     registry = Registry("imagenet")
     registry.data = registry.data.model_copy(update={"image_size": 32, "classes": len(SYNSETS), "class_names": NAMES})
     few = {"references": 2, "checks": 2}
@@ -179,7 +179,7 @@ def test_at_the_imagenet_scale_references_are_centre_crops_of_validation_images(
 
 
 class Mean(torch.nn.Module):
-    """Embeds an image as its first pixel's colour, of unit length."""
+    """A network that embeds an image as the colour of its first pixel, normalised to unit length."""
 
     def embed_images(self, images):
         return torch.nn.functional.normalize(images[:, :, 0, 0].float() + 1, dim=-1)

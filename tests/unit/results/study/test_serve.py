@@ -1,4 +1,4 @@
-"""The study's server as a process: many votes, kills, and what nobody should send."""
+"""The study's server as a process: many votes, kills, and requests that must be refused."""
 
 import http.client
 import io
@@ -46,7 +46,7 @@ def votes(folder, what="*"):
 
 
 def rate(port: int, number: int, acknowledged: list) -> None:
-    """A rater who presses a key ``number`` times, every third one twice as a double click would send it."""
+    """Cast ``number`` votes as a new rater, every third one twice, as a double click would."""
     client = Client(port)
     state = client.join()
     for count in range(number):
@@ -72,7 +72,7 @@ def test_1000_votes_from_4_clients_at_once_are_all_stored_and_none_twice(tmp_pat
     assert len(stored) == len({vote[:2] for vote in stored}) == 1000
     assert Counter(rater for rater, _, _ in stored) == dict.fromkeys(range(4), 250)
     assert Counter(item for _, item, _ in stored).most_common(1)[0][1] == 4
-    # The second half of a double click says tie; it must not have replaced the first.
+    # The second vote of a double click is a tie; it must not have replaced the first vote.
     assert Counter(pressed for _, _, pressed in stored) == {"left": 336, "right": 332, "tie": 332}
 
 
@@ -100,7 +100,7 @@ def test_votes_survive_a_server_that_is_killed_in_the_middle_and_raters_go_on(tm
     with Server(tmp_path, running.port) as again:
         assert f"{len(votes(tmp_path))} votes so far" in again.line
         state = Client(again.port, code).ask("/api/session")[1]
-        assert state["done"] in (own, own + 1)  # the one that was stored when the answer was cut off
+        assert state["done"] in (own, own + 1)  # one may be stored although its answer was cut off
         assert Client(again.port, code).vote(state["waiting"][0]["position"])[0] == 200
     assert len(votes(tmp_path)) >= len(acknowledged) + 1
     assert len(acknowledged) < 400
@@ -189,7 +189,7 @@ def test_a_vote_that_our_page_does_not_send_is_refused_and_not_stored(client, fo
     assert status in (400, 422), (status, answer)
     assert set(json.loads(answer)) == {"error"}
     assert len(votes(folder)) == before
-    assert client.vote(0)[0] == 200  # the session is none the worse
+    assert client.vote(0)[0] == 200  # the session still works
 
 
 def test_a_pair_that_was_not_shown_yet_takes_no_vote(client):

@@ -58,7 +58,7 @@ def test_sessions_are_seeded_and_differ_from_rater_to_rater(study):
 def test_pairs_with_the_fewest_votes_come_first_then_those_given_to_fewest(study):
     plain = [item.id for item in study.of_kind("pair") if not item.shared]
     votes = dict.fromkeys(plain[:4], 1)
-    given = votes | dict.fromkeys(plain[4:10], 1)  # given to somebody who never came back
+    given = votes | dict.fromkeys(plain[4:10], 1)  # shown to a rater who never came back
     chosen = {item.id for item in next_session(study, 3, set(), votes, given) if item.kind == "pair"}
     assert {item.id for item in study.items if item.shared} | set(plain[10:]) <= chosen
     assert len(chosen & set(plain[4:10])) == 2
@@ -83,7 +83,7 @@ def test_every_pair_is_rated_once_by_one_rater_and_then_nothing_is_left(store, s
     choices = Counter(
         choice for (choice,) in store.database.execute("SELECT choice FROM votes WHERE kind = 'pair'").fetchall()
     )
-    assert choices == {"ours": 10, "pretrained": 10}  # always left: no side is favoured
+    assert choices == {"ours": 10, "pretrained": 10}  # always pressing left favours neither side
 
 
 def test_going_on_before_the_end_gives_nothing(store):
@@ -102,10 +102,10 @@ def test_a_vote_taken_back_is_kept_apart_and_cast_anew(store):
     rater = store.rater(store.register())
     for position, pressed in enumerate(("left", "right", "tie")):
         store.vote(rater, position, pressed, 1.0)
-    assert store.take_back(rater, 0).done == 3  # only the last
+    assert store.take_back(rater, 0).done == 3  # only the last vote can be taken back
     session = store.take_back(rater, 2)
     assert (session.done, session.last, session.waiting[0].position) == (2, 1, 2)
-    assert store.take_back(rater, 2) == session  # a double click takes nothing more
+    assert store.take_back(rater, 2) == session  # a double click takes back nothing more
     store.vote(rater, 2, "left", 1.0)
     assert store.database.execute("SELECT pressed FROM votes ORDER BY position").fetchall() == [
         ("left",),
@@ -122,7 +122,7 @@ def test_a_store_that_is_opened_again_goes_on(store, tmp_path, study):
     with closing(VoteStore(tmp_path / "votes.sqlite", study).database):
         second = VoteStore(tmp_path / "votes.sqlite", study)
         assert second.session(second.rater(code)).done == 1
-        second.vote(second.rater(code), 1, "tie", 1.0)  # two processes at once
+        second.vote(second.rater(code), 1, "tie", 1.0)  # a second connection, while the first is open
         assert store.session(0).done == 2
         second.close()
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path, study):
 
 def test_a_full_disk_refuses_a_rater_whole_and_later_ones_are_stored(store):
     pages = store.database.execute("PRAGMA page_count").fetchone()[0]
-    store.database.execute(f"PRAGMA max_page_count = {pages + 1}")  # what SQLite calls a full disk
+    store.database.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite then reports a full disk
     with pytest.raises(sqlite3.Error, match="full"):
         [store.register() for _ in range(100)]
     counts = "SELECT (SELECT COUNT(*) FROM raters), (SELECT COUNT(DISTINCT rater) FROM shown)"

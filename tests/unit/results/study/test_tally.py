@@ -1,4 +1,4 @@
-"""Counting votes: against published and hand-made numbers."""
+"""Counting of votes, against published numbers and numbers computed by hand."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def test_alpha_is_the_published_one_with_missing_values():
 
 
 def test_alpha_is_the_published_one_of_two_observers():
-    # The same paper, example B: nominal, two observers, no missing values; 0.692.
+    # Krippendorff (2011), example B: nominal, two observers, no missing values; 0.692.
     meg, owen = (
         ["a", "a", "b", "b", "d", "c", "c", "c", "e", "d", "d", "a"],
         ["b", "a", "b", "b", "b", "c", "c", "c", "e", "d", "d", "d"],
@@ -45,8 +45,8 @@ def test_alpha_is_the_published_one_of_two_observers():
 def test_alpha_at_its_limits():
     assert krippendorff_alpha([["a", "a"], ["b", "b", "b"]]) == 1.0
     assert krippendorff_alpha([["a", "b"]] * 50) == pytest.approx(1 - 99 * 100 / 5000)
-    assert krippendorff_alpha([["a"], ["b"], []]) is None  # nobody to agree with
-    assert krippendorff_alpha([["a", "a"], ["a", "a"]]) is None  # nothing to differ in
+    assert krippendorff_alpha([["a"], ["b"], []]) is None  # no unit has two values
+    assert krippendorff_alpha([["a", "a"], ["a", "a"]]) is None  # all values are the same
 
 
 def test_the_sign_test_is_exact():
@@ -62,9 +62,9 @@ def test_the_papers_own_counts_are_tested_too():
     columns = (frame[name].tolist() for name in ("ours_paper", "pretrained_paper", "p_paper"))
     for ours, pretrained, p in zip(*columns, strict=True):
         total = ours + pretrained
-        tail = sum(math.comb(total, at) for at in range(pretrained + 1))  # 102 of 219 and so on, in whole numbers
+        tail = sum(math.comb(total, at) for at in range(pretrained + 1))  # exact, in whole numbers
         assert p == pytest.approx(2 * tail / 2**total, rel=1e-6)
-    assert frame["p_paper"][0] > 0.3  # realism with CFG: not decided by the paper's own counts
+    assert frame["p_paper"][0] > 0.3  # the paper's own counts do not decide realism with CFG
     assert frame["share_paper"].tolist() == pytest.approx([117 / 219, 135 / 229, 318 / 467, 291 / 474])
 
 
@@ -89,7 +89,7 @@ def test_a_row_counts_pairs_and_votes():
 
 @pytest.fixture
 def voted(tmp_path):
-    """Three raters: one for ours, one against, one who never looks."""
+    """A folder with the votes of three raters: one always for ours, one always against, one who never looks."""
     study = make_study(tmp_path / "pairs.zip", pairs=8, checks=8, check_every=2, settings=("CFG", "No CFG"))
     with closing(VoteStore(tmp_path / "votes.sqlite", study).database):
         store = VoteStore(tmp_path / "votes.sqlite", study)
