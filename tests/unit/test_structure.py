@@ -18,7 +18,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in SOURCES}
 # The packages that the modules of a package may import; every module may import ``errors``.
 MAY_IMPORT = {
-    "config": "", "runtime": "", "metrics": "",
+    "config": "",
+    "runtime": "",
+    "metrics": "",
     "data": "config runtime",
     "tracking": "config runtime",
     "models": "config runtime data",
@@ -31,7 +33,7 @@ MAY_IMPORT = {
     "results": "config runtime metrics data tracking models sampling rewards tuning",
     "bench": "config runtime metrics data tracking models sampling rewards planning evaluation tuning",
     "commands": "*",
-}  # fmt: skip
+}
 AT_THE_TOP = ("__init__", "__main__", "errors")  # the only modules beside the packages
 LIGHT = ("config", "planning", "tracking", "commands")  # their modules never load torch or mlflow
 HEAVY = ("tracking.provenance",)  # modules of these packages that may load them

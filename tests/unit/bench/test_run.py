@@ -93,8 +93,10 @@ def test_the_suite_runs_where_neither_snakemake_nor_mlflow_nor_matplotlib_is(tmp
     done = subprocess.run(
         [ROOT / "benchmarks/gpu_suite.sh", tmp_path / "out"],
         env=os.environ | settings | {"PYTHONPATH": str(tmp_path), "PATH": path},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "failed" not in done.stdout, done.stderr
     tables = done.stdout.strip().split("\n\n")
     assert [table.splitlines()[0] for table in tables[-3:]] == ["update", "iteration", "stage,unit,ours,paper,ratio"]
@@ -105,6 +107,11 @@ def test_the_suite_runs_where_neither_snakemake_nor_mlflow_nor_matplotlib_is(tmp
 
 def test_a_part_of_the_suite_for_which_no_time_is_left_is_left_out(tmp_path):
     settings = {"PARTS": "update", "SCALE": "smoke", "DEVICE": "cpu", "LIMIT": "5"}
-    done = subprocess.run([ROOT / "benchmarks/gpu_suite.sh", tmp_path], env=os.environ | settings, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [ROOT / "benchmarks/gpu_suite.sh", tmp_path],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "update: left out, 5 s are over" in done.stdout

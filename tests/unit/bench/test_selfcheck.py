@@ -44,9 +44,13 @@ def test_every_network_is_checked_by_one_command_without_snakemake_or_mlflow(pro
     code = f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from artune.commands.cli import main; sys.exit(main())"
     arguments = ("selfcheck", "--device", "cpu", "--dtype", "bfloat16", "--output", tmp_path / "selfcheck.json")
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], cwd=project, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "selfcheck.json: 6 networks on cpu in bfloat16, all as they must be, peak" in done.stderr.splitlines()[-1]
     found = json.loads((tmp_path / "selfcheck.json").read_text())

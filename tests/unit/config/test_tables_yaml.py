@@ -39,8 +39,11 @@ def test_the_tables_rest_on_35_runs_of_which_25_are_trained():
     methods = [IMAGENET.resolve(run).method for run in sorted(runs)]
     assert len(runs) == 35
     assert {method: methods.count(method) for method in set(methods)} == {
-        "grpo": 23, "mle": 2, "pretrained": 8, "external": 2,
-    }  # fmt: skip
+        "grpo": 23,
+        "mle": 2,
+        "pretrained": 8,
+        "external": 2,
+    }
 
 
 def test_the_tables_have_47_rows_of_scores_and_4_of_votes():

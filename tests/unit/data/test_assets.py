@@ -206,8 +206,12 @@ def test_a_disk_that_fills_up_is_one_line_and_the_part_stays(server, tmp_path):
 
     path = tmp_path / "a.pt"
     done = subprocess.run(
-        [sys.executable, "-c", code, server.url, str(path)], preexec_fn=limit, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        [sys.executable, "-c", code, server.url, str(path)],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("a.pt: disk full while writing")
     assert "Traceback" not in done.stderr

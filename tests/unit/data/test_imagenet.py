@@ -354,9 +354,11 @@ def virtual(path, width=6, images=7, **changes):
     root = draw.normal(size=(width, width))
     arrays = {
         "arr_0": draw.integers(0, 256, (images, 8, 8, 3), dtype=np.uint8),
-        "mu": draw.normal(size=width), "sigma": root @ root.T,
-        "mu_s": draw.normal(size=4), "sigma_s": np.eye(4),
-    } | changes  # fmt: skip
+        "mu": draw.normal(size=width),
+        "sigma": root @ root.T,
+        "mu_s": draw.normal(size=4),
+        "sigma_s": np.eye(4),
+    } | changes
     np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
     return arrays
 

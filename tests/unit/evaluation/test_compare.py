@@ -38,8 +38,10 @@ def run_arrays(seed, shift=0.0, labels=None):
 def world(tmp_path):
     real = np.random.default_rng(9).normal(size=(50, 4))
     mu, sigma = feature_moments(torch.from_numpy(real))
-    save_npz(tmp_path / "reference.npz", {f"{JUDGE}/mu": mu.numpy(), f"{JUDGE}/sigma": sigma.numpy(),
-                                          f"{JUDGE}/features": real})  # fmt: skip
+    save_npz(
+        tmp_path / "reference.npz",
+        {f"{JUDGE}/mu": mu.numpy(), f"{JUDGE}/sigma": sigma.numpy(), f"{JUDGE}/features": real},
+    )
     for name, seed, shift in (("argrpo", 1, 0.3), ("ours", 2, 0.0), ("argrpo-maniqa", 3, 0.1), ("ours-maniqa", 4, 0.0)):
         for suffix, further in (("", 0), ("-s1", 10), ("-s2", 20)):
             save_npz(tmp_path / f"llamagen_l-{name}{suffix}/features.npz", run_arrays(seed + further, shift))

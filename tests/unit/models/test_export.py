@@ -47,7 +47,9 @@ def test_the_keys_are_llamagens_own_under_its_wrapper(tmp_path):
         assert checkpoint["model"][name].dtype == torch.float32
 
 
-@pytest.mark.parametrize(("size", "run"), [("GPT-B-256", "llamagen_b"), ("GPT-L-256", "llamagen_l"), ("GPT-XL-576", "llamagen_xl")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "run"), [("GPT-B-256", "llamagen_b"), ("GPT-L-256", "llamagen_l"), ("GPT-XL-576", "llamagen_xl")]
+)
 def test_the_shapes_of_the_full_sizes_are_the_official_ones(size, run):
     backbone = Registry("imagenet", root=ROOT / "config").resolve(f"{run}-ours").backbone
     with torch.device("meta"):

@@ -108,9 +108,13 @@ def test_settings_callbacks_and_optimisers_of_packages_that_are_absent_are_passe
     callbacks = {callback: {"best_model_score": torch.ones(())}, "objects": [callback()]}
     checkpoint = {
         "state_dict": {f"module.{name}": value for name, value in module.state_dict().items()},
-        "callbacks": callbacks, "hyper_parameters": settings, "args": attributes, "epoch": 1,
-        "optimizer_states": [optimizer], "lr_schedulers": [foreign("schedulers", "Warmup")()],
-    }  # fmt: skip
+        "callbacks": callbacks,
+        "hyper_parameters": settings,
+        "args": attributes,
+        "epoch": 1,
+        "optimizer_states": [optimizer],
+        "lr_schedulers": [foreign("schedulers", "Warmup")()],
+    }
     torch.save(checkpoint, tmp_path / "last.ckpt", _use_new_zipfile_serialization=zipped)
     foreign.forget()
     assert_loads(tmp_path / "last.ckpt", module)

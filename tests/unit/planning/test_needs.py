@@ -11,8 +11,11 @@ from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.planning.needs import asset_users
 
-RULES = {name for path in (ROOT / "workflow/rules").glob("*.smk")
-         for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.M)}  # fmt: skip
+RULES = {
+    name
+    for path in (ROOT / "workflow/rules").glob("*.smk")
+    for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.M)
+}
 
 
 @pytest.fixture

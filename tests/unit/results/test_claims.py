@@ -219,8 +219,10 @@ def test_several_seeds_are_judged_by_their_scatter(tmp_path):
 def test_votes_are_judged_and_without_them_the_claim_is_not_tested(measured, tmp_path):
     results = shutil.copytree(measured, tmp_path / "voted")
     assert verdicts(results)["human-nocfg"] == UNTESTED
-    counts = {"CFG": {"Realism": (100, 20, 100), "Ref. Match": (120, 20, 80)},
-              "No CFG": {"Realism": (318, 103, 149), "Ref. Match": (291, 96, 183)}}  # fmt: skip
+    counts = {
+        "CFG": {"Realism": (100, 20, 100), "Ref. Match": (120, 20, 80)},
+        "No CFG": {"Realism": (318, 103, 149), "Ref. Match": (291, 96, 183)},
+    }
     rows = {
         setting: {
             task: dict(zip(("ours", "tie", "pretrained"), found, strict=True)) | {"votes": {}, "raters": 9}

@@ -67,11 +67,16 @@ def same_curves(first, second, tolerance=1e-4):
     [
         {},  # with four processes, shares of three images cut across the groups of four
         {"grpo": {"micro_batch": 3, "class_dropout": 0.3}, "entropy": {"over": "slice"}},
-        {"rewards": {"terms": ["clip", "loo_fid"], "combine": "separate",
-                     "loo_fid": {"network": "inception", "start": "first_batch", "shards": 4}}},
+        {
+            "rewards": {
+                "terms": ["clip", "loo_fid"],
+                "combine": "separate",
+                "loo_fid": {"network": "inception", "start": "first_batch", "shards": 4},
+            }
+        },
     ],
     ids=["whole", "slices", "shards"],
-)  # fmt: skip
+)
 def test_a_training_is_the_same_in_several_processes(size, changes):
     metrics, tokens, final = learn(ALONE, changes, 10)
     found = run_processes(size, learn, changes, 10)
@@ -150,8 +155,10 @@ def test_a_training_goes_on_in_another_number_of_processes(tmp_path):
     whole = run_processes(2, go_on, tmp_path / "whole", 6, None)
     for name, sizes in (("again", (2, 2)), ("more", (1, 2)), ("fewer", (2, 1))):
         folder = tmp_path / name
-        parts = [go_on(ALONE, folder, 6, stop) if size == 1 else run_processes(size, go_on, folder, 6, stop)[-1]
-                 for size, stop in zip(sizes, (4, None), strict=True)]  # fmt: skip
+        parts = [
+            go_on(ALONE, folder, 6, stop) if size == 1 else run_processes(size, go_on, folder, 6, stop)[-1]
+            for size, stop in zip(sizes, (4, None), strict=True)
+        ]
         assert parts[0] is None
         assert parts[1][0] == 4
         assert np.abs(parts[1][1] - whole[1][1]).max() <= (0 if name == "again" else 1e-4)

@@ -94,8 +94,9 @@ def test_a_decoder_that_differs_or_fails_is_replaced_with_a_warning(policy):
 @pytest.mark.parametrize("family", [LlamaGen, VQGANGPT])
 def test_packed_matrices_draw_the_tokens_of_plain_ones(family, monkeypatch):
     monkeypatch.setattr(replica, "PACKED", 64)
-    policy = family(dim=64, layers=2, heads=2, codebook_size=512, classes=4, tokens=16,
-                    generator=torch.Generator().manual_seed(0))  # fmt: skip
+    policy = family(
+        dim=64, layers=2, heads=2, codebook_size=512, classes=4, tokens=16, generator=torch.Generator().manual_seed(0)
+    )
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in policy.parameters():

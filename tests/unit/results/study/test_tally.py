@@ -71,10 +71,14 @@ def test_the_papers_own_counts_are_tested_too():
 @pytest.mark.parametrize(
     ("votes", "result"),
     [
-        (["ours"], "ours"), (["tie"], "tie"), (["ours", "pretrained"], "tie"), (["ours", "tie"], "ours"),
-        (["pretrained", "pretrained", "ours"], "pretrained"), (["tie", "tie", "ours"], "ours"),
+        (["ours"], "ours"),
+        (["tie"], "tie"),
+        (["ours", "pretrained"], "tie"),
+        (["ours", "tie"], "ours"),
+        (["pretrained", "pretrained", "ours"], "pretrained"),
+        (["tie", "tie", "ours"], "ours"),
     ],
-)  # fmt: skip
+)
 def test_a_pair_counts_once_for_the_side_that_more_prefer(votes, result):
     assert verdict(votes) == result
 
@@ -197,8 +201,12 @@ def test_votes_for_an_unknown_task_are_refused():
 
 
 def test_a_choice_that_nobody_can_make_is_refused(voted):
-    with closing(VoteStore(voted / "votes.sqlite", make_study(voted / "pairs.zip", pairs=8, checks=8, check_every=2,
-                           settings=("CFG", "No CFG"))).database) as database:  # fmt: skip
+    with closing(
+        VoteStore(
+            voted / "votes.sqlite",
+            make_study(voted / "pairs.zip", pairs=8, checks=8, check_every=2, settings=("CFG", "No CFG")),
+        ).database
+    ) as database:
         database.execute("UPDATE votes SET choice = 'mine' WHERE position = 0 AND rater = 0")
     with pytest.raises(ArtuneError, match="unknown choice 'mine'"):
         tally_votes(voted / "votes.sqlite")
