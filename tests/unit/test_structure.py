@@ -35,8 +35,8 @@ MAY_IMPORT = {
     "commands": "*",
 }
 AT_THE_TOP = ("__init__", "__main__", "errors")  # the only modules beside the packages
-LIGHT = ("config", "planning", "tracking", "commands")  # their modules never load torch or mlflow
-HEAVY = ("tracking.provenance",)  # modules of these packages that may load them
+LIGHT = ("config", "planning", "tracking", "commands")  # modules of these packages never load torch or mlflow
+HEAVY = ("tracking.provenance",)  # exceptions to LIGHT: these modules may load them
 MOST_MODULES, MOST_LINES, MOST_LINES_OF_MODELS = 12, 300, 400
 
 

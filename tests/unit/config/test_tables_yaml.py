@@ -203,7 +203,7 @@ def test_a_tables_runs_are_those_available_at_the_scale_each_once_and_with_its_s
     assert available_runs(registry, [*rows, rows[0]]) == expected
     assert seeded_runs(registry, rows, 2) == [f"{name}{suffix}" for name in expected for suffix in ("", "-s1")]
     assert first in expected
-    assert available_runs(registry, registry.tables["table3"].rows) == []  # its rows are tasks of the human study
+    assert available_runs(registry, registry.tables["table3"].rows) == []  # rows of table3 are tasks of the study
 
 
 def test_the_report_shows_the_papers_tables_and_of_those_beyond_it_the_ones_there_are(tmp_path):

@@ -96,7 +96,7 @@ def test_every_reference_is_named_with_its_scores(tmp_path):
     assert list(found["references"]) == ["imagenet_val"]
     for key in ("fid", "fid_se", "sfid", "kid", "precision", "recall", "density", "cmmd", "fd_dinov2"):
         assert found["references"]["imagenet_val"][key] != found["scores"][key], key
-    assert "inception_score" not in found["references"]["imagenet_val"]  # it uses no reference
+    assert "inception_score" not in found["references"]["imagenet_val"]  # IS uses no reference
     assert found["files"] == {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}}
 
 

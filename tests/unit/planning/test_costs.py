@@ -78,7 +78,7 @@ def test_an_iteration_on_random_weights_says_what_it_was(tmp_path):
     row = rows_of(tmp_path / "costs.csv")["iteration"]
     assert (row["images"], row["tokens"], row["weights"], row["backbone"]) == ("4", "4", "random", "llamagen_l")
     assert row["note"].endswith("4 images of 4 tokens only")
-    assert rows_of(tmp_path / "costs.csv")["training"]["ours"] == ""  # it gives no estimate of a whole training
+    assert rows_of(tmp_path / "costs.csv")["training"]["ours"] == ""  # too small to estimate a whole training
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_a_holder_that_was_suspended_ends_itself_before_it_can_write(tmp_path, h
 
 @pytest.mark.parametrize("where", ["look", "rename"])
 def test_what_a_suspended_holder_was_writing_never_replaces_its_successors(tmp_path, where):
-    process = start(LATE, tmp_path, where)  # with one heartbeat per 30 s, only the check can notice
+    process = start(LATE, tmp_path, where)  # one heartbeat per 30 s: heartbeats play no part here
     while process.poll() is None and stat(process.pid) != "T":
         time.sleep(0.01)
     assert [path.name for path in tmp_path.glob(".out*")], process.stderr.read()
@@ -192,14 +192,14 @@ def test_what_a_suspended_holder_was_writing_never_replaces_its_successors(tmp_p
 
 
 def stat(pid):
-    """The state of a process, a letter."""
+    """State of a process as one letter (T: stopped)."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_lease_that_took_the_place_of_an_expired_one_is_put_back(tmp_path):
     first, second = (module.Lease(tmp_path, "train", 30.0, 3) for _ in range(2))
     first.acquire()
-    first._remove(b'{"id": "one that expired"}\n')  # read before the first took the place
+    first._remove(b'{"id": "one that expired"}\n')  # as if read before the first lease existed
     assert (tmp_path / FILE).read_bytes().startswith(first.head)
     first.release()
     second.acquire()
