@@ -30,8 +30,11 @@ def changed(smoke):
 def test_table4_holds_ours_beside_the_paper(smoke):
     table = pd.read_csv(smoke / "results/table4.csv")
     assert table["run"].tolist() == [
-        "llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa",
-    ]  # fmt: skip
+        "llamagen_l-argrpo",
+        "llamagen_l-ours",
+        "llamagen_l-argrpo-maniqa",
+        "llamagen_l-ours-maniqa",
+    ]
     assert table["fid_paper"].tolist() == [6.37, 3.83, 9.34, 6.43]
     assert (table["fid"] > 0).all()
     assert (table["fid_se"] > 0).all()
@@ -115,8 +118,11 @@ def test_table_4_is_a_filter_in_mlflow(smoke):
     experiment = client.get_experiment_by_name("smoke")
     runs = client.search_runs([experiment.experiment_id], "tags.table4 IS NOT NULL")
     assert {run.data.tags["mlflow.runName"] for run in runs} == {
-        "llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa",
-    }  # fmt: skip
+        "llamagen_l-argrpo",
+        "llamagen_l-ours",
+        "llamagen_l-argrpo-maniqa",
+        "llamagen_l-ours-maniqa",
+    }
     ours = next(run for run in runs if run.data.tags["mlflow.runName"] == "llamagen_l-ours")
     scores = json.loads((smoke / RUN / "scores.json").read_text())["scores"]
     assert ours.data.metrics["eval/fid"] == pytest.approx(scores["fid"])

@@ -106,8 +106,10 @@ FILES = ["config.yaml", "grpo.yaml", "rewards.yaml", "tables.yaml", "figures.yam
 @pytest.fixture(scope="module")
 def loaded():
     """The configuration, parsed once."""
-    return {path.relative_to(ROOT / "config").as_posix(): yaml.safe_load(path.read_text())
-            for path in (ROOT / "config").rglob("*.yaml")}  # fmt: skip
+    return {
+        path.relative_to(ROOT / "config").as_posix(): yaml.safe_load(path.read_text())
+        for path in (ROOT / "config").rglob("*.yaml")
+    }
 
 
 def places(tree, path=()):

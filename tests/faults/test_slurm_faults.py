@@ -387,9 +387,13 @@ def test_controller_restarts(slurm, project, undisturbed, fault):
     time.sleep(10)
     environment = slurm.environment(project) | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
     subprocess.run(
-        ["slurmctld", "-f", slurm.folder / "slurm.conf"], env=environment, check=True, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["slurmctld", "-f", slurm.folder / "slurm.conf"],
+        env=environment,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     time.sleep(1)
     new = (slurm.folder / "run/slurmctld.pid").read_text().strip()
     pids.write_text(pids.read_text().replace(f"slurmctld {daemons['slurmctld']}", f"slurmctld {new}"))

@@ -37,10 +37,14 @@ def result(project):
 def started(project):
     """Snakemake, once the training under it has written some iterations."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *SMOKE, TARGET], cwd=project, env=environment(project),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "snakemake", "--cores", "2", *SMOKE, TARGET],
+        cwd=project,
+        env=environment(project),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
         preexec_fn=heeding_ctrl_c,
-    )  # fmt: skip
+    )
     path, end = project / RUN / "training/metrics.jsonl", time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < SAVED + 2:
         assert process.poll() is None

@@ -84,9 +84,11 @@ def test_votes(request, page, fault):
         "seconds": st.one_of(trees, st.floats(), st.just(1.0)),
     }
     bodies = st.one_of(
-        st.fixed_dictionaries({}, optional=fields | {"rater": trees}).map(json.dumps), trees.map(json.dumps),
-        st.binary(max_size=64), st.integers(0, 500).map(lambda depth: "[" * depth),
-    )  # fmt: skip
+        st.fixed_dictionaries({}, optional=fields | {"rater": trees}).map(json.dumps),
+        trees.map(json.dumps),
+        st.binary(max_size=64),
+        st.integers(0, 500).map(lambda depth: "[" * depth),
+    )
 
     def case(body):
         before = store.count()

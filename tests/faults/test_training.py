@@ -59,11 +59,13 @@ def test_newest_state_damaged(training, undisturbed, damage, fault):
     training.stop_at(8, signal.SIGKILL)
     newest, data = training.states()[-1], training.states()[-1].read_bytes()
     middle = len(data) // 2
-    newest.write_bytes({
-        "truncated": data[:middle],
-        "one bit flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-        "emptied": b"",
-    }[damage])  # fmt: skip
+    newest.write_bytes(
+        {
+            "truncated": data[:middle],
+            "one bit flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+            "emptied": b"",
+        }[damage]
+    )
     assert goes_on(training, undisturbed) == 3
     fault.fault = f"{fault.fault}: {damage}"
     fault.done = "killed, the file altered by hand"

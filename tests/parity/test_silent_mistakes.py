@@ -240,9 +240,11 @@ def test_11_class_ordered_images_in_the_splits_of_the_inception_score(monkeypatc
     draw = np.random.default_rng(0)
     features = draw.normal(size=(1300, 4))
     sorted_by_class = {
-        "labels": np.arange(1300), "features": features, "probabilities": data["p"][data["order_by_argmax"]],
+        "labels": np.arange(1300),
+        "features": features,
+        "probabilities": data["p"][data["order_by_argmax"]],
         "clip": features[:, 0],
-    }  # fmt: skip
+    }
     real = {"features": draw.normal(size=(200, 4)), "mu": np.zeros(4), "sigma": np.eye(4)}
     real = {f"heldout/{protocol.features}/{name}": value for name, value in real.items()}
 

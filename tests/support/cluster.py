@@ -53,9 +53,12 @@ class Cluster:
         first = free_ports(nodes + 2)
         settings = {"NODES": nodes, "CTLD_PORT": first, "SLURMD_PORT": first + 1, "SLURMD_TIMEOUT": 10}
         started = subprocess.run(
-            [SCRIPTS / "start-cluster.sh", folder], env=os.environ | {key: str(value) for key, value in settings.items()},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [SCRIPTS / "start-cluster.sh", folder],
+            env=os.environ | {key: str(value) for key, value in settings.items()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if started.returncode:
             self.stop()
             raise AssertionError(started.stderr)
@@ -84,9 +87,13 @@ class Cluster:
         with open(project / "snakemake.txt", "w") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *CHANGES[changes], *arguments],
-                cwd=project, env=self.environment(project), stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=heeding_ctrl_c,
-            )  # fmt: skip
+                cwd=project,
+                env=self.environment(project),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=heeding_ctrl_c,
+            )
         self.started.append(process)
         return process
 

@@ -10,9 +10,13 @@ def cases(request):
 
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.floats(), st.text(max_size=12),
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(),
+    st.text(max_size=12),
     st.sampled_from(["../../x", "/etc/passwd", "!!python/object/apply:os.system ['touch code-was-run']", "1e-5", "{a"]),
-)  # fmt: skip
+)
 trees = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),

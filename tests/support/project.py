@@ -40,8 +40,12 @@ def snakemake(folder: Path, *arguments: str, check: bool = True, cores: int | No
     number = [] if cores is None else ["--cores", str(cores)]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *number, *arguments],
-        cwd=folder, env=environment(folder), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if check and done.returncode:
         raise AssertionError(done.stdout + done.stderr)
     return done.stdout + done.stderr

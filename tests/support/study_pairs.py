@@ -42,11 +42,17 @@ def make_study(
     def item(kind: str, setting: str, task: str, at: int) -> Item:
         sides = ("ours", "pretrained") if kind == "pair" else ("real", "scrambled")
         return Item(
-            id=f"{setting or 'check'}/{task}/{at}", kind=kind, setting=setting, task=task, class_id=0, draw=at,
-            left=sides[at % 2], images={side: add(side) for side in sides},
+            id=f"{setting or 'check'}/{task}/{at}",
+            kind=kind,
+            setting=setting,
+            task=task,
+            class_id=0,
+            draw=at,
+            left=sides[at % 2],
+            images={side: add(side) for side in sides},
             references=tuple(add("real") for _ in range(5)) if task == TASKS[1] else (),
             shared=kind == "pair" and at < shared,
-        )  # fmt: skip
+        )
 
     for task in TASKS:
         items += [item("pair", setting, task, at) for setting in settings for at in range(pairs)]

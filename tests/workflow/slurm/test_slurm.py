@@ -33,8 +33,12 @@ def imagenet(tmp_path):
 def test_the_doctor_finds_that_the_profile_that_ships_fits_this_cluster(slurm, project):
     done = subprocess.run(
         [sys.executable, "-m", "artune", "doctor", "--scale", "smoke", "--profile", "slurm_a100"],
-        cwd=project, env=slurm.environment(project), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=project,
+        env=slurm.environment(project),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
     assert {"packages", "GPU", "disk", "assets", "tracking", "lock"} < set(said)
     assert (said["SLURM"], said["partition"], said["account"]) == ("ok", "ok", "-")
