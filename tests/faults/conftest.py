@@ -1,4 +1,4 @@
-"""Faults: each is done to a real run, and the table of what happened is written from what the tests saw."""
+"""Fixtures of the fault tests. Each test inflicts one fault on a real run and fills in a row of docs/reliability.md."""
 
 import json
 import re
@@ -16,14 +16,14 @@ ROWS = pytest.StashKey[list]()
 
 @dataclass
 class Row:
-    """A line of docs/reliability.md; a test fills it in."""
+    """A row of docs/reliability.md; a test fills it in."""
 
     fault: str
-    done: str = ""  # what was done, as a command where it is one
+    done: str = ""  # what was done to the run, as a command where possible
     happened: str = ""
     lost: str = ""
-    section: str = ""  # the module of the test
-    place: int = 0  # its line there
+    section: str = ""  # name of the test's module
+    place: int = 0  # line of the test in its module
 
 
 def pytest_addoption(parser):
@@ -53,7 +53,7 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture
 def fault(request):
-    """The row of this test; its first cell is the test's own description."""
+    """The row of this test; its first cell is the test's docstring."""
     code = request.function.__code__
     request.node.row = Row(
         " ".join(request.function.__doc__.split()), section=request.module.__name__, place=code.co_firstlineno
@@ -61,12 +61,12 @@ def fault(request):
     return request.node.row
 
 
-NOBODY = "http://127.0.0.1:9"  # a tracking server that is not there: the quickest, and one more fault
+NOBODY = "http://127.0.0.1:9"  # nothing listens here: the quickest tracking server, and one more fault
 
 
 @pytest.fixture(scope="session")
 def undisturbed(smoke):
-    """Weights and metrics of the training that nothing happens to."""
+    """Weights and metrics of the training without a fault."""
     training = Training(smoke, "undisturbed", NOBODY)
     done = training.start().wait()
     assert done.status == 0, done.text
@@ -77,7 +77,7 @@ def undisturbed(smoke):
 
 @pytest.fixture
 def training(smoke, undisturbed):
-    """A training to be disturbed; the same as the undisturbed one in everything but that."""
+    """A training to be disturbed; apart from the fault it is the same as the undisturbed one."""
     disturbed = Training(smoke, "disturbed", NOBODY)
     yield disturbed
     disturbed.clear()
@@ -85,7 +85,7 @@ def training(smoke, undisturbed):
 
 @pytest.fixture(scope="session")
 def prepared(smoke, tmp_path_factory):
-    """A project in which everything of Table 4 is finished but one run, which takes long enough to be disturbed."""
+    """A project in which all of Table 4 is finished except one run, which takes long enough to be disturbed."""
     folder = copy_project(tmp_path_factory.mktemp("prepared"))
     shutil.copytree(smoke / "results", folder / "results", symlinks=True)
     shutil.rmtree(folder / RUN)
@@ -100,7 +100,7 @@ def prepared(smoke, tmp_path_factory):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of so many kB, as a folder."""
+    """A function that mounts a file system of the given size in kB and returns its folder."""
     mounted = []
 
     def mount(kilobytes):

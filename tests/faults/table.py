@@ -6,11 +6,12 @@ from pathlib import Path
 
 HEAD = """# Faults
 
-What was done to a real run, what happened, and what was lost. Written by `make faults` from what its tests saw ({count} faults);
-a fault whose test fails is not in here. CI does the quick ones at every change. "Undisturbed" is the same training to which
-nothing was done: where bits are compared, they are the bytes of the weights and of metrics.jsonl. A training that is disturbed by hand
-is one by likelihood (a second long); under Snakemake and SLURM it is GRPO. All at the smoke scale. What is killed outright does again
-the iterations after its last saved state, `save_every` at most; what is asked to stop does nothing again.
+Each row names a fault, what was done to a real run to cause it, what happened, and what was lost. `make faults` writes this page from
+what its tests saw ({count} faults); a fault whose test fails has no row. CI repeats the quick faults at every change. The undisturbed run is
+the same training without the fault; "bit for bit" means that the bytes of the weights and of metrics.jsonl were compared. Under Snakemake
+and SLURM a training is a GRPO training; elsewhere it is a training by maximum likelihood, which takes a second. All runs are at the smoke
+scale. A training that is killed outright repeats the iterations after its last saved state, at most `save_every` of them; a training that
+is asked to stop repeats none.
 
 """
 SECTIONS = {
@@ -19,14 +20,14 @@ SECTIONS = {
     "test_files": "Files between two stages",
     "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",
-    "test_slurm_faults": "A cluster: a real SLURM on one machine, four pretended A100s a node, the profile that ships",
+    "test_slurm_faults": "A cluster: a real SLURM on one machine, four simulated A100s per node, the profile slurm_a100 as released",
     "test_fuzz": "Files and settings from others",
     "test_study_fuzz": "The page of the human study",
 }
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """The page."""
+    """The page's text: a section per test module, a row per fault, in the order of the tests."""
     parts = [HEAD.format(count=len(rows))]
     for section, title in SECTIONS.items():
         own = sorted((row for row in rows if row["section"] == section), key=lambda row: row["place"])

@@ -1,4 +1,4 @@
-"""Files between the stages, damaged: the stage that reads one names it, and what it would have replaced stays."""
+"""Damaged files between two stages: the stage that reads one names it and leaves its earlier output in place."""
 
 import json
 import shutil
@@ -58,15 +58,16 @@ def test_damaged(smoke, tmp_path, what, path, damage, command, fault):
     assert file.name in done.line
     assert {found.name: digest(found) for found in out.iterdir() if found.is_file()} == before
     fault.fault = (
-        f"{what[0].upper()}{what[1:]}: { ({truncate: 'cut in half', flip: 'a byte altered', zeros: 'zeros'}[damage]) }"
+        f"{what[0].upper()}{what[1:]}: "
+        f"{ ({truncate: 'cut in half', flip: 'a byte altered', zeros: 'filled with zeros'}[damage]) }"
     )
     fault.done = f"`{file.name}` altered before `artune {command[0]}`"
-    fault.happened = f"status 2, a line that names it: “{done.line[7:110].replace(str(smoke), '')}...”"
-    fault.lost = "nothing: what was there before stays"
+    fault.happened = f"status 2 and a line that names the file: “{done.line[7:110].replace(str(smoke), '')}...”"
+    fault.lost = "nothing: the earlier output stays"
 
 
 def test_samples_damaged(smoke, tmp_path, fault):
-    """The samples of a run are not what the evaluation asks for"""
+    """A run has fewer samples than the evaluation asks for"""
     import numpy as np
 
     samples = tmp_path / "samples.npz"
@@ -90,7 +91,7 @@ def test_samples_damaged(smoke, tmp_path, fault):
 
 
 def test_run_of_another_scale(smoke, tmp_path, fault):
-    """A table is made from scores of another scale"""
+    """The scores of a run lack every metric"""
     runs = tmp_path / "runs"
     shutil.copytree(
         smoke / "results/smoke/runs", runs, ignore=shutil.ignore_patterns("*.npz", "*.safetensors", "grids")
@@ -105,5 +106,7 @@ def test_run_of_another_scale(smoke, tmp_path, fault):
         assert "llamagen_l-ours" in (tmp_path / "t.csv").read_text()
     fault.fault = "The scores of a run lack every metric"
     fault.done = "`scores: {}` in one scores.json before `artune table`"
-    fault.happened = "the table has the row with empty cells" if done.status == 0 else f"status 2: “{done.line[:100]}”"
+    fault.happened = (
+        "the table has the run's row, with empty cells" if done.status == 0 else f"status 2: “{done.line[:100]}”"
+    )
     fault.lost = "nothing"

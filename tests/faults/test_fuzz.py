@@ -1,6 +1,6 @@
-"""Files and settings from others, damaged or hostile: one line that says so, no code run, nothing written elsewhere.
+"""Damaged or hostile files and settings from others: a one-line error, no code run, no file written outside the folder.
 
-`make faults` draws 10,000 cases of every kind, CI a few hundred in all.
+`make faults` draws 10,000 cases per test, CI a few hundred in all.
 """
 
 import copy
@@ -40,7 +40,7 @@ DEAD = ("http://127.0.0.1:9", "https://127.0.0.1:9/x")
 
 
 def refusal(call, value):
-    """What an ArtuneError says, nothing if ``call`` takes the value; any other exception is a fault of ours."""
+    """The message of the ArtuneError that ``call(value)`` raises, empty if none; any other exception fails the test."""
     try:
         call(value)
     except ArtuneError as error:
@@ -49,7 +49,7 @@ def refusal(call, value):
 
 
 def fuzz(request, strategy, case):
-    """Draw cases of a strategy; ``case`` must return or raise ArtuneError with one line, whatever it is given."""
+    """Draw cases from a strategy; for each, ``case`` must return or raise an ArtuneError of one line."""
     folder = Path.cwd()
 
     @settings(max_examples=cases(request), deadline=None, database=None, derandomize=True,
@@ -64,7 +64,7 @@ def fuzz(request, strategy, case):
 
 @pytest.fixture(autouse=True)
 def _inside(tmp_path, monkeypatch):
-    """In a folder of its own, with nothing beside it that may change."""
+    """Run each test in a folder of its own; nothing beside that folder may change."""
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "outside").mkdir()
@@ -75,14 +75,14 @@ def _inside(tmp_path, monkeypatch):
 
 
 class Bomb:
-    """What runs code wherever it is unpickled without care."""
+    """An object that runs code where it is unpickled without care."""
 
     def __reduce__(self):
         return os.system, (f"touch {MARKER} ../outside/{MARKER}",)
 
 
 def damaged(data: bytes):
-    """Bytes cut, flipped, exchanged, lengthened."""
+    """A strategy: the bytes cut, with flipped bits, lengthened in the middle, or replaced."""
     size = len(data)
     cut = st.integers(0, size).map(lambda at: data[:at])
     flips = st.lists(st.tuples(st.integers(0, size - 1), st.integers(1, 255)), min_size=1, max_size=8).map(
@@ -130,7 +130,7 @@ def put(tree, path, value):
 
 
 def test_config(request, loaded, monkeypatch, fault):
-    """Values of the configuration are replaced by others"""
+    """Values of the configuration are replaced by other values"""
     monkeypatch.setattr(
         "artune.config.registry.read_yaml", lambda path: dict(chosen[Path(path).relative_to("config").as_posix()])
     )
@@ -143,22 +143,22 @@ def test_config(request, loaded, monkeypatch, fault):
         chosen.update(loaded)
         chosen[name] = put(loaded[name], place, value)
         if not isinstance(chosen[name], dict):
-            raise ArtuneError("read_yaml refuses what is no mapping")
+            raise ArtuneError("read_yaml refuses what is not a mapping")
         Plan(chosen["config.yaml"] | {"scale": "smoke"}, Path("config"))
 
     before = copy.deepcopy(loaded)
     fuzz(request, st.tuples(st.sampled_from(spots), trees), case)
-    assert loaded == before  # nothing that is read is altered, so no case has seen another's
+    assert loaded == before  # no case alters the loaded trees, so none has seen the changes of another
     row(
         fault,
         request,
-        "any value of any file of config/, replaced by another tree",
-        "taken where it is valid, else one line",
+        "any value of any file in config/ replaced by another value, list or mapping",
+        "accepted where it is valid, otherwise a one-line error",
     )
 
 
 def test_yaml(request, fault):
-    """A YAML file holds anything"""
+    """A YAML file has arbitrary contents"""
     text = (ROOT / "config/experiments.yaml").read_bytes()
     path = Path("x.yaml")
 
@@ -174,13 +174,13 @@ def test_yaml(request, fault):
     row(
         fault,
         request,
-        "cut, flipped and hostile YAML (`!!python/object/apply`)",
-        "one line, or a mapping of plain values",
+        "YAML that is cut, has flipped bits, or is hostile (`!!python/object/apply`)",
+        "a one-line error, or a mapping of plain values",
     )
 
 
 def test_run_settings(request, fault):
-    """The config.yaml of a run holds other values"""
+    """The config.yaml of a run has other values"""
     tree = tiny_run().model_dump(mode="json")
     spots = list(places(tree))
     strategy = st.tuples(st.sampled_from(spots), trees)
@@ -189,12 +189,12 @@ def test_run_settings(request, fault):
         fault,
         request,
         "any value of a run's settings replaced",
-        "taken where it is valid, else one line that names the key",
+        "accepted where it is valid, otherwise a one-line error that names the key",
     )
 
 
 def test_run_names(request, fault):
-    """A run, a table or a target has any name"""
+    """A run, a table or a target has an arbitrary name"""
     registry = Registry("smoke", root=ROOT / "config")
     names = st.one_of(
         st.text(max_size=30),
@@ -215,7 +215,7 @@ def test_run_names(request, fault):
         fault,
         request,
         "`../x`, `/etc/passwd`, control characters, any text",
-        "only names of the registry pass, with a seed",
+        "only names in the registry are accepted, with or without a seed",
     )
 
 
@@ -241,8 +241,8 @@ def test_safetensors(request, policy, fault):
     row(
         fault,
         request,
-        "cut, flipped, lengthened, a header of 2^60 bytes",
-        "one line that names the file, or its tensors",
+        "files that are cut, lengthened, have flipped bits, or a header of 2^60 bytes",
+        "a one-line error that names the file, or its tensors",
     )
 
 
@@ -252,7 +252,8 @@ def torch_bytes(value):
     return buffer.getvalue()
 
 
-ODD_STORAGE = [("archive/data.pkl", b"\x80\x02K\x07Q."), ("archive/version", b"3")]  # a number for a tensor's storage
+# An archive with a number in place of a tensor's storage.
+ODD_STORAGE = [("archive/data.pkl", b"\x80\x02K\x07Q."), ("archive/version", b"3")]
 
 
 def archive(members):
@@ -264,7 +265,7 @@ def archive(members):
 
 
 def test_checkpoints(request, policy, fault):
-    """A torch checkpoint of another's is damaged or hostile"""
+    """A torch checkpoint from someone else is damaged or hostile"""
     state = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     whole = torch_bytes({"model": state})
     kinds = st.sampled_from([torch.float16, torch.int64, torch.bool, torch.complex64])
@@ -287,8 +288,13 @@ def test_checkpoints(request, policy, fault):
         load_into(policy, path)
 
     fuzz(request, st.one_of(damaged(whole), other, shapes, hostile), case)
-    row(fault, request, "cut, flipped, other types and shapes, pickles that call `os.system`, `../` in archive members",
-        "one line that names the file, or its tensors")  # fmt: skip
+    row(
+        fault,
+        request,
+        "files that are cut or have flipped bits, other types and shapes, pickles that call `os.system`, `../` in "
+        "archive members",
+        "a one-line error that names the file, or its tensors",
+    )
 
 
 def test_states(request, fault):
@@ -320,8 +326,13 @@ def test_states(request, fault):
         ]
     )
     fuzz(request, st.tuples(st.one_of(damaged(data), hostile), st.booleans()), case)
-    row(fault, request, "cut, flipped, pickles that call `os.system`, under a name with the right digest too",
-        "passed over with a warning")  # fmt: skip
+    row(
+        fault,
+        request,
+        "files that are cut or have flipped bits, pickles that call `os.system`, also under a name with the right "
+        "digest",
+        "skipped with a warning",
+    )
 
 
 def test_npz(request, fault):
@@ -346,7 +357,12 @@ def test_npz(request, fault):
         load_npz(path, "arr_0", "labels")
 
     fuzz(request, st.one_of(damaged(buffer.getvalue()), hostile), case)
-    row(fault, request, "cut, flipped, pickled objects, `../` in members, shapes of 72 TB", "one line, or the arrays")
+    row(
+        fault,
+        request,
+        "files that are cut or have flipped bits, pickled objects, `../` in members, shapes of 72 TB",
+        "a one-line error, or the arrays",
+    )
 
 
 def test_json(request, fault):
@@ -365,18 +381,23 @@ def test_json(request, fault):
 
     deep = st.just((b"[" * 100_000, b"[" * 100_000 + b"\n{}"))
     fuzz(request, st.one_of(st.tuples(damaged(whole), damaged(written)), deep), case)
-    row(fault, request, "cut, flipped, nested 100,000 deep", "one line, or the values")
+    row(
+        fault,
+        request,
+        "files that are cut, have flipped bits, or are nested 100,000 deep",
+        "a one-line error, or the values",
+    )
 
 
 def test_tracking_uris(request, fault):
-    """MLFLOW_TRACKING_URI holds anything"""
+    """MLFLOW_TRACKING_URI has an arbitrary value"""
     inside = Path.cwd()
     texts = st.one_of(
         st.text(st.characters(blacklist_characters="/\\"), max_size=20),
         st.sampled_from([*DEAD, "sqlite://", "sqlite:///", "file:", "databricks", "postgresql://u:p@127.0.0.1:9/x", "ftp://x",
                          "sqlite:///x.db?mode=ro", "mysql://127.0.0.1:9/x", "http://", "http://[", "uc:x", "plugin://x"]),
     )  # fmt: skip
-    limit = 40 if cases(request) > 100 else 10  # each connects
+    limit = 40 if cases(request) > 100 else 10  # each case connects to something
 
     @settings(
         max_examples=limit, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -387,7 +408,7 @@ def test_tracking_uris(request, fault):
         assert {path.resolve().parent for path in inside.iterdir()} <= {inside}
 
     run()
-    fault.done = f"{limit} cases: any text, dead servers, other schemes"
+    fault.done = f"{limit} cases: any text, servers that do not answer, other schemes"
     fault.happened = "one warning, or a store inside the folder; no traceback"
     fault.lost = "nothing"
 
@@ -423,6 +444,6 @@ def test_archives_of_images(request, fault):
     row(
         fault,
         request,
-        "`../`, absolute names, links, devices, cut and flipped tars",
-        "one line; nothing is unpacked to a path",
+        "`../`, absolute names, links, devices, tars that are cut or have flipped bits",
+        "a one-line error; nothing is unpacked to a path",
     )

@@ -1,4 +1,4 @@
-"""Faults of a cluster, on a real SLURM with the profile that ships: every one ends in a finished table row."""
+"""Faults of a cluster, on a real SLURM with the released profile; each training must end like the undisturbed one."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from trainings import LONG, SAVED
 NAME = "llamagen_l-ours"
 TARGET = f"{RUN}/policy.safetensors"
 TABLE = "results/smoke/tables/table4.csv"
-LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit, and no finished job ran again"
+LOST = "nothing: weights and metrics equal those of the undisturbed run, bit for bit, and no finished job ran again"
 
 
 @pytest.fixture
 def project(prepared, tmp_path):
-    """A copy of it, on the cluster's disk."""
+    """A copy of the prepared project, on the cluster's disk."""
     return shutil.copytree(prepared, tmp_path / "project", symlinks=True)
 
 
 def result(project):
-    """What must be the same however often the cluster failed."""
+    """Weights and metrics, which must be the same however often the cluster failed."""
     return digest(project / TARGET), (project / RUN / "metrics.jsonl").read_text()
 
 
@@ -38,12 +38,12 @@ def undisturbed(slurm, prepared, tmp_path_factory):
 
 
 def inputs(project):
-    """The finished files of other jobs."""
+    """Finished files of other jobs, with the times of their last change."""
     return {path: path.stat().st_mtime_ns for path in (project / "results/smoke/inputs").rglob("*") if path.is_file()}
 
 
 def training(project):
-    """The files that the training has written so far."""
+    """Files that the training has written so far, with their contents."""
     return {path: path.read_bytes() for path in (project / RUN / "training").rglob("*") if path.is_file()}
 
 
@@ -53,7 +53,7 @@ def iterations(project):
 
 
 def started(slurm, project, reach=SAVED + 2, changes="quick"):
-    """Snakemake, once the training has come so far; with the number of the training's job."""
+    """Start Snakemake; returns its process and the training's job number once ``reach`` iterations are logged."""
     snakemake = slurm.start_snakemake(project, TARGET, changes=changes)
 
     def there():
@@ -65,7 +65,7 @@ def started(slurm, project, reach=SAVED + 2, changes="quick"):
 
 
 def ends_well(slurm, snakemake, project, undisturbed, before):
-    """Wait for Snakemake; returns what it printed."""
+    """Wait for Snakemake and check that nothing was lost; returns what it printed."""
     assert snakemake.wait(timeout=900) == 0, (project / "snakemake.txt").read_text()
     assert result(project) == undisturbed
     assert inputs(project) == before
@@ -73,7 +73,7 @@ def ends_well(slurm, snakemake, project, undisturbed, before):
 
 
 def named(text):
-    """The message names the rule, the run and the log."""
+    """Whether the message names the rule, the run and the log."""
     assert "Error in rule train" in text
     assert NAME in text
     assert f"{RUN}/train.log" in text
@@ -92,7 +92,7 @@ def test_job_fails(slurm, project, undisturbed, fault):
     assert "Signal 9 (SIGKILL)" in slurm_logs(project)
     fault.done = "`kill -9` of one of the job's two processes"
     fault.happened = (
-        f"job {job} FAILED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
+        f"job {job} FAILED, the message names rule, run and log; submitted again, it resumed {resumed(project)}"
     )
     fault.lost = LOST
 
@@ -113,7 +113,7 @@ def rank(pid):
 
 
 def held_until_told(slurm, job):
-    """Suspend the training, which would be over too soon, until its processes have been sent SIGTERM."""
+    """Suspend the training, which would end too soon, until its processes have been sent SIGTERM."""
     pids = ranks(slurm, job).values()
     assert len(pids) == 2
     for pid in pids:
@@ -124,19 +124,19 @@ def held_until_told(slurm, job):
 
 
 def told(pid):
-    """Whether SIGTERM waits for a process to wake."""
+    """Whether SIGTERM is pending for a suspended process."""
     with open(f"/proc/{pid}/status") as handle:
         waiting = dict(line.split(":", 1) for line in handle)
     return any(int(waiting[name], 16) >> (signal.SIGTERM - 1) & 1 for name in ("ShdPnd", "SigPnd"))
 
 
 def saved_when_told(project):
-    """The training went on from a state that was saved when it was told to stop, not from one that was due."""
+    """Whether the training resumed from the state that it saved on being told to stop, not from a scheduled one."""
     return SAVED < json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] < 2 * SAVED
 
 
 def descendants(pids):
-    """Those processes and all below them: torchrun gives its own sessions of their own."""
+    """The processes ``pids`` and all their descendants; torchrun starts its workers in sessions of their own."""
     table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
     children = {}
     for pid, parent in zip(map(int, table[::2]), map(int, table[1::2]), strict=True):
@@ -172,7 +172,7 @@ def test_time_limit(slurm, project, undisturbed, fault):
     fault.done = f"`scontrol update JobId={job} TimeLimit=1`"
     fault.happened = (
         f"job {job} TIMEOUT, the message names rule, run and log; its processes saved their state on SIGTERM; submitted "
-        f"again, it went on {resumed(project)}"
+        f"again, it resumed {resumed(project)}"
     )
     fault.lost = LOST
 
@@ -185,13 +185,13 @@ def test_warned(slurm, project, undisturbed, fault):
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=2")
     held_until_told(slurm, job)
     text = ends_well(slurm, snakemake, project, undisturbed, before)
-    assert state(slurm, job) == "FAILED"  # of itself, before the limit
+    assert state(slurm, job) == "FAILED"  # the job ended by itself, before the limit
     assert named(text)
     assert "by SIGTERM after" in slurm_logs(project)
     assert saved_when_told(project)
     fault.done = f"`slurm_extra: --signal=TERM@60`, `scontrol update JobId={job} TimeLimit=2`"
     fault.happened = (
-        f"job {job} saved its state and ended before the limit; submitted again, it went on {resumed(project)}"
+        f"job {job} saved its state and ended before the limit; submitted again, it resumed {resumed(project)}"
     )
     fault.lost = LOST
 
@@ -208,7 +208,7 @@ def test_cancelled(slurm, project, undisturbed, fault):
     assert saved_when_told(project)
     fault.done = f"`scancel {job}`"
     fault.happened = (
-        f"job {job} CANCELLED, the message names rule, run and log; submitted again, it went on {resumed(project)}"
+        f"job {job} CANCELLED, the message names rule, run and log; submitted again, it resumed {resumed(project)}"
     )
     fault.lost = LOST
 
@@ -223,8 +223,8 @@ def test_requeued(slurm, project, undisturbed, fault):
     )
     ends_well(slurm, snakemake, project, undisturbed, before)
     fault.done = f"`scontrol requeue {job}`"
-    refused = "refused: the profile submits with --no-requeue, so that only Snakemake submits again"
-    fault.happened = refused if done.returncode else f"started again by SLURM, it went on {resumed(project)}"
+    refused = "refused: the profile submits with --no-requeue, so that only Snakemake submits a job again"
+    fault.happened = refused if done.returncode else f"SLURM started it again and it resumed {resumed(project)}"
     fault.lost = LOST
 
 
@@ -248,7 +248,7 @@ def test_node_down(slurm, project, undisturbed, tmp_path_factory, fault):
         last = cluster.jobs("train")[-1]
         assert last["NodeList"] != node
         fault.done = f"`kill -9` of slurmd, its step daemons and the job's processes on {node}, one of two nodes"
-        fault.happened = f"job {job} NODE_FAIL; submitted again, it went on {resumed(project)} on {last['NodeList']}"
+        fault.happened = f"job {job} NODE_FAIL; submitted again, it resumed {resumed(project)} on {last['NodeList']}"
         fault.lost = LOST
     finally:
         cluster.stop()
@@ -256,7 +256,7 @@ def test_node_down(slurm, project, undisturbed, tmp_path_factory, fault):
 
 @pytest.mark.faults
 def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, fault):
-    """An orphan and the job submitted in its place run at the same time, on two nodes"""
+    """An orphaned job and the job submitted in its place run at the same time, on two nodes"""
     cluster = Cluster(tmp_path_factory.mktemp("orphan") / "cluster", nodes=2)
     try:
         before = inputs(project)
@@ -264,7 +264,7 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         os.killpg(snakemake.pid, signal.SIGKILL)
         snakemake.wait()
         orphan = ranks(cluster, job).values()
-        for pid in orphan:  # it would be over too soon
+        for pid in orphan:  # without a pause it would end too soon
             os.kill(pid, signal.SIGSTOP)
         suspended = training(project)
         cluster.snakemake(project, "--unlock")
@@ -283,12 +283,13 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         assert "given back" in slurm_logs(project)
         assert json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] == 0
         fault.done = (
-            "`kill -9` of Snakemake, `kill -STOP` of the orphan, `snakemake --unlock`, the command again with a second "
-            "node free, `kill -CONT` once that job had begun"
+            "`kill -9` of Snakemake, `kill -STOP` of the orphan, `snakemake --unlock`, the same command with a second "
+            "node free, `kill -CONT` once the second job had started"
         )
         fault.happened = (
-            f"job {second} ran beside job {job} (iteration {written} of {LONG}), said that it held the run, waited and left its "
-            "training alone; what the orphan then finished was given back to it"
+            f"job {second} ran beside job {job} (at iteration {written} of {LONG}), said that job {job} held the run, "
+            "waited and did not touch that training; when the orphan had finished, its outputs were restored for the "
+            "second job"
         )
         fault.lost = LOST
     finally:
@@ -309,7 +310,7 @@ def step_daemons(job):
 
 @pytest.mark.faults
 def test_snakemake_killed(slurm, project, undisturbed, fault):
-    """Snakemake is killed, its job goes on as an orphan, and Snakemake is started again"""
+    """Snakemake is killed, its job continues as an orphan, and Snakemake is started again"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
     os.killpg(snakemake.pid, signal.SIGKILL)
@@ -326,15 +327,14 @@ def test_snakemake_killed(slurm, project, undisturbed, fault):
     held = slurm_logs(project)
     assert f"held by SLURM job {job} on" in held or "given back" in held
     fault.done = (
-        f"`kill -9` of Snakemake while job {job} trained; the lock's message; `snakemake --unlock`; the command again"
+        f"`kill -9` of Snakemake while job {job} trained; the message about the lock; `snakemake --unlock`; the same "
+        "command"
     )
-    # The orphan has all four GPUs of the only node: the next job begins when it has ended.
-    waited = f"said that job {job} held the run and waited" if "held by" in held else f"began after job {job} had ended"
-    given = (
-        "what the orphan had finished was given back to it"
-        if "given back" in held
-        else f"it went on {resumed(project)}"
+    # The orphan has all four GPUs of the only node: the next job starts when the orphan has ended.
+    waited = (
+        f"said that job {job} held the run and waited" if "held by" in held else f"started after job {job} had ended"
     )
+    given = "the orphan's outputs were restored for it" if "given back" in held else f"it resumed {resumed(project)}"
     fault.happened = f"job {second} {waited}; {given}; Table 4 was made"
     fault.lost = LOST
 
@@ -345,7 +345,7 @@ def slurm_logs(project):
 
 @pytest.mark.faults
 def test_recipe(slurm, project, undisturbed, fault):
-    """Snakemake is killed, and the orphans are cancelled first, as docs/cluster.md says"""
+    """Snakemake is killed, and the orphans are cancelled before it is started again, as docs/cluster.md says"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
     os.killpg(snakemake.pid, signal.SIGKILL)
@@ -356,8 +356,11 @@ def test_recipe(slurm, project, undisturbed, fault):
     again = slurm.start_snakemake(project, TARGET)
     ends_well(slurm, again, project, undisturbed, before)
     assert saved_when_told(project)
-    fault.done = f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the command again"
-    fault.happened = f"the cancelled job saved its state, the next went on {resumed(project)}"
+    fault.done = (
+        f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the same "
+        "command"
+    )
+    fault.happened = f"the cancelled job saved its state, and the next job resumed {resumed(project)}"
     fault.lost = LOST
 
 
@@ -371,14 +374,14 @@ def test_ctrl_c(slurm, project, undisturbed, fault):
     slurm.wait_for(lambda: next(found for found in slurm.jobs() if found["JobId"] == job)["JobState"] == "CANCELLED")
     again = slurm.start_snakemake(project, TARGET)
     ends_well(slurm, again, project, undisturbed, before)
-    fault.done = "SIGINT to Snakemake, the command again"
-    fault.happened = f"Snakemake cancelled job {job} and released its lock; the next job went on {resumed(project)}"
+    fault.done = "SIGINT to Snakemake, then the same command"
+    fault.happened = f"Snakemake cancelled job {job} and released its lock; the next job resumed {resumed(project)}"
     fault.lost = LOST
 
 
 @pytest.mark.faults
 def test_controller_restarts(slurm, project, undisturbed, fault):
-    """The SLURM controller goes away for a while"""
+    """The SLURM controller is down for a while"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
     pids = slurm.folder / "run/started.pids"
@@ -398,8 +401,8 @@ def test_controller_restarts(slurm, project, undisturbed, fault):
     new = (slurm.folder / "run/slurmctld.pid").read_text().strip()
     pids.write_text(pids.read_text().replace(f"slurmctld {daemons['slurmctld']}", f"slurmctld {new}"))
     ends_well(slurm, snakemake, project, undisturbed, before)
-    fault.done = "`kill -9` of slurmctld, started again after 10 s"
-    fault.happened = f"job {job} and Snakemake went on"
+    fault.done = "`kill -9` of slurmctld, which was started again after 10 s"
+    fault.happened = f"job {job} and Snakemake continued"
     fault.lost = LOST
 
 
@@ -414,20 +417,20 @@ def test_two_snakemakes(slurm, project, undisturbed, fault):
     assert snakemake.wait(timeout=900) == 0, first.read_text()
     assert result(project) == undisturbed
     assert inputs(project) == before
-    fault.done = "the command twice at once"
+    fault.done = "the same command twice at once"
     fault.happened = "the second ended with Snakemake's message about its lock; the first was not disturbed"
     fault.lost = LOST
 
 
 @pytest.mark.faults
 def test_table4(slurm, smoke, tmp_path, fault):
-    """Table 4 is made from nothing on the cluster"""
+    """Table 4 is made from scratch on the cluster"""
     project = copy_project(tmp_path)
-    before = len(slurm.jobs()), len(slurm.jobs("train"))  # the scheduler remembers them for a day
+    before = len(slurm.jobs()), len(slurm.jobs("train"))  # the scheduler remembers jobs for a day
     slurm.snakemake(project, "results/table4.csv", changes="profile")
     assert four_rows(project / "results/table4.csv")
     jobs, trainings = len(slurm.jobs()) - before[0], len(slurm.jobs("train")) - before[1]
     assert trainings == 4
     fault.done = "`snakemake results/table4.csv --profile slurm_a100` in a fresh copy, at the smoke scale"
-    fault.happened = f"finished by {jobs} jobs of SLURM's, {trainings} of them trainings of four processes on four GPUs"
+    fault.happened = f"finished by {jobs} SLURM jobs, {trainings} of them trainings with four processes on four GPUs"
     fault.lost = "nothing"

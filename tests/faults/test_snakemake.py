@@ -1,4 +1,4 @@
-"""Snakemake on one machine, interrupted, killed, called twice."""
+"""Snakemake on one machine is interrupted, killed, or called twice."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 SMOKE = ("--rerun-incomplete", "--config", "scale=smoke", "--")
 TARGET = f"{RUN}/policy.safetensors"
 TABLE = "results/smoke/tables/table4.csv"
-LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit"
+LOST = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def result(project):
 
 
 def started(project):
-    """Snakemake, once the training under it has written some iterations."""
+    """Start Snakemake; returns its process once its training has logged some iterations."""
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--cores", "2", *SMOKE, TARGET],
         cwd=project,
@@ -60,8 +60,8 @@ def test_ctrl_c(project, undisturbed, fault):
     assert process.wait(timeout=120) != 0
     snakemake(project, *SMOKE, TARGET)
     assert result(project) == undisturbed
-    fault.done = "SIGINT to Snakemake and its training, as a terminal sends it; the command again"
-    fault.happened = "the lock was released, the training went on from its last state"
+    fault.done = "SIGINT to Snakemake and its training, as a terminal sends it; then the same command"
+    fault.happened = "the lock was released, and the training resumed from its last state"
     fault.lost = LOST
 
 
@@ -75,13 +75,13 @@ def test_killed(project, undisturbed, fault):
     snakemake(project, *SMOKE, TABLE)
     assert result(project) == undisturbed
     assert four_rows(project / TABLE)
-    fault.done = "`kill -9` of the process group; `snakemake --unlock`; the command again, to the end of Table 4"
-    fault.happened = "first Snakemake's message about its lock; then the training went on from its last state"
+    fault.done = "`kill -9` of the process group; `snakemake --unlock`; then the same command, up to Table 4"
+    fault.happened = "first Snakemake's message about its lock; then the training resumed from its last state"
     fault.lost = LOST
 
 
 def test_orphan(project, undisturbed, fault):
-    """Snakemake alone is killed: its training goes on and ends, then Snakemake is started again"""
+    """Snakemake alone is killed: its training continues to its end, then Snakemake is started again"""
     process = started(project)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -93,20 +93,20 @@ def test_orphan(project, undisturbed, fault):
     text = snakemake(project, *SMOKE, TARGET)
     assert result(project) == undisturbed
     assert "given back" in text or "Nothing to be done" in text
-    fault.done = "`kill -9` of Snakemake only; `snakemake --unlock`; the command again"
+    fault.done = "`kill -9` of Snakemake only; `snakemake --unlock`; then the same command"
     fault.happened = (
-        "Snakemake took the outputs for unfinished and removed them; the training was given back, not done again"
+        "Snakemake considered the outputs incomplete and removed them; they were restored without training again"
     )
     fault.lost = LOST
 
 
 def test_two_at_once(project, undisturbed, fault):
-    """Two calls in one folder"""
+    """Snakemake is called twice in one folder"""
     process = started(project)
     second = snakemake(project, *SMOKE, TARGET, check=False)
     assert "LockException" in second
     assert process.wait(timeout=600) == 0
     assert result(project) == undisturbed
-    fault.done = "the command twice at once"
+    fault.done = "the same command twice at once"
     fault.happened = "the second ended with Snakemake's message about its lock; the first was not disturbed"
     fault.lost = LOST

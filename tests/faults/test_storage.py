@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or slow to show what others wrote. They are small real file systems; mounting needs root."""
+"""Full and read-only disks, and files that others read. The disks are small real file systems; mounting needs root."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from artune.runtime.files import write_json
 
 
 def on(disk, training):
-    """The run folder of ``training`` moved to ``disk``; a link stays."""
+    """Move the run folder of ``training`` to ``disk`` and leave a link to it; returns the new folder."""
     folder = disk / "run"
     training.folder.rename(training.folder.with_name("kept"))
     subprocess.run(["cp", "-r", training.folder.with_name("kept"), folder], check=True)
@@ -27,7 +27,7 @@ def clear(training):
 
 def test_full_while_training(training, undisturbed, small_disk, fault):
     """The disk is full in the middle of a training"""
-    disk = small_disk(7000)  # a state is 3 MB: the third does not fit
+    disk = small_disk(7000)  # a state has 3 MB: the third one does not fit
     on(disk, training)
     (disk / "other").write_bytes(bytes(3_000_000))
     done = training.start().wait()
@@ -42,8 +42,11 @@ def test_full_while_training(training, undisturbed, small_disk, fault):
     assert saved
     clear(training)
     fault.done = "a run folder on a disk of 7 MB (`mount -t tmpfs -o size=7000k`)"
-    fault.happened = f"status 2: “... {done.line.rpartition('/')[2]}”; with space it went on at iteration {training_resumed(training, again)}"
-    fault.lost = "nothing: weights and metrics are those of the undisturbed run, bit by bit"
+    fault.happened = (
+        f"status 2: “... {done.line.rpartition('/')[2]}”; with free space it resumed at the iteration "
+        f"{training_resumed(training, again)}"
+    )
+    fault.lost = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 
 
 def training_resumed(training, done):
@@ -62,7 +65,7 @@ def test_full_before_training(training, small_disk, fault):
     clear(training)
     fault.done = "a run folder on a disk with 20 kB left"
     fault.happened = f"status 2 and one line: “... {done.line.rpartition('/')[2]}”"
-    fault.lost = "nothing: nothing was there"
+    fault.lost = "nothing: there was nothing yet"
 
 
 def test_read_only(training, small_disk, fault):
@@ -84,7 +87,7 @@ def test_read_only(training, small_disk, fault):
 
 
 def test_limit_of_a_file(training, undisturbed, fault):
-    """A file may not grow further (a quota, ulimit -f)"""
+    """A file may not grow any further (a quota, ulimit -f)"""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -99,16 +102,16 @@ def test_limit_of_a_file(training, undisturbed, fault):
     assert kept == training.folder
     fault.done = "`ulimit -f` below the size of metrics.jsonl"
     fault.happened = f"status 2: “... {done.line.rpartition('/')[2]}”"
-    fault.lost = "nothing: weights and metrics are those of the undisturbed run, bit by bit"
+    fault.lost = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 
 
 def written_since(folder: Path, moment: float) -> set[Path]:
-    """Files below ``folder`` that were made or changed after ``moment``."""
+    """Files below ``folder`` that were created or changed after ``moment``."""
     return {path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime > moment}
 
 
 def test_nothing_outside_the_run_folder(training, smoke, tmp_path, fault):
-    """A job is watched for what it writes elsewhere"""
+    """A training is checked for files that it writes outside its run folder"""
     home = tmp_path / "home"
     home.mkdir()
     time.sleep(0.05)
@@ -119,14 +122,14 @@ def test_nothing_outside_the_run_folder(training, smoke, tmp_path, fault):
     outside = {path for path in written_since(smoke, before) if training.folder not in path.parents}
     assert outside == set()
     caches = {path.relative_to(home).parts[0] for path in written_since(home, before)}
-    assert caches <= {".cache", ".config"}, caches  # fonts of matplotlib
-    fault.done = "every file changed in the meantime was listed"
-    fault.happened = "all of them lie in the run's folder (the tracking store apart)"
+    assert caches <= {".cache", ".config"}, caches  # matplotlib's cache of fonts
+    fault.done = "every file that changed during the training was listed"
+    fault.happened = "all of them are in the run's folder (apart from the tracking store)"
     fault.lost = "nothing"
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path, fault):
-    """A file is read over and over while it is replaced"""
+    """A file is read repeatedly while it is replaced"""
     path = tmp_path / "note.json"
     write_json(path, {"n": 0, "text": "x" * 50_000})
     reader = subprocess.Popen(
@@ -139,8 +142,8 @@ def test_a_reader_never_sees_half_a_file(tmp_path, fault):
         write_json(path, {"n": number, "text": "x" * 50_000})
     assert reader.returncode == 0
     assert [found.name for found in tmp_path.iterdir()] == ["note.json"]
-    fault.done = f"1,500 readings beside {number // 10 * 10 if number >= 10 else number} replacements"
-    fault.happened = "every reading was a whole file"
+    fault.done = f"1,500 reads during {number // 10 * 10 if number >= 10 else number} replacements"
+    fault.happened = "every read returned a complete file"
     fault.lost = "nothing"
 
 
@@ -156,6 +159,6 @@ def test_shared_files_can_be_read_by_the_group(training, undisturbed, smoke, fau
     ]
     assert closed == []
     assert digest(training.policy) == undisturbed[0]
-    fault.done = "permissions of a run's files were compared with the umask"
-    fault.happened = "all follow it: what the group may read, it can read"
+    fault.done = "the permissions of a run's files were compared with the umask"
+    fault.happened = "all of them follow it: the group can read every file that the umask allows it to read"
     fault.lost = "nothing"

@@ -1,4 +1,4 @@
-"""The study's page asked by somebody who means no good: refused in one line, nothing stored, nothing read elsewhere."""
+"""Hostile requests to the study's page: refused with a one-line error, nothing stored, no other file read."""
 
 import json
 from urllib.parse import quote
@@ -41,14 +41,14 @@ def draw(request, strategy, case):
 
 
 def refused(answer):
-    """An answer of ours that says no in one line; an exception of the application would have come out as itself."""
+    """Check that the application refused a request with a one-line error; the client would raise its exceptions."""
     assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
     assert "\n" not in answer.json()["error"]
     return True
 
 
 def codes(real):
-    """Strings, and codes that are nearly somebody's."""
+    """A strategy: arbitrary strings, hostile ones, and codes that are close to the code ``real`` of a rater."""
     near = st.tuples(st.integers(0, len(real) - 1), st.sampled_from(ALPHABET)).map(
         lambda change: real[: change[0]] + change[1] + real[change[0] + 1 :]
     )
@@ -60,7 +60,7 @@ def codes(real):
 
 
 def test_tokens(request, page, fault):
-    """A rater's token is guessed, cut, altered or no token at all"""
+    """A rater's token is guessed, cut, altered or missing"""
     client, store, real = page
 
     def case(code):
@@ -71,11 +71,11 @@ def test_tokens(request, page, fault):
 
     draw(request, codes(real), case)
     assert store.count() == 1
-    row(fault, request, "as a session, a request for more and the address of an image", "refused with a status of 4xx")
+    row(fault, request, "sent to ask for a session, for more pairs and for an image", "refused with a 4xx status")
 
 
 def test_votes(request, page, fault):
-    """A vote is no vote: another form, another position, another key, endless seconds, bytes"""
+    """A vote is malformed: another form, another position, another key, infinite seconds, bytes"""
     client, store, real = page
     headers = {"Authorization": f"Bearer {real}", "Content-Type": "application/json"}
     fields = {
@@ -94,7 +94,7 @@ def test_votes(request, page, fault):
         before = store.count()
         data = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
         answer = client.post("/api/votes", headers=headers, content=data)
-        if answer.status_code == 200:  # one that a rater might have sent
+        if answer.status_code == 200:  # a vote that a rater might have sent
             assert set(json.loads(data)) == {"position", "pressed", "seconds"}
             assert store.count() in (before, before + 1)
         else:
@@ -105,15 +105,15 @@ def test_votes(request, page, fault):
     row(
         fault,
         request,
-        "sent as votes with a rater's own token",
-        "refused with a status of 4xx unless it was a whole vote",
+        "sent as votes with a valid token",
+        "refused with a 4xx status unless it was a complete vote",
     )
 
 
 def test_addresses_of_images(request, page, fault):
-    """An image is asked for by an address that leads elsewhere"""
+    """An image is requested by an address that leads elsewhere"""
     client, _, real = page
-    home = client.get("/").content  # what "../.." leads to, in a browser as well
+    home = client.get("/").content  # the page to which "../.." leads, in a browser too
     places = st.one_of(
         st.text(max_size=20), st.sampled_from(HOSTILE), st.sampled_from(["ours", "pretrained", "-1", "99"])
     )
@@ -129,4 +129,4 @@ def test_addresses_of_images(request, page, fault):
         assert (known and answer.headers["content-type"] == "image/png") or answer.content == home or refused(answer)
 
     draw(request, st.tuples(positions, places), case)
-    row(fault, request, "as position and place of an image, with a rater's own token", "refused with a status of 4xx")
+    row(fault, request, "sent as position and place of an image, with a valid token", "refused with a 4xx status")

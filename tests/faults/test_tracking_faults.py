@@ -1,4 +1,4 @@
-"""The tracking store away, slow, locked, damaged or crowded: a training goes on, and the files fill the store later."""
+"""The tracking store is absent, slow, locked, damaged or crowded: the training continues and fills the store later."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
 NAME = "llamagen_l-ours"
-GOES_ON = "nothing: the training ended as the undisturbed run, bit by bit; metrics.jsonl is whole"
+GOES_ON = "nothing: the training ended like the undisturbed run, bit for bit; metrics.jsonl is complete"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def registry():
 
 
 def finished(training, undisturbed):
-    """The warning of a training that ended well, and as it should."""
+    """Wait for a training that must end well with exactly one warning; returns that warning."""
     done = training.wait()
     assert done.status == 0, done.text
     warnings = [line for line in done.text.splitlines() if line.startswith("warning:")]
@@ -39,7 +39,7 @@ def finished(training, undisturbed):
 
 
 def points(uri, name=NAME):
-    """How often every (metric, step) of a run is in the store."""
+    """A run in the store, and for each of its metrics the steps that the store holds."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -50,7 +50,7 @@ def points(uri, name=NAME):
 
 
 def filled(uri, folder, registry):
-    """Bring the store up to date twice; every number of the files is then there exactly once."""
+    """Update the store twice; every number of the files is then in the store exactly once."""
     assert upsert(uri, registry, [folder])
     assert upsert(uri, registry, [folder])
     run, steps = points(uri, folder.name)
@@ -64,12 +64,12 @@ def filled(uri, folder, registry):
 
 @pytest.fixture
 def folder(smoke, tmp_path):
-    """A finished run's folder, as a copy."""
+    """A copy of a finished run's folder."""
     return Path(shutil.copytree(smoke / RUN, tmp_path / NAME))
 
 
 class Server:
-    """A real `mlflow server`, which can be ended and started again on its port."""
+    """A real `mlflow server`, which can be killed and started again on the same port."""
 
     def __init__(self, folder):
         self.folder, self.port = folder, free_ports(1)
@@ -106,28 +106,28 @@ def server(tmp_path):
 
 
 def test_no_server(training, undisturbed, fault):
-    """The tracking server is not there"""
+    """No tracking server is running"""
     warning = finished(training.start(MLFLOW_TRACKING_URI="http://127.0.0.1:9"), undisturbed)
     assert training.result() == undisturbed
     assert "training goes on" in warning
     fault.done = "`MLFLOW_TRACKING_URI=http://127.0.0.1:9`"
-    fault.happened = "one warning: MLflow failed, training goes on"
+    fault.happened = "one warning (MLflow failed); the training continued"
     fault.lost = GOES_ON
 
 
 def test_server_that_never_answers(training, undisturbed, fault):
-    """The tracking server takes connections and never answers"""
+    """The tracking server accepts connections and never answers"""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
     assert training.result() == undisturbed
-    fault.done = "a listening socket in the server's place"
-    fault.happened = "one warning after 5-8 s, beside the training, not in it"
+    fault.done = "a listening socket in place of the server"
+    fault.happened = "one warning after 5-8 s, from a thread beside the training; no iteration waited for it"
     fault.lost = GOES_ON
 
 
 def test_store_locked(training, undisturbed, tmp_path, fault):
-    """Another program holds the SQLite store's lock throughout"""
+    """Another program holds the SQLite store's lock all the time"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert init_store(uri)
     with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as other:
@@ -136,7 +136,7 @@ def test_store_locked(training, undisturbed, tmp_path, fault):
         other.execute("ROLLBACK")
     assert training.result() == undisturbed
     fault.done = "`BEGIN EXCLUSIVE` in another process"
-    fault.happened = f"one warning: {'too slow' if 'too slow' in warning else 'MLflow failed'}, training goes on"
+    fault.happened = f"one warning ({'too slow' if 'too slow' in warning else 'MLflow failed'}); the training continued"
     fault.lost = GOES_ON
 
 
@@ -147,15 +147,15 @@ def test_store_damaged(training, undisturbed, tmp_path, folder, registry, fault)
     finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
     assert training.result() == undisturbed
     assert not upsert(uri, registry, [folder])
-    filled(f"sqlite:///{tmp_path}/new.db", folder, registry)  # this process keeps a handle of the damaged one
-    fault.done = "11 kB of text in the place of mlflow.db; a new one afterwards, `mlflow_log` twice"
-    fault.happened = "one warning, training went on; the store was made again from the files, no number twice"
+    filled(f"sqlite:///{tmp_path}/new.db", folder, registry)  # this process still holds a handle of the damaged store
+    fault.done = "11 kB of text in place of mlflow.db; afterwards a new store and `mlflow_log` twice"
+    fault.happened = "one warning; the training continued; the store was rebuilt from the files, with no number twice"
     fault.lost = GOES_ON
 
 
 @pytest.mark.faults
 def test_killed_while_logging(folder, registry, tmp_path, fault):
-    """A process is killed while it brings the store up to date"""
+    """A process is killed while it updates the store"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     code = (
         "import sys; from pathlib import Path; from artune.config.registry import Registry; from artune.tracking.mlflow_store import upsert;"
@@ -171,17 +171,17 @@ def test_killed_while_logging(folder, registry, tmp_path, fault):
         process.kill()
         process.wait()
     filled(uri, folder, registry)
-    fault.done = "`kill -9` of `mlflow_log`, three times at other moments; then twice to its end"
-    fault.happened = "every number of metrics.jsonl stands in the store once"
+    fault.done = "`kill -9` of `mlflow_log`, three times at different moments; then two complete runs of it"
+    fault.happened = "every number of metrics.jsonl is in the store exactly once"
     fault.lost = "nothing"
 
 
-AWAY = 600.0  # seconds
+AWAY = 600.0  # seconds for which the server is down
 
 
 @pytest.mark.faults
 def test_server_away_in_the_middle(server, registry, folder, tmp_path, fault):
-    """The tracking server goes away for ten minutes in the middle of a training"""
+    """The tracking server is down for ten minutes in the middle of a training"""
     lines = read_lines(folder / "metrics.jsonl") * 30  # ninety iterations
     for name in ("metrics.jsonl", "timings.jsonl"):
         (folder / name).unlink()
@@ -204,13 +204,13 @@ def test_server_away_in_the_middle(server, registry, folder, tmp_path, fault):
     assert len(read_lines(folder / "metrics.jsonl")) == 90
     filled(server.uri, folder, registry)
     fault.done = (
-        "a real `mlflow server`, killed after 30 of 90 iterations, started again on its database ten minutes and 30 "
-        "iterations later"
+        "a real `mlflow server` was killed after 30 of 90 iterations and started again on its database ten minutes and "
+        "30 iterations later"
     )
     fault.happened = (
         f"no iteration waited for it (the slowest line took {1000 * slowest:.0f} ms); `mlflow_log` filled the gap"
     )
-    fault.lost = "nothing: every number once"
+    fault.lost = "nothing: every number is in the store exactly once"
 
 
 @pytest.mark.faults
@@ -226,8 +226,8 @@ def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registr
     assert training.result() == undisturbed
     (disk / "other").unlink()
     filled(uri, folder, registry)
-    fault.done = "a tmpfs of 4 MB with the store and no room left; `mlflow_log` twice when there was room again"
-    fault.happened = f"one warning: {'too slow' if 'too slow' in warning else 'MLflow failed'}, training goes on"
+    fault.done = "a tmpfs of 4 MB with the store and no space left; `mlflow_log` twice when there was space again"
+    fault.happened = f"one warning ({'too slow' if 'too slow' in warning else 'MLflow failed'}); the training continued"
     fault.lost = GOES_ON
 
 
@@ -247,7 +247,7 @@ logger.close()
 
 
 def thirty(uri, tmp_path, registry, grid, jobs=30):
-    """Thirty processes log at once; returns how many warned. Afterwards every number is in the store once."""
+    """Let thirty processes log at once, then check that the store has every number once; returns how many warned."""
     folders = [tmp_path / "runs" / f"llamagen_l-ours-s{number}" for number in range(1, jobs + 1)]
     scores = {"scores": {}, "n": 64, "commit": "unknown"}
     for number, folder in enumerate(folders, start=1):
@@ -256,7 +256,7 @@ def thirty(uri, tmp_path, registry, grid, jobs=30):
         (folder / "config.yaml").write_text(json.dumps(spec))
         (folder / "scores.json").write_text(json.dumps(scores))
         shutil.copy(grid, folder / "grid.png")
-    moment = str(time.time() + 3 * jobs)  # all have loaded by then
+    moment = str(time.time() + 3 * jobs)  # by then all processes have imported their modules
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", THIRTY, folder, folder.name, uri, moment], stderr=subprocess.PIPE, text=True
@@ -276,23 +276,23 @@ def thirty(uri, tmp_path, registry, grid, jobs=30):
 
 @pytest.mark.faults
 def test_thirty_jobs_one_sqlite(tmp_path, registry, smoke, fault):
-    """Thirty trainings log at once to one SQLite store"""
+    """Thirty trainings log to one SQLite store at once"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert init_store(uri)
     warned = thirty(uri, tmp_path, registry, smoke / RUN / "grid.png")
-    fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
+    fault.done = "30 processes start to log at the same moment, 40 iterations each, a line every 0.1 s"
     fault.happened = (
-        f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
+        f"every metrics.jsonl is complete; {warned} of 30 stopped logging live; `mlflow_log` added what was missing"
     )
-    fault.lost = "nothing: every number once"
+    fault.lost = "nothing: every number is in the store exactly once"
 
 
 @pytest.mark.faults
 def test_thirty_jobs_one_server(server, tmp_path, registry, smoke, fault):
-    """Thirty trainings log at once to one mlflow server"""
+    """Thirty trainings log to one mlflow server at once"""
     warned = thirty(server.uri, tmp_path, registry, smoke / RUN / "grid.png")
-    fault.done = "30 processes, 40 iterations each, a line every 0.1 s, all at the same moment"
+    fault.done = "30 processes start to log at the same moment, 40 iterations each, a line every 0.1 s"
     fault.happened = (
-        f"every metrics.jsonl is whole; {warned} of 30 gave the live view up; `mlflow_log` filled what was missing"
+        f"every metrics.jsonl is complete; {warned} of 30 stopped logging live; `mlflow_log` added what was missing"
     )
-    fault.lost = "nothing: every number once"
+    fault.lost = "nothing: every number is in the store exactly once"

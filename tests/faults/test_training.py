@@ -1,4 +1,4 @@
-"""What can end or damage a training. Afterwards the same command must end in the very same weights and metrics."""
+"""Faults that end or damage a training. Afterwards the same command must end with the very same weights and metrics."""
 
 import os
 import re
@@ -8,11 +8,11 @@ import time
 import pytest
 from project import altered, digest
 
-LOST = "nothing: weights and metrics are those of the undisturbed run, bit by bit"
+LOST = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 
 
 def goes_on(training, undisturbed):
-    """Start again, to the end; returns the iteration it went on from."""
+    """Start the training again and wait for its end; returns the iteration from which it resumed."""
     done = training.start().wait()
     assert done.status == 0, done.text
     assert training.result() == undisturbed
@@ -20,14 +20,14 @@ def goes_on(training, undisturbed):
 
 
 def test_sigkill(training, undisturbed, fault):
-    """The training is killed (SIGKILL, the machine loses power, out of memory)"""
+    """The training is killed (SIGKILL, power failure, out of memory)"""
     for reached in (5, 8):
         assert training.stop_at(reached, signal.SIGKILL).status == -signal.SIGKILL
         assert not training.policy.exists()
     at = goes_on(training, undisturbed)
     assert at in (6, 9)
     fault.done = "`kill -9`, twice, between two saved states"
-    fault.happened = f"started again it went on at iteration {at} of 12, from the last state"
+    fault.happened = f"the same command resumed from the last state, at iteration {at} of 12"
     fault.lost = LOST
 
 
@@ -39,7 +39,7 @@ def test_sigterm(training, undisturbed, fault):
     saved = int(training.states()[-1].name.split("-")[1])
     assert goes_on(training, undisturbed) == saved >= 5
     fault.done = "`kill -TERM`"
-    fault.happened = f"the iteration was finished, the state saved, status 143: “{done.line}”"
+    fault.happened = f"the iteration was finished and the state saved; status 143: “{done.line}”"
     fault.lost = LOST
 
 
@@ -49,7 +49,7 @@ def test_sigusr1(training, undisturbed, fault):
     assert done.status == 143
     goes_on(training, undisturbed)
     fault.done = "`kill -USR1`"
-    fault.happened = f"as SIGTERM: “{done.line}”"
+    fault.happened = f"as with SIGTERM: “{done.line}”"
     fault.lost = LOST
 
 
@@ -68,8 +68,8 @@ def test_newest_state_damaged(training, undisturbed, damage, fault):
     )
     assert goes_on(training, undisturbed) == 3
     fault.fault = f"{fault.fault}: {damage}"
-    fault.done = "killed, the file altered by hand"
-    fault.happened = "recognised by the digest in its name, one warning, the state before it was used"
+    fault.done = "the training was killed and the file altered by hand"
+    fault.happened = "the digest in the file's name showed the damage; one warning; the state before it was used"
     fault.lost = LOST
 
 
@@ -79,19 +79,19 @@ def test_every_state_damaged(training, undisturbed, fault):
     for state in training.states():
         state.write_bytes(b"no state")
     assert goes_on(training, undisturbed) == 0
-    fault.done = "killed, both files overwritten"
-    fault.happened = "the training began anew"
-    fault.lost = "the iterations before; " + LOST
+    fault.done = "the training was killed and both state files overwritten"
+    fault.happened = "the training started from its first iteration"
+    fault.lost = "the iterations before the kill, which were repeated; otherwise " + LOST
 
 
 def test_metrics_torn(training, undisturbed, fault):
-    """The last line of metrics.jsonl is torn"""
+    """The last line of metrics.jsonl is incomplete"""
     training.stop_at(8, signal.SIGKILL)
     path = training.folder / "training/metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     goes_on(training, undisturbed)
-    fault.done = "killed, 20 bytes cut off"
-    fault.happened = "the file was cut to the state's iteration, the lines after it were written again"
+    fault.done = "the training was killed and the last 20 bytes were cut off"
+    fault.happened = "the file was cut back to the state's iteration, and the lines after it were written again"
     fault.lost = LOST
 
 
@@ -106,11 +106,11 @@ def test_metrics_damaged(training, undisturbed, fault):
     assert "metrics.jsonl: line 3 is damaged" in done.line
     path.write_bytes(kept)
     goes_on(training, undisturbed)
-    fault.done = "killed, line 3 altered by hand"
+    fault.done = "the training was killed and line 3 altered by hand"
     fault.happened = (
         f"status 2, nothing overwritten: “{done.line.split(' (')[0].replace(str(training.folder), 'RUN')} ...”"
     )
-    fault.lost = "nothing: with the line mended it went on"
+    fault.lost = "nothing: with the line restored the training resumed"
 
 
 def test_prior_replaced(training, undisturbed, smoke, fault):
@@ -124,9 +124,9 @@ def test_prior_replaced(training, undisturbed, smoke, fault):
         assert training.resumed_at() == 0
         assert training.result()[0] != undisturbed[0]
     assert goes_on(training, undisturbed) == 0
-    fault.done = "killed, one bit of the prior altered, put back afterwards"
-    fault.happened = "each prior had a training of its own: no state of the other was used"
-    fault.lost = "nothing that was this training's"
+    fault.done = "the training was killed and one bit of the prior flipped; the prior was restored afterwards"
+    fault.happened = "each prior had its own training, which used no state of the other"
+    fault.lost = "nothing of this training"
 
 
 def test_settings_edited(training, undisturbed, fault):
@@ -140,13 +140,13 @@ def test_settings_edited(training, undisturbed, fault):
     assert training.resumed_at() == 0
     config.write_text(kept)
     assert goes_on(training, undisturbed) == 0
-    fault.done = "killed, the learning rate changed, put back afterwards"
-    fault.happened = "each setting had a training of its own, from its first iteration"
-    fault.lost = "nothing that was this training's"
+    fault.done = "the training was killed and the learning rate changed; the old one was restored afterwards"
+    fault.happened = "each setting had its own training, from the first iteration"
+    fault.lost = "nothing of this training"
 
 
 def test_outputs_removed(training, undisturbed, fault):
-    """The outputs of a finished training are removed (Snakemake, killed, does that when it is started again)"""
+    """The outputs of a finished training are removed (a killed Snakemake does this when it is started again)"""
     assert goes_on(training, undisturbed) == 0
     names = ("policy.safetensors", "metrics.jsonl", "timings.jsonl", "manifest.json")
     before = {name: (training.folder / name).read_bytes() for name in names}
@@ -156,18 +156,18 @@ def test_outputs_removed(training, undisturbed, fault):
     assert done.status == 0
     assert "finished before by this code, given back" in done.line
     assert {name: (training.folder / name).read_bytes() for name in names} == before
-    fault.done = "`rm` of the four files, the command again"
-    fault.happened = "they were given back in seconds, nothing was trained"
+    fault.done = "`rm` of the four files, then the same command"
+    fault.happened = "the four files were restored within seconds, without training"
     fault.lost = "nothing"
 
 
 def test_two_at_once(training, undisturbed, fault):
-    """A second training of the same run is started beside the first"""
+    """A second training of the same run is started while the first is running"""
     first = training.start()
     while training.lines() < 2:
         assert first.process.is_alive()
         time.sleep(0.005)
-    os.kill(first.process.pid, signal.SIGSTOP)  # it holds the run for as long as the test likes, and is alive
+    os.kill(first.process.pid, signal.SIGSTOP)  # alive, and holds the run for as long as the test needs
     second = training.start()
     time.sleep(6)
     assert second.process.is_alive()
@@ -178,14 +178,14 @@ def test_two_at_once(training, undisturbed, fault):
     assert "held by process" in done.text
     assert "given back" in done.line
     assert training.result() == undisturbed
-    fault.done = "the command twice at once"
-    fault.happened = "the second said who holds the run, waited, and took over the finished result"
+    fault.done = "the same command twice at once"
+    fault.happened = "the second said which process held the run, waited, and took over the finished result"
     fault.lost = LOST
 
 
 @pytest.mark.faults
 def test_suspended_and_overtaken(training, undisturbed, fault):
-    """A training is suspended until another has taken its run over, and then wakes beside it"""
+    """A training is suspended until another process has taken over its run, and then resumes beside it"""
     first = training.start()
     while training.lines() < 5:
         assert first.process.is_alive()
@@ -193,11 +193,11 @@ def test_suspended_and_overtaken(training, undisturbed, fault):
     os.kill(first.process.pid, signal.SIGSTOP)
     metrics = training.folder / "training/metrics.jsonl"
     inode, began, second = metrics.stat().st_ino, time.monotonic(), training.start()
-    while training.holder() != second.process.pid or metrics.stat().st_ino == inode:  # until it has begun
+    while training.holder() != second.process.pid or metrics.stat().st_ino == inode:  # the second has not started yet
         assert second.process.is_alive()
         time.sleep(0.005)
     waited = time.monotonic() - began
-    os.kill(second.process.pid, signal.SIGSTOP)  # so that the first has all the time to do damage
+    os.kill(second.process.pid, signal.SIGSTOP)  # the first now has unlimited time to do damage
     before = {path: digest(path) for path in training.folder.rglob("*") if path.is_file()}
     os.kill(first.process.pid, signal.SIGCONT)
     woken = first.wait()
@@ -208,10 +208,10 @@ def test_suspended_and_overtaken(training, undisturbed, fault):
     done = second.wait()
     assert done.status == 0, done.text
     assert training.result() == undisturbed
-    fault.done = "`kill -STOP`, the command again, and `kill -CONT` once the second had the run's lease"
+    fault.done = "`kill -STOP`, the same command, and `kill -CONT` once the second process held the run's lease"
     fault.happened = (
         f"the second took over after {waited:.0f} s without a heartbeat; the first said so, ended with status 3 and "
-        f"altered no file; the second went on from iteration {training.resumed_at()} of 12"
+        f"altered no file; the second resumed from iteration {training.resumed_at()} of 12"
     )
     fault.lost = LOST
 
@@ -227,5 +227,5 @@ def test_killed_while_writing_weights(training, undisturbed, fault):
     complete = training.policy.exists() and (training.folder / "manifest.json").exists()
     goes_on(training, undisturbed)
     fault.done = "`kill -9` as soon as the temporary file appeared"
-    fault.happened = "no half file under the final name; the command again wrote it"
+    fault.happened = "no half-written file under the final name; the same command wrote it"
     fault.lost = LOST if not complete else "nothing"
