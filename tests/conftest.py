@@ -1,4 +1,4 @@
-"""What several kinds of tests start from: a finished smoke project, a SLURM."""
+"""Fixtures of several folders of tests: a finished smoke project, a SLURM cluster."""
 
 import pytest
 from cluster import Cluster, missing_programs
@@ -15,7 +15,7 @@ def smoke(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
-    """A SLURM of one node with four pretended A100s."""
+    """A SLURM cluster of one node with four simulated A100s."""
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)} here: bash tests/system-packages.sh installs a SLURM (root on Debian)")
     cluster = Cluster(tmp_path_factory.mktemp("slurm") / "cluster")

@@ -1,4 +1,4 @@
-"""A real headless Chromium, one for all tests; a context of its own for every rater."""
+"""A real headless Chromium, shared by all tests; every rater has a browser context of its own."""
 
 import hashlib
 import os
@@ -12,10 +12,10 @@ from study_pairs import make_study
 from study_server import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-SMALL = {"pairs": 2, "checks": 1, "check_every": 2}  # six items: two pairs and a check of either task
+SMALL = {"pairs": 2, "checks": 1, "check_every": 2}  # six items: two pairs and one check per task
 
 
-@pytest.fixture(scope="module")  # its event loop would be in the way of other modules
+@pytest.fixture(scope="module")  # not per session: its event loop would disturb other modules
 def chromium():
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -23,7 +23,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Chromium's own sandbox refuses to run as root, as CI does; the pages are ours and local.
+        # Chromium's sandbox does not run as root, which CI is; the pages are local and trusted.
         arguments = ["--no-sandbox"] if os.getuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
@@ -32,7 +32,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server(chromium, tmp_path_factory):
-    """One server for all; every test comes with raters of its own."""
+    """One server for all tests; every test has raters of its own."""
     folder = tmp_path_factory.mktemp("study")
     make_study(folder / "pairs.zip", **SMALL)
     with Server(folder) as running:
@@ -40,7 +40,7 @@ def server(chromium, tmp_path_factory):
 
 
 class Rater:
-    """A person at a browser. Whatever the page logs, throws or asks is kept, and must be nothing at the end."""
+    """A person at a browser. Messages, errors and dialogs of the page are collected; at the end there must be none."""
 
     def __init__(self, browser, url: str, **settings):
         self.context = browser.new_context(**settings)
@@ -58,7 +58,7 @@ class Rater:
     def at(self, position: int):
         """Wait until the pair at ``position`` can be answered."""
         self.page.locator(f'#rate[data-position="{position}"]').wait_for()
-        self.page.wait_for_timeout(300)  # the page takes no answer in the first quarter of a second
+        self.page.wait_for_timeout(300)  # the page ignores answers during the first quarter of a second
         return self
 
     def press(self, key: str):
@@ -70,7 +70,7 @@ class Rater:
         return self.page.url.split("#")[1]
 
     def votes(self, folder: Path, what: str = "position, pressed") -> list[tuple]:
-        """What the store holds of this rater."""
+        """The columns ``what`` of this rater's votes in the store, by position."""
         number = "(SELECT number FROM raters WHERE code_sha256 = ?)"
         with closing(sqlite3.connect(folder / "votes.sqlite")) as database:
             digest = hashlib.sha256(self.code.encode()).hexdigest()
@@ -80,7 +80,7 @@ class Rater:
 
 @pytest.fixture
 def rater(chromium, server):
-    """Make raters; their pages are checked and closed afterwards."""
+    """A function that makes raters; their pages are checked and closed after the test."""
     made = []
 
     def make(**settings) -> Rater:

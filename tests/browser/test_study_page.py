@@ -1,4 +1,4 @@
-"""The study's page in a real browser: what a rater does, and what may go wrong."""
+"""The study's page in a real browser: a rater's actions, and failures."""
 
 import signal
 
@@ -25,7 +25,7 @@ def test_a_whole_session_by_keyboard_is_what_the_tally_counts(rater, server):
         assert choice == {"left": left, "right": right, "tie": "tie"}[pressed]
         assert 0.25 < seconds < 60
         assert seed == 0
-    expect(one.page.locator("#more")).to_be_hidden()  # nothing is left to rate
+    expect(one.page.locator("#more")).to_be_hidden()  # no pair is left to rate
     line = tally_votes(server.folder / "votes.sqlite")["raters"][stored[0][0]]
     assert (line["votes"], line["checks"]) == (4, 2)
 
@@ -52,7 +52,7 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(rater, server):
     assert one.code == code
     one.press("0").at(3)
     assert one.votes(server.folder) == [(0, "left"), (1, "right"), (2, "tie")]
-    other = rater()  # the same person at another computer, by the code that the page shows
+    other = rater()  # the same person at another computer, with the code that the page shows
     other.page.goto(other.url)
     other.page.get_by_label("Begun before? Your code:").fill(one.page.locator("#rate .own").inner_text().upper())
     other.page.get_by_role("button", name="Go on").click()
@@ -68,7 +68,7 @@ def test_two_raters_at_once_do_not_mix(rater, server):
         expect(each.page.get_by_role("heading")).to_have_text("Thank you!")
         assert each.votes(server.folder) == [(at, side) for at in range(6)]
     assert one.code != two.code
-    # Mirrored sides and opposite keys: both chose the same image of every pair.
+    # The sides are mirrored and the keys opposite, so both raters chose the same image of every pair.
     chosen = [sorted(each.votes(server.folder, "item, choice")) for each in (one, two)]
     assert chosen[0] == chosen[1]
 
@@ -83,7 +83,7 @@ def test_a_double_click_or_a_key_held_down_is_one_vote(rater, server):
     one.page.keyboard.down("2")
     one.at(4)
     for _ in range(5):
-        one.page.keyboard.down("2")  # still the same press: a keyboard repeats it
+        one.page.keyboard.down("2")  # a keyboard repeats a key that is held down: still one press
     one.page.wait_for_timeout(400)
     expect(one.page.locator("#count")).to_have_text("4 of 6")
     assert one.votes(server.folder) == [(0, "left"), (1, "right"), (2, "tie"), (3, "right")]
@@ -108,8 +108,8 @@ def test_a_hostile_code_opens_nothing_and_runs_nothing(rater, server):
         field.fill(code)
         field.press("Enter")
         expect(alert).to_contain_text("This code belongs to nobody." if code == "a" * 20 else "That is no code.")
-    one.troubles = [text for text in one.troubles if "401" not in text]  # the browser notes the refusal itself
-    one.page.get_by_role("button", name="Start").click()  # and the page still works
+    one.troubles = [text for text in one.troubles if "401" not in text]  # the browser logs the refusal itself
+    one.page.get_by_role("button", name="Start").click()  # the page still works
     one.at(0).press("1").at(1)
     assert len(one.votes(server.folder)) == 1
 
@@ -146,13 +146,13 @@ def test_a_server_that_is_killed_loses_nothing_and_the_page_goes_on_by_itself(ch
     first.stop(signal.SIGKILL)
     one.press("2")
     expect(one.page.get_by_role("alert")).to_contain_text("The server does not answer")
-    one.press("1")  # nothing is counted while an answer waits to be sent
+    one.press("1")  # no answer is accepted while another waits to be sent
     with Server(tmp_path, first.port):
         one.at(2)
         expect(one.page.get_by_role("alert")).to_be_hidden()
         one.press("0").at(3)
         assert one.votes(tmp_path) == [(0, "left"), (1, "right"), (2, "tie")]
-    one.troubles = [text for text in one.troubles if "ERR_CONNECTION" not in text]  # noted by the browser
+    one.troubles = [text for text in one.troubles if "ERR_CONNECTION" not in text]  # logged by the browser
 
 
 def test_an_older_tab_of_the_same_rater_catches_up(rater, server):
@@ -161,7 +161,7 @@ def test_an_older_tab_of_the_same_rater_catches_up(rater, server):
     tab.page.goto(one.page.url)
     tab.at(0)
     one.press("1").at(1).press("1").at(2)
-    tab.press("2").at(2)  # its answer to the first pair comes second and does not count
+    tab.press("2").at(2)  # the tab's answer to the first pair comes too late and is not counted
     assert one.votes(server.folder) == [(0, "left"), (1, "left")]
 
 
@@ -189,7 +189,7 @@ def test_neither_the_page_nor_what_it_fetches_says_whose_an_image_is(rater):
     for text in said:
         for word in ("ours", "pretrained", "scrambled", "check", "CFG", "llamagen"):
             assert word not in text, (word, text[:300])
-    assert {answer.url.split("/")[2] for answer in sent} == {one.url.split("/")[2]}  # nobody else is asked
+    assert {answer.url.split("/")[2] for answer in sent} == {one.url.split("/")[2]}  # no other host is contacted
 
 
 @pytest.mark.parametrize("viewport", VIEWPORTS)
@@ -197,7 +197,7 @@ def test_both_images_and_all_answers_fit_on_the_screen_and_small_images_stay_cri
     width, height = VIEWPORTS[viewport]
     one = rater(viewport={"width": width, "height": height}).start()
     one.at(0)
-    for position in (0, 3):  # a pair of either question
+    for position in (0, 3):  # one pair per question
         for following in range(1, position + 1):
             one.press("1").at(following)
         for name in ("#left", "#right", "#tie", "#question"):
@@ -208,7 +208,7 @@ def test_both_images_and_all_answers_fit_on_the_screen_and_small_images_stay_cri
         left, right = (one.page.locator(f"{name} img").bounding_box() for name in ("#left", "#right"))
         assert left["width"] == pytest.approx(left["height"], abs=1)
         assert left["width"] == pytest.approx(right["width"], abs=1)
-        assert left["width"] >= 96  # four times a digit's own size even on a small screen
+        assert left["width"] >= 96  # four times the size of a digit's image, even on a small screen
         assert left["y"] == right["y"]
         style = "getComputedStyle(document.querySelector('#left img')).imageRendering"
         assert one.page.evaluate(style) == "pixelated"

@@ -1,4 +1,4 @@
-"""The imagenet scale for real, on a miniature of its world: official files in, Tables 1, 5 and 6 out."""
+"""A real run of the imagenet scale on miniature official files, up to Tables 1, 5 and 6."""
 
 import json
 import shutil
@@ -22,18 +22,18 @@ MLE, MANIQA, MATCHED = "llamagen_l-mle500", "llamagen_l-ours-maniqa", "llamagen_
 ROWS = {"table1": 6, "table5": 6, "table6": 4}
 TARGETS = (
     *(f"results/{table}.csv" for table in ROWS),
-    f"{RUNS}/{MLE}/scores.json",  # codes of the image folder
-    f"{RUNS}/{MANIQA}/policy.safetensors",  # the one network that these tables do without
-    f"{RUNS}/{MATCHED}/policy.safetensors",  # moments of the classes that are drawn
+    f"{RUNS}/{MLE}/scores.json",  # needs the codes of the image folder
+    f"{RUNS}/{MANIQA}/policy.safetensors",  # the only network that these tables do not use
+    f"{RUNS}/{MATCHED}/policy.safetensors",  # needs moments of the drawn classes
     "results/imagenet/figures/figure3.pdf",
     "results/extra_real.csv",
 )
-BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # in the environment that has TensorFlow
+BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # made in the environment that has TensorFlow
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """The miniature world with everything in ``TARGETS`` made."""
+    """The miniature world in which everything in ``TARGETS`` is made."""
     folder = make_world(tmp_path_factory.mktemp("world"))
     snakemake(folder, "--config", "scale=imagenet", "--", *TARGETS, *([BY_GRAPH] if OFFICIAL else []))
     return folder
@@ -72,7 +72,7 @@ def test_a_table_reaches_its_csv_with_the_papers_numbers_and_both_references(wor
     columns = ["fid", "fid_se", "inception_score", "clip_score", "sfid", "cmmd", "coverage", "fd_dinov2"]
     columns += [f"{name}_imagenet_val" for name in ("fid", "sfid", "kid", "precision", "recall", "cmmd", "fd_dinov2")]
     assert np.isfinite(frame[columns].to_numpy(float)).all()
-    assert frame["fid"].nunique() == rows  # every policy gives images of its own
+    assert frame["fid"].nunique() == rows  # every policy samples different images
     text = (world / f"results/{table}.md").read_text()
     assert "The same against imagenet_val" in text
     assert "sFID" in text
@@ -144,7 +144,7 @@ def test_moments_of_single_classes_are_those_of_the_training_images(world):
 
 def test_the_likelihood_baseline_learns_the_tokens_of_the_image_folder(world):
     codes = load_npz(world / PRETRAINED / "vq/codes.npz")
-    assert codes["train_codes"].shape == (10 * 20, 4)  # images x crops, tokens
+    assert codes["train_codes"].shape == (10 * 20, 4)  # [images x crops, tokens]
     assert codes["train_codes"].min() >= 0
     assert codes["train_codes"].max() < CODES
     assert np.bincount(codes["train_labels"]).tolist() == [40] * 5
@@ -156,7 +156,7 @@ def test_validation_images_are_scored_as_if_they_were_samples(world):
     (row,) = pd.read_csv(world / "results/extra_real.csv").to_dict("records")
     assert (row["Images"], row["n"], row["status"], row["reference"]) == ("real: imagenet_val", 8, "ok", "adm_virtual")
     assert np.isfinite([row[name] for name in ("fid", "sfid", "inception_score", "recall", "fd_dinov2")]).all()
-    assert np.isnan(row["fid_imagenet_val"])  # these images against themselves
+    assert np.isnan(row["fid_imagenet_val"])  # the same images would be compared with themselves
     assert scores_of(world, "real")["resize"] == "ADM's centre crop"
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_left_to_do(world):
 
 @pytest.fixture(scope="module")
 def released(world, tmp_path_factory):
-    """The world again, tuned under the preset ``release``: eight images, of which each of four shards has two."""
+    """The world, tuned again with the preset ``release``: eight images per batch, two in each of four shards."""
     folder = tmp_path_factory.mktemp("release")
     shutil.copytree(world, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("results", ".snakemake"))
     path = folder / "config/scales/imagenet.yaml"
@@ -204,4 +204,5 @@ def test_the_preset_release_tunes_by_torchvisions_inception_and_its_own_training
     assert all(line["reward/loo_fid_std_within"] > 0 for line in lines)
     features = load_npz(released / RUNS / "llamagen_l-ours/features.npz")
     assert features["features"].shape == features["reward_features"].shape == (8, 2048)
-    assert not np.allclose(features["features"], features["reward_features"])  # the metric's Inception and the reward's
+    # The metric and the reward use different Inceptions.
+    assert not np.allclose(features["features"], features["reward_features"])

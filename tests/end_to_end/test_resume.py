@@ -1,4 +1,4 @@
-"""A training killed with SIGKILL goes on to the very same weights and metrics."""
+"""A training killed with SIGKILL resumes and ends with the very same weights and metrics."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ def test_two_kills_change_nothing(smoke):
     folders = [smoke / "results/smoke/runs" / name for name in ("resume-whole", "resume-killed")]
     for folder in folders:
         folder.mkdir(parents=True)
-        # Names of their own: in the tracking store they must not stand among the registry's runs.
+        # A name outside the registry, so that the tracking store keeps the run apart from the registry's runs.
         (folder / "config.yaml").write_text(
             yaml.safe_dump(spec | {"name": "resumed", "base": "resumed"}, sort_keys=False)
         )
@@ -24,7 +24,7 @@ def test_two_kills_change_nothing(smoke):
     done = artune(smoke, *arguments(whole))
     assert done.returncode == 0, done.stderr
 
-    for reached in (5, 8):  # after the states of 3 and 6 iterations, between two states
+    for reached in (5, 8):  # after the states saved at iterations 3 and 6, before the next state
         process = subprocess.Popen(
             command(*arguments(killed)), cwd=smoke, env=environment(smoke), stderr=subprocess.DEVNULL
         )

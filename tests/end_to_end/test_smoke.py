@@ -1,4 +1,4 @@
-"""Table 4 and Figure 2 of the smoke scale, and what happens when something changes or breaks afterwards."""
+"""Table 4 and Figure 2 of the smoke scale, and the consequences of later changes and damage."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def replanned(folder, *targets, config=("scale=smoke",)):
 
 @pytest.fixture
 def changed(smoke):
-    """The finished project, whose configuration is put back afterwards."""
+    """The finished project; its configuration is restored after the test."""
     shutil.copytree(smoke / "config", smoke / "config.kept")
     yield smoke
     shutil.rmtree(smoke / "config")
@@ -55,7 +55,7 @@ def test_scores_say_everything_that_makes_them_comparable(smoke):
 def test_figure_2_and_the_grid_are_pictures(smoke):
     assert (smoke / "results/figure2.pdf").read_bytes().startswith(b"%PDF")
     assert (smoke / RUN / "grid.png").read_bytes().startswith(b"\x89PNG")
-    assert not (smoke / RUN / "samples.npz").exists()  # temporary; its features stay
+    assert not (smoke / RUN / "samples.npz").exists()  # a temporary file; the features stay
 
 
 def test_nothing_is_done_twice(smoke):
@@ -134,7 +134,7 @@ def test_table_4_is_a_filter_in_mlflow(smoke):
 def test_the_store_that_is_gone_is_rebuilt_from_files(smoke):
     (smoke / "results/mlflow.db").rename(smoke / "results/mlflow.db.kept")
     try:
-        snakemake(smoke, *SMOKE, "mlflow")  # as the README says
+        snakemake(smoke, *SMOKE, "mlflow")  # the command of the README
         with sqlite3.connect(smoke / "results/mlflow.db") as store:
             assert store.execute("SELECT COUNT(*) FROM runs").fetchone()[0] >= 4
     finally:
@@ -142,7 +142,7 @@ def test_the_store_that_is_gone_is_rebuilt_from_files(smoke):
 
 
 def test_table_3_goes_from_policies_to_pairs_and_from_votes_to_counts(changed):
-    # One setting of the two: the other has the same rules and would train another policy.
+    # Only one of the two settings: the other has the same rules and would train another policy.
     path, target = changed / "config/study.yaml", "results/smoke/tables/table3.csv"
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "No CFG" not in line))
     path = changed / "config/scales/smoke.yaml"
@@ -166,11 +166,11 @@ def test_table_3_goes_from_policies_to_pairs_and_from_votes_to_counts(changed):
     table = pd.read_csv(changed / target)
     assert table["ours"].tolist() == ["6", "6", "no votes yet", "no votes yet"]
     assert (table["status"][:2] == "ok").all()
-    assert table["judge_ours"][:2].notna().all()  # of the same pairs still
+    assert table["judge_ours"][:2].notna().all()  # the judge's counts for the same pairs are kept
 
 
 def refused(done, *words):
-    """One clear line, no traceback, status 2."""
+    """Check for one clear line with all ``words``, no traceback, and status 2."""
     assert done.returncode == 2, done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""Commands in two processes under torchrun: what they write, and what happens when one of them dies."""
+"""Commands in two processes under torchrun: their outputs, and the death of one process."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from project import ROOT, RUN, artune, command, digest, environment
 from smoke_training import PRETRAINED, arguments, lines
 
 PROFILE = yaml.safe_load((ROOT / "workflow/profiles/slurm_a100/config.yaml").read_text())
-# What the profile that ships starts a training with, but for two processes instead of four.
+# The options with which the released profile starts a training, for two processes instead of four.
 OPTIONS = PROFILE["set-resources"]["train"]["launcher"].replace("node=4", "node=2").split()[1:-1]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *OPTIONS)
 
@@ -44,17 +44,18 @@ def test_samples_and_features_of_two_processes_are_those_of_one(smoke, tmp_path)
     assert done.wait() == 0, done.stderr.read()
     found, before = np.load(tmp_path / "features.npz"), np.load(smoke / RUN / "features.npz")
     assert set(found) == set(before)
-    assert all(np.allclose(found[name], before[name], atol=1e-4) for name in found)  # the rule may have more threads
+    # Equal within rounding: the rule may use more threads.
+    assert all(np.allclose(found[name], before[name], atol=1e-4) for name in found)
 
 
 def ranks(launcher):
-    """Process ids of the two, by rank."""
+    """Process ids of the launcher's two processes, by rank."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text().rpartition(")")[2].split()[1])
             variables = dict(text.partition("=")[::2] for text in (path.parent / "environ").read_text().split("\0"))
-        except (OSError, ValueError):  # gone meanwhile
+        except (OSError, ValueError):  # the process has ended meanwhile
             continue
         if parent == launcher.pid and "RANK" in variables:
             found[int(variables["RANK"])] = int(path.parent.name)
@@ -63,7 +64,7 @@ def ranks(launcher):
 
 @pytest.fixture
 def training(smoke):
-    """Folder of a training that lasts; what is left of its processes is ended afterwards."""
+    """A function that starts a long training; processes that are left after the test are killed."""
     folder = smoke / "results/smoke/runs/torchrun"
     folder.mkdir(parents=True)
     spec = yaml.safe_load((smoke / RUN / "config.yaml").read_text())
@@ -73,7 +74,7 @@ def training(smoke):
     started = []
 
     def begin(after):
-        """Train until ``after`` iterations are logged."""
+        """Train until ``after`` iterations are logged; returns the run folder and the launcher's process."""
         process = start(smoke, *arguments(folder), "--log", folder / "log", errors=open(folder / "errors", "w"))  # noqa: SIM115
         started.append(process)
         deadline = time.monotonic() + 120
@@ -100,9 +101,9 @@ def test_a_killed_process_ends_the_job_and_a_stopped_job_goes_on(training):
     assert time.monotonic() - began < 60
     printed = (folder / "errors").read_text()
     assert "error (rank 0): another process died or did not answer" in printed
-    assert "Signal 9 (SIGKILL)" in printed  # torchrun says whose end it was
+    assert "Signal 9 (SIGKILL)" in printed  # torchrun says which process ended
     assert "another process died" in (folder / "log").read_text()
-    (state,) = (folder / "training").glob("state-*.pt")  # none was due
+    (state,) = (folder / "training").glob("state-*.pt")  # the survivor saved it, none was scheduled
     saved = int(state.name.split("-")[1])
     assert saved >= 3
     assert lines(folder / "training/metrics.jsonl") == saved

@@ -31,7 +31,7 @@ from artune.models.weights.checkpoints import save_module
 
 DATA = Path(__file__).parent / "data"
 IMAGENET = Data(source="imagenet", image_size=256, classes=1000)
-GREY_LEVEL = 1 / 255 / min(STD)  # in normalised units
+GREY_LEVEL = 1 / 255 / min(STD)  # one grey level in normalised units
 TINY = {
     "embed_dim": 24,
     "quick_gelu": True,
@@ -42,7 +42,7 @@ TINY_MANIQA = {"crop": 32, "patch": 4, "width": 32, "depth": 4, "heads": 2, "tap
 
 
 def draw(*shape, seed=0):
-    """Smooth colours with noise, uint8."""
+    """Random images of smooth colours with noise, uint8."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(*shape[:-2], 5, 5, generator=generator)
     smooth = F.interpolate(coarse, shape[-2:], mode="bilinear") * 255
@@ -86,7 +86,7 @@ def test_networks_of_the_mnist_scale_load_without_the_packages_of_the_paper():
 def inception_file(tmp_path_factory):
     torch.manual_seed(0)
     module = Inception()
-    for name, buffer in module.named_buffers():  # batch norm that does something
+    for name, buffer in module.named_buffers():  # statistics with which batch norm is not the identity
         if name.endswith(("running_mean", "running_var")):
             buffer.add_(torch.empty_like(buffer).uniform_(-0.3, 0.3))
     path = tmp_path_factory.mktemp("inception") / "weights-inception-2015-12-05-6726825d.pth"
@@ -103,7 +103,7 @@ def test_inception_equals_torch_fidelity_from_its_own_file_and_from_ours(incepti
     images = draw(3, 3, 256, 256)
     reference = FeatureExtractorInceptionV3("reference", ["2048", "logits_unbiased"], str(inception_file))
     features, logits = reference(images)
-    assert features.std() > 0.01  # not degenerate
+    assert features.std() > 0.01  # the features are not degenerate
     save_module(tmp_path / "inception.safetensors", inception)
     ours = load_network(tmp_path / "inception.safetensors", network("inception", "inception-v3-compat"), IMAGENET)
     for module in (inception, ours):
@@ -200,7 +200,7 @@ def test_clip_preprocessing_equals_the_reference_on_pil_images_to_a_grey_level(s
 
 @pytest.fixture(scope="module")
 def hpsv2_package():
-    """The hpsv2 package, whose wheel lacks the vocabulary that it opens when imported; open_clip's is the same."""
+    """The hpsv2 package. Its wheel lacks the vocabulary that its import reads; open_clip has the same file."""
     vocabulary = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
 
     def reading(path, *args, original=gzip.open, **kwargs):
@@ -317,7 +317,7 @@ def test_hps_score_equals_the_packages_own_scoring_at_full_size(hpsv2_package, t
 
 
 def recipe(name, shape):
-    """The parity arrays' weights, a parameter at a time."""
+    """Weights of one parameter, drawn as they were for the parity arrays."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     owner, leaf = name.rsplit(".", 1)
     if leaf == "weight" and len(shape) == 1 and owner.split(".")[-1].startswith("norm"):
@@ -338,7 +338,7 @@ def recipe(name, shape):
 
 @pytest.fixture(scope="module")
 def maniqa(tmp_path_factory):
-    """The released layout: a flat state dict, made from the list of keys and not from our module."""
+    """A network loaded from the released layout: a flat state dict, made from the list of keys, not from our module."""
     entries = json.loads((DATA / "maniqa" / "state_dict_shapes.json").read_text())["entries"]
     fresh = Maniqa()
     buffers = dict(fresh.named_buffers())
@@ -413,7 +413,7 @@ def test_maniqa_equals_the_reference_in_every_stage(maniqa, maniqa_arrays):
     for name in ("final_fp64", "final_fp32_timm055", "final_fp32_timm1031"):
         np.testing.assert_allclose(final, maniqa_arrays[name], rtol=0, atol=2e-6)
     np.testing.assert_allclose(final.mean(), maniqa_arrays["image_score_mean_of_crops_fp64"], rtol=0, atol=2e-6)
-    pooled = ((scores * weights).sum() / weights.sum()).item()  # as the grid's score pools the patches of all crops
+    pooled = ((scores * weights).sum() / weights.sum()).item()  # the grid's score pools all crops in this way
     np.testing.assert_allclose(pooled, maniqa_arrays["image_score_pooled_fp64"], rtol=0, atol=2e-6)
 
 
@@ -455,7 +455,7 @@ def tiny_maniqa(request, tmp_path_factory):
     path.write_text(json.dumps(TINY_MANIQA))
     torch.manual_seed(4)
     module = build_network(network("maniqa", f"{path}{request.param}"), IMAGENET).eval()
-    with torch.no_grad():  # by itself every score of a fresh head is about 0
+    with torch.no_grad():  # without these changes every score of a new head is about 0
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         module.fc_score[3].bias.fill_(2.0)
@@ -499,7 +499,7 @@ def test_the_released_sizes_are_the_default():
 
 @pytest.fixture(scope="module")
 def torchvision_file(tmp_path_factory):
-    """As downloaded: a raw state dict with the auxiliary classifier, and without batch norm's counters as if of old."""
+    """As downloaded: a raw state dict with the auxiliary classifier and, as in old files, no batch norm counters."""
     torch.manual_seed(5)
     module = TorchvisionInception()
     for name, buffer in module.named_buffers():
@@ -515,7 +515,7 @@ def test_torchvisions_inception_equals_torchvisions_on_normalised_images(torchvi
     theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False).eval()
     theirs.load_state_dict(torch.load(torchvision_file, weights_only=True), strict=False)
     images = draw(1, 3, 256, 256)
-    pixels = resize(images.float() / 255, [299, 299], antialias=True)  # no matter when images grow
+    pixels = resize(images.float() / 255, [299, 299], antialias=True)  # antialias changes no enlarged image
     pixels = normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(ours.pixels(images), pixels, rtol=0, atol=1e-5)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Metrics and the LOO-FID reward against arrays made by the reference implementations (the README there names them)."""
+"""Metrics and the LOO-FID reward against arrays made by the reference implementations (tests/parity/data/metrics)."""
 
 from pathlib import Path
 
@@ -75,9 +75,9 @@ def test_half_precision_and_recall_follow_the_official_evaluator(case):
         assert value == pytest.approx(float(data[f"{case}/adm_{name}"]), abs=0.005)
     for name, features in (("ref", reference), ("sample", samples)):
         radii = neighbour_radii(features, 3, precision="adm_half")
-        rounded_otherwise = radii != data[f"{case}/half_{name}_radii"]  # by the order of float32 sums
+        rounded_otherwise = radii != data[f"{case}/half_{name}_radii"]  # differences from the order of float32 sums
         assert rounded_otherwise.double().mean() < 1e-3
-        official = data[f"{case}/adm_{name}_radii"]  # of sums that TensorFlow accumulates in half precision
+        official = data[f"{case}/adm_{name}_radii"]  # radii from sums that TensorFlow accumulates in half precision
         assert (radii - official).abs().max() < 0.015 * official.mean()
 
 

@@ -60,7 +60,7 @@ def vq():
 
 
 def cached_logits(policy, tokens, class_ids):
-    """Logits [B, T, V] of cached decoding when the given tokens are forced."""
+    """Logits [B, T, V] of cached decoding that is forced to the given tokens."""
     logits, cache = policy.start(class_ids, tokens.shape[1])
     steps = [logits, *(policy.decode(tokens[:, t], cache) for t in range(tokens.shape[1] - 1))]
     return torch.stack(steps, 1)
@@ -81,7 +81,7 @@ def test_llamagen_training_logits_match_the_reference(llamagen):
 @torch.no_grad()
 def test_llamagen_logits_of_every_position_match_the_reference_in_evaluation(llamagen):
     policy, expected = llamagen
-    one_more = torch.nn.functional.pad(expected["idx"], (0, 1))  # the last token is not fed, so any will do
+    one_more = torch.nn.functional.pad(expected["idx"], (0, 1))  # the last token is no input: its value is ignored
     assert worst(policy(one_more, expected["labels"]), expected["eval_logits"]) < 1e-4
 
 
@@ -128,7 +128,7 @@ def test_guidance_interval_switches_at_the_reference_position(llamagen):
     tokens, labels = expected["kv_forced"], expected["kv_labels"]
     conditional = cached_logits(policy, tokens, labels)
     guided = guide(conditional, cached_logits(policy, tokens, torch.full_like(labels, policy.null_class)), 4.0)
-    # interval 3: the first token and decoding steps 0 to 3, so positions 0 to 4
+    # Interval 3 guides the first token and decoding steps 0 to 3, which are positions 0 to 4.
     mixed = torch.cat((guided[:, :5], conditional[:, 5:]), 1)
     assert worst(mixed, expected["kv_logits_cfg4_interval3"]) < 1e-4
 
@@ -183,7 +183,7 @@ def test_full_size_tokenizer_has_the_official_parameters():
     with torch.device("meta"):
         tokenizer = VQ(shape)
     actual = {key: list(value.shape) for key, value in tokenizer.state_dict().items()}
-    del expected["keys"]["quantize.codebook_used"]  # a statistic of training
+    del expected["keys"]["quantize.codebook_used"]  # a statistic that only training uses
     assert actual == expected["keys"]
     assert sum(parameter.numel() for parameter in tokenizer.parameters()) == expected["params"]
 

@@ -1,4 +1,4 @@
-"""The published scores of ADM's own samples; runs where the public files are (about 12 GB, an hour without a GPU)."""
+"""The published scores of ADM's own samples. Needs the public files (about 12 GB), and an hour without a GPU."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ ASSETS = Path(os.environ.get("ARTUNE_ASSETS", ROOT / "data/assets"))
 REGISTRY = Registry("imagenet", root=ROOT / "config")
 FILES = [ASSETS / REGISTRY.assets[key].file for key in ("adm_virtual", "adm_samples", "inception")]
 ABSENT = [path.name for path in FILES if not path.exists()]
-PUBLISHED = {  # value and accepted distance; rounding in half precision as the official evaluator does
+PUBLISHED = {  # value and accepted distance, which allows for the official evaluator's half precision
     "fid": (3.94256, 0.003),
     "sfid": (6.14043, 0.003),
     "inception_score": (215.837, 0.2),

@@ -1,7 +1,7 @@
-"""The mistakes that no error message tells of, each planted, and seen to fail against the reference implementations.
+"""Mistakes that cause no error message; each is made on purpose, and the parity checks must notice it.
 
-A test first runs its check on the code as it is, then puts the mistake in the place of the right function and runs the
-same check again, which must fail.
+A test first runs its check on the correct code, then replaces the correct function by the mistake and runs the same
+check again, which must fail.
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ def expected():
 
 @pytest.fixture
 def training_logits(policy, expected):
-    """The check of most mistakes inside the policy."""
+    """The check that notices most mistakes inside the policy."""
 
     def check():
         with torch.no_grad():
@@ -62,7 +62,7 @@ def training_logits(policy, expected):
 
 
 def assert_it_fails(check):
-    """The mistake is in place: the check must notice."""
+    """Run the check once the mistake is in place: it must fail."""
     with pytest.raises(AssertionError):
         check()
 
@@ -186,7 +186,7 @@ def test_8_top_p_dropping_the_crossing_token(expected, monkeypatch):
     right = torch.Tensor.cumsum
 
     def one_later(self, dim):
-        return right(self, dim).roll(-1, dim)  # the mass with a token, where the mass before it is asked for
+        return right(self, dim).roll(-1, dim)  # the mass up to and including a token, in place of the mass before it
 
     monkeypatch.setattr(torch.Tensor, "cumsum", one_later)
     assert_it_fails(truncation)

@@ -1,4 +1,4 @@
-"""A SLURM of our own on the loopback, started and stopped by the scripts in ``workflow/slurm``."""
+"""A private SLURM on the loopback interface, started and stopped by the scripts in ``workflow/slurm``."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from project import environment, heeding_ctrl_c
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
-# The profile that ships, with what a test changes of it laid over: `profile` its clocks, `quick` its jobs' size as
-# well, `warned` a warning ahead of the time limit.
+# The released profile, with the changes that a test lays over it: `profile` shortens waiting times, `quick` also makes
+# jobs smaller, `warned` adds a warning ahead of the time limit.
 CHANGES = {
     name: ("--profile", "slurm_a100", "--workflow-profile", str(SCRIPTS / name))
     for name in ("profile", "quick", "warned")
@@ -23,13 +23,13 @@ CHANGES = {
 
 
 def missing_programs() -> list[str]:
-    """What of SLURM is not installed; daemons are often outside a user's PATH."""
+    """SLURM programs that are not installed; daemons, often outside a user's PATH, are searched in /usr/sbin too."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     return [name for name in PROGRAMS if shutil.which(name, path=path) is None]
 
 
 def free_ports(number: int) -> int:
-    """The first of ``number`` neighbouring ports that nobody listens on."""
+    """The first of ``number`` consecutive ports that are free."""
     for first in range(16800, 60000, 50):
         sockets = [socket.socket() for _ in range(number)]
         try:
@@ -45,7 +45,7 @@ def free_ports(number: int) -> int:
 
 
 class Cluster:
-    """The cluster and what a user does on it."""
+    """A cluster and the actions of a user on it."""
 
     def __init__(self, folder: Path, nodes: int = 1):
         self.folder = folder
@@ -64,7 +64,7 @@ class Cluster:
             raise AssertionError(started.stderr)
 
     def stop(self) -> None:
-        """End the daemons, what their jobs left, and a Snakemake that a failed test left."""
+        """End the daemons, and the processes that their jobs or a failed test left behind."""
         for process in self.started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -72,7 +72,7 @@ class Cluster:
         subprocess.run([SCRIPTS / "stop-cluster.sh", self.folder], env=os.environ | {"SWEEP": str(self.folder.parent)})
 
     def environment(self, project: Path) -> dict[str, str]:
-        """What a login shell on the cluster has; the sources are the project's own."""
+        """The environment of a login shell on the cluster; Python imports the sources of ``project``."""
         changes = {"SLURM_CONF": f"{self.folder}/slurm.conf", "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         return environment(project) | changes
 
@@ -83,7 +83,7 @@ class Cluster:
         ).stdout
 
     def start_snakemake(self, project: Path, *arguments: str, changes: str = "quick") -> subprocess.Popen:
-        """Snakemake under the profile that ships, at the smoke scale; its output goes to ``project/snakemake.txt``."""
+        """Start Snakemake with the released profile at the smoke scale; its output is in ``project/snakemake.txt``."""
         with open(project / "snakemake.txt", "w") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *CHANGES[changes], *arguments],
@@ -98,7 +98,7 @@ class Cluster:
         return process
 
     def snakemake(self, project: Path, *arguments: str, check: bool = True, changes: str = "quick") -> str:
-        """As :meth:`start_snakemake`, to its end; returns what it printed."""
+        """As :meth:`start_snakemake`, but wait for its end; returns its output."""
         status = self.start_snakemake(project, *arguments, changes=changes).wait(timeout=1200)
         output = (project / "snakemake.txt").read_text()
         if check and status:
@@ -106,14 +106,14 @@ class Cluster:
         return output
 
     def jobs(self, rule: str = "") -> list[dict[str, str]]:
-        """What the scheduler stored of every job, oldest first; ``rule`` as the plugin wrote it into the comment."""
+        """The scheduler's record of every job of ``rule`` (of all rules if empty), oldest first."""
         blocks = self.run("scontrol", "show", "job", "--oneliner").splitlines()
         found = [dict(part.split("=", 1) for part in block.split() if "=" in part) for block in blocks]
         wanted = [job for job in found if re.match(rf"rule_{rule}", job.get("Comment", ""))]
         return sorted(wanted, key=lambda job: int(job["JobId"]))
 
     def wait_for(self, what, seconds: float = 600):
-        """Poll ``what()`` until it is true; returns that."""
+        """Poll ``what()`` until its result is true; returns the result."""
         end = time.monotonic() + seconds
         while not (found := what()):
             assert time.monotonic() < end, "waited in vain"

@@ -1,4 +1,4 @@
-"""How many cases a fuzz test runs, and what they are drawn from."""
+"""The number of cases of a fuzz test, strategies for values, and the row of such a test."""
 
 from hypothesis import strategies as st
 

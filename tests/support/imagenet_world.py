@@ -1,7 +1,7 @@
 """A miniature ImageNet world: every file of the imagenet scale in its official format, with random weights.
 
 Rules, kinds and loaders are those of the real scale; only sizes differ, in ``config/scales/imagenet.yaml`` of the copy.
-Inception alone is full size: its graph has no other.
+Only Inception has its full size, since its graph exists in no other.
 """
 
 import argparse
@@ -53,7 +53,7 @@ SCALE = {
     "backbones": {
         "llamagen_b": {**POLICY, "tokens": 4},
         "llamagen_l": {**POLICY, "tokens": 4, "layers": 3},
-        "llamagen_xl": {**POLICY, "tokens": 9, "dim": 32},  # 48 pixels, resized to 32, as 384 to 256
+        "llamagen_xl": {**POLICY, "tokens": 9, "dim": 32},  # 48 pixels, resized to 32, like 384 to 256
         "vqgan": {"dim": 16, "layers": 2, "heads": 2, "classes": 5, "codebook_size": CODES, "tokens": 4},
     },
     "networks": {name: {"architecture": f"config/architectures/{name}.json"} for name in NETWORKS},
@@ -63,16 +63,16 @@ SCALE = {
     "evaluation": {"samples": 8, "batch": 8, "inception_split": 4, "grid_classes": 2, "grid_per_class": 1},
     "experiments": {
         "llamagen_l-mle500": {"mle.iterations": 3},
-        "llamagen_l-half_prompts": {"grpo.prompts": 1},  # of 2
+        "llamagen_l-half_prompts": {"grpo.prompts": 1},  # half of 2
         "llamagen_l-half_prompts-class_matched": {"grpo.prompts": 1},
-        "vqgan-pretrained-topk100": {"sampling.top_k": 4},  # of 16 codes
+        "vqgan-pretrained-topk100": {"sampling.top_k": 4},  # out of 16 codes
         "vqgan-ours-topk100": {"sampling.top_k": 4},
     },
 }
 
 
 def shrink(folder: Path) -> None:
-    """Miniature sizes over ``folder/config``."""
+    """Write miniature sizes into ``folder/config``."""
     for name, sizes in NETWORKS.items():
         write(folder / f"config/architectures/{name}.json", json.dumps(sizes))
     path = folder / "config/scales/imagenet.yaml"
@@ -127,7 +127,7 @@ def write_llamagen(registry: Registry, files: dict[str, Path]) -> None:
 
 
 def write_taming(registry: Registry, path: Path) -> None:
-    """The Lightning checkpoint of taming's c-IN model, with a callback in it, and its YAML."""
+    """The Lightning checkpoint of taming's c-IN model, with an entry for callbacks, and its YAML."""
     policy = random_policy(registry.backbones["vqgan"])
     first_stage = build_tokenizer(registry.tokenizers["vqgan"], registry.data.image_size)
     state = {f"transformer.{name}": value for name, value in policy.state_dict().items()}
@@ -196,7 +196,7 @@ def write_virtual(path: Path, images: int = 8) -> None:
 
 
 def write_images(folder: Path, each: int) -> None:
-    """Synset folders of smooth JPEGs, a colour a class, of several sizes."""
+    """Synset folders with smooth JPEGs of several sizes, one colour per class."""
     draw = np.random.default_rng(1)
     for number, synset in enumerate(SYNSETS):
         (folder / synset).mkdir(parents=True)
@@ -207,7 +207,7 @@ def write_images(folder: Path, each: int) -> None:
 
 
 def use_digests(path: Path, files: dict[str, Path]) -> None:
-    """Where a source publishes a digest, publish the miniature's, and take every address away."""
+    """Replace every published digest by that of the miniature file, and remove all URLs."""
     assets = read_yaml(path)
     for key, asset in assets.items():
         asset.pop("url", None)

@@ -1,4 +1,4 @@
-"""Writes weights of the torch port as a TensorFlow graph with the node names of ``classify_image_graph_def.pb``.
+"""Write weights of the torch port as a TensorFlow graph with the node names of ``classify_image_graph_def.pb``.
 
 Run by the interpreter that has TensorFlow: ``python inception_graph.py weights.npz graph.pb``.
 """
@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-# Block of the port -> its number in TensorFlow's graph, and its branches: the chain of convolutions of each (a tuple's
-# are side by side), "avg" or "max" the pool before them. A stride of 2 goes without padding.
+# Branches of each kind of block. A branch is a chain of steps: a convolution with its name in the port, two side by
+# side ("a+b"), or a pool ("avg", "max"; "{}" depends on the block). "/2" means stride 2 without padding. BLOCKS lists
+# the port's blocks in the order of their numbers in TensorFlow's graph.
 A = ["branch1x1", "branch5x5_1 branch5x5_2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "avg branch_pool"]
 B = ["branch3x3/2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3/2", "max/2"]
 C = ["branch1x1", "branch7x7_1 branch7x7_2 branch7x7_3"]
@@ -21,7 +22,7 @@ BLOCKS = {"5b": A, "5c": A, "5d": A, "6a": B, "6b": C, "6c": C, "6d": C, "6e": C
 
 
 def convolution(x, weights, name, stride, padding, output=None):
-    """Convolution, batch norm, ReLU; ``output`` names the last."""
+    """Convolution, batch norm and ReLU; ``output`` is the name of the ReLU's node."""
     kernel = weights[f"{name}.conv.weight"].transpose(2, 3, 1, 0)
     scale = weights[f"{name}.bn.weight"] / np.sqrt(weights[f"{name}.bn.running_var"] + 1e-3)
     shift = weights[f"{name}.bn.bias"] - weights[f"{name}.bn.running_mean"] * scale
@@ -65,7 +66,7 @@ def build(weights):
     for number, (name, branches) in enumerate(BLOCKS.items()):
         x = block(x, weights, name, branches, number)
     x = tf.nn.avg_pool(x, 8, 1, "VALID", name="pool_3")
-    flat = tf.reshape(x, [1, 2048], name="pool_3/_reshape")  # a batch of one, as released
+    flat = tf.reshape(x, [1, 2048], name="pool_3/_reshape")  # the batch has one image, as in the released graph
     logits = tf.matmul(flat, weights["fc.weight"].T, name="softmax/logits/MatMul") + weights["fc.bias"]
     tf.nn.softmax(logits, name="softmax")
 

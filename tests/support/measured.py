@@ -1,4 +1,4 @@
-"""A scale's results folder with made-up numbers, for what only reads results: claims, the report."""
+"""A scale's results folder with made-up numbers, for code that only reads results: claims and the report."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ GRAPH = "flowchart TB\n\tid0[data]\n\tid1[train]\n\tid2[table]\n\tid0 --> id1\n\
 
 
 def scores(registry: Registry, run: str, **changes: float) -> dict:
-    """A scores.json: the same numbers for every run, but ``changes``."""
+    """Contents of a scores.json: the same numbers for every run, except ``changes``."""
     base, seed = registry.split_seed(run)
     values = {"fid": 2.0, "fid_se": 0.1, "kid": 0.1, "kid_se": 0.01, "inception_score": 8.0, "inception_score_se": 0.1,
               "clip_score": 0.8, "clip_score_se": 0.004, "precision": 0.8, "precision_se": 0.009, "recall": 0.85,
@@ -32,7 +32,7 @@ def scores(registry: Registry, run: str, **changes: float) -> dict:
 
 
 def write_run(registry: Registry, results: Path, run: str, **changes: float) -> None:
-    """A run's files: scores, and of a tuned one curves, seconds and manifest."""
+    """Write a run's scores and, for a tuned run, its curves, seconds and manifest."""
     folder = results / "runs" / run
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scores.json").write_text(json.dumps(scores(registry, run, **changes)))
@@ -55,13 +55,13 @@ def write_run(registry: Registry, results: Path, run: str, **changes: float) -> 
 
 
 def write_votes(registry: Registry, results: Path, tally: dict | None = None) -> None:
-    """The human study's table, without votes unless given."""
+    """Write the human study's table, without votes unless a ``tally`` is given."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
     write_csv(build_study_table(registry, "table3", tally), results / "tables/table3.csv")
 
 
 def write_results(registry: Registry, results: Path, seeds: int = 1) -> Path:
-    """Everything that the report of a scale reads."""
+    """Write everything that the report of a scale reads."""
     runs = {row.run for table in registry.tables.values() for row in table.rows if row.run}
     names = [name for run in sorted(runs) if not registry.unavailable(run) for name in registry.seed_names(run, seeds)]
     for name in names:

@@ -1,4 +1,4 @@
-"""Arrays of the reference implementations, and how far ours are from them."""
+"""Arrays made by the reference implementations, and a measure of the distance from them."""
 
 import numpy as np
 import torch

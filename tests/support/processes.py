@@ -1,4 +1,4 @@
-"""Several processes for a test, as torchrun would start them; each forks from a server that has loaded what takes seconds."""
+"""Several processes for a test, as torchrun would start them; they fork from a server with the slow imports."""
 
 import multiprocessing
 import os
@@ -33,7 +33,7 @@ def child(queue, rank, size, port, timeout, function, arguments):
 
 
 def outcomes(size, function, *arguments, timeout=30):
-    """What ``function(world, *arguments)`` returned or raised in each of ``size`` processes, by rank."""
+    """(result or exception, traceback) of ``function(world, *arguments)`` in each of ``size`` processes, by rank."""
     queue, port = CONTEXT.Queue(), free_port()
     children = [
         CONTEXT.Process(target=child, args=(queue, rank, size, port, timeout, function, arguments), daemon=True)
@@ -51,7 +51,7 @@ def outcomes(size, function, *arguments, timeout=30):
 
 
 def run_processes(size, function, *arguments):
-    """Return values by rank; an error of one is the test's."""
+    """Return values by rank; an error in any process fails the test."""
     found = outcomes(size, function, *arguments)
     for _, trace in found:
         assert trace is None, trace

@@ -23,7 +23,7 @@ TARGETS = ("results/table4.csv", "results/figure2.pdf")
 
 
 def copy_project(target: Path) -> Path:
-    """What Snakemake reads, without results."""
+    """Copy the files that Snakemake reads, without results; returns ``target``."""
     for name in ("Snakefile", "workflow", "config", "envs", "src"):
         source = ROOT / name
         if source.is_dir():
@@ -36,7 +36,7 @@ def copy_project(target: Path) -> Path:
 
 
 def snakemake(folder: Path, *arguments: str, check: bool = True, cores: int | None = 2) -> str:
-    """Run Snakemake in ``folder``; returns what it printed. A profile says itself how many cores."""
+    """Run Snakemake in ``folder``; returns its output. ``cores`` is None where a profile sets the number of cores."""
     number = [] if cores is None else ["--cores", str(cores)]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *number, *arguments],
@@ -63,13 +63,13 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Run the copy's own sources."""
+    """Environment in which Python imports the sources of the copy in ``folder``."""
     official = {"ARTUNE_OFFICIAL_PYTHON": OFFICIAL} if OFFICIAL else {}
     return os.environ | official | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    """Run a command in ``folder``."""
+    """Run a command of artune in ``folder``."""
     return subprocess.run(
         command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
     )
@@ -77,7 +77,7 @@ def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
 
 @contextlib.contextmanager
 def altered(path: Path, data: bytes) -> Iterator[None]:
-    """For the length of a block, ``path`` holds ``data``; then it is as before, its age as well: Snakemake looks at that."""
+    """Let ``path`` hold ``data`` within a block; then restore its contents and its times, which Snakemake checks."""
     kept, times = path.read_bytes(), path.stat()
     path.write_bytes(data)
     try:
@@ -88,17 +88,17 @@ def altered(path: Path, data: bytes) -> Iterator[None]:
 
 
 def heeding_ctrl_c() -> None:
-    """In a child: SIGINT ends it, also where pytest runs in a background that ignores it."""
+    """Called in a child process: SIGINT ends it, even where pytest runs in the background and ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def four_rows(table: Path) -> bool:
-    """Whether Table 4 is whole, each row with the scale's warning."""
+    """Whether Table 4 is complete and each row has the warning about the scale."""
     with open(table, newline="") as handle:
         rows = list(csv.DictReader(handle))
     return len(rows) == 4 and all("smoke scale" in row["note"] for row in rows)
 
 
 def digest(path: Path) -> str:
-    """Fingerprint of a file."""
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

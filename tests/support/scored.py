@@ -1,4 +1,4 @@
-"""Samples and references with made-up features, and networks that compute some."""
+"""Samples and references with made-up features, and networks that compute simple features."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ OFFICIAL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(
 
 
 def draws(seed, n=90):
-    """Features of a run whose file is sorted by class: three classes, each sure of itself."""
+    """Features of a run whose file is sorted by class: three classes, each predicted with confidence."""
     draw = np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), n // 3)
     probabilities = np.full((n, 3), 0.05) + 0.85 * np.eye(3)[labels]
@@ -43,7 +43,7 @@ def reference(seed, protocol):
 
 
 class Network(FeatureNetwork):
-    """Colour means as features of either kind, and as embeddings."""
+    """A network whose features and image embeddings are mean colours."""
 
     def features(self, images):
         return images.float().mean((2, 3))

@@ -1,4 +1,4 @@
-"""A small file of pairs without any model: squares of known colours, so that a picture says what it should be."""
+"""A small file of pairs made without a model: squares whose colours tell from which side they are."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ COLOURS = {"ours": (40, 90, 200), "pretrained": (210, 120, 30), "real": (60, 160
 
 
 def png(colour: tuple[int, int, int], mark: int, side: int = 24) -> bytes:
-    """A square of a colour with a number of its own in one pixel."""
+    """PNG bytes of a square of one colour; one pixel holds the number ``mark``, so no two images are equal."""
     image = Image.new("RGB", (side, side), colour)
     image.putpixel((1, 1), (mark % 256, mark // 256, 0))
     buffer = io.BytesIO()
@@ -29,7 +29,7 @@ def make_study(
     check_every: int = 4,
     settings=("CFG",),
 ) -> Pairs:
-    """Write a file of pairs: ``pairs`` of every setting and task, ``checks`` of every task."""
+    """Write a file with ``pairs`` pairs per setting and task and ``checks`` checks per task."""
     images, items, mark = {}, [], 0
 
     def add(side: str) -> str:

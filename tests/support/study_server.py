@@ -1,4 +1,4 @@
-"""`artune study serve` as a process of its own, and a client that keeps its connection."""
+"""`artune study serve` in its own process, and a client that keeps its connection open."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from project import ROOT, environment
 
 
 class Server:
-    """The server on ``folder/pairs.zip`` and ``folder/votes.sqlite``; ``port`` 0 takes a free one."""
+    """The server for ``folder/pairs.zip`` and ``folder/votes.sqlite``; ``port`` 0 chooses a free port."""
 
     def __init__(self, folder: Path, port: int = 0):
         self.folder = folder
@@ -47,13 +47,13 @@ class Client:
         self.code = code
 
     def raw(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None):
-        """(status, headers, body)."""
+        """Send a request; returns (status, headers, body)."""
         self.connection.request(method, path, body, headers or {})
         answer = self.connection.getresponse()
         return answer.status, answer.headers, answer.read()
 
     def ask(self, path: str, value: object = None) -> tuple[int, dict]:
-        """GET, or POST of ``value`` as JSON."""
+        """GET ``path``, or POST ``value`` to it as JSON; returns (status, the answer's JSON)."""
         headers = {"Authorization": f"Bearer {self.code}", "Content-Type": "application/json"}
         body = None if value is None else json.dumps(value).encode()
         status, _, answer = self.raw("GET" if body is None else "POST", path, body, headers)

@@ -1,4 +1,4 @@
-"""A training of the smoke scale that tests start, disturb and start again, in processes that have torch loaded already."""
+"""A training at the smoke scale that tests start, disturb and start again, in processes with torch already loaded."""
 
 import json
 import multiprocessing
@@ -17,17 +17,17 @@ from project import digest
 
 from artune.commands import cli
 from artune.config.registry import Registry
-from artune.tuning import train as _train  # noqa: F401  the server of forks imports it once for all
+from artune.tuning import train as _train  # noqa: F401  the fork server imports it once for all children
 
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12
-LONG = 40  # iterations of a training under Snakemake: about twenty seconds
-SAVED = 10  # of those between two saved states
+LONG = 40  # iterations of a training under Snakemake, which takes about twenty seconds
+SAVED = 10  # iterations between two saved states of that training
 FORKS = multiprocessing.get_context("forkserver")
 
 
 def start_server() -> None:
-    """Start the process that children are forked from; before Python 3.13 it looks for modules in PYTHONPATH only."""
+    """Start the process from which children fork; before Python 3.13 it finds modules through PYTHONPATH only."""
     kept = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     FORKS.set_forkserver_preload(
@@ -41,7 +41,7 @@ def start_server() -> None:
 
 
 def _command(folder: str, text: str, changes: dict[str, str], argv: list[str]) -> None:
-    """In the child: the command line as a shell would start it; what it prints goes to the file ``text``."""
+    """Called in the child: run the command line as a shell would; its stderr goes to the file ``text``."""
     os.chdir(folder)
     os.environ.update(changes)
     if limit := os.environ.get("ARTUNE_TEST_FILE_LIMIT"):
@@ -54,14 +54,14 @@ def _command(folder: str, text: str, changes: dict[str, str], argv: list[str]) -
 
 @dataclass
 class Done:
-    """How a command ended."""
+    """Exit status and stderr of a command."""
 
     status: int
     text: str
 
     @property
     def line(self) -> str:
-        """Its last line, a traceback being nowhere."""
+        """The last line of stderr, in which no traceback may be."""
         assert "Traceback" not in self.text, self.text
         return self.text.strip().splitlines()[-1] if self.text.strip() else ""
 
@@ -77,7 +77,7 @@ class Command:
         self.process.start()
 
     def wait(self, seconds: float = 600) -> Done:
-        """To its end."""
+        """Wait for the end of the command."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, "still running"
         text = self.text.read_text(errors="replace")
@@ -86,7 +86,7 @@ class Command:
 
 
 class Training:
-    """A run folder of its own in a finished smoke project: by likelihood, so that it takes a second."""
+    """A run folder of its own in a finished smoke project; it trains by maximum likelihood, which takes a second."""
 
     def __init__(self, project: Path, name: str, uri: str):
         self.project, self.uri = project, uri
@@ -94,16 +94,16 @@ class Training:
         self.folder.mkdir(parents=True)
         spec = Registry("smoke", root=project / "config").spec("llamagen_l-mle500")
         spec["mle"] = spec["mle"] | {"iterations": ITERATIONS, "save_every": 3}
-        # One name for all: the weights' file holds it, and they are compared by their bytes.
+        # All trainings have one name: the file of weights contains it, and these files are compared byte for byte.
         (self.folder / "config.yaml").write_text(yaml.safe_dump(spec | {"name": "disturbed", "base": "disturbed"}))
 
     @property
     def policy(self) -> Path:
-        """Its weights, once it has ended."""
+        """File of the weights, which exists once the training has ended."""
         return self.folder / "policy.safetensors"
 
     def start(self, *further, **changes: str) -> Command:
-        """Begin, or go on."""
+        """Start or resume the training."""
         return Command(
             self.project, "train", "--config", self.folder / "config.yaml",
             "--policy", f"{PRETRAINED}/llamagen_l/policy.safetensors",
@@ -114,12 +114,12 @@ class Training:
         )  # fmt: skip
 
     def lines(self) -> int:
-        """Iterations that are written down."""
+        """Number of iterations that are logged."""
         path = self.folder / "training/metrics.jsonl"
         return len(path.read_bytes().splitlines()) if path.exists() else 0
 
     def stop_at(self, iterations: int, signal: int, **changes: str) -> Done:
-        """Start, and send a signal once so many iterations are written down."""
+        """Start the training and send a signal once ``iterations`` iterations are logged."""
         command = self.start(**changes)
         end = time.monotonic() + 600
         while self.lines() < iterations:
@@ -134,18 +134,18 @@ class Training:
         return sorted((self.folder / "training").glob("state-*.pt"))
 
     def result(self) -> tuple[str, str]:
-        """What must be the same however often it was disturbed."""
+        """Weights and metrics, which must be the same however often the training was disturbed."""
         return digest(self.policy), (self.folder / "metrics.jsonl").read_text()
 
     def resumed_at(self) -> int:
-        """Where its last start went on."""
+        """Iteration from which the last start resumed."""
         return json.loads((self.folder / "manifest.json").read_text())["resumed_at"]
 
     def holder(self) -> int | None:
-        """Process that holds the folder."""
+        """Id of the process that holds the run folder's lease, None if there is none."""
         try:
             return json.loads((self.folder / ".lease").read_text().splitlines()[0])["pid"]
-        except (OSError, ValueError, LookupError):  # nobody, or not written yet
+        except (OSError, ValueError, LookupError):  # no process holds the lease, or it is not written yet
             return None
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""A copy of the workflow to call Snakemake in."""
+"""A copy of the workflow in which tests call Snakemake."""
 
 import pytest
 from project import copy_project

@@ -1,4 +1,4 @@
-"""What is planned for every table and figure, at every scale."""
+"""Snakemake's plan for every table and figure, at every scale."""
 
 import resource
 import time
@@ -22,8 +22,8 @@ def test_all_tables_and_figures_plan_25_trainings_and_va_pi_where_its_release_is
     targets = [f"results/{table}.csv" for table in TABLES] + [f"results/{figure}.pdf" for figure in FIGURES]
     output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", *targets)
     counts = planned(output)
-    # 23 GRPO and 2 MLE: a run that several tables use is planned once. VA-pi's release is for ImageNet, and its two rows
-    # at mnist share one training.
+    # 23 GRPO and 2 MLE trainings: a run that several tables use is planned once. VA-pi is released for ImageNet only;
+    # at the mnist scale its two rows share one more training.
     assert counts["train"] == (25 if scale == "imagenet" else 26)
     assert counts["table"] == 11
     assert counts["study_table"] == counts["study_make"] == counts["study_judge"] == 1
@@ -36,7 +36,8 @@ def test_all_tables_and_figures_plan_25_trainings_and_va_pi_where_its_release_is
 def test_what_is_beyond_the_paper_is_a_target_of_its_own(project, scale, trainings):
     output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", "extra_tables")
     counts = planned(output)
-    # ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references beside ours, 2 slow averages; real images
+    # Ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references besides ours, 2 slow averages. The
+    # real images need no training.
     assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 5)
 
 
@@ -47,8 +48,8 @@ def test_a_single_target_plans_by_itself(project, scale, target):
     output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", f"results/{target}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert planned(output)
-    # Processor seconds, not wall: a neighbour's load is not the plan's. An idle machine takes about 2 s.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0  # 1.5 s where bytecode is compiled
+    # CPU seconds, which other load on the machine does not change: about 2, or 1.5 where the bytecode is compiled already.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet", "smoke"])
@@ -137,7 +138,7 @@ def test_the_picture_of_the_workflow_is_snakemakes_own(project):
     rules, edges = read_rules(project / "graph.mmd")
     assert {"train", "evaluate", "table", "figure", "claims", "report"} <= set(rules)
     assert ("train", "sample") in edges
-    lay_out(rules, edges)  # it has no cycle
+    lay_out(rules, edges)  # fails if the graph has a cycle
 
 
 def test_the_report_and_rule_graph_can_be_made(project):

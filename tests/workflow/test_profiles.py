@@ -1,4 +1,4 @@
-"""The profiles: found by name, of the right scale, every line with its reason."""
+"""The profiles are found by name, have the right scale, and explain every entry in a comment."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_table4_on_the_cluster_is_four_trainings_of_four_gpus_in_one_task(projec
         assert "torchrun --standalone --nproc_per_node=4 --shutdown-timeout=300" in job
         assert "SIGUSR1 --no-python -- python -m artune train" in job
         assert "slurm_extra=--signal=TERM@300" in job
-        for never in ("tasks=", "mpi=", " gpu=", "nodes="):  # four tasks would be four torchruns
+        for never in ("tasks=", "mpi=", " gpu=", "nodes="):  # four tasks would start torchrun four times
             assert never not in job
     assert "gres" not in jobs(output, "evaluate")[0]
 
@@ -45,7 +45,7 @@ def test_the_command_line_wins_over_the_profiles_scale(project):
     assert "asset" not in planned(snakemake(project, *arguments, "scale=mnist", cores=None))
     counts = planned(snakemake(project, *arguments, "seeds=2", cores=None))
     assert counts["train"] == 8
-    assert counts["asset"] > 0  # still imagenet
+    assert counts["asset"] > 0  # the scale is still imagenet
 
 
 def test_partition_and_account_stand_in_one_place():
@@ -53,7 +53,7 @@ def test_partition_and_account_stand_in_one_place():
     assert len(re.findall(r"^ *slurm_partition:", text, re.M)) == 1
     assert len(re.findall(r"^ *slurm_account:", text, re.M)) == 1
     others = [path for path in (ROOT / "workflow").rglob("*.smk") if "slurm" in path.read_text()]
-    assert not others  # the rules know no cluster
+    assert not others  # the rules depend on no cluster
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Starts a real SLURM on the loopback by hand: munge, controller, one daemon a node. No systemd, no root, nothing in /etc.
+# Starts a real SLURM on the loopback interface: munge, controller, one daemon per node. Needs no systemd, no root and
+# no file in /etc.
 # usage: start-cluster.sh STATE_DIR
-# env:   NODES=1 CPUS=32 MEM=256000 GPUS=4 (of each node, pretended) CTLD_PORT=16817 SLURMD_PORT=16900
+# env:   NODES=1, per node CPUS=32 MEM=256000 GPUS=4 (simulated), CTLD_PORT=16817 SLURMD_PORT=16900
 # after: export SLURM_CONF=$STATE_DIR/slurm.conf PATH=$STATE_DIR/bin:$PATH
 set -euo pipefail
 D=$(realpath -m "$1")
@@ -11,19 +12,20 @@ HOST=$(hostname -s) ME=$(id -un)
 export PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$D"/{run,log,state,spool,dev,munge,bin}
 chmod 755 "$D" "$D/run"; chmod 700 "$D/munge"
-PIDS=$D/run/started.pids; : > "$PIDS"          # stop-cluster.sh ends what stands in here, nothing else
+PIDS=$D/run/started.pids; : > "$PIDS"          # stop-cluster.sh ends the processes listed here, no others
 
-# -- munge: a key and a socket of its own
+# -- munge, with a key and a socket for this cluster only
 SOCK=$D/run/munge.socket
 [ -s "$D/munge/munge.key" ] || { dd if=/dev/urandom of="$D/munge/munge.key" bs=1024 count=1 status=none; chmod 400 "$D/munge/munge.key"; }
 munged --force --key-file="$D/munge/munge.key" --socket="$SOCK" --log-file="$D/munge/munged.log" \
        --pid-file="$D/munge/munged.pid" --seed-file="$D/munge/munged.seed"
 echo "munged $(cat "$D/munge/munged.pid")" >> "$PIDS"
 
-# -- GPUs: links to a character device, or SLURM gives out the GPUs without setting CUDA_VISIBLE_DEVICES
+# -- GPUs: links to a character device; without one SLURM allocates GPUs but does not set CUDA_VISIBLE_DEVICES
 for ((g=0; g<GPUS; g++)); do ln -sfn /dev/null "$D/dev/nvidia$g"; done
 
-# -- the jobstep plugin removes SLURM_CONF from a job's environment before it calls srun: this srun puts it back
+# -- srun: Snakemake's jobstep plugin removes SLURM_CONF from a job's environment before it calls srun; this wrapper
+#    sets it again
 REAL=$(PATH=${PATH//$D\/bin:/} command -v srun)
 printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$D/slurm.conf" "$REAL" > "$D/bin/srun"; chmod 755 "$D/bin/srun"
 
@@ -52,7 +54,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 SwitchType=switch/none
 MpiDefault=none
-# pretend to be big: do not check this file against the real hardware
+# pretend to be a large node: do not compare this file with the real hardware
 SlurmdParameters=config_overrides
 GresTypes=gpu
 SelectType=select/cons_tres
@@ -84,7 +86,7 @@ echo "NodeName=$names Name=gpu Type=a100 File=$D/dev/nvidia[0-$((GPUS-1))]" > "$
 printf 'CgroupAutomount=no\nCgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n' > "$D/cgroup.conf"
 export SLURM_CONF=$D/slurm.conf
 
-# -- daemons, their standard files closed: nobody waits for them
+# -- daemons, without standard input and output, so that no caller waits for them
 slurmctld -f "$SLURM_CONF" < /dev/null > /dev/null 2>&1
 for _ in $(seq 50); do [ -s "$D/run/slurmctld.pid" ] && break; sleep 0.1; done
 echo "slurmctld $(cat "$D/run/slurmctld.pid")" >> "$PIDS"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: [SWEEP=DIR] stop-cluster.sh STATE_DIR
-# Ends what start-cluster.sh wrote down, by pid, after checking that the pid still is that program. There are no cgroups
-# here, so a job's process with a session of its own can outlive its job: SWEEP=DIR also ends our processes that lost their
-# parent and work in DIR or below.
+# Ends the processes that start-cluster.sh listed, after checking that each pid still belongs to the listed program. The
+# cluster has no cgroups, so a job's process with its own session can outlive the job: SWEEP=DIR also ends this user's
+# processes whose parent has ended and whose working directory is DIR or below.
 D=$(realpath -m "$1")
 export SLURM_CONF=$D/slurm.conf
 PIDS=$D/run/started.pids

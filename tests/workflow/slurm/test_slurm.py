@@ -1,4 +1,4 @@
-"""Jobs that a real SLURM takes, stores and runs: by the profile that ships, on pretended GPUs."""
+"""Jobs that a real SLURM accepts, stores and runs, with the released profile and simulated GPUs."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ RUN = "llamagen_l-ours"
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """A project at the imagenet scale whose training's inputs are there, and empty."""
+    """A project at the imagenet scale in which the inputs of the training exist as empty files."""
     folder = copy_project(tmp_path)
     plan = Plan(read_yaml(folder / "config/config.yaml") | {"scale": "imagenet"}, folder / "config")
     files = plan.train(RUN)
@@ -56,12 +56,11 @@ def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_ru
     assert job["TresPerNode"] == "gres:gpu:a100:4"
     assert (job["NumTasks"], job["NumNodes"], job["NumCPUs"]) == ("1", "1", "16")
     assert job["CPUs/Task"] == "16"
-    assert job["MinMemoryNode"] in ("200000M", "190735M")  # MB or MiB
+    assert job["MinMemoryNode"] in ("200000M", "190735M")  # given in MB or in MiB
     assert job["TimeLimit"] == "1-00:00:00"
     assert (job["Partition"], job["Account"], job["Requeue"]) == ("a100", "lab", "0")
     assert job["JobState"] == "FAILED"
     assert "Error in rule train" in output
     assert f"results/imagenet/runs/{RUN}/train.log" in output
-    assert re.search(
-        r"error \(rank \d\): .*config\.yaml: must hold a mapping", output
-    )  # the rule's own log, on the terminal
+    # The terminal shows the rule's log.
+    assert re.search(r"error \(rank \d\): .*config\.yaml: must hold a mapping", output)
