@@ -1,4 +1,4 @@
-"""The readable forms of a table: Markdown and LaTeX, the paper's value beside every cell."""
+"""The readable forms of a table, Markdown and LaTeX, with the paper's value beside every cell."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
-    """Write the readable form: value ± spread, the paper's value beside it, the best of a block in bold."""
+    """Write a table as Markdown: value ± spread, the paper's value beside it, the best value of each block in bold."""
     table = find_table(registry, key)
     lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
     lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
@@ -40,7 +40,7 @@ def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path 
 
 
 def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
-    """Write the paper's columns as a LaTeX ``table`` (booktabs); the caption as in the Markdown form."""
+    """Write the paper's columns as a LaTeX ``table`` (booktabs), with the same caption as the Markdown form."""
     table = find_table(registry, key)
     headings = [*table.labels, *_headings(table.columns)]
     body = _body(table, frame, table.columns, paper=True)
@@ -56,7 +56,7 @@ def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | s
 
 
 def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
-    """What the numbers rest on: scale, samples, seeds, reference, and what ± means."""
+    """The caption of a table: scale, samples, seeds, reference, and the meaning of ±."""
     note = registry.about.note
     parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
     if find_table(registry, key).kind == "study":
@@ -68,10 +68,10 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
         ]
         return "; ".join(parts) + "."
     done = frame[frame["status"] == "ok"]
-    for column, text in (("n", "{} samples"), ("seeds", "seeds a row: {}"), ("reference", "reference: {}")):
+    for column, text in (("n", "{} samples"), ("seeds", "seeds per row: {}"), ("reference", "reference: {}")):
         if values := list(dict.fromkeys(str(value) for value in done[column])):
             parts.append(text.format(" / ".join(values)))
-    if not note:  # a scale that says nothing of itself is the paper's
+    if not note:  # a scale without a note is the paper's own
         parts += [f"not the official protocol: {text}" for text in sorted({*done["protocol"]} - {"official", None})]
     if len(done):
         several = [bool(seeds > 1) for seeds in done["seeds"]]
@@ -117,7 +117,7 @@ def _body(table: Table, frame: "DataFrame", columns: Sequence[str], paper: bool)
 
 
 def _cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
-    """Texts of a column: ``1.05 ± 0.18``, the status of an empty row, the best of a block in bold."""
+    """Texts of a column, such as ``1.05 ± 0.18``; the status of an empty row; the best value of each block in bold."""
     better, decimals = COLUMNS[column].better, COLUMNS[column].decimals
     shown = [None if value != value else f"{value:.{decimals}f}" for value in frame[column]]
     texts = []
@@ -134,7 +134,7 @@ def _cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
 
 
 def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
-    """Texts of the paper's values: ``3.83 (+1.4)``, the best of a block in bold, ours - paper in standard errors."""
+    """Texts of the paper's values, such as ``3.83 (+1.4)``: ours - paper in standard errors; the best value in bold."""
     values = frame[f"{column}_paper"]
     if column in VOTES:
         return [str(value) for value in values]
@@ -148,14 +148,14 @@ def _paper_cells(table: Table, frame: "DataFrame", column: str) -> list[str]:
 
 
 def _shift(errors: float) -> str:
-    """Standard errors apart; beyond a hundred, as between two scales, the number says nothing (the CSV has it)."""
+    """A difference in standard errors; above 100, as between two scales, its size means nothing (the CSV has it)."""
     if abs(errors) < 100:
         return f"{errors:+.1f}"
     return "> +100" if errors > 0 else "< -100"
 
 
 def _bold(table: Table, shown: Sequence[str | None], better: int) -> list[str]:
-    """The printed numbers (None: "") with the best of every block in bold, and all that tie with it."""
+    """The printed numbers (None: ""), with the best of every block, and all numbers equal to it, in bold."""
     cells = [text or "" for text in shown]
     for span in table.spans:
         numbers = {at: float(text) * better for at in span if (text := shown[at]) is not None}
