@@ -54,8 +54,8 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(rater, server):
     assert one.votes(server.folder) == [(0, "left"), (1, "right"), (2, "tie")]
     other = rater()  # the same person at another computer, with the code that the page shows
     other.page.goto(other.url)
-    other.page.get_by_label("Begun before? Your code:").fill(one.page.locator("#rate .own").inner_text().upper())
-    other.page.get_by_role("button", name="Go on").click()
+    other.page.get_by_label("Started before? Your code:").fill(one.page.locator("#rate .own").inner_text().upper())
+    other.page.get_by_role("button", name="Continue").click()
     other.at(3)
 
 
@@ -98,7 +98,7 @@ HOSTILE = [
 def test_a_hostile_code_opens_nothing_and_runs_nothing(rater, server):
     one = rater()
     one.page.goto(one.url)
-    alert, field = one.page.get_by_role("alert"), one.page.get_by_label("Begun before? Your code:")
+    alert, field = one.page.get_by_role("alert"), one.page.get_by_label("Started before? Your code:")
     for code in HOSTILE:
         one.page.goto("about:blank")
         one.page.goto(f"{one.url}/#{code}")
@@ -107,7 +107,7 @@ def test_a_hostile_code_opens_nothing_and_runs_nothing(rater, server):
         assert one.page.locator("main img:visible").count() == 0
         field.fill(code)
         field.press("Enter")
-        expect(alert).to_contain_text("This code belongs to nobody." if code == "a" * 20 else "That is no code.")
+        expect(alert).to_contain_text("This code belongs to nobody." if code == "a" * 20 else "That is not a code.")
     one.troubles = [text for text in one.troubles if "401" not in text]  # the browser logs the refusal itself
     one.page.get_by_role("button", name="Start").click()  # the page still works
     one.at(0).press("1").at(1)

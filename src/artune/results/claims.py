@@ -17,16 +17,16 @@ FIELDS = ("id", "section", "where", "claim", "verdict", "measured", "reason", "s
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim, its comparisons, and what they come to."""
+    """A claim, its comparisons, and the verdict on it."""
 
     id: str
     claim: Claim
     verdict: str
     comparisons: tuple[Comparison, ...]
-    reason: str = ""  # why it, or a part of it, was not tested
+    reason: str = ""  # why the claim, or a part of it, was not tested
 
     def record(self) -> dict[str, Any]:
-        """The claim as a line of ``claims.csv``, without what all lines share."""
+        """The claim's line of ``claims.csv``, without the columns that are equal in all lines."""
         tested = [comparison for comparison in self.comparisons if comparison.verdict != UNTESTED]
         measured = "; ".join(f"{found.what}: {found.measured} ({found.verdict})" for found in tested)
         line = {"id": self.id, "section": self.claim.section, "where": self.claim.where, "claim": self.claim.claim}
@@ -34,12 +34,12 @@ class Judged:
 
 
 def judge_claims(registry: Registry, results: Path, seeds: int = 1) -> list[Judged]:
-    """Every claim, judged from the files of one scale.
+    """Judge every claim from the files of one scale.
 
     Args:
-        registry: of the scale.
+        registry: registry of the scale.
         results: ``results/{scale}``.
-        seeds: repetitions of every run.
+        seeds: number of seeds of every run.
 
     Raises:
         ArtuneError: a file that a test needs is missing or damaged.
@@ -58,7 +58,7 @@ def judge_claims(registry: Registry, results: Path, seeds: int = 1) -> list[Judg
 
 
 def write_claims(registry: Registry, results: Path, seeds: int, output: Path) -> str:
-    """Write the verdicts as CSV, one claim a line, and as JSON beside it, with every comparison."""
+    """Write the verdicts as CSV, one line per claim, and as JSON beside it, with every comparison."""
     judged = judge_claims(registry, results, seeds)
     shared = {"scale": registry.scale, "seeds": seeds, "note": registry.about.note}
     table = io.StringIO()

@@ -1,4 +1,4 @@
-"""The tests of a claim: what each reads, compares and says."""
+"""The tests of a claim: each reads result files, compares two numbers and states the outcome."""
 
 import csv
 import functools
@@ -29,17 +29,17 @@ from artune.results.verdicts import (
 )
 from artune.runtime.files import read_json, read_jsonl
 
-SHARE = 5  # a curve's start and end: this part of its iterations
-Pairs = list[tuple[Measure, Measure]]  # left and right of a comparison, one pair a seed
+SHARE = 5  # a curve's start and end are its first and last 1 / SHARE of the iterations
+Pairs = list[tuple[Measure, Measure]]  # left and right of a comparison, one pair per seed
 
 
 class Evidence:
     """The files of one scale, read when a test asks for them.
 
     Args:
-        registry: of the scale.
+        registry: registry of the scale.
         results: ``results/{scale}``.
-        seeds: repetitions of every run.
+        seeds: number of seeds of every run.
     """
 
     def __init__(self, registry: Registry, results: Path, seeds: int):
@@ -50,18 +50,18 @@ class Evidence:
         return [self.results / "runs" / name for name in self.registry.seed_names(run, self.seeds)]
 
     def scores(self, run: str, metric: str) -> list[Measure | None]:
-        """A score of every seed; None where there is none."""
+        """A run's score for every seed, None where it was not measured."""
         return [score_of(self._json(folder / "scores.json"), metric) for folder in self._folders(run)]
 
     def logged(self, run: str, keys: str, file: str) -> list[list[float]]:
-        """A logged number, or a sum of some, over the iterations, of every seed."""
+        """For every seed, a logged number (or the sum of several) over the iterations."""
         return [
             [sum(_number(line, key, folder / file) for key in plus(keys)) for line in self._lines(folder / file)]
             for folder in self._folders(run)
         ]
 
     def votes(self, setting: str, task: str) -> dict[str, str]:
-        """A row of the human study's table."""
+        """The row of the human study's table for a setting and a task."""
         key, table = next((key, table) for key, table in self.registry.tables.items() if table.kind == "study")
         path = self.results / "tables" / f"{key}.csv"
         try:
@@ -71,7 +71,7 @@ class Evidence:
         return next(line for line in lines if [line[label] for label in table.labels] == [setting, task])
 
     def paper_votes(self, setting: str, task: str) -> Measure:
-        """The paper's preference on a setting and task."""
+        """The preference that the paper reports for a setting and a task."""
         table = next(table for table in self.registry.tables.values() if table.kind == "study")
         row = next(row for row in table.rows if row.labels == (setting, task))
         counts = dict(zip(table.columns, row.paper, strict=True))
@@ -79,7 +79,7 @@ class Evidence:
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> Measure | None:
-    """A score with its standard error; where the glossary says binomial, it follows from the number of samples."""
+    """A score and its standard error; without one, a binomial score's is computed from the number of samples."""
     value, error = record["scores"].get(metric), record["scores"].get(f"{metric}_se")
     if value is None:
         return None
@@ -108,7 +108,7 @@ def compare_all(claim: Claim, evidence: Evidence) -> Iterator[Comparison]:
 
 
 def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Comparison:
-    """One score of two runs, or of two differences of runs."""
+    """Compare one score of two runs, or of two differences between runs."""
     sign, column = -1 if metric in test.lower else 1, COLUMNS[metric]
     factor = "" if test.factor == 1.0 else f"{test.factor:g} times "
     margin = "" if test.margin == 0.0 else f" {'+' if test.margin > 0 else '-'} {abs(test.margin):g}"
@@ -134,7 +134,7 @@ def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Comparis
 
 
 def _measured(runs: str, metric: str, evidence: Evidence) -> list[Measure | None]:
-    """A score of a run, or the difference of two, of every seed."""
+    """For every seed, the score of a run, or the difference between the scores of two runs."""
     first, *rest = (evidence.scores(run, metric) for run in minus(runs))
     if not rest:
         return first
@@ -149,7 +149,7 @@ def _paper(runs: str, metric: str, registry: Registry) -> float | None:
 
 
 def compare_curve(test: CurveTest, keys: str, evidence: Evidence) -> Comparison:
-    """The end of a training against its start."""
+    """Compare the end of a training with its start."""
     sign = 1 if keys in test.rises else -1
     what = (
         f"{keys} of {test.run} {'rises' if sign > 0 else 'falls'}: the last fifth of its iterations against the first"
@@ -162,7 +162,7 @@ def compare_curve(test: CurveTest, keys: str, evidence: Evidence) -> Comparison:
 
 
 def compare_times(test: TimeTest, evidence: Evidence) -> Comparison:
-    """Seconds of one stage against those of another, as a ratio."""
+    """Compare the seconds of two stages, as a ratio."""
     factor, sign, side = (test.below, -1, "below") if test.below else (test.above or 1.0, 1, "above")
     stages = ((test.left, test.stage), (test.right, test.of or test.stage))
     left, right = ([median_of(values) for values in evidence.logged(*stage, "timings.jsonl")] for stage in stages)
@@ -182,7 +182,7 @@ def compare_times(test: TimeTest, evidence: Evidence) -> Comparison:
 
 
 def compare_votes(test: VoteTest, evidence: Evidence) -> Comparison:
-    """What people prefer. An automatic judge's counts are named where there are no votes; it is not people."""
+    """Compare people's preferences. Without votes nothing is tested; the automatic judge's counts are quoted."""
     settings = [test.setting, *([test.more_than] if test.more_than else [])]
     what = f"{test.setting}, {test.task}: share for ours less share for pretrained above "
     what += f"that with {test.more_than}" if test.more_than else "0"
@@ -206,7 +206,7 @@ def _percent(measures: Sequence[Measure]) -> str:
 
 
 def compare_settings(test: SameTest, evidence: Evidence) -> Comparison:
-    """Settings that runs share: nothing is measured, the configuration is read."""
+    """Compare the settings of runs; nothing is measured, only the configuration is read."""
     specs = [evidence.registry.spec(run) for run in test.runs]
     trees = [leaves({key: spec[key] for key in test.sections}) for spec in specs]
     keys = dict.fromkeys(key for tree in trees for key in tree)
@@ -234,7 +234,7 @@ def _judged(
 
 
 def _side(measures: Sequence[Measure], decimals: int) -> str:
-    """``0.86 ± 0.13``: the evaluation's standard error, or with several seeds their standard deviation."""
+    """Text such as ``0.86 ± 0.13``: the evaluation's standard error, or the standard deviation over several seeds."""
     values = [measure.value for measure in measures]
     return f"{fmean(values):.{decimals}f}" + _error(stdev(values) if len(values) > 1 else measures[0].error, decimals)
 

@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Scores = dict[str, Any]  # one scores.json
-CORRECTED = "bias_corrected"  # of the numbers beside a score the one that the tables show as well
+CORRECTED = "bias_corrected"  # suffix of a score's bias-corrected variant, which the tables show as well
 PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
-# Seeds of one row must agree in these, else their mean has no meaning.
+# The seeds of one row must agree in these fields, otherwise their mean has no meaning.
 PROTOCOL = (
     "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
 )  # fmt: skip
 
 
 def _digits(value: float | None) -> float | None:
-    """Six significant digits: what a score carries, and the same bytes on every machine."""
+    """Round to six significant digits: no score is more precise, and every machine writes the same bytes."""
     return None if value is None else float(f"{value:.6g}")
 
 
 def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
     """Value, standard error and spread over seeds of one metric.
 
-    The standard error is the evaluation's own (finite number of samples); of the mean over k seeds it is
-    ``sqrt(sum of squares) / k``. The spread is the sample standard deviation over seeds, and so holds the
-    trainings' scatter as well.
+    The standard error is the evaluation's own (finite number of samples); for the mean over k seeds it is
+    ``sqrt(sum of squares) / k``. The spread is the sample standard deviation over seeds, and so includes the
+    scatter between trainings.
     """
     values = [record["scores"].get(metric) for record in records]
     errors = [record["scores"].get(f"{metric}_se") for record in records]
@@ -54,7 +54,7 @@ def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
 
 
 def _error_of_mean(cells: Mapping[str, Any], metric: str, seeds: int) -> float | None:
-    """What a difference is measured in: the evaluation's standard error, or with several seeds that of their mean."""
+    """The unit of a difference: the evaluation's standard error, or with several seeds that of their mean."""
     spread = cells[f"{metric}_std"]
     return cells[f"{metric}_se"] if spread is None else spread / seeds**0.5
 
@@ -118,22 +118,22 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
 
 
 def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
-    """A score table, one row a line of ``tables.yaml``.
+    """A table of scores, with one row per row of ``tables.yaml``.
 
     Args:
-        registry: of the scale that the scores are of.
-        key: ``table1`` and so on.
-        scores: base run -> its ``scores.json`` contents, one a seed. A run without any gets empty cells and a
-            ``status``: the scale's reason why it cannot be had, else ``missing``.
+        registry: registry of the scores' scale.
+        key: name of the table, such as ``table1``.
+        scores: base run -> its ``scores.json`` contents, one per seed. A run without any gets empty cells and a
+            ``status``: the scale's reason why it is unavailable, otherwise ``missing``.
 
     Returns:
         For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper),
         m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the metric has one
         and m_std only where a row has several seeds; the judges' scores where the scale has them; m_{reference} for
-        every further reference; then what the row rests on.
+        every further reference; then the columns ``PROVENANCE``.
 
     Raises:
-        ArtuneError: an unknown table, scores of another run or scale, or seeds evaluated differently.
+        ArtuneError: the table is unknown, scores are of another run or scale, or seeds were evaluated differently.
     """
     from pandas import DataFrame
 

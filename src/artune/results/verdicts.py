@@ -1,4 +1,4 @@
-"""Numbers with errors, and what a difference of two of them says about a claim."""
+"""Numbers with standard errors, and the verdict on a claim that follows from the difference of two of them."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ VERDICTS = (HOLDS, PARTLY, WITHIN, CONTRARY, UNTESTED)
 
 @dataclass(frozen=True)
 class Measure:
-    """A number and its standard error, None where it is not known."""
+    """A number and its standard error (None: unknown)."""
 
     value: float
     error: float | None = None
@@ -37,16 +37,16 @@ def difference_of(
 ) -> tuple[float, float | None]:
     """Mean of ``left - factor * right - margin`` over seeds, and its standard error.
 
-    The error is that of the two measurements combined. With several seeds it is the larger of that and the standard
-    error of the differences seed by seed, which holds the trainings' scatter as well.
+    The error combines the errors of the two measurements. With several seeds it is the larger of that and the standard
+    error of the differences per seed, which includes the scatter between trainings.
 
     Args:
-        pairs: left and right, one pair a seed.
-        factor: of the right one.
-        margin: added to the right one.
+        pairs: left and right, one pair per seed.
+        factor: factor of the right value.
+        margin: number added to the right value.
 
     Returns:
-        The difference, and None for the error where that of a measurement is not known.
+        The difference and its error, which is None for a single seed if the error of a measurement is unknown.
     """
     differences = [left.value - factor * right.value - margin for left, right in pairs]
     squares = [
@@ -61,12 +61,12 @@ def difference_of(
 
 
 def judge(difference: float, error: float | None, sign: int) -> str:
-    """Whether a difference bears out a claim: its sign, beyond two standard errors.
+    """The verdict on a difference, whose sign counts only beyond two standard errors.
 
     Args:
-        difference: measured.
-        error: its standard error; None is never enough.
-        sign: +1 where the claim is that it is positive, -1 negative.
+        difference: the measured difference.
+        error: its standard error; without one (None) the verdict is "within error".
+        sign: +1 if the claim is that the difference is positive, -1 if negative.
     """
     if error is None or abs(difference) <= 2 * error:
         return WITHIN
@@ -74,7 +74,7 @@ def judge(difference: float, error: float | None, sign: int) -> str:
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim from those of its comparisons: one to the contrary is enough against it."""
+    """The verdict on a claim from those on its comparisons; a single comparison to the contrary decides against it."""
     found = {verdict for verdict in verdicts if verdict != UNTESTED}
     if not found:
         return UNTESTED
@@ -84,7 +84,7 @@ def overall(verdicts: Sequence[str]) -> str:
 
 
 def mean_of(values: Sequence[float]) -> Measure:
-    """Mean of a stretch of a curve; its error allows for neighbours being alike (correlation of lag 1)."""
+    """Mean over a part of a curve; its error accounts for the correlation between neighbours (lag 1)."""
     mean = fmean(values)
     left = [value - mean for value in values]
     power = sum(value**2 for value in left)
@@ -94,14 +94,14 @@ def mean_of(values: Sequence[float]) -> Measure:
 
 
 def median_of(values: Sequence[float]) -> Measure:
-    """Median, which a busy machine's outliers do not move, and its standard error under normal scatter."""
+    """Median, which the outliers of a busy machine do not shift, and its standard error for a normal distribution."""
     middle = median(values)
     spread = 1.4826 * median(abs(value - middle) for value in values)
     return Measure(middle, 1.2533 * spread / math.sqrt(len(values)))
 
 
 def preference(ours: float, tie: float, pretrained: float) -> Measure:
-    """Share of votes for ours less the share for pretrained, with its multinomial error."""
+    """Share of votes for ours minus the share for pretrained, with its multinomial error."""
     total = ours + tie + pretrained
     value = (ours - pretrained) / total
     return Measure(value, math.sqrt(max((ours + pretrained) / total - value**2, 0.0) / total))

@@ -1,6 +1,6 @@
 """Figures, as PDF and PNG.
 
-- draw: a figure by its kind
+- draw: drawing any figure, by its kind
 - method: Figure 1, the method
 - samples: sample images of the pretrained and the tuned policy
 - toy: Figure 5, LOO-FID on a toy problem

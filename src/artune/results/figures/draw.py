@@ -12,18 +12,18 @@ from artune.runtime.files import load_npz
 def draw_figure(
     registry: Registry, key: str, results: Path, output: Path, smoothing: int = 15, compare: tuple[str, ...] = ()
 ) -> str:
-    """Draw a figure as PDF, and as PNG beside it, from files alone.
+    """Draw a figure from result files, as PDF and as PNG beside it.
 
     Args:
         registry: supplies the layout and the scale's note.
-        key: ``figure2`` and so on.
+        key: name of the figure, such as ``figure2``.
         results: ``results/{scale}``.
         output: the PDF.
         smoothing: iterations of the moving average (training dynamics).
-        compare: further runs (training dynamics).
+        compare: further runs to draw (training dynamics).
 
     Raises:
-        ArtuneError: an unknown figure, or a file that is missing or damaged.
+        ArtuneError: the figure is unknown, or a file is missing or damaged.
     """
     if key not in registry.figures:
         raise ArtuneError(f"config/figures.yaml: {unknown(key, registry.figures, 'figure')}")

@@ -1,4 +1,4 @@
-"""Sample grids: the one of every run, and Figures 3, 4, 6-26 (pretrained beside tuned, class by class)."""
+"""Figures 3, 4 and 6-26: samples of the pretrained policy beside those of the tuned one, class by class."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from artune.sampling.grids import _bare, _check, tile
 
 
 class Choice(NamedTuple):
-    """The classes of a figure: ids, a sentence for the caption, and whether they stand in for classes not there."""
+    """The classes of a figure: ids, a sentence for the caption, and whether they replace classes that are absent."""
 
     ids: list[int]
     sentence: str
@@ -26,9 +26,10 @@ class Choice(NamedTuple):
 def choose_classes(layout: Layout, class_names: Sequence[str], strict: bool = False) -> Choice:
     """The classes that a figure shows.
 
-    Those that the layout names, without regard to case. If it names none, ``layout.number`` at even steps through the
-    data set's list. If the data set has none of them (digits have no goldfish) and the choice is not ``strict``, its
-    own in turn: the figure's seed says whose turn it is, so that figure after figure all classes are shown.
+    If the layout names classes, these are shown; case is ignored. If it names none, ``layout.number`` classes at even
+    steps through the data set's list are shown. If the data set has none of the named classes (digits have no goldfish)
+    and ``strict`` is false, classes of the data set replace them. The figure's seed selects which, so that the figures
+    together show all classes.
 
     Raises:
         ArtuneError: the data set has some of the named classes and lacks others.
@@ -49,10 +50,10 @@ def choose_classes(layout: Layout, class_names: Sequence[str], strict: bool = Fa
 
 
 def _in_turn(turn: int, number: int, total: int) -> list[int]:
-    """``number`` of ``total`` ids, the next ones every turn, in other company every lap."""
+    """``number`` of ``total`` ids: each turn takes the next ones, and each lap groups the ids differently."""
     lap, first = divmod(number * turn, total)
     step = 1 + 2 * lap
-    if number > total // math.gcd(step, total):  # would come round to the first again
+    if number > total // math.gcd(step, total):  # this step would return to the first id too early
         step = 1
     return [(first + at * step) % total for at in range(number)]
 
@@ -69,13 +70,13 @@ def draw_comparison(
     """Figures 3, 4, 6-26: for every class all images of the pretrained policy beside all of the tuned one.
 
     Args:
-        columns: as :func:`draw_grid`, pretrained first.
-        class_names: one a class.
-        column_titles: one a policy.
-        title: above the grid.
-        caption: scale and choice of classes; that seeds are shared and nothing was picked is added.
+        columns: as in :func:`artune.sampling.grids.draw_grid`, pretrained first.
+        class_names: one name per class.
+        column_titles: one title per policy.
+        title: text above the grid.
+        caption: scale and choice of classes; a sentence that seeds are shared and nothing was picked is appended.
         path: the PDF; a PNG is written beside it.
-        across: images side by side in a block.
+        across: number of images side by side in a block.
     """
     _check(columns, class_names, column_titles)
     classes, images = columns[0].shape[:2]

@@ -1,9 +1,9 @@
 """Figure 5: a policy in the plane learns a line from the LOO-FID reward alone (App. B.1).
 
-Two things differ from the appendix's sketch, because as sketched it cannot work. A diagonal distance of raw (x, y) does
-not see correlation, so a slanted line would count as matched by an upright blob: the features are the coordinates along
-four axes, whose variances fix the whole covariance. And following the gradient of the summed rewards through the
-samples rewards sensitivity and diverges: the update is a policy gradient, as for images.
+Two things differ from the appendix's sketch, which does not work as written. First, a diagonal distance of raw (x, y)
+ignores correlation, so that an upright blob would count as a match for a slanted line. The features are therefore the
+coordinates along four axes, whose variances determine the whole covariance. Second, the gradient of the summed rewards
+through the samples rewards sensitivity and diverges. The update is therefore a policy gradient, as for images.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
 from artune.runtime.seeds import generator_for
 from artune.tuning.grpo import group_advantages
 
-SHOWN = 500  # points of a panel
+SHOWN = 500  # points per panel
 MODES: dict[Mode, str] = {"ema": "EMA-LOO (Eq. 27)", "batch": "LOO of the batch alone (Eq. 21)"}
 
 
 @dataclass(frozen=True)
 class Toy:
-    """Settings; batch, moving average and iterations are the paper's for images (App. D)."""
+    """Settings of the toy; batch, moving average and iterations are the paper's values for images (App. D)."""
 
     iterations: int = 600
     batch: int = 144
@@ -35,12 +35,12 @@ class Toy:
     learning_rate: float = 5e-3  # falls linearly to 0
     hidden: int = 64
     every: int = 15  # iterations between two points of the curve
-    shown_at: int = 45  # iteration of the panel in between
+    shown_at: int = 45  # iteration of the panel between start and end
 
 
 @dataclass
 class Trace:
-    """What a run leaves: distance over iterations, and points [SHOWN, 2] of some of them."""
+    """Record of one run: the distance over the iterations, and points [SHOWN, 2] at some of the iterations."""
 
     iterations: list[int] = field(default_factory=list)
     distance: list[float] = field(default_factory=list)
@@ -54,7 +54,7 @@ def line(number: int, generator: torch.Generator) -> Tensor:
 
 
 def raw(points: Tensor) -> Tensor:
-    """x and y as they are, [N, 2]: what a diagonal distance sees no correlation in."""
+    """x and y unchanged, [N, 2]; a diagonal distance ignores the correlation between them."""
     return points
 
 
@@ -85,7 +85,7 @@ class GaussianPolicy(nn.Module):
 
     @torch.no_grad()
     def draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """z and x, [number, 2] each."""
+        """Draw z and x, [number, 2] each."""
         z = torch.randn(number, 2, generator=generator)
         mean, log_sd = self(z)
         return z, mean + log_sd.exp() * torch.randn(number, 2, generator=generator)
@@ -131,12 +131,12 @@ def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] 
 
 
 def draw_toy(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None = None) -> dict[Mode, list[float]]:
-    """Write Figure 5 as PDF and PNG; returns the last distance of every seed.
+    """Write Figure 5 as PDF and PNG; return the last distance of every seed, per mode.
 
     Args:
         output: the PDF.
-        seeds: of policy, target and draws; the panels show the first, the curves all.
-        toy: settings.
+        seeds: seeds of policy, target and draws; the panels show the first seed, the curves show all.
+        toy: settings; None: the defaults.
     """
     toy = toy or Toy()
     traces = {mode: [learn(mode, seed, toy) for seed in seeds] for mode in MODES}

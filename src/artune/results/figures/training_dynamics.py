@@ -22,9 +22,10 @@ PANELS: dict[str, tuple[str, ...]] = {
 
 
 def moving_average(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred mean over ``window`` iterations, fewer at the ends; NaN is left out, and NaN where nothing is left.
+    """Centred mean over ``window`` iterations, fewer at the ends.
 
-    An even window reaches one further back than forward.
+    NaN values are left out; the mean is NaN if no other value is in the window. An even window reaches one iteration
+    further back than forward.
     """
     if window < 1:
         raise ArtuneError(f"figure2.smoothing: {window}; use 1 (off) or more iterations")
@@ -39,7 +40,7 @@ def moving_average(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def read_trace(lines: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Iterations and summed values of ``keys`` (null: NaN); None if a key is in no line."""
+    """Iterations and the sum of ``keys`` at each (null counts as NaN); None if one of the keys is in no line."""
     if not all(any(key in line for line in lines) for key in keys):
         return None
     values = [[np.nan if line.get(key) is None else line[key] for key in keys] for line in lines]
@@ -50,14 +51,14 @@ def draw_training_dynamics(paths_by_label: Mapping[str, Path], smoothing: int, o
     """Write Figure 2 as PDF and PNG.
 
     Args:
-        paths_by_label: run -> its metrics.jsonl; the first is ours, the others stand beside it.
-        smoothing: iterations of the moving average (solid); the light trace is every iteration's value.
+        paths_by_label: run -> its metrics.jsonl; the first run is ours, the others are drawn for comparison.
+        smoothing: iterations of the moving average (solid line); the light line shows every iteration's value.
         output: the PDF.
-        caption: printed under the panels, after what the lines are.
+        caption: text under the panels, printed after the explanation of the lines.
 
     Raises:
-        ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. Another run may lack one
-            (AR-GRPO has no LOO-FID); its absence is then said in the panel. A torn last line is left out.
+        ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. If another run lacks one
+            (AR-GRPO has no LOO-FID), the panel says so. An incomplete last line is ignored.
     """
     runs = {}
     for label, path in paths_by_label.items():

@@ -1,4 +1,4 @@
-"""What every number of the report was made with: commit, versions, seed, hardware, seconds."""
+"""Provenance of the report's numbers: commit, versions, seed, hardware, seconds."""
 
 import csv
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from artune.config.registry import Registry
 from artune.runtime.files import read_json
 
 STAGES = ("train", "sample", "evaluate")
-OF_A_RUN = ("commit", "uncommitted_changes", "device", "threads", "slurm_job")  # shown run by run; the rest once
+OF_A_RUN = ("commit", "uncommitted_changes", "device", "threads", "slurm_job")  # shown per run; the rest once
 
 
 def run_rows(registry: Registry, results: Path, runs: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a run: name, method, seed, commit, device, threads, seconds of its stages, largest memory.
+    """One row per run: name, method, seed, commit, device, threads, seconds of its stages, largest memory.
 
-    Seconds are wall-clock: of the training from its manifest, of the other stages from Snakemake's benchmark files.
+    Seconds are wall-clock times: the training's from its manifest, those of the other stages from Snakemake's benchmark
+    files.
     """
     rows = []
     for run in runs:
@@ -36,7 +37,7 @@ def run_rows(registry: Registry, results: Path, runs: Sequence[str]) -> list[dic
 
 
 def input_rows(results: Path) -> list[tuple[str, float]]:
-    """Seconds of what all runs rest on: tokenizers, priors, frozen networks."""
+    """Names and seconds of the jobs whose outputs the runs share: tokenizers, priors, frozen networks."""
     files = sorted([*results.glob("pretrained/*/*.benchmark.tsv"), *results.glob("inputs/networks/*.benchmark.tsv")])
     named = ((str(path.relative_to(results)).removesuffix(".benchmark.tsv"), benchmark(path)) for path in files)
     return [(name, found["s"]) for name, found in named if "s" in found]
@@ -53,7 +54,7 @@ def versions(results: Path, runs: Sequence[str]) -> dict[str, str]:
 
 
 def benchmark(path: Path) -> dict[str, float]:
-    """Seconds (``s``) and largest memory in MiB (``max_rss``) of a job; {} where Snakemake did not measure them."""
+    """Seconds (``s``) and largest memory in MiB (``max_rss``) of a job; {} if Snakemake did not measure them."""
     if not path.exists():
         return {}
     lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
@@ -61,6 +62,6 @@ def benchmark(path: Path) -> dict[str, float]:
     for key in ("s", "max_rss"):
         try:
             found[key] = float(lines[-1][key])
-        except (IndexError, KeyError, ValueError):  # a job of under a second has "-" or "NA"
+        except (IndexError, KeyError, ValueError):  # Snakemake writes "-" or "NA" for a job of under a second
             continue
     return found

@@ -1,4 +1,4 @@
-"""The command ``report``: one HTML file that needs no other, no script and no network."""
+"""The command ``report``: one HTML file that needs no other file, no script and no network."""
 
 import base64
 import csv
@@ -18,17 +18,17 @@ from artune.runtime.files import read_json, write_text
 
 HERE = Path(__file__).parent
 MARKS = {HOLDS: "✓", PARTLY: "◐", WITHIN: "≈", CONTRARY: "✗", UNTESTED: "–"}
-LARGE = 600_000  # bytes of a PNG; a larger one (photographs) is set as JPEG
-BROAD = 1600  # pixels
+LARGE = 600_000  # bytes of a PNG; a larger one (photographs) is embedded as JPEG
+BROAD = 1600  # greatest width of an embedded JPEG in pixels
 
 
 def write_report(registry: Registry, results: Path, seeds: int, output: Path) -> str:
     """Write the report of a scale from the files of its folder.
 
     Args:
-        registry: of the scale.
+        registry: registry of the scale.
         results: ``results/{scale}`` with claims.json, tables, figures, costs.csv and rulegraph.mmd.
-        seeds: repetitions of every run.
+        seeds: number of seeds of every run.
         output: the HTML file.
 
     Raises:
@@ -77,7 +77,7 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
 
 
 def table_html(path: Path) -> str:
-    """A table's readable form as HTML, each grid in a frame that scrolls on a narrow screen."""
+    """A table's Markdown file as HTML, each grid in a frame that scrolls on a narrow screen."""
     from markdown_it import MarkdownIt
 
     try:
@@ -108,7 +108,7 @@ def picture(path: Path) -> str:
 
 
 def count_words(comparisons: Sequence[dict[str, Any]]) -> str:
-    """``9 of 12 hold, 3 within error``; of a single comparison its numbers; "" where none is tested."""
+    """Text such as ``9 of 12 hold, 3 within error``; for a single comparison its numbers; "" if none was tested."""
     tested = [comparison for comparison in comparisons if comparison["verdict"] != UNTESTED]
     if len(tested) == 1 == len(comparisons):
         return str(tested[0]["measured"])
@@ -129,12 +129,12 @@ def duration(seconds: float | None) -> str:
 
 
 def _key(verdict: str) -> str:
-    """A verdict as the name of a style."""
+    """A verdict as the name of a CSS class."""
     return verdict.replace(" ", "-")
 
 
 def _bound(text: str) -> str:
-    """A number and its error on one line."""
+    """Join a number and its error by no-break spaces, so that they stay on one line."""
     return text.replace(" ± ", "\u00a0±\u00a0")
 
 
@@ -143,7 +143,7 @@ def _commit(row: dict[str, Any]) -> str:
 
 
 def cost_table(path: Path) -> dict[str, Any]:
-    """The lines of costs.csv; a column that says the same of every line (the device, the note) is told once."""
+    """The lines of costs.csv; a column with the same value in every line (the device, the note) is shown only once."""
     try:
         names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
     except (FileNotFoundError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The workflow's picture: Snakemake's own graph of rules, set in layers as an inline SVG."""
+"""A picture of the workflow: Snakemake's own graph of rules, arranged in layers, as an inline SVG."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from artune.errors import ArtuneError
 from artune.runtime.files import write_text
 
-WIDTH, HEIGHT, GAP, STEP = 132, 24, 14, 52  # of a box; between boxes of a layer; from layer to layer
+WIDTH, HEIGHT, GAP, STEP = 132, 24, 14, 52  # width and height of a box, gap between boxes, step between layers
 SWEEPS = 8
 
 
@@ -59,9 +59,9 @@ def read_rules(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Picture:
-    """Layers from the first rule to the last, each ordered so that few arrows cross.
+    """Place the rules in layers, from the first to the last, each ordered so that few arrows cross.
 
-    An arrow that others imply is left out: data -> train where data -> codes -> train is there.
+    An arrow that others imply is left out: data -> train if there is data -> codes -> train.
     """
     import networkx as nx
 
@@ -70,12 +70,12 @@ def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Picture:
     graph = nx.transitive_reduction(graph)
     layers = [sorted(layer) for layer in nx.topological_generations(graph)]
     level = {name: at for at, layer in enumerate(layers) for name in layer}
-    for name in sorted(rules, key=level.__getitem__, reverse=True):  # as late as what needs it allows
+    for name in sorted(rules, key=level.__getitem__, reverse=True):  # as late as the rules that need it allow
         after = [level[other] for other in graph.successors(name)]
         level[name] = min(after) - 1 if after else level[name]
     rows: list[list[str]] = [sorted(n for n in rules if level[n] == at) for at in range(len(layers))]
     chains = []
-    for start, end in sorted(graph.edges):  # a long arrow passes through a place in every layer between
+    for start, end in sorted(graph.edges):  # a long arrow takes a place in every layer that it crosses
         chain = [start, *(f"{start}>{end}>{at}" for at in range(level[start] + 1, level[end])), end]
         for at, name in enumerate(chain[1:-1], start=level[start] + 1):
             rows[at].append(name)
@@ -90,7 +90,7 @@ def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Picture:
 
 
 def _order(rows: list[list[str]], chains: list[list[str]]) -> dict[str, float]:
-    """Place of every name in its row: again and again the mean place of its neighbours, from above and from below."""
+    """Place of every name in its row, in (0, 1): repeatedly the mean of its neighbours' places, above, then below."""
     near: dict[str, list[tuple[str, int]]] = {name: [] for row in rows for name in row}
     for chain in chains:
         for above, below in pairwise(chain):
@@ -114,7 +114,7 @@ def _width(name: str) -> float:
 
 
 def _spread(row: list[str], place: dict[str, float], widest: float) -> list[tuple[str, float]]:
-    """Centres of a row's places, the row in the middle of the picture."""
+    """Centres (x) of a row's places; the row is centred in the picture."""
     used = sum(_width(name) + GAP for name in row)
     x, found = (widest - used) / 2 + GAP, []
     for name in row:

@@ -1,4 +1,4 @@
-"""The automatic judge beside Table 3: a network that no reward used compares the two images of every pair."""
+"""The automatic judge of Table 3: a network that no reward used compares the two images of every pair."""
 
 import io
 from collections import Counter
@@ -35,11 +35,11 @@ def embed(study: PairFile, names: list[str], network: nn.Module, batch: int, dev
 def judge_pairs(
     pairs: Path, name: str, network: nn.Module, evaluation: Evaluation, output: Path, device: torch.device
 ) -> str:
-    """Write what the judge prefers: ``rows`` of setting -> task -> {"ours", "tie", "pretrained"} -> pairs.
+    """Write the judge's choices: ``rows`` maps setting -> task -> {"ours", "tie", "pretrained"} -> number of pairs.
 
-    Of a pair of Ref. Match it prefers the image whose embedding has the higher cosine with the mean of the five
-    references; of Realism the one with the higher realism score, the real images being all references of the study.
-    Equal is a tie.
+    For Ref. Match the judge prefers the image whose embedding has the higher cosine with the mean of the five
+    references. For Realism it prefers the image with the higher realism score; the real images are all references of
+    the study. Equal scores are a tie.
     """
     study = PairFile(pairs)
     items = study.pairs.of_kind("pair")

@@ -25,12 +25,12 @@ from artune.runtime.seeds import generator_for
 from artune.sampling.generate import Sampler
 from artune.sampling.rollout import Renderer, roll_out
 
-BLOCKS = 4  # a check's image is cut into that many blocks a side
-RealImages = list[list[Callable[[], np.ndarray]]]  # of every class, how to read each: uint8 [H, W, 3]
+BLOCKS = 4  # blocks per side into which the image of an attention check is cut
+RealImages = list[list[Callable[[], np.ndarray]]]  # per class, one function per image that reads it: uint8 [H, W, 3]
 
 
 def draw_classes(study: HumanStudy, setting: str, classes: int) -> Tensor:
-    """Class ids of a setting's pairs, uniform at random: [tasks * pairs], the first task's first."""
+    """Class ids of a setting's pairs, uniform at random: [tasks * pairs], those of the first task first."""
     number = len(TASKS) * study.settings[setting].pairs
     return torch.randint(classes, (number,), generator=generator_for(study.seed, "study", setting, "classes"))
 
@@ -38,7 +38,7 @@ def draw_classes(study: HumanStudy, setting: str, classes: int) -> Tensor:
 def write_study_samples(
     run: PolicyRun, study: HumanStudy, policy: Policy, render: Renderer, batch: int, output: Path, device: torch.device
 ) -> str:
-    """Write a run's images of its setting's pairs: ``images`` uint8 [n, H, W, 3], ``labels`` int64 [n].
+    """Write a run's images for the pairs of its setting: ``images`` uint8 [n, H, W, 3], ``labels`` int64 [n].
 
     Both runs of a setting draw with the same generators, so that a pair differs in the policy only.
 
@@ -81,7 +81,7 @@ def _cropped(record: Record, side: int) -> np.ndarray:
 
 
 def scramble(image: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """The image, uint8 [H, W, 3], cut into 4 x 4 blocks of which none stays in its place."""
+    """The image, uint8 [H, W, 3], cut into 4 x 4 blocks, moved so that none stays in its place."""
     side = min(image.shape[:2]) // BLOCKS
     cuts = [slice(side * at, side * (at + 1)) for at in range(BLOCKS)]
     places = [(y, x) for y in cuts for x in cuts]
@@ -110,7 +110,7 @@ def make_pairs(registry: Registry, samples: Path, real: Path, output: Path) -> s
     """Write the file of pairs from the samples of every run (``{run}.npz`` in ``samples``) and the real images.
 
     Raises:
-        ArtuneError: samples are missing or of other settings, or a class has too few real images.
+        ArtuneError: samples are missing or were drawn with other settings, or a class has too few real images.
     """
     study, images = registry.study, _Images()
     by_class = study_images(registry.data, real, study.reference)
@@ -133,7 +133,7 @@ def make_pairs(registry: Registry, samples: Path, real: Path, output: Path) -> s
 
 
 def _row_pairs(registry: Registry, setting: str, samples: Path, by_class: RealImages, images: _Images) -> list[Item]:
-    """The pairs of both tasks of a setting."""
+    """The pairs of one setting, for both tasks."""
     study = registry.study
     labels = draw_classes(study, setting, registry.data.classes).numpy()
     drawn = {}
@@ -167,7 +167,7 @@ def _row_pairs(registry: Registry, setting: str, samples: Path, by_class: RealIm
 
 
 def _references(study: HumanStudy, task: str, own: list, images: _Images, *parts: object) -> tuple[str, ...]:
-    """Names of distinct real images of a class, where the task shows them."""
+    """Names of distinct real images of a class; none if the task shows no references."""
     if task != MATCH:
         return ()
     order = torch.randperm(len(own), generator=generator_for(study.seed, "study", *parts, "references")).tolist()
@@ -175,7 +175,7 @@ def _references(study: HumanStudy, task: str, own: list, images: _Images, *parts
 
 
 def _balanced(number: int, generator: torch.Generator) -> list[int]:
-    """0 for one half, 1 for the other, shuffled."""
+    """Zeros and ones, half of each, in random order."""
     return (torch.randperm(number, generator=generator) % 2).tolist()
 
 

@@ -1,4 +1,4 @@
-// The page of the human study. It knows positions and questions only: which side is whose is never sent.
+// The page of the human study. It knows positions and questions only; the server never sends which model is on which side.
 
 const QUESTIONS = {
   "Realism": "Which image looks more realistic?",
@@ -7,15 +7,15 @@ const QUESTIONS = {
 const KEYS = {
   "1": "left", "ArrowLeft": "left", "2": "right", "ArrowRight": "right", "0": "tie", "ArrowDown": "tie",
 };
-const REST = 250; // milliseconds in which a new pair takes no answer: the second half of a double click is no vote
+const REST = 250; // milliseconds in which a new pair takes no answer, so that the second half of a double click is no vote
 const CODE = /^[a-z2-9]{20}$/;
 const byId = (id) => document.getElementById(id);
 
-let code = null; // of this rater
-let now = null; // the last state that the server sent
+let code = null; // code of this rater
+let now = null; // last state that the server sent
 let shownAt = null; // when the current pair became visible; null while it loads
 let busy = false; // an answer is on its way
-let task = null; // of the pair before
+let task = null; // task of the previous pair
 
 function show(name) {
   for (const id of ["start", "rate", "finish"]) byId(id).hidden = id !== name;
@@ -28,7 +28,7 @@ function notice(text) {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// Ask the server. A server that is away is asked again until it answers: sending a vote twice stores it once.
+// Send a request, again and again until the server answers: a vote that is sent twice is stored once.
 async function ask(path, body) {
   const options = { headers: { Authorization: `Bearer ${code ?? ""}` }, cache: "no-store" };
   if (body !== undefined) {
@@ -68,14 +68,14 @@ async function load(image, source) {
       image.classList.toggle("tiny", image.naturalWidth < 128);
       return;
     } catch {
-      notice("An image has not arrived yet. It is asked for again.");
+      notice("An image has not arrived yet. Trying again.");
       await pause(wait);
       image.removeAttribute("src");
     }
   }
 }
 
-// Fetch the images of a pair that comes later, so that it is there at once.
+// Fetch the images of the next pair in advance, so that they appear at once.
 function preload(item) {
   for (const source of places(item)) new Image().src = source;
 }
@@ -121,7 +121,7 @@ function finish(state) {
   byId("finish").querySelector("h1").focus();
 }
 
-// One request at a time; what is pressed meanwhile is dropped.
+// One request at a time; clicks and keys in the meantime are ignored.
 async function act(request) {
   if (busy) return;
   busy = true;
@@ -134,11 +134,11 @@ async function act(request) {
   }
 }
 
-// The server refused: this page is behind (another tab of the same rater went on), or the code is nobody's.
+// The server refused a request: this page is behind (the rater continued in another tab), or the code is unknown.
 async function lost(error) {
   try {
     await render(await ask("/api/session"));
-    notice(`That answer was not taken: ${error.message}.`);
+    notice(`That answer was not stored: ${error.message}.`);
   } catch (second) {
     begin(second.message);
   }
@@ -167,7 +167,7 @@ function begin(message) {
 
 async function enter(text) {
   const plain = text.toLowerCase().replace(/[\s-]/g, "");
-  if (!CODE.test(plain)) return begin("That is no code. A code has 20 letters and digits, like abcde-fghjk-mnpqr-stuvw.");
+  if (!CODE.test(plain)) return begin("That is not a code. A code has 20 letters and digits, like abcde-fghjk-mnpqr-stuvw.");
   code = plain;
   try {
     const state = await ask("/api/session");
@@ -179,7 +179,7 @@ async function enter(text) {
   }
 }
 
-// The code stands in the address after #, which is never sent: a reload or a bookmark goes on.
+// Keep the code in the address after #, which browsers never send; a reload or a bookmark continues the session.
 function keep() {
   if (location.hash !== `#${code}`) history.replaceState(null, "", `#${code}`);
 }

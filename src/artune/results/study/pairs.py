@@ -15,24 +15,24 @@ from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError
 from artune.runtime.files import replacing
 
-SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # what the two images of an item are
+SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # the two images of an item, per kind
 CONTENT = "pairs.json"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal contents, equal bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time of a zip; a fixed time makes equal contents equal bytes
 
 
 class Item(Frozen):
-    """Two images to choose from: a pair of the study, or an attention check (a real image, and its blocks shuffled)."""
+    """Two images to choose from: a pair of the study, or an attention check (a real image and its scrambled copy)."""
 
     id: str
     kind: Literal["pair", "check"]
-    setting: str  # "" of a check
+    setting: str  # "" for a check
     task: Task
     class_id: int
-    draw: int  # row of the setting's samples; both images are of the same draw
-    left: str  # what stands on the left for raters of even number; for the others it is mirrored
+    draw: int  # row in the samples of the setting, the same for both images
+    left: str  # the side shown on the left to raters of even number; it is on the right for the others
     images: dict[str, str]  # side -> name of its PNG
     references: tuple[str, ...] = ()  # PNGs of real images, shown with Ref. Match
-    shared: bool = False  # every rater sees it in the first session
+    shared: bool = False  # whether every rater sees it in the first session
 
     @model_validator(mode="after")
     def _sides_fit(self) -> "Item":
@@ -41,12 +41,12 @@ class Item(Frozen):
         return self
 
     def right(self) -> str:
-        """What stands on the right for raters of even number."""
+        """The side shown on the right to raters of even number."""
         return next(side for side in self.images if side != self.left)
 
 
 class Pairs(Frozen):
-    """``pairs.json``: everything that is shown, in the order drawn, and the rules of a session."""
+    """``pairs.json``: all items, in the random order that was drawn, and the rules of a session."""
 
     scale: str
     note: str
@@ -69,13 +69,13 @@ class Pairs(Frozen):
         return found
 
     def digest(self) -> str:
-        """Fingerprint of what is shown; names of images are those of their contents."""
+        """Fingerprint of all items; as images are named by their contents, it covers them as well."""
         text = json.dumps([item.model_dump() for item in self.items], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def image_name(png: bytes) -> str:
-    """The name that a PNG has in the file: of its contents, so that it tells nothing and no image is kept twice."""
+    """A PNG's name in the file, a digest of its contents: it reveals nothing, and no image is stored twice."""
     return hashlib.sha256(png).hexdigest()[:24]
 
 
@@ -110,7 +110,7 @@ class PairFile:
             raise ArtuneError(f"{path}: lacks {len(missing)} of its images; delete it and run again")
 
     def png(self, name: str) -> bytes:
-        """The image called ``name``. Raises ArtuneError: it is damaged."""
+        """The image called ``name``. Raises ArtuneError if it is damaged."""
         try:
             return self.archive.read(f"images/{name}.png")
         except (zipfile.BadZipFile, KeyError, OSError) as error:

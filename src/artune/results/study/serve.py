@@ -1,4 +1,4 @@
-"""The page that people rate on, served on 127.0.0.1. What the browser is sent never says which model made an image."""
+"""The server of the rating page, on 127.0.0.1. It never tells the browser which model made an image."""
 
 import shutil
 import socket
@@ -29,7 +29,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-LIMIT = 1024  # bytes of a request's body
+LIMIT = 1024  # greatest size of a request's body in bytes
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -38,12 +38,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 LOCAL = ("127.0.0.1", "localhost")
-LAST = 10**6  # no session is longer
+LAST = 10**6  # greatest position that is accepted; no session is longer
 Position = Annotated[int, Field(ge=0, le=LAST, strict=True)]
 
 
 class Vote(Frozen):
-    """What a rater sends."""
+    """A vote as the page sends it."""
 
     position: Position
     pressed: Pressed
@@ -73,14 +73,14 @@ router = APIRouter()
 
 @router.post("/api/raters")
 def join(store: Store) -> dict[str, Any]:
-    """A new rater: the code to go on with, and the first session."""
+    """Register a rater; return the code to continue with, and the first session."""
     code = store.register()
     return {"code": code} | state(store.session(store.rater(code)))
 
 
 @router.get("/api/session")
 def session(store: Store, rater: Rater) -> dict[str, Any]:
-    """Where a rater stands."""
+    """The state of a rater's session."""
     return state(store.session(rater))
 
 
@@ -98,7 +98,7 @@ def undo(store: Store, rater: Rater, place: Place) -> dict[str, Any]:
 
 @router.post("/api/more")
 def more(store: Store, rater: Rater) -> dict[str, Any]:
-    """Another session."""
+    """Give the rater another session."""
     return state(store.go_on(rater))
 
 
@@ -106,7 +106,7 @@ def more(store: Store, rater: Rater) -> dict[str, Any]:
 def image(
     request: Request, store: Store, code: str, position: Annotated[int, InPath(ge=0, le=LAST)], place: str
 ) -> Response:
-    """What a rater sees ``left``, ``right``, or as reference 0, 1, ... at a position: the address says no more."""
+    """The image shown at a position: ``left``, ``right``, or reference 0, 1, ...; the address reveals no more."""
     shown = store.shown(store.rater(code), position)
     names = {"left": shown.item.images[shown.left], "right": shown.item.images[shown.right]}
     names |= {str(at): name for at, name in enumerate(shown.item.references)}
@@ -117,7 +117,7 @@ def image(
 
 
 def state(session: Session) -> dict[str, Any]:
-    """What the page needs to go on: no setting, no side, no kind of item."""
+    """The state that the page is sent; it contains no setting, no side and no kind of item."""
 
     def item(shown: Shown) -> dict[str, Any]:
         return {"position": shown.position, "task": shown.item.task, "references": len(shown.item.references)}
@@ -135,9 +135,9 @@ def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL)
     """The web application.
 
     Args:
-        study: the file of pairs.
-        store: where votes go.
-        hosts: names under which the page may be asked for (against DNS rebinding); ``*``: any.
+        study: the open file of pairs.
+        store: the store of votes.
+        hosts: host names that a request may use (against DNS rebinding); ``*`` allows any.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.study, app.state.store = study, store
@@ -159,7 +159,7 @@ def _serve_file(app: FastAPI, address: str, content: bytes, kind: str) -> None:
 
 
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what our page never sends, and put the same headers on every answer."""
+    """Refuse requests that our page never sends, and set the same headers on every response."""
     problem = _problem(request) if request.method not in ("GET", "HEAD") else None
     response = _line(*problem) if problem else await call_next(request)
     response.headers.update(HEADERS)
@@ -174,7 +174,7 @@ def _problem(request: Request) -> tuple[int, str] | None:
     if int(length) > LIMIT:
         return 413, f"the body may have {LIMIT} bytes"
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        return 415, "the body must be application/json"  # another site's form cannot send that
+        return 415, "the body must be application/json"  # a form on another site cannot send JSON
     return None
 
 
@@ -188,10 +188,10 @@ def _line(status: int, text: str) -> Response:
 
 
 def keep_pairs(pairs: Path, votes: Path) -> PairFile:
-    """The pairs that the votes are on: a copy beside the store, so that a pipeline that runs again takes none away.
+    """The pairs that the votes belong to: a copy beside the store, which a rerun of the pipeline leaves as it is.
 
     Raises:
-        ArtuneError: no pairs, or the copy cannot be made.
+        ArtuneError: there are no pairs, or the copy cannot be written.
     """
     kept = votes.with_suffix(".pairs.zip")
     if not kept.exists():
@@ -200,7 +200,9 @@ def keep_pairs(pairs: Path, votes: Path) -> PairFile:
             shutil.copyfile(pairs, temporary)
     study = PairFile(kept)
     if pairs.exists() and PairFile(pairs).digest != study.digest:
-        sys.stderr.write(f"note: {pairs} has other pairs by now; the votes are on those of {kept}, which are shown\n")
+        sys.stderr.write(
+            f"note: {pairs} has other pairs by now; the page shows those in {kept}, to which the votes belong\n"
+        )
     return study
 
 
@@ -208,16 +210,16 @@ def serve(pairs: Path, votes: Path, host: str, port: int) -> str:
     """Serve the page until interrupted; port 0 takes a free one.
 
     Raises:
-        ArtuneError: no pairs, a store of other pairs, or an address that cannot be had.
+        ArtuneError: there are no pairs, the store holds votes on other pairs, or the address is not available.
     """
     study = keep_pairs(pairs, votes)
     store = VoteStore(votes, study.pairs)
-    # The protocol is named, else asyncio leaves Nagle's algorithm on and every answer waits 40 ms.
+    # Without the protocol, asyncio leaves Nagle's algorithm on, which delays every response by 40 ms.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(128)  # who follows the address that is printed below waits until the server is ready
+        listener.listen(128)  # a browser that connects before the server is ready waits
     except (OSError, OverflowError) as error:
         listener.close()
         raise ArtuneError(f"--host {host} --port {port}: {error}; choose another") from error

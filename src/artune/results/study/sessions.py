@@ -1,4 +1,4 @@
-"""Which items a rater is given next, and in which order: pure, seeded, the same on every machine."""
+"""The items that a rater is given next, and their order: a pure, seeded function, the same on every machine."""
 
 import random
 from collections.abc import Mapping, Set
@@ -10,14 +10,14 @@ from artune.results.study.pairs import Item, Pairs
 def next_session(
     pairs: Pairs, rater: int, given: Set[str], votes: Mapping[str, int], shown: Mapping[str, int]
 ) -> list[Item]:
-    """A session of at most ``pairs.session`` pairs, one task after the other, with an attention check to a block.
+    """A session of at most ``pairs.session`` pairs, one task after the other, with one attention check per block.
 
-    First come the pairs that every rater sees, then those with the fewest votes, then those that the fewest raters
-    were given; what is equal in all that is drawn with the study's seed and the rater's number. Which task comes first
-    changes from rater to rater.
+    Pairs that every rater sees are chosen first, then pairs with the fewest votes, then pairs that were given to the
+    fewest raters; ties are broken at random, with the study's seed and the rater's number. The task that comes first
+    alternates from rater to rater.
 
     Args:
-        pairs: of the study.
+        pairs: pairs of the study.
         rater: number of the rater.
         given: ids of the items that the rater was given before.
         votes: item id -> votes so far.
@@ -43,5 +43,5 @@ def next_session(
 
 
 def left_side(item: Item, rater: int) -> str:
-    """What stands on the left: as drawn for raters of even number, mirrored for the others."""
+    """The side shown on the left: as drawn for raters of even number, the other side for the others."""
     return item.left if rater % 2 == 0 else item.right()

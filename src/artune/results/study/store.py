@@ -18,7 +18,7 @@ from artune.results.study.pairs import Item, Pairs
 from artune.results.study.sessions import left_side, next_session
 
 Pressed = Literal["left", "right", "tie"]
-ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that is misread
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no characters that are easily confused
 CODE = re.compile(rf"[{ALPHABET}]{{20}}")  # 99 bits
 VERSION = 1
 MAX_RATERS = 1000
@@ -66,21 +66,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Session:
-    """Where a rater stands."""
+    """The state of a rater's session."""
 
     rater: int
     done: int
     total: int
-    waiting: tuple[Shown, ...]  # the current one, and the next if there is one
+    waiting: tuple[Shown, ...]  # the current item, and the next if there is one
     last: int | None  # position of the vote that can be taken back
-    more: bool  # pairs are left that the rater has not been given
+    more: bool  # whether there are pairs that the rater has not been given
 
 
 def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
-    """The store at ``path``; a journal that a killed server left is rolled back.
+    """Open the store at ``path``; the journal of a killed server is rolled back.
 
     Raises:
-        ArtuneError: it cannot be opened, or is no store of votes of this version.
+        ArtuneError: the file cannot be opened, or is not a store of votes of this version.
     """
     try:
         database = sqlite3.connect(
@@ -90,16 +90,16 @@ def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
             isolation_level=None,
             check_same_thread=False,
         )
-        # With a rollback journal every vote is in the one file, whose time says when the last came, and which other
-        # hosts can read. PERSIST and FULL: a commit survives a power cut, at half the cost of deleting the journal.
+        # With a rollback journal all votes are in one file: its modification time is that of the last vote, and other
+        # hosts can read it. PERSIST and FULL: a commit survives a power cut, at half the cost of deleting the journal.
         database.execute("PRAGMA journal_mode = PERSIST")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
         if create and not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")  # whole, or not at all
+            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")  # in one transaction
         version = database.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
-        raise ArtuneError(f"{path}: not a store of votes, or not to be opened ({error})") from error
+        raise ArtuneError(f"{path}: not a store of votes, or it cannot be opened ({error})") from error
     if version != VERSION:
         database.close()
         raise ArtuneError(f"{path}: not a store of votes (version {version}, this program reads {VERSION})")
@@ -110,7 +110,7 @@ class VoteStore:
     """Votes on one set of pairs; safe for several threads, and for several processes.
 
     Raises:
-        ArtuneError: the file is no store, or holds votes on other pairs.
+        ArtuneError: the file is not a store of votes, or holds votes on other pairs.
     """
 
     def __init__(self, path: Path, pairs: Pairs):
@@ -125,7 +125,7 @@ class VoteStore:
             known = database.execute("SELECT digest FROM study").fetchone()[0]
         if known != row[0]:
             self.database.close()
-            raise ArtuneError(f"{path}: holds votes on other pairs; move it away, or bring the old file of pairs back")
+            raise ArtuneError(f"{path}: holds votes on other pairs; move it away, or restore the old file of pairs")
 
     def close(self) -> None:
         """Close the file."""
@@ -134,7 +134,7 @@ class VoteStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One thread at a time; all or nothing."""
+        """A transaction, for one thread at a time; an exception rolls it back."""
         with self.lock:
             self.database.execute("BEGIN IMMEDIATE")
             try:
@@ -151,7 +151,7 @@ class VoteStore:
             return self.database.execute("SELECT COUNT(*) FROM votes WHERE kind = 'pair'").fetchone()[0]
 
     def register(self) -> str:
-        """A new rater with a first session; returns the code to go on with, of which only a digest is kept.
+        """Register a rater with a first session; return the code to continue with, of which only a digest is stored.
 
         Raises:
             RefusedError: there are 1,000 raters already.
@@ -178,12 +178,12 @@ class VoteStore:
         raise UnknownCodeError("this code belongs to nobody")
 
     def session(self, rater: int) -> Session:
-        """Where the rater stands."""
+        """The state of the rater's session."""
         with self.lock:
             return self._session(rater)
 
     def shown(self, rater: int, position: int) -> Shown:
-        """What the rater sees at ``position``. Raises RefusedError: nothing."""
+        """The item that the rater sees at ``position``. Raises RefusedError if there is none."""
         with self.lock:
             row = self.database.execute(
                 "SELECT position, item, left_side FROM shown WHERE rater = ? AND position = ?", (rater, position)
@@ -197,9 +197,9 @@ class VoteStore:
 
         Args:
             rater: number of the rater.
-            position: of the item in the rater's session.
-            pressed: which image, or neither.
-            seconds: from seeing the item to the vote.
+            position: position of the item in the rater's session.
+            pressed: the chosen image, or a tie.
+            seconds: time from seeing the item to the vote.
 
         Raises:
             RefusedError: the rater has not been shown that position.
@@ -219,7 +219,7 @@ class VoteStore:
             return self._session(rater)
 
     def take_back(self, rater: int, position: int) -> Session:
-        """Withdraw the rater's last vote, if it is that of ``position``; it is kept apart and no longer counts."""
+        """Move the rater's last vote, if it is that of ``position``, to ``withdrawn``; it no longer counts."""
         with self._transaction() as database:
             if self._last(rater) == position:
                 own = "FROM votes WHERE rater = ? AND position = ?"
@@ -228,7 +228,7 @@ class VoteStore:
             return self._session(rater)
 
     def go_on(self, rater: int) -> Session:
-        """Give a rater who has finished another session."""
+        """Give another session to a rater who has finished the last one."""
         with self._transaction() as database:
             if not self._open(rater, 1):
                 self._give(database, rater)
@@ -257,7 +257,7 @@ class VoteStore:
         return Session(rater, done, total, waiting, self._last(rater), pairs < len(self.pairs.of_kind("pair")))
 
     def _give(self, database: sqlite3.Connection, rater: int) -> None:
-        """Append a session to what the rater is shown."""
+        """Append a session to the items that the rater is shown."""
 
         def numbers(table: str) -> dict[str, int]:
             return dict(database.execute(f"SELECT item, COUNT(*) FROM {table} GROUP BY item").fetchall())

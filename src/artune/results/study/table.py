@@ -1,4 +1,4 @@
-"""Table 3: what people prefer, the paper's counts beside ours, and an automatic judge in columns of its own."""
+"""Table 3: people's preferences, with the paper's counts beside ours and an automatic judge in its own columns."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NO_VOTES = "no votes yet"
-NONE_COUNTS = "none that counts"  # all who voted failed the attention checks
+NONE_COUNTS = "none that counts"  # everyone who voted failed the attention checks
 TESTS = ("share", "low", "high", "p")
 
 
 def build_study_table(
     registry: Registry, key: str, tally: Mapping[str, Any] | None, judged: Mapping[str, Any] | None = None
 ) -> "DataFrame":
-    """Table 3: pairs by verdict a setting and task, the paper's counts beside them.
+    """Table 3: pairs by verdict per setting and task, with the paper's counts beside them.
 
     Args:
         registry: supplies the layout.
         key: ``table3``.
-        tally: of :func:`artune.results.study.tally.tally_votes`; None, or a task without votes, leaves the words
-            "no votes yet", never a number.
-        judged: of :func:`artune.results.study.judge.judge_pairs`; its counts stand in the columns ``judge_*``, never
-            among the votes.
+        tally: result of :func:`artune.results.study.tally.tally_votes`; if it is None, or a task has no votes, the
+            cells contain the words "no votes yet", never a number.
+        judged: result of :func:`artune.results.study.judge.judge_pairs`; its counts are in the columns ``judge_*``,
+            never among the votes.
 
     Returns:
-        One row a line of ``tables.yaml``: counts and the paper's, then share of ours among decided pairs with its
+        One row per row of ``tables.yaml``: our counts and the paper's, then share of ours among decided pairs with its
         interval and p-value, the paper's own share and p-value (from its counts), votes, raters, agreement, the
-        counts with flagged raters, the judge's counts, and what they rest on.
+        counts with flagged raters, the judge's counts, and scale, note and status.
 
     Raises:
-        ArtuneError: an unknown table, or a tally with an unknown setting or task.
+        ArtuneError: the table is unknown, or the tally has an unknown setting or task.
     """
     from pandas import DataFrame
 
@@ -47,7 +47,7 @@ def build_study_table(
     rows, everyone = ((tally or {}).get(part, {}) for part in ("rows", "everyone"))
     given = {(setting, task) for setting, tasks in everyone.items() for task in tasks}
     if unknown := sorted(given - {(row.labels[0], row.labels[1]) for row in table.rows}):
-        raise ArtuneError(f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is no row of the table")
+        raise ArtuneError(f"{key}: the tally holds votes for {' / '.join(unknown[0])}, which is not a row of the table")
     lines = []
     for row in table.rows:
         setting, task = row.labels
@@ -68,7 +68,7 @@ def build_study_table(
 def _count_cells(
     found: Mapping[str, Any] | None, everyone: Mapping[str, Any] | None, paper: Mapping[str, float | None]
 ) -> dict[str, Any]:
-    """Counts, sign tests and agreement of a row; ``everyone``: with the raters who are left out of ``found``."""
+    """Counts, sign tests and agreement of a row; ``everyone`` includes the raters who are left out of ``found``."""
     words = NO_VOTES if everyone is None else NONE_COUNTS
     cells: dict[str, Any] = {}
     for column, value in paper.items():
@@ -85,7 +85,7 @@ def _count_cells(
 def _judge_cells(
     tally: Mapping[str, Any] | None, judged: Mapping[str, Any] | None, setting: str, task: str
 ) -> dict[str, Any]:
-    """The judge's counts; none where it judged other pairs than the votes are on."""
+    """The judge's counts; None if the votes belong to other pairs than the judge's."""
     voted = (tally or {}).get("study")
     if judged is None or voted not in (None, judged["study"]):
         judged = {"judge": None, "rows": {}}
@@ -94,7 +94,7 @@ def _judge_cells(
 
 
 def blocks_beside(frame: "DataFrame", table: Table) -> list[tuple[str, list[str], list[list[str]]]]:
-    """What stands below Table 3 in its readable form: (title, headings, rows) of each further block."""
+    """The blocks below Table 3 in its readable form: (title, headings, rows) of each."""
     lines: list[dict[Any, Any]] = frame.to_dict("records")
     labels = [[str(line[label]) for label in table.labels] for line in lines]
 

@@ -20,9 +20,9 @@ Tally = dict[str, Any]  # tally.json
 
 @dataclass(frozen=True)
 class SignTest:
-    """Ours against pretrained among decided pairs; None where nothing is decided."""
+    """Sign test of ours against pretrained among decided pairs; None if no pair is decided."""
 
-    share: float | None  # of ours among decided pairs
+    share: float | None  # share of ours among decided pairs
     low: float | None  # Clopper-Pearson, 95 %
     high: float | None
     p: float | None  # exact, two-sided, against 1/2
@@ -46,7 +46,7 @@ def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
     values counts each of its ordered pairs 1 / (m - 1) times.
 
     Args:
-        units: the values that raters gave to each unit; units of fewer than two values say nothing.
+        units: the values that raters gave to each unit; units with fewer than two values are ignored.
     """
     totals: Counter[str] = Counter()
     differing = 0.0
@@ -62,21 +62,21 @@ def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
 
 
 def verdict(votes: Sequence[str]) -> str:
-    """What the raters of one pair prefer: the side with more votes, else a tie."""
+    """The preference of one pair's raters: the side with more votes, otherwise a tie."""
     balance = votes.count("ours") - votes.count("pretrained")
     return "ours" if balance > 0 else "pretrained" if balance < 0 else "tie"
 
 
 def tally_row(votes: Mapping[str, Sequence[str]], raters: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Everything that Table 3 says of one row.
+    """Counts and statistics of one row of Table 3.
 
     Args:
         votes: pair -> choices of its raters.
-        raters: pair -> their numbers.
+        raters: pair -> numbers of its raters.
 
     Returns:
         ``ours``, ``tie``, ``pretrained``: pairs by verdict; ``votes``: the single votes; the sign test of the
-        verdicts; ``alpha`` over the pairs that several raters saw, and how many they are.
+        verdicts; ``alpha`` over the pairs that several raters saw, and the number of those pairs.
     """
     pairs = Counter(verdict(choices) for choices in votes.values())
     single = Counter(choice for choices in votes.values() for choice in choices)
@@ -91,10 +91,10 @@ def tally_row(votes: Mapping[str, Sequence[str]], raters: Mapping[str, Sequence[
 
 
 def read_store(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The study's line and all votes.
+    """The record of the study, and all votes.
 
     Raises:
-        ArtuneError: the file is no store of votes, or holds an unknown choice.
+        ArtuneError: the file is not a store of votes, or holds an unknown choice.
     """
     with contextlib.closing(connect_votes(path)) as database:
         database.row_factory = sqlite3.Row
@@ -110,9 +110,9 @@ def read_store(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def count_raters(votes: Sequence[Mapping[str, Any]], check_share: float) -> list[dict[str, Any]]:
-    """A line a rater: votes, checks, right answers, whether flagged, median seconds a vote.
+    """One line per rater: votes, checks, right answers, whether flagged, median seconds per vote.
 
-    A rater is flagged who got fewer than ``check_share`` of the attention checks right; who has not come to one is not.
+    A rater with fewer than ``check_share`` of the attention checks right is flagged; a rater without a check is not.
     """
     by_rater: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for vote in votes:
@@ -134,11 +134,11 @@ def count_raters(votes: Sequence[Mapping[str, Any]], check_share: float) -> list
 
 
 def tally_votes(path: Path | None, flagged: str = "exclude") -> Tally:
-    """Count a store of votes; a file that does not exist holds none, and the tally says so by having no rows.
+    """Count the votes of a store; if there is no file, the tally has no rows.
 
     Args:
-        path: of the store.
-        flagged: ``exclude`` or ``include`` raters who failed attention checks; ``everyone`` counts them always.
+        path: file of the store; None counts as a file that does not exist.
+        flagged: ``exclude`` or ``include`` raters who failed attention checks; ``everyone`` always includes them.
 
     Raises:
         ArtuneError: as :func:`read_store`.
@@ -173,7 +173,7 @@ def _rows(votes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def describe_tally(tally: Tally) -> str:
-    """The tally for people: a line a row of Table 3, then what is to be known of the raters."""
+    """The tally as text: one line per row of Table 3, then the number of raters and those who failed checks."""
     if not tally["everyone"]:
         return "no votes yet"
     heads = ["", "ours", "tie", "pretrained", "of", "votes", "share of ours [95 %]", "p", "alpha"]
@@ -185,7 +185,7 @@ def describe_tally(tally: Tally) -> str:
     widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
     flagged = ", ".join(str(line["rater"]) for line in tally["raters"] if line["flagged"])
-    counted = "left out" if tally["flagged"] == "exclude" else "counted all the same"
+    counted = "left out" if tally["flagged"] == "exclude" else "counted nevertheless"
     failed = f"failed the attention checks and {counted}: {flagged}" if flagged else "none failed the attention checks"
     return "\n".join([*(line.rstrip() for line in lines), f"{len(tally['raters'])} raters; {failed}"])
 

@@ -153,7 +153,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path, study):
         with pytest.raises(ArtuneError, match=f"{path.name}: not a store of votes"):
             VoteStore(path, study)
         assert path.read_bytes() == before
-    with pytest.raises(ArtuneError, match="not to be opened"):
+    with pytest.raises(ArtuneError, match="cannot be opened"):
         connect_votes(tmp_path / "missing.sqlite")
 
 
