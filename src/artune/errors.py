@@ -1,15 +1,15 @@
-"""The exceptions that a user is meant to read."""
+"""Exceptions whose messages are written for the user."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class ArtuneError(Exception):
-    """Bad input or a state the user must mend.
+    """Bad input, or a state that the user must fix.
 
     The message is one line that names the file, key or argument and says what to do; the command line prints it
-    without a traceback and exits with status 2. A line break or control character in it, of a key or name that it
-    quotes, is shown as its escape.
+    without a traceback and exits with status 2. A line break or control character in a quoted key or name is shown as
+    its escape sequence.
     """
 
     def __init__(self, message: str):
@@ -17,27 +17,27 @@ class ArtuneError(Exception):
 
 
 class SharedError(ArtuneError):
-    """An error that every process of a command raises at the same place; the first one alone prints it."""
+    """An error that every process of a command raises at the same place; only rank 0 prints it."""
 
 
 class StoppedError(SharedError):
-    """A signal asked to stop and the state is saved; the exit status is not 0, so that the command is run again."""
+    """A signal asked the command to stop and its state is saved; the exit status is not 0, so that it is run again."""
 
 
 def near(name: object, known: Iterable[str]) -> str:
-    """``did you mean llamagen_l-ours?``, or nothing where no known name is like ``name``."""
+    """A hint such as ``did you mean llamagen_l-ours?``; an empty string if no known name is similar to ``name``."""
     found = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def unknown(name: object, known: Iterable[str], what: str = "", most: int = 20) -> str:
-    """``unknown run 'llamagen_l-our'; did you mean llamagen_l-ours?``, for a message.
+    """The text of an error, such as ``unknown run 'llamagen_l-our'; did you mean llamagen_l-ours?``.
 
     Args:
-        name: what was asked for.
-        known: the names that there are; listed where none is near.
-        what: the kind of thing, such as ``run``.
-        most: names that are listed.
+        name: the name that was asked for.
+        known: all valid names; listed if none of them is similar.
+        what: the kind of thing that is named, such as ``run``.
+        most: largest number of names that are listed.
     """
     names = list(known)
     asked = f"unknown {what} {name!r}" if what else f"unknown {name!r}"

@@ -13,7 +13,7 @@ from artune.errors import ArtuneError, unknown
 
 
 def minus(runs: str) -> list[str]:
-    """``"a - b"`` -> ``["a", "b"]``: the score of a less that of b."""
+    """``"a - b"`` -> ``["a", "b"]``: the score of a minus that of b."""
     return runs.split(" - ")
 
 
@@ -29,12 +29,12 @@ def _known(keys: tuple[str, ...], among: tuple[str, ...], what: str) -> None:
 
 
 class ScoreTest(Frozen):
-    """Scores of ``left`` against ``factor`` times those of ``right`` plus ``margin``."""
+    """Compare the scores of ``left`` with ``factor`` times those of ``right`` plus ``margin``."""
 
-    left: str  # a run, or "a - b" for a difference of two
+    left: str  # a run, or "a - b" for the difference of two runs
     right: str
-    lower: tuple[str, ...] = ()  # scores of left are lower ...
-    higher: tuple[str, ...] = ()  # ... or higher
+    lower: tuple[str, ...] = ()  # metrics in which left must be lower
+    higher: tuple[str, ...] = ()  # metrics in which left must be higher
     factor: float = Field(default=1.0, gt=0)
     margin: float = 0.0
 
@@ -47,7 +47,7 @@ class ScoreTest(Frozen):
 
 
 class CurveTest(Frozen):
-    """A logged number over a training: its last fifth against its first."""
+    """Compare the last fifth of a curve logged during a training with its first fifth."""
 
     run: str
     rises: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class CurveTest(Frozen):
 
 
 class TimeTest(Frozen):
-    """Median seconds of a stage of ``left``: below, or above, so many times those of a stage of ``right``."""
+    """Median seconds of a stage of ``left`` over those of a stage of ``right``: a ratio with a limit below or above."""
 
     left: str
     right: str
     stage: str
-    of: str | None = None  # right's stage, where it is another
+    of: str | None = None  # stage of right; None: the same as of left
     below: float | None = Field(default=None, gt=0)
     above: float | None = Field(default=None, gt=0)
     paper: float | None = None  # the paper's ratio
@@ -83,7 +83,7 @@ class TimeTest(Frozen):
 
 
 class VoteTest(Frozen):
-    """People prefer ours to pretrained; with ``more_than``, by more than in that setting."""
+    """People prefer the tuned to the pretrained policy; with ``more_than``, by more than in that setting."""
 
     setting: str
     task: str
@@ -91,7 +91,7 @@ class VoteTest(Frozen):
 
 
 class SameTest(Frozen):
-    """Runs share the settings of ``sections``."""
+    """All ``runs`` have the same settings in ``sections``."""
 
     runs: tuple[str, ...] = Field(min_length=2)
     sections: tuple[str, ...] = Field(min_length=1)
@@ -100,7 +100,7 @@ class SameTest(Frozen):
 class Claim(Frozen):
     """A sentence of the paper and its tests, or why there are none."""
 
-    section: str = Field(pattern=r"^(\d|[A-F])$")  # of the paper; a letter is an appendix
+    section: str = Field(pattern=r"^(\d|[A-F])$")  # section of the paper; a letter is an appendix
     where: str  # table, figure or paragraph
     claim: str  # in our words, with the paper's numbers
     scores: tuple[ScoreTest, ...] = ()
@@ -123,22 +123,22 @@ class Claim(Frozen):
 
     @property
     def scored(self) -> list[str]:
-        """Runs whose scores it needs."""
+        """Runs whose scores the claim needs."""
         return _unique(run for test in self.scores for runs in (test.left, test.right) for run in minus(runs))
 
     @property
     def traced(self) -> list[str]:
-        """Runs whose curves it needs."""
+        """Runs whose curves the claim needs."""
         return _unique(test.run for test in self.curves)
 
     @property
     def timed(self) -> list[str]:
-        """Runs whose seconds it needs."""
+        """Runs whose timings the claim needs."""
         return _unique(run for test in self.times for run in (test.left, test.right))
 
     @property
     def runs(self) -> list[str]:
-        """Every run that it names."""
+        """Every run that the claim names."""
         return _unique([*self.scored, *self.traced, *self.timed, *(run for test in self.same for run in test.runs)])
 
 
@@ -147,7 +147,7 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def read_claims(tree: Mapping[str, Any], tables: Mapping[str, Table], known: Known) -> dict[str, Claim]:
-    """The claims; those of the human study must name rows of its table."""
+    """Validate the claims; those about the human study must name rows of its table."""
     rows = {row.labels for table in tables.values() if table.kind == "study" for row in table.rows}
     claims = {}
     for key, value in tree.items():
@@ -158,5 +158,5 @@ def read_claims(tree: Mapping[str, Any], tables: Mapping[str, Table], known: Kno
         for test in claims[key].votes:
             for setting in (test.setting, test.more_than or test.setting):
                 if (setting, test.task) not in rows:
-                    raise ArtuneError(f"{where}: votes: {setting} / {test.task} is no row of the study's table")
+                    raise ArtuneError(f"{where}: votes: {setting} / {test.task} is not a row of the study's table")
     return claims

@@ -1,4 +1,4 @@
-"""What every type of the configuration is made of: the frozen base and the ranges of numbers."""
+"""Building blocks of every configuration type: the frozen base and the ranges of numbers."""
 
 from typing import Annotated
 
@@ -10,6 +10,6 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 
 
 class Frozen(BaseModel):
-    """Immutable, and unknown keys are errors."""
+    """Base of all types: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

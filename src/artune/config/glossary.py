@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from artune.config.methods import REWARDS
 
-# How a standard error is computed.
+# Ways to compute a standard error.
 JACKKNIFE = "jackknife over samples"
 BINOMIAL = "binomial"
 OF_MEAN = "standard deviation over the square root of the number of samples"
@@ -20,10 +20,10 @@ class Column:
     """How a score is shown.
 
     Args:
-        heading: of the column.
+        heading: heading of the column.
         better: +1 where higher is better, -1 where lower is.
-        decimals: of our values.
-        paper_decimals: of the paper's values.
+        decimals: decimals of our values.
+        paper_decimals: decimals of the paper's values.
     """
 
     heading: str
@@ -46,14 +46,14 @@ class Score:
     """A score: what it means, how it is shown and where it is used. Its name is its key in ``scores.json``.
 
     Args:
-        meaning: one line, which stands beside the score's name in MLflow.
+        meaning: one line, shown beside the score's name in MLflow.
         column: heading, direction and decimals.
-        standard_error: how ``{name}_se`` in ``scores.json`` is computed; None where ``scores.json`` has no such number.
-        binomial: ``scores.json`` has no such number, but a claim may rest on the binomial error of the value.
-        against_reference: a reference decides the score, so every further reference gives another value.
-        judge: every table of a scale whose evaluation has the score shows it; it must be against a reference.
+        standard_error: how ``{name}_se`` in ``scores.json`` is computed; None if ``scores.json`` has no such number.
+        binomial: ``scores.json`` has no standard error, but a claim may use the binomial error of the value.
+        against_reference: the score depends on a reference, so every further reference gives another value.
+        judge: every table shows the score if the scale's evaluation computes it; needs ``against_reference``.
         compared: the command ``compare`` tests differences in the score.
-        beside: further numbers ``{name}_{suffix}`` of ``scores.json``: suffix -> meaning.
+        beside: further numbers ``{name}_{suffix}`` in ``scores.json``: suffix -> meaning.
 
     Raises:
         ValueError: the entry contradicts itself.
@@ -204,11 +204,11 @@ COLUMNS: dict[str, Column] = {name: score.column for name, score in SCORES.items
 JUDGES = _names(lambda score: score.judge)
 AGAINST = _names(lambda score: score.against_reference)
 COMPARED = _names(lambda score: score.compared)
-CLAIMABLE = _names(lambda score: score.error_known)  # what a claim may name: without an error it would prove nothing
+CLAIMABLE = _names(lambda score: score.error_known)  # a claim needs scores with a standard error
 
 
 def _meanings(name: str, score: Score) -> Iterator[tuple[str, str]]:
-    """The numbers of ``scores.json`` that belong to a score, with their meanings, itself first."""
+    """Names and meanings of the numbers in ``scores.json`` that belong to a score, the score itself first."""
     yield name, score.meaning
     if score.standard_error:
         yield f"{name}_se", f"standard error of {name} ({score.standard_error})"
@@ -251,4 +251,4 @@ METRICS: dict[str, str] = {
     "time/iteration": "seconds of the whole iteration",
     **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in MEANINGS.items()},
     **{f"paper/{name}": f"the paper's value: {text}" for name, text in MEANINGS.items() if not name.endswith("_se")},
-}  # fmt: skip
+}

@@ -1,4 +1,4 @@
-"""Types of how a policy is tuned: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards.
+"""Types of the tuning methods: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards.
 
 The literals are the readings of the paper's open choices, listed in config/README.md. Never imports torch.
 """
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from artune.config.fields import Fraction, Frozen, NonNegative, Positive
 from artune.errors import unknown
 
-# Every reward by name, with its meaning, which stands beside its curve in MLflow. Each has a file in ``rewards/``.
+# Reward -> its meaning, shown beside the reward's curve in MLflow. Each reward has a module in ``rewards/``.
 REWARDS = {
     "clip": "cosine of image and prompt (paper, Sec. 3.2)",
     "hps": "a CLIP tuned on human preferences (paper, Sec. 3.2)",
@@ -32,18 +32,18 @@ class GRPO(Frozen):
     """Policy optimisation (Sec. 3.1, Alg. 1). The literals are the readings of config/README.md's open choices."""
 
     iterations: Positive
-    prompts: Positive  # distinct classes of an iteration
+    prompts: Positive  # classes per iteration, each once unless prompts_drawn is with_replacement
     group_size: Annotated[int, Field(ge=2)]  # G
     epochs: Positive  # K
     clip: Annotated[float, Field(gt=0.0)]  # epsilon of Eq. 2
     beta: NonNegative  # weight of Eq. 3
     learning_rate: Annotated[float, Field(gt=0.0)]
     warmup: Annotated[int, Field(ge=0)] = 0  # iterations
-    decay_from: Fraction = 1.0  # share of the iterations after which the rate falls linearly to 0
+    decay_from: Fraction = 1.0  # share of the iterations after which the learning rate falls linearly to 0
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     weight_decay: NonNegative = 0.01
     grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
-    gradients: Literal["synchronised", "local"] = "synchronised"  # local: a process steps on its own, rank 0's is kept
+    gradients: Literal["synchronised", "local"] = "synchronised"  # local: not summed; rank 0's policy is kept
     ratio: Literal["mean", "product", "token"] = "mean"
     kl: Literal["mean", "product", "token"] = "mean"
     clip_sign: Literal["eq2", "alg1"] = "eq2"
@@ -54,16 +54,16 @@ class GRPO(Frozen):
     reference: Literal["frozen", "ema"] = "frozen"
     reference_decay: Fraction = 0.999
     score_logits: Literal["conditional", "guided"] = "conditional"
-    score_softmax: Literal["full", "truncated"] = "full"  # truncated: over what top-k and top-p leave
+    score_softmax: Literal["full", "truncated"] = "full"  # truncated: over the tokens that top-k and top-p keep
     class_dropout: Fraction = 0.0  # while scoring
     dropout: Fraction = 0.0  # while scoring
-    reduction: Literal["mean", "sum"] = "mean"  # over the samples of the loss
+    reduction: Literal["mean", "sum"] = "mean"  # of the loss over samples
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
-    decode_dtype: Literal["float32", "bfloat16"] = "float32"  # of the decoder from tokens to images while tuning
+    decode_dtype: Literal["float32", "bfloat16"] = "float32"  # of the token-to-image decoder while tuning
     autocast: Literal["off", "bfloat16"] = "off"
-    # sequences of one forward of a process, auto: as many as fit; rounding, slices and dropouts depend on it
+    # sequences per forward pass and process; auto: as many as fit. Rounding, slices and dropout depend on the number
     micro_batch: Positive | Literal["auto"] = 144
-    checkpointing: Literal["off", "on", "auto"] = "off"  # blocks computed again in the backward pass; numbers stay
+    checkpointing: Literal["off", "on", "auto"] = "off"  # recompute blocks in the backward pass; no number changes
     save_every: Positive = 10  # iterations between saved states
 
 
@@ -78,7 +78,7 @@ class MLE(Frozen):
     grad_clip: Annotated[float, Field(gt=0.0)] = 1.0
     class_dropout: Fraction = 0.1
     dropout: Fraction = 0.1
-    micro_batch: Positive | None = None  # sequences of one forward of a process; None: its whole share
+    micro_batch: Positive | None = None  # sequences per forward pass and process; None: the process' whole share
     save_every: Positive = 50
 
 
@@ -86,15 +86,15 @@ class VAPi(Frozen):
     """VA-pi's policy alignment (Table 5), for a scale without its released policy."""
 
     iterations: Positive
-    images: Positive  # training images of a step
-    group_size: Annotated[int, Field(ge=2)]  # G, sequences an image
-    context_noise: Fraction  # share of the context's tokens that are replaced by random ones
-    mse: NonNegative  # weights of the reward
-    perceptual: NonNegative
-    network: str  # whose feature distance stands in for LPIPS
+    images: Positive  # training images per step
+    group_size: Annotated[int, Field(ge=2)]  # G, sequences per image
+    context_noise: Fraction  # share of the context's tokens that random tokens replace
+    mse: NonNegative  # weight in the reward
+    perceptual: NonNegative  # weight in the reward
+    network: str  # network whose feature distance stands in for LPIPS
     advantage_epsilon: Annotated[float, Field(gt=0.0)] = 1e-8
     advantage_clip: Annotated[float, Field(gt=0.0)] = 5.0
-    clip: Annotated[float, Field(gt=0.0)]  # of the ratio of each token
+    clip: Annotated[float, Field(gt=0.0)]  # epsilon of the ratio of each token
     epochs: Positive = 1
     cross_entropy: NonNegative  # weight of the likelihood of the image's own tokens
     learning_rate: Annotated[float, Field(gt=0.0)]
@@ -114,11 +114,11 @@ class Entropy(Frozen):
     warmup: Fraction
     decay_from: Fraction
     decay_to: Literal["zero", "c_min"] = "zero"
-    target: float  # a fraction of log K, or what is added to the initial one
+    target: float  # fraction of log K; with target_is: offset, what is added to the initial fraction
     target_is: Literal["absolute", "offset"] = "absolute"
     deadband: NonNegative
     gain: NonNegative  # k of Eq. 33
-    over: Literal["batch", "slice"] = "batch"  # the mean that the feedback sees
+    over: Literal["batch", "slice"] = "batch"  # the feedback sees the mean entropy of the batch, or of a slice
 
     @model_validator(mode="after")
     def _ordered(self) -> "Entropy":
@@ -135,33 +135,33 @@ class LooFidSettings(Frozen):
     network: str
     mode: Literal["ema", "batch"] = "ema"
     alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    epsilon: NonNegative = 1e-6  # covariance: diag only; a full covariance needs none
+    epsilon: NonNegative = 1e-6  # for covariance: diag; a full covariance needs none
     covariance: Literal["diag", "full"] = "diag"
     pca: Positive | None = None
     start: Literal["pretrained", "first_batch", "assign", "zero"] = "pretrained"
-    reference: Literal["marginal", "class_matched"] = "marginal"  # of the data set, or of the batch's classes
-    shards: Positive = 1  # slices that leave one out of themselves; 1: of the whole batch
-    start_samples: Positive = 1024  # images of the pretrained policy behind start: pretrained
+    reference: Literal["marginal", "class_matched"] = "marginal"  # moments of the data set, or of the batch's classes
+    shards: Positive = 1  # slices of the batch, each with its own leave-one-out; 1: the whole batch
+    start_samples: Positive = 1024  # images drawn from the pretrained policy for start: pretrained
 
     @model_validator(mode="after")
     def _matches_variances(self) -> "LooFidSettings":
         if self.reference == "class_matched" and (self.covariance != "diag" or self.pca is not None):
-            raise ValueError("reference: class_matched holds variances; it goes with covariance: diag and pca: null")
+            raise ValueError("reference: class_matched holds only variances; it needs covariance: diag and pca: null")
         return self
 
 
 class Rewards(Frozen):
-    """Which rewards, their weights, and how they become one advantage (Eq. 4)."""
+    """The rewards, their weights, and how they are combined into one advantage (Eq. 4)."""
 
     terms: tuple[RewardName, ...] = Field(min_length=1)
-    weights: dict[RewardName, NonNegative]  # 1 where nothing is said
-    units: dict[RewardName, Annotated[float, Field(gt=0.0)]]  # 1 where nothing is said
+    weights: dict[RewardName, NonNegative]  # 1 for a reward without an entry
+    units: dict[RewardName, Annotated[float, Field(gt=0.0)]]  # 1 for a reward without an entry
     combine: Literal["sum", "separate"] = "sum"
-    groups: tuple[tuple[RewardName, ...], ...] | None = None  # separate: normalised together; None: each alone
+    groups: tuple[tuple[RewardName, ...], ...] | None = None  # for separate: normalised together; None: each alone
     group_weights: tuple[NonNegative, ...] | None = None
-    add: Literal["advantages", "losses"] = "advantages"  # separate: where the groups are added
-    networks: dict[RewardName, str | None]  # of the instance-level rewards; null: needs none
-    autocast: Literal["off", "bfloat16"] = "off"  # of their networks; LOO-FID's features are float32 whatever it is
+    add: Literal["advantages", "losses"] = "advantages"  # for separate: what is summed over the groups
+    networks: dict[RewardName, str | None]  # networks of the instance-level rewards; null: none needed
+    autocast: Literal["off", "bfloat16"] = "off"  # of the rewards' networks; LOO-FID's features are always float32
     loo_fid: LooFidSettings
 
     @model_validator(mode="before")
@@ -181,9 +181,9 @@ class Rewards(Frozen):
                 raise ValueError(f"networks: need an entry for {name}, null if it looks at the images alone")
         grouped = [name for group in self.groups or () for name in group]
         if len(set(grouped)) != len(grouped):
-            raise ValueError("groups: a reward stands in two groups and would count twice")
+            raise ValueError("groups: a reward is in two groups and would count twice")
         if self.groups is not None and not set(self.terms) <= set(grouped):
             raise ValueError("groups: every reward of terms must be in a group")
         if self.group_weights is not None and len(self.group_weights) != len(self.groups or ()):
-            raise ValueError("group_weights: one weight a group")
+            raise ValueError("group_weights: give one weight per group")
         return self

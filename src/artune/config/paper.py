@@ -1,4 +1,4 @@
-"""The paper's tables: which runs they need, and what they say of a run (its table, its row, the paper's numbers)."""
+"""The paper's tables: which runs they need, and what they say about a run (its table, its row, the paper's numbers)."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 
 
 def find_table(registry: Registry, key: str) -> Table:
-    """The layout called ``key``; an unknown key is an ArtuneError."""
+    """The layout of the table ``key``. Raises ArtuneError: there is no such table."""
     if key not in registry.tables:
         raise ArtuneError(f"config/tables.yaml: {unknown(key, registry.tables, 'table')}")
     return registry.tables[key]
@@ -31,12 +31,12 @@ def seeded_runs(registry: Registry, rows: Iterable[Row], seeds: int) -> list[str
 
 
 def report_tables(registry: Registry, folder: Path) -> list[str]:
-    """The tables of the report: all of the paper, and of those beyond it the ones with a ``{key}.md`` in ``folder``."""
+    """Keys of the report's tables: all of the paper's, and every other table with a ``{key}.md`` in ``folder``."""
     return [key for key in registry.tables if not key.startswith("extra_") or (folder / f"{key}.md").exists()]
 
 
 def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
-    """The text cells of a row, ``{dotted.key}`` replaced by the run's own setting, ``{about.key}`` by the scale's."""
+    """The text cells of a row, with the run's setting for ``{dotted.key}`` and the scale's for ``{about.key}``."""
 
     def setting(match: re.Match[str]) -> str:
         value: Any = registry if match[1].startswith("about.") else registry.resolve(str(row.run))
@@ -61,7 +61,7 @@ def tables_of(registry: Registry, run: str) -> dict[str, str]:
 
 
 def paper_values(registry: Registry, run: str) -> dict[str, float]:
-    """The paper's numbers for a run, from all its tables (they agree; a test looks)."""
+    """The paper's numbers for a run, from all its tables (the tables agree, which a test checks)."""
     values: dict[str, float] = {}
     for table in registry.tables.values():
         for row in table.rows:

@@ -19,7 +19,7 @@ from artune.config.tables import read_figures, read_tables
 from artune.config.yaml_layers import Model, Tree, leaves, merge, parse, read_yaml, undot
 from artune.errors import ArtuneError, unknown
 
-SECTIONS = (  # the axis files' names; each file holds the section of its name
+SECTIONS = (  # names of the axis files; each file holds the section of the same name
     "data", "tokenizers", "backbones", "networks", "grpo", "mle", "vapi", "entropy", "rewards", "sampling",
     "evaluation", "study",
 )  # fmt: skip
@@ -29,18 +29,18 @@ SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
 
 
 def cut_seed(name: str) -> tuple[str, int]:
-    """The name without its seed, and the seed: ``llamagen_l-s2`` -> ``("llamagen_l", 2)``; no suffix is seed 0."""
+    """The name without its seed, and the seed: ``llamagen_l-s2`` -> ``("llamagen_l", 2)``; no suffix means seed 0."""
     match = SEED_SUFFIX.search(name)
     return (name[: match.start()], int(match[1])) if match else (name, 0)
 
 
 def one_of(name: Any, among: Collection[str]) -> bool:
-    """Whether what stands in a YAML file is one of these names; it may be a list or a mapping instead."""
+    """Whether a value of a YAML file, which may also be a list or a mapping, is one of these names."""
     return isinstance(name, str) and name in among
 
 
 def lines_of(value: Any, where: str) -> Tree:
-    """Runs and their lines. Raises ArtuneError: they have another form."""
+    """The lines of runs: name -> line. Raises ArtuneError: ``value`` has another form."""
     if not isinstance(value, dict):
         raise ArtuneError(f"{where}: must be a mapping of runs")
     for name, line in value.items():
@@ -95,7 +95,7 @@ class Registry:
         self.claims = read_claims(self._read("claims.yaml"), self.tables, self._known)
 
     def _check_layers(self) -> None:
-        """An axis file holds the section of its name and nothing else; a preset or a scale may hold any section."""
+        """An axis file holds only the section of the same name; a preset or a scale may hold any section."""
         for file, layer in self.layers:
             own = file.removesuffix(".yaml")
             known = (own,) if own in SECTIONS else SECTIONS
@@ -108,7 +108,7 @@ class Registry:
                     raise ArtuneError(f"config/{file}: {key}: must be a mapping")
 
     def _check_references(self) -> None:
-        """Every network, tokenizer and file from outside that is named must be known."""
+        """Every network, tokenizer and asset that is named must be known."""
 
         def known(name: Any, among: dict[str, Any], where: str) -> None:
             if name is not None and not one_of(name, among):
@@ -126,11 +126,11 @@ class Registry:
             for run in setting.runs:
                 self._known(run, "config/study.yaml: settings")
         if not self.backbones:
-            raise ArtuneError("config/backbones.yaml: backbones: empty; name one backbone at least")
+            raise ArtuneError("config/backbones.yaml: backbones: empty; name at least one backbone")
         for section, names in (("backbones", self.backbones), ("experiments", self.lines)):
             for name in names:
                 if SEED_SUFFIX.search(str(name)):
-                    raise ArtuneError(f"config/{section}.yaml: {name}: ends like the name of a seed; rename it")
+                    raise ArtuneError(f"config/{section}.yaml: {name}: ends in -sN like a repetition; rename it")
         for name, backbone in self.backbones.items():
             known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
         for section in ("tokenizers", "backbones", "networks"):
@@ -143,7 +143,7 @@ class Registry:
         return read_yaml(self.root / name)
 
     def _overlay(self, scale: str, above: tuple[str, ...] = ()) -> Tree:
-        """A scale file; ``extends: mnist`` puts it over another."""
+        """The layer of a scale; ``extends: mnist`` merges it over the layer of another scale."""
         overlay = self._read(f"scales/{scale}.yaml")
         below, above = overlay.pop("extends", None), (*above, scale)
         if below is not None and (below in above or not one_of(below, SCALES)):
@@ -173,7 +173,7 @@ class Registry:
 
     @property
     def judged_tokenizer(self) -> str:
-        """The tokenizer whose decodings networks of kind preference and quality learn from: the first backbone's."""
+        """The first backbone's tokenizer; networks of kind preference and quality are trained on its decodings."""
         return next(iter(self.backbones.values())).tokenizer
 
     def seed_names(self, name: str, seeds: int) -> list[str]:
@@ -192,7 +192,7 @@ class Registry:
         return [*below, (f"experiments.yaml: {base}", undot(own))]
 
     def spec(self, name: str) -> Tree:
-        """The run's settings as plain values: only what the YAML says, so that new defaults mark nothing stale."""
+        """The run's settings as plain values: only keys of the YAML, so that a new default makes no run stale."""
         base, seed = self.split_seed(name)
         tree = self.tree
         for _, layer in self.run_layers(base):
@@ -222,7 +222,7 @@ class Registry:
         }
         if method == "real":
             return spec | {"images": tree["images"], "data": tree["data"], "networks": {}}
-        spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train it instead
+        spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train the run instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}
         spec |= {"backbone": tree["backbones"][backbone]}
@@ -231,10 +231,10 @@ class Registry:
         return spec | {"networks": {key: tree["networks"][key] for key in self.reward_networks(spec, where)}}
 
     def _policy_of(self, name: str, where: str) -> str:
-        """Another run, which must have a policy of its own."""
+        """The run whose policy is sampled; it must have a policy of its own."""
         self._known(name, f"{where}: policy")
         if any("policy" in layer for _, layer in self.run_layers(name)):
-            raise ArtuneError(f"{where}: policy: {name} has no policy of its own; name the run that has")
+            raise ArtuneError(f"{where}: policy: {name} has no policy of its own; name the run that has one")
         return name
 
     def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
@@ -293,5 +293,5 @@ class Registry:
         return f"{backbone}-s{seed}" if seed and self.about.pretrained_per_seed else backbone
 
     def unavailable(self, name: str) -> str | None:
-        """Why a run cannot be had at this scale, or None."""
+        """Why a run is not available at this scale, or None."""
         return self.about.unavailable.get(self.split_seed(name)[0])

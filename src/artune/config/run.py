@@ -1,4 +1,4 @@
-"""Types of a run's settings: frozen, unknown keys refused, every default the behaviour before the key existed.
+"""Types of a run's settings: frozen; unknown keys are errors; a default is the behaviour before the key existed.
 
 A field's name is its YAML key and its MLflow parameter (``grpo.beta``). The values and their sources are in
 ``config/*.yaml``; :mod:`artune.config.registry` merges the layers. This module says what is tuned and how it is scored;
@@ -22,14 +22,14 @@ class Data(Frozen):
     """The image data set of a scale."""
 
     source: Literal["mnist", "imagenet"]
-    image_size: Positive  # side, pixels; what rewards and evaluation see
+    image_size: Positive  # side in pixels, as rewards and evaluation see it
     classes: Positive
     class_names: tuple[str, ...] = ()  # empty: ImageNet's first aliases, from torchvision
     prompt: str = "a photo of {}"  # open choice 28
     train_per_class: Positive | None = None
     validation_per_class: Positive | None = None
     heldout_per_class: Positive | None = None  # the evaluation reference
-    moment_images: Annotated[int, Field(ge=2)] | None = None  # of ImageNet's, behind LOO-FID's moments; None: all
+    moment_images: Annotated[int, Field(ge=2)] | None = None  # ImageNet images for LOO-FID's moments; None: all
 
     @model_validator(mode="after")
     def _prompt_has_a_place(self) -> "Data":
@@ -66,7 +66,7 @@ class Tokenizer(Frozen):
 
     @property
     def downsampling(self) -> int:
-        """Pixels a token side."""
+        """Pixels per token along each side."""
         return 2 ** (len(self.channel_multipliers) - 1)
 
 
@@ -108,7 +108,7 @@ class Network(Frozen):
 
 
 class Sampling(Frozen):
-    """How tokens are drawn, the same while tuning and while evaluating (App. D)."""
+    """How tokens are drawn, both while tuning and while evaluating (App. D)."""
 
     cfg: Annotated[float, Field(ge=1.0)] = 1.5
     cfg_interval: Annotated[int, Field(ge=-1)] = -1  # -1: guidance on every token
@@ -116,7 +116,7 @@ class Sampling(Frozen):
     top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     weights_dtype: Literal["own", "bfloat16"] = "own"  # of weights and cache while drawing; logits are float32
-    rows: Positive | None = None  # images drawn at once, of the same draws; None: what fits the device
+    rows: Positive | None = None  # images drawn at once, which changes no draw; None: as many as fit the device
 
 
 class Evaluation(Frozen):
@@ -129,9 +129,9 @@ class Evaluation(Frozen):
     features: str  # network of FID, KID, Precision, Recall
     classifier: str  # network of IS and accuracy
     clip: str  # network of CLIPScore
-    reward_features: str  # the reward's own, in columns of their own
-    reward_clip: str
-    reference: str  # the name that every row carries
+    reward_features: str  # the LOO-FID reward's own network, in separate columns
+    reward_clip: str  # the CLIP reward's own network, in a separate column
+    reference: str  # name of the reference, which every row carries
     precision_recall: Literal["exact", "adm_half"]
     neighbours: Positive = 3
     inception_split: Positive = 5000
@@ -145,18 +145,18 @@ class Evaluation(Frozen):
 
     @property
     def networks(self) -> dict[str, str]:
-        """Role -> network, of the roles that are filled."""
+        """Role -> network, for the roles that are filled."""
         roles = ("features", "classifier", "clip", "reward_features", "reward_clip", *JUDGING)
         return {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
 
     @property
     def judges(self) -> dict[str, str]:
-        """As :attr:`networks`, of the roles whose embeddings of real images a reference holds."""
+        """As :attr:`networks`, for the roles whose embeddings of real images a reference holds."""
         return {role: name for role, name in self.networks.items() if role in JUDGING}
 
 
 class BaseRun(Frozen):
-    """What every run has. A run, resolved, is everything that decides its weights and its samples, nothing else."""
+    """Settings of every run: everything that decides its weights and its samples, and nothing else."""
 
     name: str
     base: str  # the registry's name, without the seed
@@ -197,7 +197,7 @@ class GrpoRun(PolicyRun):
     @model_validator(mode="after")
     def _batch_fits(self) -> "GrpoRun":
         if self.grpo.prompts_drawn == "distinct" and self.grpo.prompts > self.data.classes:
-            raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct of {self.data.classes} classes")
+            raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct prompts of {self.data.classes} classes")
         images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
         if images % shards or images // shards < 2:
             raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
@@ -220,19 +220,19 @@ class VapiRun(PolicyRun):
     @model_validator(mode="after")
     def _images_are_there(self) -> "VapiRun":
         if self.data.source == "imagenet":
-            raise ValueError("method: vapi needs the images that the token codes are of; use external")
+            raise ValueError("method: vapi needs the images behind the token codes; use external")
         return self
 
 
 class SampledRun(PolicyRun):
-    """A policy that is sampled as it is: the pretrained one, or one that others released."""
+    """A policy that is sampled without tuning: the pretrained one, or one that others released."""
 
     method: Literal["pretrained", "external"]
     checkpoint: str | None = None  # external only: a key of assets.yaml
 
 
 class RealRun(BaseRun):
-    """Real images in the place of samples."""
+    """Real images in place of samples."""
 
     method: Literal["real"]
     images: str  # a split of the scale's data, or a key of assets.yaml
@@ -267,15 +267,15 @@ def read_run(path: Path | str) -> Run:
 
 
 def read_policy_run(path: Path | str) -> PolicyRun:
-    """As :func:`read_run`, of a run that has a policy. Raises ArtuneError: it has none."""
+    """As :func:`read_run`, for a run with a policy. Raises ArtuneError: the run has no policy."""
     run = read_run(path)
     if isinstance(run, RealRun):
-        raise ArtuneError(f"{path}: method real has no policy; name a run that has")
+        raise ArtuneError(f"{path}: method real has no policy; name a run that has one")
     return run
 
 
 def grpo_run(run: Run) -> GrpoRun:
-    """The run itself, if GRPO tunes it. Raises ArtuneError: it does not."""
+    """The run itself, if GRPO tunes it. Raises ArtuneError: another method does."""
     if not isinstance(run, GrpoRun):
         raise ArtuneError(f"{run.name}: method {run.method}; a run of method grpo is needed")
     return run

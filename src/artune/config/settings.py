@@ -28,24 +28,24 @@ class Settings(Frozen):
 
 
 class About(Frozen):
-    """What a scale says of itself."""
+    """Remarks of a scale on itself."""
 
     note: str = ""  # printed beside every number of the scale
-    pretrained_per_seed: bool = False  # a prior for every seed, or the one released file
+    pretrained_per_seed: bool = False  # whether every seed has its own prior, not the one released file
     feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
-    unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it cannot be had here, one word or two
-    notes: dict[str, str] = Field(default_factory=dict)  # run -> what else must be said of it at this scale
+    unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it is not available here, in a word or two
+    notes: dict[str, str] = Field(default_factory=dict)  # run -> a further remark on it at this scale
 
 
 class Asset(Frozen):
-    """A file from outside."""
+    """An external file, which the project does not ship."""
 
     file: str
     source: str
     license: str
     sha256: str | None = None
-    sha256_prefix: str | None = None  # all that some sources publish
-    url: str | None = None  # may be fetched without an account
-    bring: bool = False  # a licence, a login or no direct link: the user's own copy
-    size: str | None = None  # about, for people
-    optional: str | None = None  # what it serves where no rule needs it
+    sha256_prefix: str | None = None  # some sources publish only this
+    url: str | None = None  # address from which it may be fetched without an account
+    bring: bool = False  # the user brings a copy: a licence, a login or no direct link
+    size: str | None = None  # approximate, for display
+    optional: str | None = None  # what the file is for if no rule needs it

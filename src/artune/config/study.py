@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
 
-Task = Literal["Realism", "Ref. Match"]  # of the human study, as Table 3 calls them
+Task = Literal["Realism", "Ref. Match"]  # tasks of the human study, named as in Table 3
 REALISM: Task = "Realism"
 MATCH: Task = "Ref. Match"
 TASKS: tuple[Task, ...] = (REALISM, MATCH)
@@ -17,7 +17,7 @@ class StudySetting(Frozen):
     """One setting of the human study."""
 
     runs: tuple[str, str]  # pretrained, tuned
-    pairs: int = Field(gt=0)  # a task
+    pairs: int = Field(gt=0)  # per task
 
 
 class HumanStudy(Frozen):
@@ -38,7 +38,7 @@ class HumanStudy(Frozen):
     def _consistent(self) -> "HumanStudy":
         runs = [run for setting in self.settings.values() for run in setting.runs]
         if len(set(runs)) != len(runs):
-            raise ValueError("settings: name a run twice")  # its images are drawn once, in one setting
+            raise ValueError("settings: a run is named twice")  # a run's images are drawn once, in one setting
         if len(TASKS) * self.shared * len(self.settings) > self.session:
-            raise ValueError(f"shared: {self.shared} of every row do not fit into a session of {self.session}")
+            raise ValueError(f"shared: {self.shared} pairs per row do not fit into a session of {self.session}")
         return self

@@ -25,15 +25,15 @@ class Row(Frozen):
 
 
 class Table(Frozen):
-    """A table of the paper, or one beyond it."""
+    """A table of the paper, or one that the paper does not have."""
 
     kind: Literal["scores", "study"] = "scores"
     title: str
     labels: tuple[str, ...]  # headings of the text cells
     columns: tuple[str, ...]
-    extra: tuple[str, ...] = ()  # columns of ours that the paper does not have
+    extra: tuple[str, ...] = ()  # our columns that the paper does not have
     rows: tuple[Row, ...] = Field(min_length=1)
-    blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()  # rows a block, each with a best of its own; empty: one block
+    blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()  # rows per block, each with its own best; empty: one block
 
     @model_validator(mode="after")
     def _rows_fit(self) -> "Table":
@@ -51,14 +51,14 @@ class Table(Frozen):
             if column not in known:
                 raise ValueError(f"columns: {unknown(column, known)}")
         if len(set(every)) != len(every):
-            raise ValueError("columns and extra: name a column twice")
+            raise ValueError("columns and extra: a column is named twice")
         if self.blocks and sum(self.blocks) != len(self.rows):
             raise ValueError(f"blocks: {sum(self.blocks)} rows in all, but there are {len(self.rows)}")
         return self
 
     @property
     def spans(self) -> list[range]:
-        """The rows of every block."""
+        """Indices of the rows of every block."""
         ends = list(accumulate(self.blocks or (len(self.rows),)))
         return [range(start, end) for start, end in pairwise([0, *ends])]
 
@@ -70,7 +70,7 @@ class Figure(Frozen):
     title: str
     runs: tuple[str, ...] = ()  # samples: pretrained, then tuned
     classes: tuple[str, ...] = ()  # samples: the classes that the caption names
-    number: int = Field(default=2, gt=0)  # samples: how many classes where it names none, or none that the data set has
+    number: int = Field(default=2, gt=0)  # samples: number of classes if it names none that the data set has
     per_class: int = Field(default=6, gt=0)
     seed: int = Field(default=0, ge=0)
 
@@ -83,11 +83,11 @@ class Figure(Frozen):
         return self
 
 
-Known = Callable[[str, str], None]  # run, where it is named -> an ArtuneError if there is none
+Known = Callable[[str, str], None]  # (run, file that names it); raises ArtuneError if there is no such run
 
 
 def read_tables(tree: Mapping[str, Any], known: Known) -> dict[str, Table]:
-    """The tables."""
+    """Validate the tables of ``config/tables.yaml``."""
     tables = {}
     for key, value in tree.items():
         tables[key] = parse(Table, value, f"config/tables.yaml: {key}")
@@ -98,7 +98,7 @@ def read_tables(tree: Mapping[str, Any], known: Known) -> dict[str, Table]:
 
 
 def read_figures(tree: Mapping[str, Any], known: Known) -> dict[str, Figure]:
-    """The figures."""
+    """Validate the figures of ``config/figures.yaml``."""
     figures = {}
     for key, value in tree.items():
         figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")

@@ -10,7 +10,7 @@ from artune.errors import ArtuneError
 
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
-SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: some five times faster
+SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml if PyYAML was built with it: about five times faster
 DEEPEST = 100  # levels of nesting; libyaml's loader recurses in C and crashes the process at about 50,000
 
 
@@ -18,15 +18,15 @@ def read_yaml(path: Path) -> Tree:
     """Read a mapping from YAML.
 
     Raises:
-        ArtuneError: no such file, bad syntax or bytes, or no mapping.
+        ArtuneError: no such file, bad syntax or encoding, or not a mapping.
     """
     try:
         value = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
     except RecursionError as error:
-        raise ArtuneError(f"{path}: nested too deeply; mend it") from error
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:  # no UTF-8; no such date, number or key
+        raise ArtuneError(f"{path}: nested too deeply; fix it") from error
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:  # not UTF-8; invalid date, number or key
         raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise ArtuneError(f"{path}: must hold a mapping")
@@ -34,9 +34,9 @@ def read_yaml(path: Path) -> Tree:
 
 
 def _load(text: str) -> Any:
-    """The one value of ``text``. Raises RecursionError where it is nested more than :data:`DEEPEST` levels deep."""
+    """The value of ``text``. Raises RecursionError: it is nested more than :data:`DEEPEST` levels deep."""
     depth = 0
-    for event in yaml.parse(text, SAFE):  # one by one, without recursion
+    for event in yaml.parse(text, SAFE):  # event by event, without recursion
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise RecursionError
