@@ -1,4 +1,4 @@
-"""Finished pieces of long work, kept in a folder of their own until the whole is written, so that a kill loses one."""
+"""Finished pieces of long work, kept in a separate folder until the whole is written, so that a kill loses only one."""
 
 import hashlib
 import io
@@ -14,11 +14,11 @@ from artune.runtime.files import replacing
 
 
 class Chunks:
-    """Numbered arrays under the digest of what they are chunks of: those of other settings are never taken up.
+    """Numbered arrays in a folder named by the digest of the work: chunks of other settings are never used.
 
     Args:
-        folder: undeclared to Snakemake, which removes the declared outputs of a job that failed.
-        identity: everything that decides the arrays.
+        folder: folder that is not a declared output: Snakemake removes the declared outputs of a failed job.
+        identity: text of everything that decides the arrays.
     """
 
     def __init__(self, folder: Path, identity: str):
@@ -32,18 +32,18 @@ class Chunks:
                 shutil.rmtree(path, ignore_errors=True)
 
     def count(self) -> int:
-        """How many there are, of all processes."""
+        """Number of chunks that all processes have saved."""
         return len(list(self.folder.glob("chunk-*.npy")))
 
     def save(self, number: int, array: np.ndarray) -> None:
-        """Keep ``array`` as chunk ``number``."""
+        """Save ``array`` as chunk ``number``."""
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
         with replacing(self.folder / f"chunk-{number:06d}-{_digest(buffer.getbuffer())}.npy") as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
     def has(self, number: int) -> bool:
-        """Whether chunk ``number`` is there, whole; a torn or altered one is removed."""
+        """Whether chunk ``number`` exists and is intact; a torn or altered one is removed."""
         for path in self.folder.glob(f"chunk-{number:06d}-*.npy"):
             if path.stem.endswith(_digest(path.read_bytes())):
                 return True
@@ -54,26 +54,26 @@ class Chunks:
         """Chunk ``number``.
 
         Raises:
-            ArtuneError: it is not there.
+            ArtuneError: the chunk does not exist.
         """
         for path in self.folder.glob(f"chunk-{number:06d}-*.npy"):
             return np.load(path, allow_pickle=False)
         raise ArtuneError(f"{self.folder}: chunk {number} is gone; run the same command again")
 
     def digest(self) -> str:
-        """Digest of all chunks, from those in their names."""
+        """Digest of all chunks, from the digests in their names."""
         names = "\n".join(sorted(path.name for path in self.folder.glob("chunk-*.npy")))
         return hashlib.sha256(names.encode()).hexdigest()
 
     def remove(self) -> None:
-        """The whole is written: remove all chunks."""
+        """Remove all chunks, once the whole is written."""
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 class Writer:
-    """Saves arrays in a thread of its own while the caller makes the next ones, which may be one step ahead.
+    """Saves arrays in a background thread while the caller computes the next ones, at most one step ahead.
 
-    An error of the thread comes out at the next :meth:`save`, or at the end of the ``with`` block.
+    The next :meth:`save`, or the end of the ``with`` block, raises an error of the thread.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Writer:
             self._finish()
 
     def save(self, number: int, arrays: Iterable[tuple[Chunks, np.ndarray]]) -> None:
-        """Keep each array as chunk ``number`` of its chunks, in this order, once the ones before are written."""
+        """Save each array as chunk ``number`` of its chunks, in this order, after the arrays of the previous call."""
         self._finish()
         self.pending = self.thread.submit(_save_all, number, list(arrays))
 
@@ -100,7 +100,7 @@ class Writer:
 
 
 def _save_all(number: int, arrays: Iterable[tuple[Chunks, np.ndarray]]) -> None:
-    for chunks, array in arrays:  # one that fails stops the ones behind it
+    for chunks, array in arrays:  # a failure stops the arrays after it
         chunks.save(number, array)
 
 

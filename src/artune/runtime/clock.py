@@ -10,14 +10,14 @@ import torch
 
 @dataclass
 class Clock:
-    """Adds up seconds a stage, synchronised with the device, under ``time/{stage}``."""
+    """Adds up the seconds per stage, synchronised with the device, under ``time/{stage}``."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time the block."""
+        """Add the seconds of the block to those of ``stage``."""
         began = self._now()
         yield
         key = f"time/{stage}"

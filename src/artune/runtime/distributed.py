@@ -1,7 +1,7 @@
-"""Several processes of one command, as torchrun starts them: who this one is, and the little that they exchange.
+"""Several processes of one command, as torchrun starts them: which one this is, and what they exchange.
 
 Every process holds the whole policy and works on its share of a batch. Rewards and features are gathered and gradients
-summed, so all of them take the same step. Without torchrun there is one process, and nothing is exchanged.
+summed, so all processes take the same step. Without torchrun there is one process, and nothing is exchanged.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from artune.errors import ArtuneError
 from artune.runtime.processes import launch
 
-# Until a process that does not answer counts as dead; ARTUNE_TIMEOUT in the environment changes it. Less than the 30 s
-# that torchrun leaves to the others after a death, so that they say and save what they can.
+# Seconds until a process that does not answer counts as dead; the environment variable ARTUNE_TIMEOUT changes them.
+# Less than the 30 s that torchrun leaves to the other processes after a death, so that they can still report and save.
 SECONDS = 25.0
-PATIENCE = timedelta(hours=2)  # where one process works and the others wait: loading, saving, drawing a grid
+PATIENCE = timedelta(hours=2)  # while one process works and the others wait: loading, saving, drawing a grid
 BUCKET = 2**25  # gradient elements summed at once: 128 MB in float32
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
 
@@ -33,7 +33,7 @@ class LostContactError(ArtuneError):
 
 @dataclass(frozen=True)
 class Share:
-    """Rows ``start`` to ``stop`` of a batch of ``total``: what one process works on."""
+    """One process' share of a batch: rows ``start`` to ``stop`` of ``total``."""
 
     start: int
     stop: int
@@ -46,7 +46,7 @@ class Share:
 
     @property
     def weight(self) -> float:
-        """Its part of the whole batch, in (0, 1]."""
+        """Fraction of the whole batch that is in this share, in (0, 1]."""
         return (self.stop - self.start) / self.total
 
 
@@ -55,10 +55,10 @@ class World:
     """The processes of a command, seen from one of them.
 
     Args:
-        rank: of this process; rank 0 alone writes files, logs and progress.
-        size: how many there are.
-        exchange: gloo, for values that all processes reach at about the same time.
-        gradients: NCCL on GPUs, else gloo.
+        rank: rank of this process; only rank 0 writes files, logs and progress.
+        size: number of processes.
+        exchange: group (gloo) for values that all processes reach at about the same time.
+        gradients: group for gradients: NCCL on GPUs, otherwise gloo.
     """
 
     rank: int = 0
@@ -68,7 +68,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this process is rank 0, which writes."""
         return self.rank == 0
 
     def share(self, total: int) -> Share:
@@ -82,7 +82,7 @@ class World:
         return Share(total * self.rank // self.size, total * (self.rank + 1) // self.size, total)
 
     def gather(self, part: Tensor, share: Share) -> Tensor:
-        """The rows of all processes, [share.total, ...], bit by bit what each of them gave."""
+        """The rows of all processes, [share.total, ...], bit by bit as each process gave them."""
         if self.size == 1:
             return part
         whole = torch.zeros(share.total, *part.shape[1:], dtype=part.dtype)
@@ -93,11 +93,11 @@ class World:
     def sum_(self, rows: Tensor) -> None:
         """Sum in place an array on the CPU in which every element is zero on all processes but one."""
         if self.size > 1:
-            with self._contact():  # as integers: neither -0.0 nor NaN is altered
+            with self._contact():  # as integers, which alter neither -0.0 nor NaN
                 dist.all_reduce(rows.view(BITS.get(rows.dtype, rows.dtype)), group=self.exchange)
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over all processes, by key; the keys are the same everywhere."""
+        """Sums over all processes, by key; every process must give the same keys."""
         if self.size == 1:
             return dict(values)
         sums = torch.tensor(list(values.values()), dtype=torch.float64)
@@ -106,7 +106,7 @@ class World:
         return dict(zip(values, sums.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says yes, however long one of them takes to say it."""
+        """Whether ``flag`` is true on any process, however long a process takes to answer."""
         if self.size == 1:
             return flag
         votes = torch.tensor([int(flag)])
@@ -146,7 +146,7 @@ class World:
         return box[0]
 
     def wait(self) -> None:
-        """Until all processes are here, however long one of them takes; notices a death at once."""
+        """Wait until all processes are here, however long one of them takes; a death is noticed at once."""
         if self.size > 1:
             with self._contact():
                 dist.barrier()
@@ -167,7 +167,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def started(device: torch.device) -> Iterator[World]:
-    """The processes that torchrun started with this one; :data:`ALONE` without it."""
+    """The processes that torchrun started with this one; :data:`ALONE` without torchrun."""
     if launch().size == 1:
         yield ALONE
         return
@@ -176,4 +176,4 @@ def started(device: torch.device) -> Iterator[World]:
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
     yield World(dist.get_rank(), dist.get_world_size(), exchange, gradients)
-    dist.destroy_process_group()  # not after an error: what the others wait for would be waited for here
+    dist.destroy_process_group()  # not after an error: it would wait for the others

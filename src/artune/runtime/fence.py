@@ -1,10 +1,10 @@
-"""What a process may still write: nothing more once another process has taken over its lease.
+"""Keep a process from writing anything once another process has taken over its lease.
 
 See :mod:`artune.runtime.lease`.
 
-A process can be suspended between any two instructions, so a look at the lease before a rename is not enough. A file
-that is written under a lease also bears the holder's id until it is renamed, and who takes the lease over removes
-what bears another's before it begins: a rename that comes too late finds nothing to put in place.
+A process can be suspended between any two instructions, so checking the lease before a rename is not enough. A file
+that is written under a lease has the holder's id in its name until it is renamed, and a process that takes the lease
+over first removes the files with another id: a rename that comes too late finds no file.
 """
 
 import os
@@ -24,7 +24,7 @@ class Holder(Protocol):
     path: Path
 
     def check(self) -> None:
-        """End the process at once if another one has the lease. Raises OSError: it cannot be read."""
+        """End the process at once if another one has the lease. Raises OSError: the lease cannot be read."""
 
 
 _held: list[Holder] = []
@@ -36,15 +36,15 @@ def hold(holder: Holder) -> None:
 
 
 def let_go(holder: Holder) -> None:
-    """The end of it."""
+    """From now on this process no longer writes as ``holder``."""
     _held.remove(holder)
 
 
 def check() -> None:
-    """Return only if this process still has every lease that it took; to be called just before something is replaced.
+    """Return only if this process still has every lease that it took; call it just before a file is replaced.
 
     Raises:
-        ArtuneError: that cannot be known.
+        ArtuneError: a lease cannot be read.
     """
     for holder in _held:
         try:
@@ -54,12 +54,12 @@ def check() -> None:
 
 
 def temporary(path: Path) -> Path:
-    """The name beside ``path`` under which this process writes it."""
+    """The temporary name beside ``path`` under which this process writes the file."""
     return path.with_name(f".{path.name}.{_held[-1].id if _held else os.getpid()}.tmp{path.suffix}")
 
 
 def sweep(folder: Path, holder: str) -> None:
-    """Remove what other holders than ``holder`` were writing in ``folder``, which is now its."""
+    """Remove the unfinished files that other holders than ``holder`` left in ``folder``."""
     for path in folder.rglob(".*.tmp*"):
         match = TEMPORARY.match(path.name)
         if match and match[1] != holder:

@@ -16,18 +16,18 @@ import numpy as np
 from artune.errors import ArtuneError
 from artune.runtime import fence
 
-# What reading an npz raises when its bytes are wrong; NumPy leaves most of it to zipfile and ast.
+# Exceptions from reading an npz with wrong bytes; NumPy leaves most of the reading to zipfile and ast.
 BAD_NPZ = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, MemoryError,
            NotImplementedError, SyntaxError, TypeError, LookupError)  # fmt: skip
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, else removed.
+    """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, otherwise removed.
 
-    The folder is fsynced after it: what was there before may be removed when this returns. The file gets the
-    permissions that the umask gives to any other, whatever wrote it: safetensors' are for its owner alone. A process
-    that has lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
+    The folder is fsynced as well, so the caller may then remove older files. The file gets the permissions that the
+    umask gives to every new file, because safetensors makes its files readable by the owner alone. A process that has
+    lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
     """
     path = Path(path)
     temporary = fence.temporary(path)
@@ -48,7 +48,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.close(folder)
     except OSError as error:
         with contextlib.suppress(ArtuneError):
-            fence.check()  # it may be that a successor has removed the temporary file
+            fence.check()  # a successor may have removed the temporary file
         raise ArtuneError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def read_json(path: Path | str) -> Any:
     """Read JSON.
 
     Raises:
-        ArtuneError: the file is missing or is no JSON.
+        ArtuneError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """The objects of a JSONL file.
 
     Raises:
-        ArtuneError: the file is missing, or a line is no JSON object.
+        ArtuneError: the file is missing, or a line is not a JSON object.
     """
     try:
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
@@ -93,7 +93,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: damaged ({error}); delete it and train again") from error
     if not all(isinstance(line, dict) for line in lines):
-        raise ArtuneError(f"{path}: damaged (a line is no object); delete it and train again")
+        raise ArtuneError(f"{path}: damaged (a line is not an object); delete it and train again")
     return lines
 
 
@@ -106,17 +106,17 @@ def save_npz(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 def save_npz_rows(
     path: Path | str, name: str, pieces: Iterable[np.ndarray], count: int, rest: Mapping[str, np.ndarray]
 ) -> None:
-    """Write the bytes of ``save_npz(path, {name: all pieces, **rest})`` with one piece in memory.
+    """Write the bytes of ``save_npz(path, {name: all pieces, **rest})`` with one piece in memory at a time.
 
     Args:
-        path: of the npz.
-        name: of the array that comes in pieces.
-        pieces: its rows [b, ...], in order.
-        count: how many rows there are in all.
-        rest: further arrays.
+        path: the npz to write.
+        name: name of the array that comes in pieces.
+        pieces: rows [b, ...] of the array, in order.
+        count: number of rows of all pieces.
+        rest: further arrays, by name.
 
     Raises:
-        ArtuneError: the pieces have another number of rows.
+        ArtuneError: the pieces do not have ``count`` rows.
     """
     written = 0
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -135,7 +135,7 @@ def save_npz_rows(
 
 
 def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
-    """Read arrays of an npz (the ``required`` ones, else all), never unpickling.
+    """Read arrays of an npz (the ``required`` ones, otherwise all), never unpickling.
 
     Raises:
         ArtuneError: the file is missing, truncated, holds pickled objects, or lacks a required array.
@@ -153,10 +153,10 @@ def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
 
 
 def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
-    """The array ``name`` of an npz in chunks of ``batch`` rows; the whole of it is never in memory.
+    """The array ``name`` of an npz in chunks of ``batch`` rows; the whole array is never in memory.
 
     Raises:
-        ArtuneError: the file is missing, no npz, cut short, or lacks the array.
+        ArtuneError: the file is missing, not an npz, truncated, or lacks the array.
     """
     with _npz_member(path, name) as (member, shape, dtype):
         row = dtype.itemsize * int(np.prod(shape[1:]))
@@ -176,7 +176,7 @@ def npz_shape(path: Path, name: str) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _npz_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """An array of an npz, opened behind its header, with its shape and type."""
+    """Open an array of an npz just after its header; yields the stream, the array's shape and its dtype."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             version = np.lib.format.read_magic(member)

@@ -1,10 +1,10 @@
-"""Who works in a run's folder: a lease that also holds on file systems where locks do not (NFS, Lustre).
+"""One writer per folder of a run: a lease that also works on file systems where locks do not (NFS, Lustre).
 
 A job that outlives its Snakemake, and the job that Snakemake submits in its place, must not write the same files. The
-holder's name is a hard link to a file of its own, which only one can make; a heartbeat is written into that file, so
-it never touches the lease of a successor. Clocks of two machines are never compared: a lease has expired when its
-bytes have stood still for long enough under the eyes of the one who wants it. A holder that was only suspended, and
-wakes after that, writes nothing more: :mod:`artune.runtime.fence`.
+lease is a hard link, which only one process can make, to a file of its holder. Heartbeats are written into the holder's
+file, so they never touch the lease of a successor. Clocks of two machines are never compared: a lease has expired when
+the process that wants it has seen its bytes unchanged for long enough. A holder that was only suspended and wakes after
+that writes nothing more: :mod:`artune.runtime.fence`.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ from artune.runtime.processes import launch
 
 FILE = ".lease"
 EVERY = 10.0  # seconds between heartbeats
-MISSED = 12  # heartbeats; then a holder of whom nothing else is known counts as dead
-LOST = 3  # status of a process whose lease another one took
-# States in which SLURM has seen the job's processes end; not NODE_FAIL: behind a broken network they may go on.
+MISSED = 12  # missed heartbeats after which a holder counts as dead if nothing else is known of it
+LOST = 3  # exit status of a process whose lease another process took
+# SLURM's states of a job whose processes have ended; not NODE_FAIL: behind a broken network they may still run.
 ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE"}
 
 
 @contextlib.contextmanager
 def lease(folder: Path, work: str, every: float = EVERY, missed: int = MISSED) -> Iterator[None]:
-    """Hold ``folder`` for the length of a ``with`` block; of several processes of one command, the first does it.
+    """Hold ``folder`` for the length of a ``with`` block; of several processes of one command, only rank 0 does.
 
-    Waits for a holder that is about to end and takes over from one that is dead. A process that finds its lease in
-    other hands (it was suspended, or cut off) ends at once with status 3, before it can write anything more.
+    Waits for a holder that is about to end and takes over from a dead one. A process whose lease was taken over (it was
+    suspended or cut off) ends at once with status 3, before it can write anything more.
 
     Args:
-        folder: of the run; made if it is not there.
-        work: what is done in it, for the message.
+        folder: folder of the run; created if it does not exist.
+        work: name of the work that is done in the folder, for messages.
         every: seconds between heartbeats.
         missed: heartbeats after which a holder counts as dead.
 
     Raises:
-        ArtuneError: somebody alive holds it, and still does after a little more than ``every * missed`` seconds.
+        ArtuneError: a live process holds the folder, still after a little more than ``every * missed`` seconds.
     """
     if launch().rank != 0:
         yield
@@ -63,7 +63,7 @@ def lease(folder: Path, work: str, every: float = EVERY, missed: int = MISSED) -
 
 
 def _place() -> str:
-    """Where a process id means something: a boot of a machine, and a namespace of processes on it."""
+    """The scope of process ids: a boot of a machine, and a namespace of processes on it; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -72,7 +72,7 @@ def _place() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process started, in ticks since boot; empty if there is none: process ids are used again."""
+    """When a process started, in ticks since boot, because process ids are reused; empty if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -86,7 +86,7 @@ def describe_holder(holder: dict[str, Any]) -> str:
 
 
 class Lease:
-    """A place in ``folder`` that one process holds; see :func:`lease`."""
+    """The lease of one process on ``folder``; see :func:`lease`."""
 
     def __init__(self, folder: Path, work: str, every: float, missed: int):
         self.path, self.every, self.missed = folder / FILE, every, missed
@@ -102,7 +102,7 @@ class Lease:
         self.thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease, from a dead holder if need be. Raises ArtuneError: see :func:`lease`."""
+        """Take the lease, if necessary from a dead holder. Raises ArtuneError: see :func:`lease`."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.handle = os.open(self.own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -127,7 +127,7 @@ class Lease:
             if raw is None:
                 continue
             holder, quiet = _holder(raw), now - since
-            if quiet > 2 * self.every and now - asked > self.every:  # not at once: its processes may outlive the job
+            if quiet > 2 * self.every and now - asked > self.every:  # not at once: a job's processes may outlive it
                 asked, ended = now, _ended(holder)
             if ended or _dead(holder) or quiet > self.missed * self.every:
                 self._remove(raw)
@@ -136,7 +136,7 @@ class Lease:
                 end = f"`scancel {holder['job']}`" if holder.get("job") else "end it"
                 raise ArtuneError(
                     f"{self.path.parent}: held by {describe_holder(holder)}, which is alive; wait for it or {end}, "
-                    "then run again: it goes on from the last saved state"
+                    "then run again: it continues from the last saved state"
                 )
             if not said and now - began > self.every / 2:
                 said = True
@@ -148,7 +148,7 @@ class Lease:
         try:
             os.link(self.own, self.path)
         except FileExistsError:
-            return os.stat(self.own).st_nlink == 2  # NFS: made, but the answer was lost and the call repeated
+            return os.stat(self.own).st_nlink == 2  # NFS: the link was made, its answer lost, the call repeated
         return True
 
     def _write(self) -> None:
@@ -158,19 +158,19 @@ class Lease:
     @staticmethod
     def _read(path: Path) -> bytes | None:
         try:
-            return path.read_bytes()  # opening asks the server, where a stat might be answered from a cache
+            return path.read_bytes()  # opening asks the server, whereas a cache might answer a stat
         except FileNotFoundError:
             return None
 
     def _remove(self, raw: bytes) -> None:
-        """Take away the lease that was read as ``raw``; one that took its place meanwhile is put back."""
+        """Remove the lease that was read as ``raw``; another that took its place meanwhile is put back."""
         aside = self.path.with_name(f"{FILE}-{self.id}-aside")
         try:
             os.rename(self.path, aside)
         except FileNotFoundError:
             return
         if (self._read(aside) or b"").split(b"\n")[0] != raw.split(b"\n")[0]:
-            with contextlib.suppress(FileExistsError):  # a third was quicker: the second will notice and end
+            with contextlib.suppress(FileExistsError):  # a third holder was quicker: the second will notice and end
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)
 
@@ -182,7 +182,7 @@ class Lease:
                 self._write()
                 self.check()
                 failing = 0
-            except OSError:  # a file system that hangs or is full; the bytes stand still for others as well
+            except OSError:  # the file system hangs or is full, so other processes see no heartbeat either
                 failing += 1
                 if failing > self.missed:
                     self._end("this process could not renew its lease for too long")
@@ -190,13 +190,11 @@ class Lease:
     def check(self) -> None:
         """End this process at once if another one has the lease. Raises OSError: the lease cannot be read."""
         raw = self._read(self.path)
-        if raw is None:  # for an instant, while one puts it back that it took for another's
+        if raw is None:  # for an instant, while a process puts back a lease that it removed by mistake
             time.sleep(min(0.2, self.every))
             raw = self._read(self.path)
         if not (raw or b"").startswith(self.head):
-            after = (
-                f"{describe_holder(_holder(raw))} took its place" if raw else "another took its place, and has ended"
-            )
+            after = f"{describe_holder(_holder(raw))} took its place" if raw else "another took its place and has ended"
             self._end(f"this process was silent for too long and {after}")
 
     def _end(self, why: str) -> None:
@@ -206,7 +204,7 @@ class Lease:
             os._exit(LOST)
 
     def release(self) -> None:
-        """Give the lease back, if it still is this one's."""
+        """Remove the lease, if this process still has it."""
         self.stop.set()
         self.thread.join()
         with contextlib.suppress(OSError):
@@ -224,7 +222,7 @@ def _holder(raw: bytes) -> dict[str, Any]:
 
 
 def _dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+    """Whether the holder ran on this machine and its process has ended."""
     here = _place()
     return bool(here) and holder.get("place") == here and _began(holder.get("pid", 0)) != holder.get("began")
 

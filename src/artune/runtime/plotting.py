@@ -34,21 +34,21 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The settings above, for the figures made inside."""
+    """Use :data:`SETTINGS` for the figures that are made in the block."""
     with matplotlib.rc_context(SETTINGS):
         yield
 
 
 def add_caption(figure: Figure, text: str, size: float = 7.0) -> None:
-    """A caption under the figure, wrapped to its width."""
+    """Put a caption under the figure, wrapped to the figure's width."""
     width = int(figure.get_figwidth() * 72 / (0.52 * size))
     figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=size, color=INK, x=0.01, ha="left")
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as PDF with a PNG beside it, or as PNG alone if ``path`` ends so.
+    """Write a figure as PDF with a PNG beside it, or as PNG alone if ``path`` does not end in ``.pdf``.
 
-    No date, no version goes into the files, so that equal figures are equal bytes.
+    The files hold no date and no version, so that equal figures have equal bytes.
     """
     path = Path(path)
     if path.suffix == ".pdf":

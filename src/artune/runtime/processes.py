@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 
 @dataclass(frozen=True)
 class Launch:
-    """Number of this process and of all, on all machines and on this one."""
+    """Number of this process and of all processes, on all machines and on this machine."""
 
     rank: int
     size: int
@@ -19,12 +19,12 @@ class Launch:
     local_size: int
 
     def threads(self, all_together: int) -> int:
-        """Threads of this process, if those on this machine share ``all_together``."""
+        """Threads of this process, if all processes on this machine share ``all_together`` threads."""
         return max(1, all_together // self.local_size)
 
 
 def launch() -> Launch:
-    """This process, by the environment."""
+    """The launch of this process, from the environment variables that torchrun sets."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Launch(0, 1, 0, 1)
@@ -33,12 +33,12 @@ def launch() -> Launch:
 
 
 class StopRequest:
-    """Inside its ``with`` block the two signals only set :attr:`name`; whoever works looks at it between two steps."""
+    """Inside its ``with`` block the two signals only set :attr:`name`, which the work checks between two steps."""
 
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
-        self.name: str | None = None  # of the signal that came
+        self.name: str | None = None  # name of the signal that arrived
 
     def __enter__(self) -> "StopRequest":
         self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
@@ -48,7 +48,7 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and launch().size > 1:
-            return  # torchrun's SIGTERM follows a death at once: it must not cut off what the others say of it
+            return  # torchrun's SIGTERM follows a death at once: it must not cut off the other processes' reports
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""A line that says where long work stands: a bar on a terminal, a line every few seconds elsewhere."""
+"""Lines that tell how far long work is: one redrawn line on a terminal, a new line every few seconds elsewhere."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ class Progress:
         self.tty = self.stream.isatty()
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that ``done`` steps of the total are finished; ``note`` holds the numbers that matter."""
+        """Report that ``done`` steps of the total are finished; ``note`` holds further numbers to show."""
         now = time.monotonic()
         last = done >= self.total
         if now - self.printed < (0.2 if self.tty else self.every) and not last:
@@ -41,12 +41,12 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
 
 
 def say(line: str) -> None:
-    """Tell the user something that is decided once."""
+    """Print a line on standard error, for something that is decided once."""
     sys.stderr.write(f"{line}\n")
 
 
 def warn(text: str) -> None:
-    """One line on standard error, whatever ``text`` holds."""
+    """Print a warning as one line on standard error, whatever ``text`` holds."""
     line = " ".join(text.split())
     sys.stderr.write(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")
     sys.stderr.flush()

@@ -1,11 +1,10 @@
-"""What a training goes on from: saved states, and the outputs of a finished one.
+"""Saved states from which a training resumes, and the kept outputs of a finished training.
 
-The last two states are kept; the digest in its name shows whether one is torn or altered.
+The last two states are kept; the digest in the name of a state shows whether the state is torn or altered.
 
-A finished training's outputs also get a second name, and are given back when the very same training is asked for
-again: Snakemake removes a job's outputs before it starts the job again, also where only Snakemake itself was killed and
-the job went on to its end without it. The second name is a hard link, so it takes no space as long as the outputs are
-there.
+The outputs of a finished training also get a second name, and are restored when the very same training is asked for
+again: Snakemake removes a job's outputs before it starts the job again, even if only Snakemake itself was killed and
+the job ran to its end. The second name is a hard link, so it takes no space as long as the outputs exist.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ from artune.runtime import fence
 from artune.runtime.files import read_json, replacing, sha256, write_json
 
 KEEP = 2
-# What torch.load raises when the bytes are not what they should be.
+# Exceptions from torch.load for wrong bytes.
 BAD_BYTES = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -44,7 +43,7 @@ BAD_BYTES = (
 
 
 def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Write ``state`` (tensors, numbers, strings) of ``iteration`` finished iterations; older than two are removed."""
+    """Write ``state`` (tensors, numbers, strings) after ``iteration`` iterations; only the last two states are kept."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
@@ -57,13 +56,13 @@ def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
 
 
 def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
-    """The newest intact state that was saved under the same ``config`` text, with its iteration; else None."""
+    """The newest intact state that was saved under the same ``config`` text, with its iteration; otherwise None."""
     for path in sorted(folder.glob("state-*.pt"), reverse=True):
         _, iteration, digest = path.stem.split("-")
         data = path.read_bytes()
         state = _read(data) if hashlib.sha256(data).hexdigest()[:16] == digest else None
         if state is None:
-            warnings.warn(f"{path}: torn or altered, the state before it is used", stacklevel=2)
+            warnings.warn(f"{path}: torn or altered; the previous state is used", stacklevel=2)
             path.unlink()
         elif state.get("config") == config:
             return int(iteration), state
@@ -71,7 +70,7 @@ def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
 
 
 def _read(data: bytes) -> dict[str, Any] | None:
-    """The state in ``data``; None if it is none, or holds what would have to run code."""
+    """The state in ``data``; None if it is not a state, or if loading it would run code."""
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except BAD_BYTES:
@@ -80,15 +79,15 @@ def _read(data: bytes) -> dict[str, Any] | None:
 
 
 def clear_states(folder: Path) -> None:
-    """Remove every saved state: those of other settings would crowd out the new ones."""
+    """Remove every saved state: states of other settings would crowd out the new ones."""
     paths = list(folder.glob("state-*.pt"))
-    fence.check()  # after the look: a successor's are not among them
+    fence.check()  # after the listing, which holds no state of a successor
     for path in paths:
         path.unlink(missing_ok=True)
 
 
 def on_cpu(state: Any) -> Any:
-    """A copy of nested state whose tensors later updates cannot reach."""
+    """A copy of nested state on the CPU, whose tensors later updates do not change."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
@@ -101,7 +100,7 @@ NOTE = "note.json"
 
 
 def _key(identity: str) -> str:
-    """Digest of what a training is, and of the code that ran it: other code is another training."""
+    """Digest of a training's identity and of the code: a training by other code is another training."""
     digest = hashlib.sha256(f"{identity}\ntorch {importlib.metadata.version('torch')}\n".encode())
     for path in sorted(Path(artune.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -109,7 +108,7 @@ def _key(identity: str) -> str:
 
 
 def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
-    """Link ``outputs`` of a finished training into ``folder``/.finished; without links on that disk nothing is kept."""
+    """Link ``outputs`` of a finished training into ``folder``/.finished; a disk without hard links keeps nothing."""
     kept = folder / FOLDER
     fence.check()
     shutil.rmtree(kept, ignore_errors=True)
@@ -118,12 +117,12 @@ def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
         for path in outputs:
             os.link(path, kept / path.name)
         write_json(kept / NOTE, {"key": _key(identity), "files": {path.name: sha256(path) for path in outputs}})
-    except (OSError, ArtuneError):  # the outputs themselves are written; this is a second name
+    except (OSError, ArtuneError):  # only the second name is lost, the outputs are written
         shutil.rmtree(kept, ignore_errors=True)
 
 
 def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
-    """Whether ``outputs`` were kept under the same identity and code, are intact, and now are in their places again."""
+    """Restore ``outputs`` that were kept under the same identity and code; False if they were not or are damaged."""
     kept = folder / FOLDER
     try:
         note = read_json(kept / NOTE)

@@ -1,4 +1,4 @@
-"""Random generators derived from names, so that no draw depends on what was drawn before it."""
+"""Random generators derived from names, so that no draw depends on earlier draws."""
 
 import hashlib
 
