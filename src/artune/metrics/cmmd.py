@@ -7,8 +7,8 @@ from torch import Tensor
 
 from artune.errors import ArtuneError
 
-SIGMA = 10.0  # bandwidth of the Gaussian kernel, the authors'
-UNIT = 1000.0  # the value is printed a thousandfold, as by the authors
+SIGMA = 10.0  # bandwidth of the Gaussian kernel, as by the authors
+UNIT = 1000.0  # factor of the printed value, as by the authors
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class CMMD:
 
 
 def cmmd(reference: Tensor, samples: Tensor, block: int = 4096) -> CMMD:
-    """CMMD with the kernel ``exp(-|x - y|^2 / (2 * 10^2))``, every pair counted, a point with itself too.
+    """CMMD with the kernel ``exp(-|x - y|^2 / (2 * 10^2))``, over all pairs, including those of a point with itself.
 
     The standard error is the exact jackknife over samples; the reference counts as fixed, as in ``kid.kid``.
 
     Args:
-        reference: [m, D] embeddings of unit length (the authors': CLIP ViT-L/14 at 336 pixels).
+        reference: [m, D] embeddings of unit length (the authors use CLIP ViT-L/14 at 336 pixels).
         samples: [n, D] embeddings of unit length, n >= 2.
-        block: rows and columns of a block of the kernel matrix; bounds the memory, not the result.
+        block: rows and columns per block of the kernel matrix; limits the memory, does not change the result.
 
     Raises:
-        ArtuneError: too few embeddings, other shapes, or lengths other than 1.
+        ArtuneError: too few embeddings, wrong shapes, or lengths other than 1.
     """
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
@@ -39,7 +39,7 @@ def cmmd(reference: Tensor, samples: Tensor, block: int = 4096) -> CMMD:
     if m < 1 or n < 2:
         raise ArtuneError(f"CMMD: {m} reference and {n} sample embeddings; give at least 1 and 2")
     for name, x in (("reference", reference), ("sample", samples)):
-        if not bool((x.double().norm(dim=1) - 1).abs().max() < 1e-2):  # also of NaN
+        if not bool((x.double().norm(dim=1) - 1).abs().max() < 1e-2):  # NaN fails as well
             raise ArtuneError(f"CMMD: {name} embeddings are not of unit length; give CLIP's normalised ones")
     among, across = _excess_row_sums(samples, samples, block), _excess_row_sums(samples, reference, block)
     within = _excess_row_sums(reference, reference, block).sum() / m**2
@@ -54,7 +54,7 @@ def cmmd(reference: Tensor, samples: Tensor, block: int = 4096) -> CMMD:
 def _excess_row_sums(x: Tensor, y: Tensor, block: int) -> Tensor:
     """``sum_j (k(x_i, y_j) - 1)``, float64 [len(x)].
 
-    Every kernel value lies within 2 % of 1; the ones cancel in CMMD, so they are never added up.
+    Every kernel value lies within 2 % of 1; the ones cancel in CMMD, so they are left out of the sums.
     """
     sums = []
     for rows in x.double().split(block):

@@ -11,25 +11,25 @@ from artune.metrics.precision_recall import DISTANCES, neighbour_radii
 
 @dataclass(frozen=True)
 class DensityCoverage:
-    """Density, 1 in expectation where both sets are of one distribution (it may be more), and coverage in [0, 1]."""
+    """Density, 1 in expectation if both sets have the same distribution (it may exceed 1), and coverage in [0, 1]."""
 
     density: float
     coverage: float
 
 
 def density_coverage(reference: Tensor, samples: Tensor, k: int = 5, block: int = 10_000) -> DensityCoverage:
-    """Density: reference balls that a sample lies in, over k. Coverage: reference balls that hold a sample.
+    """Density: mean count of reference balls around a sample, over k. Coverage: share of reference balls with a sample.
 
-    A ball reaches to its centre's k-th neighbour, the boundary left out: of two equal sets both numbers are then 1.
+    A ball reaches to its centre's k-th neighbour, without its boundary: for two equal sets both numbers are then 1.
 
     Args:
         reference: [m, D] features, m > k.
         samples: [n, D] features.
-        k: neighbour that sets the radius; 5 is the authors'.
-        block: rows and columns of a block of distances.
+        k: index of the neighbour that sets the radius; the authors use 5.
+        block: rows and columns per block of distances.
 
     Raises:
-        ArtuneError: too few features, other shapes, or NaN or infinity among them.
+        ArtuneError: too few features, wrong shapes, or NaN or infinity among them.
     """
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"

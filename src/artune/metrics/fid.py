@@ -13,19 +13,19 @@ from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, nume
 
 @dataclass(frozen=True)
 class JackknifeFID:
-    """FID of n samples and what the n leave-one-out FIDs say about it, in units of squared features."""
+    """FID of n samples, with the error and bias that the n leave-one-out FIDs give, in units of squared features."""
 
     value: float
     standard_error: float
     bias_corrected: float
-    changes: Tensor  # [n] float64: the FID without sample i, less the FID
+    changes: Tensor  # [n] float64: the FID without sample i minus the FID
 
 
 def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [D] and covariance [D, D] of features [n, D] by the rule of the official evaluator.
 
-    The mean is NumPy's in the features' own precision (float32 for networks), the covariance float64 divided
-    by n - 1; both are returned as float64.
+    NumPy computes the mean in the features' own precision (float32 for networks); the covariance is float64 and
+    divided by n - 1. Both are returned as float64.
 
     Raises:
         ArtuneError: fewer than two samples, or NaN or infinity among the features.
@@ -38,7 +38,7 @@ def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RunningMoments:
-    """Mean and covariance of features that come in batches and are not kept, in float64 (Chan et al., 1979)."""
+    """Mean and covariance of features that arrive in batches and are not kept, in float64 (Chan et al., 1979)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -46,7 +46,7 @@ class RunningMoments:
         self.scatter: Tensor | None = None  # [D, D], sum of products of deviations
 
     def add(self, features: Tensor) -> None:
-        """Take in features [n, D]. Raises ArtuneError: NaN or infinity among them."""
+        """Add features [n, D]. Raises ArtuneError: NaN or infinity among them."""
         _check_features(features, least=1)
         features = features.double()
         mean = features.mean(dim=0)
@@ -96,9 +96,9 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
 
     Args:
         features: [n, D], n >= 3.
-        mu_ref: [D].
-        cov_ref: [D, D].
-        chunk: samples worked on at a time; bounds the memory, not the result.
+        mu_ref: mean [D] of the reference.
+        cov_ref: covariance [D, D] of the reference.
+        chunk: samples per step; limits the memory, does not change the result.
 
     Raises:
         ArtuneError: fewer than three samples, or NaN or infinity among the features.
@@ -114,8 +114,8 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     rank = numerical_rank(values)
     project = root @ vectors[:, len(values) - rank :]
 
-    # S_i = grow (S - n/(n-1)^2 d d^T) and mu_i = mu - d/(n-1): every F_i - F without subtracting near-equal
-    # traces.
+    # With S_i = grow (S - n/(n-1)^2 d d^T) and mu_i = mu - d/(n-1), every F_i - F is found without subtracting
+    # nearly equal traces.
     grow = (n - 1) / (n - 2)
     change = []
     for part in features.split(chunk):

@@ -1,4 +1,4 @@
-"""Inception score."""
+"""Inception score (Salimans et al., 2016) and its leave-one-out values."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,14 @@ from artune.errors import ArtuneError
 
 
 def inception_score(probs: Tensor, split_size: int = 5000) -> tuple[float, float]:
-    """Mean and standard deviation over chunks of ``exp(mean_i KL(p_i || mean of the chunk))`` (Salimans et
-    al., 2016).
+    """Mean and standard deviation over chunks of ``exp(mean_i KL(p_i || mean of the chunk))``.
 
-    Chunks are consecutive, in the order given, and the last may be short; it counts as one chunk, as in the
+    Chunks are consecutive, in the order given. The last may be short and still counts as one chunk, as in the
     official evaluator. Shuffle samples that are sorted by class first.
 
     Args:
         probs: [n, C] class probabilities.
-        split_size: samples a chunk.
+        split_size: samples per chunk.
 
     Raises:
         ArtuneError: ``probs`` is empty, not two-dimensional, or holds NaN, infinity or negative numbers.
@@ -26,11 +25,11 @@ def inception_score(probs: Tensor, split_size: int = 5000) -> tuple[float, float
 
 
 def inception_score_left_out(probs: Tensor, split_size: int = 5000) -> Tensor:
-    """The n scores without one sample each, float64 [n]: the sample leaves its chunk, the other chunks stay.
+    """The n leave-one-out scores, float64 [n]: a sample leaves its chunk, the other chunks stay.
 
     Args:
         probs: [n, C] class probabilities, n >= 2.
-        split_size: samples a chunk.
+        split_size: samples per chunk.
 
     Raises:
         ArtuneError: as :func:`inception_score`, or a single sample.
@@ -49,7 +48,7 @@ def inception_score_left_out(probs: Tensor, split_size: int = 5000) -> Tensor:
 
 
 def _split(part: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of a chunk [n, C], and its n scores without one sample each."""
+    """Score of a chunk [n, C], and its n leave-one-out scores."""
     n, own, total = len(part), torch.xlogy(part, part).sum(dim=1), part.sum(dim=0)
     divergence = own.mean() - torch.xlogy(total / n, total / n).sum()
     rest = (total - part).clamp_min(0) / max(n - 1, 1)

@@ -15,23 +15,22 @@ class KID:
 
     value: float
     standard_error: float
-    changes: Tensor  # [n] float64: the KID without sample i, less a constant
+    changes: Tensor  # [n] float64: the KID without sample i minus a constant
 
 
 def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
-    """KID with the kernel ``(x.y / D + 1)^3`` (Bińkowski et al., 2018) from all pairs, not from random
-    subsets.
+    """KID with the kernel ``(x.y / D + 1)^3`` (Bińkowski et al., 2018) from all pairs, not from random subsets.
 
-    The standard error is the exact jackknife over samples, which needs only the kernel's row sums; the
-    reference counts as fixed, as in ``fid.jackknife_fid``.
+    The standard error is the exact jackknife over samples, which needs only the kernel's row sums; the reference
+    counts as fixed, as in ``fid.jackknife_fid``.
 
     Args:
         reference: [m, D] features, m >= 2.
         samples: [n, D] features, n >= 3.
-        block: rows and columns of a block of the kernel matrix; bounds the memory, not the result.
+        block: rows and columns per block of the kernel matrix; limits the memory, does not change the result.
 
     Raises:
-        ArtuneError: too few features, other shapes, or NaN or infinity among them.
+        ArtuneError: too few features, wrong shapes, or NaN or infinity among them.
     """
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
@@ -46,7 +45,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
     within = _kernel_row_sums(reference, reference, block) - _kernel_diagonal(reference)
 
     value = among.sum() / (n * (n - 1)) + within.sum() / (m * (m - 1)) - 2 * across.sum() / (n * m)
-    # The leave-one-out values, but for the reference part that they share.
+    # Leave-one-out values without the term of the reference, which they share.
     left_out = (among.sum() - 2 * among) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
     return KID(value=float(value), standard_error=standard_error(left_out), changes=left_out)
 

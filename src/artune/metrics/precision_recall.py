@@ -1,4 +1,4 @@
-"""Improved precision and recall (Kynkäänniemi et al., 2019), exact or rounded as officially."""
+"""Improved precision and recall (Kynkäänniemi et al., 2019), exact or rounded as in the official evaluator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Distances = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Fractions in [0, 1], and the binomial standard error of precision."""
+    """Precision and recall in [0, 1], and the binomial standard error of precision."""
 
     precision: float
     recall: float
@@ -25,20 +25,20 @@ class PrecisionRecall:
 def precision_recall(
     reference: Tensor, samples: Tensor, k: int = 3, precision: Precision = "exact", block: int = 10_000
 ) -> PrecisionRecall:
-    """Precision: samples inside some reference ball. Recall: reference images inside some sample ball.
+    """Precision: share of samples in some reference ball. Recall: share of reference images in some sample ball.
 
-    A ball reaches to its centre's k-th neighbour, the boundary included.
+    A ball reaches to its centre's k-th neighbour, with its boundary.
 
     Args:
         reference: [m, D] features, m > k.
         samples: [n, D] features, n > k.
-        k: neighbour that sets the radius.
+        k: index of the neighbour that sets the radius.
         precision: ``exact`` (float64) or ``adm_half``, which rounds as the official evaluator does and reads
             slightly higher; never compare one with the other.
-        block: rows and columns of a block of distances.
+        block: rows and columns per block of distances.
 
     Raises:
-        ArtuneError: too few features, other shapes, NaN or infinity, or an unknown ``precision``.
+        ArtuneError: too few features, wrong shapes, NaN or infinity, or an unknown ``precision``.
     """
     _check(reference, samples, k, precision)
     radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
@@ -54,20 +54,20 @@ def precision_recall(
 def precision_recall_left_out(
     reference: Tensor, samples: Tensor, k: int = 3, precision: Precision = "exact", pairs: int = 20_000_000
 ) -> tuple[Tensor, Tensor]:
-    """The n precisions and the n recalls without one sample each, exactly: float64 [n], [n].
+    """The n leave-one-out precisions and the n leave-one-out recalls, exact: float64 [n], [n].
 
-    A sample that leaves takes its own ball along, and the ball of every sample that it was one of the k nearest of
+    Without a sample its own ball is gone, and the ball of every sample that had it among the k nearest neighbours
     grows to the next neighbour.
 
     Args:
         reference: [m, D] features, m > k.
         samples: [n, D] features, n > k + 1.
-        k: neighbour that sets the radius.
+        k: index of the neighbour that sets the radius.
         precision: as in :func:`precision_recall`.
-        pairs: distances held at a time; bounds the memory, not the result.
+        pairs: distances in memory at a time; limits the memory, does not change the result.
 
     Raises:
-        ArtuneError: as :func:`precision_recall`, or only k + 1 samples.
+        ArtuneError: as :func:`precision_recall`, or at most k + 1 samples.
     """
     _check(reference, samples, k + 1, precision)
     n, m = len(samples), len(reference)
@@ -92,14 +92,14 @@ def precision_recall_left_out(
 
 
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
-    """Squared distance [n] of each feature [n, D] to its k-th neighbour, itself not counted."""
+    """Squared distance [n] of each feature [n, D] to its k-th neighbour, not counting itself."""
     return _nearest(features, k + 1, precision, block)[0][:, k]
 
 
 def _nearest(
     features: Tensor, count: int, precision: Precision = "exact", block: int = 10_000
 ) -> tuple[Tensor, Tensor]:
-    """The ``count`` smallest squared distances of each feature, itself among them, ascending, and whose they are."""
+    """The ``count`` smallest squared distances of each feature, itself included, ascending, and their indices."""
     found = []
     for rows in features.split(block):
         best: list[tuple[Tensor, Tensor]] = []
@@ -124,16 +124,16 @@ def covered(
 ) -> tuple[Tensor, Tensor]:
     """Which samples lie in some reference ball, boolean [n], and which reference images in some sample ball, [m].
 
-    One distance serves both questions, reference first: in half precision ``(|u|^2 - 2 u.v) + |v|^2`` depends on which
-    is u, and the official evaluator asks in this order.
+    Each distance answers both questions. The reference is u: in half precision ``(|u|^2 - 2 u.v) + |v|^2`` depends on
+    the order, and this is the official evaluator's.
 
     Args:
         reference: [m, D] features.
-        radii: [m] squared radii of their balls.
+        radii: [m] squared radii of the reference balls.
         samples: [n, D] features.
-        sample_radii: [n] squared radii of their balls.
+        sample_radii: [n] squared radii of the sample balls.
         precision: as in :func:`precision_recall`.
-        block: rows and columns of a block of distances.
+        block: rows and columns per block of distances.
     """
     in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     in_samples = torch.zeros(len(reference), dtype=torch.bool, device=samples.device)
@@ -165,7 +165,7 @@ def _exact_distances(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _half_distances(u: Tensor, v: Tensor) -> Tensor:
-    """Every intermediate result rounded to half; a block that overflows is done again in float32."""
+    """Squared distances, every intermediate result rounded to half; a block that overflows is redone in float32."""
     u16, v16 = u.half(), v.half()
     products = (2 * (u16.float() @ v16.float().T)).half()  # sums in float32, the result rounded
     norm_u, norm_v = (w.square().float().sum(dim=1).half() for w in (u16, v16))

@@ -9,15 +9,15 @@ from artune.metrics.precision_recall import DISTANCES, neighbour_radii
 def realism_score(reference: Tensor, samples: Tensor, k: int = 3) -> Tensor:
     """``max_r |r - NN_k(r)| / |s - r|`` [n]: at least 1 inside a reference ball, higher is nearer to the real images.
 
-    As its authors do, the half of the balls with the larger radii is left out, for they lie where images are sparse.
+    As by its authors, the half of the balls with the larger radii is left out: these lie where images are sparse.
 
     Args:
         reference: [m, D] features of distinct real images, m > k.
         samples: [n, D] features.
-        k: neighbour that sets the radius.
+        k: index of the neighbour that sets the radius.
 
     Raises:
-        ArtuneError: no more than k reference features.
+        ArtuneError: at most k reference features.
     """
     if len(reference) <= k:
         raise ArtuneError(f"realism_score: k={k} with {len(reference)} reference features; give more than k")

@@ -2,7 +2,7 @@
 
 The Fréchet distance holds ``tr sqrt(R S R)`` with ``R R^T`` the reference covariance. Taking one sample out
 of S is a rank-one downdate, so a single eigendecomposition serves every sample: ``fid.jackknife_fid`` and the
-full-covariance LOO-FID reward both rest on :func:`downdate_trace_sqrt`.
+full-covariance LOO-FID reward both use :func:`downdate_trace_sqrt`.
 """
 
 import math
@@ -10,25 +10,24 @@ import math
 import torch
 from torch import Tensor
 
-STEP = 0.35  # of the trapezium rule in y = log sqrt(s); its error is about exp(-pi^2 / STEP) = 6e-13
+STEP = 0.35  # step of the trapezium rule in y = log sqrt(s); the rule's error is about exp(-pi^2 / STEP) = 6e-13
 NODES = 143  # y reaches 25 either side of log sqrt(largest eigenvalue): the tails left out are below 1e-10
 
 
 def covariance_root(covariance: Tensor) -> Tensor:
-    """A root of a covariance matrix [D, D]: ``root @ root.T`` equals it, with negative rounding errors set to
-    0.
+    """A root of a covariance matrix [D, D]: ``root @ root.T`` equals it, with negative rounding errors set to 0.
 
-    Columns are scaled eigenvectors; ``tr sqrt(root.T @ S @ root)`` is the same for every root.
+    Columns of the root are scaled eigenvectors; ``tr sqrt(root.T @ S @ root)`` is the same for every root.
     """
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.clamp_min(0).sqrt()
 
 
 def numerical_rank(values: Tensor) -> int:
-    """How many of the ascending eigenvalues [D] of a symmetric matrix stand above its rounding errors.
+    """Number of ascending eigenvalues [D] of a symmetric matrix that are above its rounding errors.
 
-    Those of a null space come out within 2 machine epsilons of the largest (D = 2048, rank 143), while the
-    usual floor of D epsilons already cuts off true ones of Inception-like spectra, which moves the FID by
+    Eigenvalues of a null space are computed as at most 2 machine epsilons of the largest (D = 2048, rank 143), while
+    the usual floor of D epsilons already cuts off true eigenvalues of Inception-like spectra, which moves the FID by
     1e-3.
     """
     floor = 64 * torch.finfo(values.dtype).eps * float(values[-1].clamp_min(0))
@@ -56,8 +55,7 @@ def downdate_trace_sqrt(values: Tensor, z: Tensor) -> Tensor:
     resolvent = 1 / (values[:, None] + s)
     squares = z.square()
     removed = squares @ resolvent
-    # Where the sample carries nearly all of some direction, 1 - removed cancels; the same f is then f(0) + s
-    # (...).
+    # Where the sample carries nearly all of some direction, 1 - removed cancels; f is then computed as f(0) + s (...).
     ratios = squares / values
     left = (1 - ratios.sum(dim=1, keepdim=True)).clamp_min(0) + s * (ratios @ resolvent)
     log_f = torch.where(removed < 0.5, torch.log1p(-removed.clamp_max(0.5)), torch.log(left))
@@ -65,7 +63,7 @@ def downdate_trace_sqrt(values: Tensor, z: Tensor) -> Tensor:
 
 
 LOW_RANK_NODES = 40
-FLOOR = 1e-14  # of the largest eigenvalue; added to both matrices, so that singular ones have a factor
+FLOOR = 1e-14  # times the largest eigenvalue is added to both matrices, so that singular ones have a Cholesky factor
 
 
 def elliptic_nodes(low: float, high: float, nodes: int) -> tuple[list[float], list[float]]:
@@ -75,13 +73,13 @@ def elliptic_nodes(low: float, high: float, nodes: int) -> tuple[list[float], li
     parameter y of ``s = low sc(y)^2``. Differences between x in [low, high] converge as ``exp(-2 pi^2 nodes /
     log(high / low))`` (Hale, Higham and Trefethen, 2008, method 3).
     """
-    from scipy.special import ellipj, ellipkm1  # a tenth of a second, which most commands need not spend
+    from scipy.special import ellipj, ellipkm1  # imported here because it takes a tenth of a second
 
     period = float(ellipkm1(low / high))
     s, weights = [0.0] * nodes, [0.0] * nodes
     for i in range((nodes + 1) // 2):  # the other half is the mirror image low high / s
         sn, cn, dn, _ = ellipj((i + 0.5) * period / nodes, 1 - low / high)
-        slope = 2 * dn / (sn * cn)  # of log s
+        slope = 2 * dn / (sn * cn)  # derivative of log s
         for at, node in ((i, low * (sn / cn) ** 2), (nodes - 1 - i, high * (cn / sn) ** 2)):
             s[at], weights[at] = node, period / nodes * math.sqrt(node) * slope / (2 * math.pi)
     return s, weights
@@ -92,18 +90,18 @@ def updated_trace_sqrt(
 ) -> tuple[Tensor, Tensor]:
     """``tr sqrt(A)``, and ``tr sqrt(A_j) - tr sqrt(A)`` for every j, ``A_j = A + W (diag(k) - e_j e_j^T) W^T``.
 
-    By the determinant lemma ``log det(A_j + s) - log det(A + s)`` is a matter of the small matrices ``W^T (A + s)^-1
-    W``, one Cholesky factor and one triangular solve a node.
+    By the determinant lemma ``log det(A_j + s) - log det(A + s)`` depends only on the small matrices ``W^T (A + s)^-1
+    W``, at one Cholesky factor and one triangular solve per node.
 
     Args:
         a: [D, D] positive semi-definite, float64.
         w: [D, n], n much below D.
         added: k [n], not negative.
         removed: rows e_j [N, n]; every A_j is positive semi-definite up to rounding.
-        nodes: of the quadrature.
+        nodes: nodes of the quadrature.
 
     Returns:
-        A number and [N].
+        The trace, a number, and the changes [N].
 
     Raises:
         torch.linalg.LinAlgError: ``a`` is not positive semi-definite.
