@@ -5,12 +5,12 @@ library's modules are imported inside the functions, so that a command loads onl
 
 - cli: from a command line to an exit status
 - arguments: every command with its options
-- context: settings, registry and device of a command, made once
-- inputs: what trainings start from
+- context: settings, registry and device of a command, created once
+- inputs: files that trainings start from
 - tuning: settings, training and export of a run
 - evaluation: samples, features, scores, comparisons
 - results: tables, figures, claims, report
 - tracking: the MLflow store
 - study: the human study
-- planning: what a target costs, what is wrong here, benchmarks
+- planning: costs of a target, checks of the machine, settings of a run, benchmarks
 """

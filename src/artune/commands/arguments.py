@@ -1,4 +1,4 @@
-"""Every command of the command line, declared once: what it does, where its function is, what it is given."""
+"""Every command of the command line, declared once: its purpose, the module of its function, its arguments."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ PATHS = {
     "scores": "scores.json",
     "graph": "classify_image_graph_def.pb, or its stamp",
     "timings": "timings.jsonl of the run",
-    "costs": "costs.csv that a GPU was measured for",
+    "costs": "costs.csv that was measured on a GPU",
     "grid": "picture to write",
     "runs": "folder of the runs",
     "results": "folder of the scale",
@@ -35,29 +35,29 @@ PATHS = {
     "tally": "counted votes",
     "profile": "folder of the SLURM profile to check (default: slurm_a100 where there is SLURM)",
     "pairs": "file of pairs of the human study",
-    "judge": "what the automatic judge prefers",
+    "judge": "preferences of the automatic judge",
 }
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command; the function of its name in ``artune.commands.{module}`` does it."""
+    """A command; the function of the same name in ``artune.commands.{module}`` carries it out."""
 
     module: str
     summary: str
     positional: str | None = None  # name of its positional argument
-    required: str = ""  # options of PATHS that must be given, separated by spaces
-    optional: str = ""  # options of PATHS that may be given
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further options -> arguments of argparse
+    required: str = ""  # required options, keys of PATHS separated by spaces
+    optional: str = ""  # further options, keys of PATHS separated by spaces
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # other options -> arguments of argparse
 
 
 COMMANDS: dict[str, Command] = {
     "run_config": Command("tuning", "resolve a run's settings", positional="run", required="output"),
-    "asset": Command("inputs", "check a file from outside, fetch it if need be", positional="asset", required="output"),
+    "asset": Command("inputs", "check an external file, fetch it if necessary", positional="asset", required="output"),
     "assets": Command(
         "inputs",
-        "list the files from outside: present, missing, wrong digest",
-        options={"--fetch": {"action": "store_true", "help": "fetch what the scale needs and may be fetched"}},
+        "list the external files: present, missing, wrong digest",
+        options={"--fetch": {"action": "store_true", "help": "fetch the needed files that may be fetched"}},
     ),
     "data": Command("inputs", "write the data set of a scale that ships one", required="output"),
     "tokenizer": Command(
@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command] = {
         "token codes of the data set",
         positional="name",
         required="data tokenizer output",
-        options={"--crops": {"type": int, "default": 20, "help": "ImageNet: how many of an image's twenty crops"}},
+        options={"--crops": {"type": int, "default": 20, "help": "ImageNet: crops per image, at most twenty"}},
     ),
     "network": Command(
         "inputs", "train or import a frozen network", positional="name", required="output", optional="data tokenizer"
@@ -108,9 +108,7 @@ COMMANDS: dict[str, Command] = {
         required="config policy tokenizer output grid",
         optional="pretrained networks",
     ),
-    "real_samples": Command(
-        "evaluation", "take real images in the place of samples", required="config data output grid"
-    ),
+    "real_samples": Command("evaluation", "take real images in place of samples", required="config data output grid"),
     "features": Command("evaluation", "features of a run's samples", required="samples networks output"),
     "evaluate": Command(
         "evaluation", "score a run", required="config features reference output", optional="references timings"
@@ -127,8 +125,8 @@ COMMANDS: dict[str, Command] = {
         "differences of two runs, or of a table's rows, with paired errors and Holm's correction",
         optional="runs reference output",
         options={
-            "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second less the first"},
-            "--table": {"help": "instead: every row less the first of its block"},
+            "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second minus the first"},
+            "--table": {"help": "in place of two runs: every row minus the first row of its block"},
         },
     ),
     "figure": Command(
@@ -148,10 +146,10 @@ COMMANDS: dict[str, Command] = {
     "study_make": Command("study", "draw the pairs of the human study", optional="samples data output"),
     "study_serve": Command(
         "study",
-        "serve the page that people rate the pairs on",
+        "serve the page on which people rate the pairs",
         optional="pairs votes",
         options={
-            "--host": {"default": "127.0.0.1", "help": "address to listen on; another than this one is seen by others"},
+            "--host": {"default": "127.0.0.1", "help": "address to listen on; others can reach any but the default"},
             "--port": {"type": int, "default": 8765, "help": "port to listen on, 0 for a free one"},
         },
     ),
@@ -173,10 +171,10 @@ COMMANDS: dict[str, Command] = {
         "write a run's policy as LlamaGen's own sampling script loads it",
         positional="run",
         required="output",
-        options={"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "whose layout"}},
+        options={"--format": {"choices": ["llamagen"], "default": "llamagen", "help": "layout of the file"}},
     ),
-    "costs": Command("results", "seconds of every stage beside the paper's", required="timings output"),
-    "claims": Command("results", "judge the paper's claims by what was measured", required="results output"),
+    "costs": Command("results", "seconds per stage beside the paper's", required="timings output"),
+    "claims": Command("results", "judge the paper's claims by the measurements", required="results output"),
     "rulegraph": Command("results", "Snakemake's graph of rules, as Mermaid", required="output"),
     "report": Command("results", "one HTML file of tables, figures, claims and provenance", required="results output"),
     "mlflow_store": Command("tracking", "create the tracking store", required="output"),
@@ -188,7 +186,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
     "plan": Command(
-        "planning", "what a target trains, evaluates and costs in GPU hours", positional="target", optional="costs"
+        "planning", "trainings and evaluations of a target, with their GPU hours", positional="target", optional="costs"
     ),
     "doctor": Command(
         "planning", "check the machine, the cluster and the files before anything runs", optional="profile"
@@ -199,7 +197,7 @@ COMMANDS: dict[str, Command] = {
         optional="output",
         options={
             "--backbone": {"default": "llamagen_b", "help": "the policy, a key of config/backbones.yaml"},
-            "--dtype": {"choices": ["float32", "bfloat16"], "default": "float32", "help": "of the weights"},
+            "--dtype": {"choices": ["float32", "bfloat16"], "default": "float32", "help": "type of the weights"},
         },
     ),
     "show": Command("planning", "a run's settings and the layer that set each", positional="run"),
@@ -209,15 +207,15 @@ COMMANDS: dict[str, Command] = {
         positional="target",
         optional="output",
         options={
-            "--backbone": {"default": "llamagen_l", "help": "whose; its sizes are those of --scale"},
+            "--backbone": {"default": "llamagen_l", "help": "the policy; its sizes are those of --scale"},
             "--images": {"type": int, "help": "images (default: the scale's; 2 on a CPU at imagenet)"},
-            "--tokens": {"type": int, "help": "tokens an image, a square (default: the scale's; 16 on a CPU)"},
+            "--tokens": {"type": int, "help": "tokens per image, a square (default: the scale's; 16 on a CPU)"},
             "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
-            "--weights": {"choices": ["random"], "default": "random", "help": "speed does not depend on them"},
+            "--weights": {"choices": ["random"], "default": "random", "help": "the speed does not depend on them"},
         },
     ),
 }
-GROUPS = {"study": "the human study: samples, pairs, page, judge, counts"}  # first words of commands of two words
+GROUPS = {"study": "the human study: samples, pairs, page, judge, counts"}  # first word of the commands that have two
 
 
 def parser() -> argparse.ArgumentParser:
@@ -232,7 +230,7 @@ def parser() -> argparse.ArgumentParser:
             short = name.removeprefix(f"{group}_")
             _fill(members.add_parser(short, help=COMMANDS[name].summary, description=COMMANDS[name].summary), name)
     for name, command in COMMANDS.items():
-        grouped = name.split("_")[0] in GROUPS  # listed by its group alone
+        grouped = name.split("_")[0] in GROUPS  # only its group is listed
         shown: dict[str, Any] = {} if grouped else {"help": command.summary}
         _fill(commands.add_parser(name, description=command.summary, **shown), name)
     return top
@@ -255,14 +253,14 @@ def _fill(sub: argparse.ArgumentParser, name: str) -> None:
     sub.add_argument("--seeds", type=int, default=None, help="repetitions of every run")
     sub.add_argument("--threads", type=int, default=None, help="CPU threads")
     sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default=None)
-    sub.add_argument("--log", type=Path, default=None, metavar="PATH", help="also write what is printed here")
+    sub.add_argument("--log", type=Path, default=None, metavar="PATH", help="also write standard error to this file")
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command line.
 
     Raises:
-        ArtuneError: no such command; the line says what was probably meant.
+        ArtuneError: no such command; the message names similar ones.
     """
     known = {**COMMANDS, **GROUPS}
     if words and not words[0].startswith("-") and words[0] not in known:

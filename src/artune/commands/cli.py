@@ -11,12 +11,12 @@ from artune.commands.arguments import COMMANDS, parse_words
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.runtime.processes import launch
 
-STOPPED = 143  # what a shell reports of a process that SIGTERM ended
-SEVERAL = ("train", "sample", "features")  # what torchrun may start several processes of
+STOPPED = 143  # status that a shell reports for a process that SIGTERM ended
+SEVERAL = ("train", "sample", "features")  # commands that torchrun may start with several processes
 
 
 class Tee:
-    """Standard error that is also kept in a log file, which the first process starts and all add to."""
+    """Standard error that is also written to a log file, which rank 0 creates and all processes append to."""
 
     def __init__(self, path: Path, first: bool = True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ class Tee:
         self.terminal, self.file = sys.stderr, open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        """Write to both; the log gets whole lines instead of a redrawn one."""
+        """Write to both; the log gets whole lines in place of a redrawn line."""
         self.file.write(text.replace("\r\033[K", "\n"))
         return self.terminal.write(text)
 
@@ -35,12 +35,12 @@ class Tee:
         self.terminal.flush()
 
     def isatty(self) -> bool:
-        """Whether a bar can be redrawn."""
+        """Whether a line of progress can be redrawn."""
         return self.terminal.isatty()
 
 
 def open_log(path: Path) -> Tee:
-    """Standard error, kept in ``path`` as well."""
+    """Standard error, also written to ``path``."""
     try:
         return Tee(path, first=launch().rank == 0)
     except OSError as error:
@@ -48,12 +48,12 @@ def open_log(path: Path) -> Tee:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; bad input is one line on standard error and status 2, a training that was told to stop 143."""
+    """Run a command and return its status; bad input: 2, with one line on standard error; a stopped command: 143."""
     began, here = time.monotonic(), launch()
     try:
         arguments = parse_words(sys.argv[1:] if argv is None else argv)
         if here.size > 1 and arguments.command not in SEVERAL:
-            raise ArtuneError(f"{arguments.command}: is done by one process; start it without torchrun")
+            raise ArtuneError(f"{arguments.command}: runs in one process; start it without torchrun")
         if arguments.log is not None:
             sys.stderr = open_log(arguments.log)  # type: ignore[assignment]
         with_threads(arguments.threads and here.threads(arguments.threads))
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"error{f' (rank {here.rank})' if here.size > 1 else ''}: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from the last saved state\n")
+        sys.stderr.write("interrupted; the same command continues from the last saved state\n")
         return 130
     except BrokenPipeError:
         return 0

@@ -1,4 +1,4 @@
-"""What a command works with: settings, registry and device, each made once, when it is first asked for."""
+"""Settings, registry and device of a command, each created once, on first use."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-GIVEN = re.compile(r"\d|GPU-|MIG-")  # not -1, NoDevFiles or nothing
+GIVEN = re.compile(r"\d|GPU-|MIG-")  # CUDA_VISIBLE_DEVICES with a GPU: not -1, NoDevFiles or empty
 Value = TypeVar("Value")
 
 
@@ -26,7 +26,7 @@ class Context:
     """Settings, registry and device of one command.
 
     Args:
-        arguments: of the command line; what it says of scale, preset, seeds, threads and device comes before
+        arguments: arguments of the command line; its scale, preset, seeds, threads and device override
             ``config/config.yaml``.
     """
 
@@ -35,7 +35,7 @@ class Context:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """``config/config.yaml`` with the options of the command line over it."""
+        """``config/config.yaml``, overridden by the options of the command line."""
         values = read_yaml(Path("config/config.yaml"))
         values |= {name: value for name, value in self._given.items() if value is not None}
         return parse(Settings, values, "config/config.yaml")
@@ -47,7 +47,7 @@ class Context:
 
     @functools.cached_property
     def device(self) -> "torch.device":
-        """The device to run on, one GPU per process; threads are set and TF32 is switched off on the way."""
+        """The device to run on, one GPU per process; the first use also sets the threads and switches TF32 off."""
         import torch
 
         here, wanted = launch(), self.settings.device
@@ -56,10 +56,10 @@ class Context:
             raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if wanted == "auto" and GIVEN.match(given) and not torch.cuda.is_available():
-            # A job that was given GPUs and quietly takes the CPU would hold them for weeks.
+            # A job that was given GPUs and silently computes on the CPU would hold the GPUs for weeks.
             raise ArtuneError(
                 f"device: this job was given GPUs (CUDA_VISIBLE_DEVICES={given}), but torch sees none; `python -m "
-                "artune doctor` in such a job says why, --device cpu computes without"
+                "artune doctor` in such a job says why, --device cpu computes without them"
             )
         name = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
@@ -72,17 +72,17 @@ class Context:
         return torch.device(name)
 
     def prepare(self) -> None:
-        """Choose the device and set the threads, for a command that names no device itself."""
+        """Choose the device and set the threads, for a command that does not use :attr:`device` itself."""
         self.device  # noqa: B018
 
     @property
     def assets(self) -> Path:
-        """The folder of the files from outside."""
+        """The folder of the external files (assets)."""
         return Path(self.settings.assets)
 
     @property
     def tracking_uri(self) -> str:
-        """Where MLflow is."""
+        """Address of the MLflow store."""
         from artune.tracking.run_logger import tracking_uri
 
         return tracking_uri(self.settings.tracking_uri)
@@ -101,7 +101,7 @@ class Context:
 
 
 def entry(section: Mapping[str, Value], name: str, what: str) -> Value:
-    """``section[name]``. Raises ArtuneError: there is none; the line says what was probably meant."""
+    """``section[name]``. Raises ArtuneError: there is none; the message names similar ones."""
     if name not in section:
         raise ArtuneError(f"{what}: {unknown(name, section)}")
     return section[name]

@@ -1,4 +1,4 @@
-"""Commands of a run's samples: drawing them, their features, their scores, comparisons."""
+"""Commands for the samples of a run: drawing, features, scores, comparisons."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -39,7 +39,7 @@ def sample(context: Context, arguments: Namespace) -> str:
 
 
 def _extractor(context: Context, folder: Path | None, world: "World") -> "Extractor | None":
-    """The evaluation's networks, where all of them are there already: nobody waits for them before the features do."""
+    """The evaluation's networks, if all their files exist already: sampling does not wait for them, features do."""
     from artune.evaluation.features import Extractor, identity_of
 
     registry, device = context.registry, context.device
@@ -47,7 +47,7 @@ def _extractor(context: Context, folder: Path | None, world: "World") -> "Extrac
     if folder is None:
         return None
     there = all((folder / f"{name}.safetensors").exists() for name in names)
-    if not world.from_leader(there):  # another job may finish the last one while the processes look
+    if not world.from_leader(there):  # another job may finish the last file while the processes look
         return None
     identity = identity_of(registry, folder, device)
     networks = context.networks(names, folder)
@@ -55,7 +55,7 @@ def _extractor(context: Context, folder: Path | None, world: "World") -> "Extrac
 
 
 def real_samples(context: Context, arguments: Namespace) -> str:
-    """Take real images in the place of samples."""
+    """Take real images in place of samples."""
     from artune.config.run import RealRun, read_run
     from artune.data.assets import stamped_path
     from artune.errors import ArtuneError
@@ -78,7 +78,7 @@ def features(context: Context, arguments: Namespace) -> str:
         if world.from_leader(
             world.leads and take_up(arguments.samples, identity_of(registry, folder, device), arguments.output)
         ):
-            return f"{arguments.output}: taken while the images were drawn"
+            return f"{arguments.output}: computed while the images were drawn"
         networks = context.networks(set(protocol.networks.values()), folder)
         return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
 
@@ -99,7 +99,7 @@ def evaluate(context: Context, arguments: Namespace) -> str:
 
 
 def evaluate_official(context: Context, arguments: Namespace) -> str:
-    """Score a run by TensorFlow's own graph; in the environment that has it."""
+    """Score a run by TensorFlow's own graph, in the environment that has TensorFlow."""
     from artune.data.assets import stamped_path
     from artune.evaluation.official_graph import evaluate_official as score
 
@@ -116,7 +116,7 @@ def evaluate_official(context: Context, arguments: Namespace) -> str:
 
 
 def compare(context: Context, arguments: Namespace) -> str:
-    """Compare two runs, or a table's rows with the first of their block."""
+    """Compare two runs, or a table's rows with the first row of their block."""
     from artune.config.paper import find_table
     from artune.errors import ArtuneError
     from artune.evaluation.compare import compare as differences

@@ -1,4 +1,4 @@
-"""Commands that make what trainings start from."""
+"""Commands that create the files that trainings start from."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -8,7 +8,7 @@ from artune.errors import ArtuneError
 
 
 def asset(context: Context, arguments: Namespace) -> str:
-    """Check a file from outside, fetching it if need be, and write its digest."""
+    """Check an external file, fetching it if necessary, and write its digest."""
     from artune.data.assets import check_asset
 
     settings, registry = context.settings, context.registry
@@ -16,7 +16,7 @@ def asset(context: Context, arguments: Namespace) -> str:
 
 
 def assets(context: Context, arguments: Namespace) -> str:
-    """Print which files from outside are there; fetch the missing ones if asked."""
+    """Print which external files are present; with ``--fetch``, fetch missing ones first."""
     from artune.planning.needs import assets_table, fetch_needed
 
     registry, folder = context.registry, context.assets
@@ -28,7 +28,7 @@ def assets(context: Context, arguments: Namespace) -> str:
 
 
 def data(context: Context, arguments: Namespace) -> str:
-    """Write the data set that ships with a wheel."""
+    """Write the data set that ships in a Python wheel."""
     from artune.data.digits import write_data
 
     return write_data(context.registry.data, arguments.output)

@@ -1,4 +1,4 @@
-"""Commands to ask before a cluster is put to work: what a target costs, and what is wrong here."""
+"""Commands to use before a cluster runs: costs of a target, checks of the machine, settings, benchmarks."""
 
 import shutil
 from argparse import Namespace
@@ -40,7 +40,7 @@ def plan(context: Context, arguments: Namespace) -> str:
 
 
 def doctor(context: Context, arguments: Namespace) -> str:
-    """Check machine, cluster, files and tracking store, a line each."""
+    """Check machine, cluster, files and tracking store; prints one line per check."""
     from artune.planning.doctor import conclude, examine
     from artune.planning.slurm import read_profile
 
@@ -77,7 +77,7 @@ def bench(context: Context, arguments: Namespace) -> str:
     print(format_table(rows))  # noqa: T201
     if arguments.output is None:
         return f"{len(rows)} cases"
-    if arguments.target != "iteration" or arguments.output.suffix != ".jsonl":  # then it is what a training leaves
+    if arguments.target != "iteration" or arguments.output.suffix != ".jsonl":  # else the benchmark wrote it
         about = {"target": arguments.target, "scale": request.registry.scale, "backbone": request.backbone}
         about |= {"weights": arguments.weights, "provenance": provenance(request.device)}
         write_json(arguments.output, about | {"rows": rows})
@@ -93,7 +93,7 @@ def selfcheck(context: Context, arguments: Namespace) -> str:
     from artune.config.registry import Registry
 
     machine = Machine(context.device, getattr(torch, arguments.dtype))
-    registry = Registry("imagenet", context.settings.preset)  # whatever scale is configured
+    registry = Registry("imagenet", context.settings.preset)  # regardless of the configured scale
     rows, line = selfcheck(registry, arguments.backbone, machine, arguments.output)
     print(format_table([row.__dict__ for row in rows]))  # noqa: T201
     return line

@@ -1,4 +1,4 @@
-"""Commands that make tables, figures and the tracking store, and those for people."""
+"""Commands that write tables, figures, costs, claims and the report."""
 
 from argparse import Namespace
 
@@ -42,7 +42,7 @@ def figure(context: Context, arguments: Namespace) -> str:
 
 
 def figure_samples(context: Context, arguments: Namespace) -> str:
-    """Images of the classes that a figure shows."""
+    """Draw images of the classes that a figure shows."""
     from artune.config.run import read_policy_run
     from artune.data.prompts import class_names
     from artune.models.policies.checkpoint import load_policy
@@ -64,17 +64,17 @@ def figure_samples(context: Context, arguments: Namespace) -> str:
 
 
 def costs(context: Context, arguments: Namespace) -> str:
-    """Seconds of every stage beside the paper's."""
+    """Write the seconds per stage beside the paper's."""
     from artune.planning.costs import write_costs
 
     return write_costs(context.registry, arguments.timings, arguments.output)
 
 
-TARGETS = ("tables", "figures", "report")  # what a user asks for; the picture shows the rules behind them
+TARGETS = ("tables", "figures", "report")  # targets of users; the graph shows the rules behind them
 
 
 def claims(context: Context, arguments: Namespace) -> str:
-    """Judge the paper's claims by what was measured."""
+    """Judge the paper's claims by the measurements."""
     from artune.results.claims import write_claims
 
     return write_claims(context.registry, arguments.results, context.settings.seeds, arguments.output)

@@ -1,4 +1,4 @@
-"""Commands of the human study: samples, pairs, page, judge, counting."""
+"""Commands for the human study: samples, pairs, page, judge, counting."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -7,12 +7,12 @@ from artune.commands.context import Context
 
 
 def _folder(context: Context) -> Path:
-    """Where the study of a scale lies, for a person who names no path."""
+    """Default folder of the study at a scale."""
     return Path("results") / context.settings.scale / "study"
 
 
 def study_samples(context: Context, arguments: Namespace) -> str:
-    """A run's images of the study's pairs."""
+    """Draw a run's images for the study's pairs."""
     from artune.config.run import read_policy_run
     from artune.models.policies.checkpoint import load_policy
     from artune.results.study.make import write_study_samples
@@ -43,7 +43,7 @@ def study_make(context: Context, arguments: Namespace) -> str:
 
 
 def study_serve(context: Context, arguments: Namespace) -> str:
-    """Serve the page that people rate on."""
+    """Serve the page on which people rate the pairs."""
     from artune.results.study.serve import serve
 
     folder = _folder(context)
@@ -52,7 +52,7 @@ def study_serve(context: Context, arguments: Namespace) -> str:
 
 
 def study_judge(context: Context, arguments: Namespace) -> str:
-    """What the automatic judge prefers in every pair."""
+    """Write which image of every pair the automatic judge prefers."""
     from artune.errors import ArtuneError
     from artune.results.study.judge import judge_pairs
 
@@ -62,7 +62,7 @@ def study_judge(context: Context, arguments: Namespace) -> str:
         raise ArtuneError("config/study.yaml: judge: null; name a network to have a judge")
     for _, tuned in (setting.runs for setting in registry.study.settings.values()):
         if name in registry.resolve(tuned).networks:
-            raise ArtuneError(f"config/study.yaml: judge: {name} was a reward of {tuned}; name a network that was none")
+            raise ArtuneError(f"config/study.yaml: judge: {name} was a reward of {tuned}; name a network that was not")
     network = context.networks({name}, arguments.networks)[name]
     return judge_pairs(arguments.pairs, name, network, registry.evaluation, arguments.output, device)
 

@@ -1,4 +1,4 @@
-"""Commands of the tracking store."""
+"""Commands for the tracking store."""
 
 from argparse import Namespace
 

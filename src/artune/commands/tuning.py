@@ -57,7 +57,7 @@ def train(context: Context, arguments: Namespace) -> str:
 
 
 def export(context: Context, arguments: Namespace) -> str:
-    """Write a run's policy as others load it."""
+    """Write a run's policy in the format of another project."""
     from artune.models.policies.export import export_policy
     from artune.planning.plan import Plan
 

@@ -206,7 +206,7 @@ def test_a_network_that_a_reward_used_is_no_judge(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     paths = ["--pairs", "pairs.zip", "--networks", "networks", "--output", "judge.json"]
     assert main(["study", "judge", *paths, "--scale", "mnist", "--device", "cpu"]) == 2
-    assert "judge: clip was a reward of llamagen_l-ours; name a network that was none" in capsys.readouterr().err
+    assert "judge: clip was a reward of llamagen_l-ours; name a network that was not" in capsys.readouterr().err
 
 
 def test_the_realism_score_is_that_of_a_naive_loop():
