@@ -1,12 +1,12 @@
-"""Before anything runs. Never imports torch.
+"""Plans, costs and checks before anything runs. Never imports torch.
 
-- sources: what inputs, policies, samples and references are made from
-- plan: which file needs which: the inputs of every rule
-- needs: which rule needs which file from outside
-- floors: bytes and FLOPs that a stage cannot do without
+- sources: the files from which inputs, policies, samples and references are made
+- plan: the inputs of every rule
+- needs: which rule needs which external file
+- floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's
 - gpu_hours: GPU hours of a training and of an evaluation
 - budget: GPU hours of a target
-- slurm: what a SLURM cluster offers and a profile asks for
-- doctor: what is wrong with a machine, a cluster or its files
+- slurm: requests of a profile, and whether a SLURM cluster can meet them
+- doctor: checks of a machine, a cluster and the files
 """

@@ -1,4 +1,4 @@
-"""What a target of the workflow costs in GPU hours: the command ``plan``. Never imports torch."""
+"""GPU hours of a target of the workflow: the command ``plan``. Never imports torch."""
 
 import re
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ RUN = re.compile(r"(?:results/(?P<scale>\w+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?
 
 @dataclass(frozen=True)
 class Line:
-    """A training or an evaluation and its GPU hours; ``remark`` says what the figure leaves out.
+    """A training or an evaluation and its GPU hours; ``remark`` says what ``hours`` leave out.
 
-    ``hours`` are by seconds an image, the paper's or config/costs.yaml's own; ``ours`` by this code's stages.
+    ``hours`` follow from the seconds per image in config/costs.yaml (the paper's, or measured), ``ours`` from this
+    code's stages.
     """
 
     run: str
@@ -35,11 +36,11 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     """The runs that ``target`` trains and those it evaluates.
 
     Args:
-        plan: of the scale that is counted.
+        plan: plan of the scale whose hours are counted.
         target: ``paper`` (every table and figure of the paper), a table, a figure or a run, by name or as a file.
 
     Raises:
-        ArtuneError: no such target, or one of another scale.
+        ArtuneError: no such target, or a target of another scale.
     """
     tables = [name for name in plan.score_tables if name.startswith("table")]
     if target == "paper":
@@ -49,7 +50,7 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
     name = match["name"] if match else target
     if match and match["scale"] not in (None, plan.scale):
-        raise ArtuneError(f"{target}: hours are counted at the {plan.scale} scale; say {name}")
+        raise ArtuneError(f"{target}: hours are counted at the {plan.scale} scale; give {name}")
     if name in plan.registry.tables:
         runs = plan.table_runs(name) if name in plan.score_tables else []
         return _trained(plan, runs), runs
@@ -83,7 +84,7 @@ def training(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
     elif isinstance(run, VapiRun):
         iterations, images, stages = run.vapi.iterations, run.vapi.images * run.vapi.group_size, ["update"]
     else:
-        raise ArtuneError(f"{name}: is not trained here")
+        raise ArtuneError(f"{name}: is not trained here; name a run that is")
     unknown = [stage for stage in stages if stage not in costs.stages]
     hours = iterations * images * sum(costs.seconds(stage) for stage in stages) / 3600
     remark = f"without {', '.join(unknown)}: no figure" if unknown else ""
@@ -91,7 +92,7 @@ def training(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
 
 
 def evaluation(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
-    """GPU hours of drawing the samples that ``name`` is scored on; ours with their features."""
+    """GPU hours of drawing the samples that ``name`` is scored on; ``ours`` includes their features."""
     registry = plan.registry
     samples = registry.evaluation.samples
     drawn = 0 if plan.spec(name)["method"] == "real" else samples
@@ -100,13 +101,13 @@ def evaluation(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
 
 
 def budget(plan: Plan, costs: Costs, target: str, machine: Gpu | None = None) -> list[Line]:
-    """A line for every training and evaluation that ``target`` needs from nothing.
+    """One line per training and evaluation that ``target`` needs if nothing exists yet.
 
     Args:
-        plan: of the imagenet scale.
-        costs: seconds an iteration, the paper's.
+        plan: plan of the imagenet scale.
+        costs: seconds per iteration, the paper's or measured.
         target: as :func:`runs_of`.
-        machine: what ours are counted on; None: an H100 at its published peaks.
+        machine: GPU of ``ours``; None: an H100 at its published peaks.
 
     Raises:
         ArtuneError: as :func:`runs_of`.

@@ -19,22 +19,22 @@ class Costs(Frozen):
     device: str
     images: Positive
     stages: dict[str, float]
-    training: tuple[float, float] | None = None  # GPU hours of a whole training, where a source states them
+    training: tuple[float, float] | None = None  # GPU hours of a whole training, if the source states them
 
     def seconds(self, stage: str) -> float:
-        """Seconds an image of ``stage``; 0 where there is no figure."""
+        """Seconds per image of ``stage``; 0 if they are not known."""
         return self.stages.get(stage, 0.0) / self.images
 
 
 class CostFigures(Frozen):
-    """``config/costs.yaml``."""
+    """Contents of ``config/costs.yaml``."""
 
     paper: Costs
     measured: Costs | None = None
 
 
 class Stage(NamedTuple):
-    """A line of costs.csv: the timed stages that are added, those that are taken off, the paper's that are added."""
+    """A line of costs.csv: timed stages to add, timed stages to subtract, stages of the paper to add."""
 
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "LOO-FID": Stage(("loo_fid",), paper=("loo_fid",)),
     "rewards": Stage(("reward_clip", "reward_hps", "reward_loo_fid", "loo_fid"), paper=REWARDS),
     "reference policy": Stage(("reference",)),
-    "backward": Stage(("update",), minus=("optimizer",)),  # of all epochs, their forward passes included
+    "backward": Stage(("update",), minus=("optimizer",)),  # all epochs, with their forward passes
     "update": Stage(("optimizer",)),
     "backward and update": Stage(("update",), paper=("update",)),
     "iteration": Stage(("iteration",), paper=("generate", *REWARDS, "update")),  # the paper prints no sum
@@ -65,17 +65,17 @@ def read_costs(root: Path) -> CostFigures:
 
 
 def seconds_of(stage: Stage, timings: dict[str, float]) -> float | None:
-    """Seconds of a line, None where a stage of it was not timed; ``timings`` are seconds by stage."""
+    """Seconds of a line from ``timings``, seconds by stage; None if a stage of the line was not timed."""
     if any(name not in timings for name in (*stage.plus, *stage.minus)):
         return None
     return sum(timings[name] for name in stage.plus) - sum(timings[name] for name in stage.minus)
 
 
 def write_costs(registry: Registry, timings: Path, output: Path) -> str:
-    """Median seconds a stage as CSV: ours, the paper's, their ratio, and what ours were measured on.
+    """Write median seconds per stage as CSV: ours, the paper's, their ratio, and the device of ours.
 
     Args:
-        registry: of the run's scale; its note stands in every row.
+        registry: registry of the run's scale, whose note is in every row.
         timings: timings.jsonl of a training or of ``artune bench iteration``; manifest.json lies beside it.
         output: CSV to write.
 
@@ -109,4 +109,4 @@ def write_costs(registry: Registry, timings: Path, output: Path) -> str:
         cells = [hours, "{:g}-{:g}".format(*paper.training), ""]
         writer.writerow(["training", "GPU h", *cells, *ours, paper.device, paper.images])
     write_text(output, table.getvalue())
-    return f"{output}: {medians['iteration']:.2f} s an iteration of {images} images, {weights} weights"
+    return f"{output}: {medians['iteration']:.2f} s per iteration of {images} images, {weights} weights"

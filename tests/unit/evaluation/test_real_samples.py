@@ -115,7 +115,7 @@ def test_the_run_is_planned_without_any_policy():
     assert plan.real_runs == ["real"]
     assert plan.real("real") == "results/mnist/inputs/data.npz"
     assert plan.timings("real") == []
-    with pytest.raises(ArtuneError, match="real: is of real images and has no policy"):
+    with pytest.raises(ArtuneError, match="real: consists of real images and has no policy"):
         plan.policy("real")
     imagenet = Plan({"scale": "imagenet"}, ROOT / "config")
     assert imagenet.real("real-s1") == "results/imagenet/assets/imagenet_val.json"

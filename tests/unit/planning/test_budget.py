@@ -72,7 +72,7 @@ def test_measured_figures_replace_the_papers(plan):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("table13", "table13: unknown target"), ("results/mnist/tables/table4.csv", "say table4"), ("../x", "unknown")],
+    [("table13", "table13: unknown target"), ("results/mnist/tables/table4.csv", "give table4"), ("../x", "unknown")],
 )
 def test_what_is_no_target_is_one_line(plan, target, message):
     with pytest.raises(ArtuneError, match=message):

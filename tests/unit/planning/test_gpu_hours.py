@@ -101,7 +101,7 @@ def test_measured_costs_stretch_every_floor_by_what_was_measured(tmp_path):
     ("change", "message"),
     [
         ({"device": "cpu"}, "measured on 'cpu'; the peaks of A100 and H100 are known"),
-        ({"scale": "mnist"}, "is no costs.csv of the imagenet scale"),
+        ({"scale": "mnist"}, "is not a costs.csv of the imagenet scale"),
         ({"images": "24"}, "is not of 144 images of 256 tokens"),
         ({"seconds": ""}, "lacks the seconds of a stage"),
     ],
