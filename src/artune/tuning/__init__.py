@@ -3,12 +3,12 @@
 - grpo: advantages, clipped loss, KL penalty (Eq. 1-3)
 - entropy: token entropy and the adaptive bonus (Sec. 3.3, App. C)
 - objective: the whole loss (Eq. 34)
-- micro_batch: slices of a batch that fit into the memory
+- micro_batch: slices of a batch that fit into memory
 - policy_update: scoring, backward passes and the optimiser's step (Alg. 1, lines 12-37)
 - grpo_trainer: one iteration of GRPO (Alg. 1)
 - mle: likelihood continuation (Table 12)
 - vapi: VA-pi (Table 5)
-- trainer: what the loop asks of a method
-- loop: any trainer from its last state to its end
+- trainer: the interface between the loop and a method
+- loop: runs any trainer from its last saved state to its end
 - train: the command: files in, files out
 """

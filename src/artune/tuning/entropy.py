@@ -24,7 +24,7 @@ def scheduled_coefficient(
     """c_sched(p): linear warm-up to c0, flat, cosine decay to ``floor`` (App. C, base schedule).
 
     Args:
-        progress: p in [0, 1], the iteration over their number.
+        progress: p in [0, 1], the iteration divided by the number of iterations.
         c0: nominal coefficient.
         warmup: end of the warm-up.
         decay_from: start of the decay.

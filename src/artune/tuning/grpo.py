@@ -1,6 +1,7 @@
 """Group Relative Policy Optimization: advantages, ratio, clipped loss, KL (paper, Sec. 3.1 and Alg. 1). Pure maths.
 
-B is the number of sequences of an iteration, in groups of consecutive samples of one prompt; T tokens a sequence.
+B is the number of sequences in an iteration, in groups of consecutive samples of one prompt; T is the number of tokens
+per sequence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ def group_advantages(
         rewards: [B], groups of ``group_size`` consecutive samples.
         group_size: G >= 2.
         epsilon: added to the standard deviation (1e-4 in Alg. 1).
-        std: "n" divides by G as printed, "n-1" is the unbiased one of the authors' code.
+        std: "n" divides the variance by G as printed, "n-1" is the unbiased estimate of the authors' code.
         over: "prompt" normalises within a prompt's group, "batch" over all B.
 
     Returns:
@@ -58,12 +59,14 @@ def combined_advantages(
         group_size: G.
         combine: "sum" is Eq. 4; "separate" normalises every group of rewards on its own.
         groups: for "separate", the rewards normalised together; None puts each alone.
-        group_weights: for "separate", a factor a group; None is 1 each.
-        add: for "separate", add the groups' "advantages", or their "losses" (several rows are returned).
-        epsilon, std, over: see :func:`group_advantages`.
+        group_weights: for "separate", one factor per group; None means 1 for each.
+        add: for "separate", add up the groups' "advantages", or their "losses" (several rows are returned).
+        epsilon: see :func:`group_advantages`.
+        std: see :func:`group_advantages`.
+        over: see :func:`group_advantages`.
 
     Returns:
-        advantages [C, B] and their loss weights [C]; C = 1 unless losses are added.
+        Advantages [C, B] and their loss weights [C]; C = 1 unless losses are added.
     """
     parts = [list(rewards)] if combine == "sum" else (groups or [[name] for name in rewards])
     factors = [1.0] * len(parts) if combine == "sum" or group_weights is None else list(group_weights)
@@ -83,7 +86,7 @@ def combined_advantages(
 def log_ratio(logp: Tensor, logp_old: Tensor, kind: str = "mean") -> Tensor:
     """log rho from per-token log-probabilities [B, T].
 
-    ``mean``: mean over tokens, Alg. 1 line 23, [B]; ``product``: Eq. 1, [B]; ``token``: one ratio a token, [B, T].
+    ``mean``: mean over tokens, Alg. 1 line 23, [B]; ``product``: Eq. 1, [B]; ``token``: one ratio per token, [B, T].
     """
     difference = logp - logp_old
     if kind == "token":
@@ -92,14 +95,14 @@ def log_ratio(logp: Tensor, logp_old: Tensor, kind: str = "mean") -> Tensor:
 
 
 def grpo_loss(log_ratio: Tensor, advantages: Tensor, clip: float, *, sign: str = "eq2") -> Tensor:
-    """Clipped surrogate loss a sample, Eq. 2 (to be averaged over the samples).
+    """Clipped surrogate loss per sample, Eq. 2 (to be averaged over the samples).
 
     Args:
         log_ratio: [B], or [B, T] for per-token ratios.
         advantages: [B].
         clip: epsilon > 0.
         sign: "eq2" is -min(rho A, clip(rho) A), PPO's pessimistic bound; "alg1" is min(-rho A, -clip(rho) A) as
-            Alg. 1 line 25 prints it, the optimistic one.
+            printed in Alg. 1 line 25, the optimistic bound.
 
     Returns:
         [B] losses.
@@ -117,12 +120,13 @@ def clip_fraction(log_ratio: Tensor, clip: float) -> Tensor:
 
 
 def kl_penalty(logp_ref: Tensor, logp: Tensor, kind: str = "mean") -> Tensor:
-    """The k3 estimate of KL(policy || reference) a sample, Eq. 3: exp(d) - d - 1, d = log ref - log policy.
+    """The k3 estimate of KL(policy || reference) per sample, Eq. 3: exp(d) - d - 1, d = log ref - log policy.
 
     Args:
         logp_ref: [B, T] log-probabilities under the reference policy.
         logp: [B, T] under the policy.
-        kind: "mean" d = mean over tokens (Alg. 1 lines 30-32), "product" their sum, "token" k3 a token, averaged.
+        kind: "mean": d is the mean over tokens (Alg. 1 lines 30-32); "product": d is their sum; "token": k3 of each
+            token, averaged.
 
     Returns:
         [B], >= 0.

@@ -26,25 +26,25 @@ from artune.tuning.grpo import combined_advantages
 from artune.tuning.policy_update import PolicyUpdate
 from artune.tuning.trainer import Trainer
 
-VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its codes
-PICTURES = 4  # of a training's samples, evenly over it
-START_BATCH = 256  # samples drawn at once for LOO-FID's first moments
+VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its 16,384 codes
+PICTURES = 4  # pictures of samples per training, evenly spaced over its iterations
+START_BATCH = 256  # samples drawn at once for the initial moments of LOO-FID
 
 
 class GRPOTrainer(Trainer):
     """The policy, its rewards and the running moments; :meth:`step` is one iteration.
 
-    With several processes each samples and scores its share of the batch; rewards, moments and advantages are of
-    the whole batch on all of them.
+    With several processes each samples and scores its share of the batch; every process then holds the rewards, moments
+    and advantages of the whole batch.
 
     Args:
         run: the settings.
-        policy: what is tuned.
+        policy: the policy to tune.
         render: tokens [B, T] -> images uint8 [B, 3, H, W].
         rewards: the instance-level rewards.
-        loo_fid: the LOO-FID reward with its moments, None for a run without it.
-        device: where the policy is.
-        world: the processes.
+        loo_fid: the LOO-FID reward with its moments; None for a run without it.
+        device: device of the policy.
+        world: the processes that share a batch.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class GRPOTrainer(Trainer):
     def _reward(
         self, batch: RolloutBatch, prompts: Tensor, share: Share, iteration: int, clock: Clock
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Every reward in its unit, of the images of all processes, [B] each, and what to log of them."""
+        """Rewards [B] of the images of all processes, by name and each in its unit, and the metrics to log."""
         rewards, scores, metrics = self.run.rewards, {}, {}
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=rewards.autocast == "bfloat16")
         for reward in self.rewards:
@@ -175,7 +175,7 @@ class GRPOTrainer(Trainer):
         self.loo_fid.start_from(torch.cat(images), torch.cat(labels))
 
     def picture(self, iteration: int, folder: Path) -> Path | None:
-        """A grid of samples, the same draws every time; None but at a few iterations, evenly over the training."""
+        """A grid of samples from the same draws each time; None except at :data:`PICTURES` evenly spaced iterations."""
         if iteration % max(1, self.iterations // PICTURES):
             return None
         names = class_names(self.run.data)[:10]
@@ -187,11 +187,11 @@ class GRPOTrainer(Trainer):
 
 
 def check_target(family: str, entropy: Entropy) -> None:
-    """Warn of a target entropy that a policy of ``family`` cannot reach."""
+    """Warn about a target entropy that a policy of ``family`` cannot reach."""
     if family != "vqgan" or not entropy.enabled or entropy.target_is != "absolute":
         return
     if entropy.target > VQGAN_CAP:
         warn(
             f"entropy.target {entropy.target} is out of reach on VQGAN, whose live codes cap the normalised entropy at "
-            f"about {VQGAN_CAP}: the bonus will stay high; entropy.target_is offset with target 0.08 is the alternative"
+            f"about {VQGAN_CAP}: the bonus will stay high; use entropy.target_is offset with target 0.08 instead"
         )

@@ -1,4 +1,4 @@
-"""Run any trainer to its end, saving states on the way, and go on from the last one."""
+"""Run any trainer to its end, saving states on the way; a later run resumes from the last."""
 
 import shutil
 from pathlib import Path
@@ -15,10 +15,10 @@ from artune.tuning.trainer import Trainer
 
 
 def stop_if_asked(request: StopRequest, trainer: Trainer, iteration: int) -> None:
-    """Stop all processes if a signal came to any; they wait here for rank 0, which may have saved or drawn.
+    """Stop all processes if any of them received a signal; they wait here for rank 0, which may be saving or drawing.
 
     Raises:
-        StoppedError: it did.
+        StoppedError: a process received a signal.
     """
     if trainer.world.any(request.name is not None):
         raise StoppedError(
@@ -30,17 +30,17 @@ def stop_if_asked(request: StopRequest, trainer: Trainer, iteration: int) -> Non
 def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -> tuple[int, dict[str, float]]:
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
-    Rank 0 alone reads torn states, writes and shows progress; the state is the same for any number of processes.
+    Only rank 0 looks for damaged states, writes and shows progress; the state is the same for any number of processes.
 
     Args:
         trainer: any method.
-        folder: of saved states and logs.
-        logger: of metrics and pictures.
-        config: identity of the training; states that were saved under another are not taken up.
+        folder: the folder of saved states and logs.
+        logger: records metrics and pictures.
+        config: identity of the training; states saved under another identity are ignored.
 
     Raises:
         ArtuneError: a number was not finite, or another process died; the state before the step is saved.
-        StoppedError: a signal asked for it; the state is saved.
+        StoppedError: a signal asked the training to stop; the state is saved.
     """
     world, start = trainer.world, 0
     found = load_state(folder, config) if world.leads else None
@@ -61,14 +61,14 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
         progress = Progress(f"train {trainer.name}", trainer.iterations, start)
         for iteration in range(start, trainer.iterations):
             own = (world.rank,) if world.rank else ()
-            torch.manual_seed(seed_for(trainer.seed, "global", iteration, *own))  # layer dropout, where a method has it
+            torch.manual_seed(seed_for(trainer.seed, "global", iteration, *own))  # for methods with layer dropout
             try:
                 stop_if_asked(request, trainer, iteration)
                 metrics, seconds = trainer.step(iteration)
             except ArtuneError as error:
                 if world.leads:
                     save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
-                if isinstance(error, SharedError):  # torchrun ends the rest soon after the first end
+                if isinstance(error, SharedError):  # once one process has ended, torchrun soon ends the others
                     world.wait()
                 raise
             if world.leads:

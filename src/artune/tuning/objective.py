@@ -18,19 +18,19 @@ LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradien
 def score_tokens(
     policy: Policy, tokens: Tensor, class_ids: Tensor, grpo: GRPO, sampling: Sampling, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of drawn tokens and the entropies of their distributions, teacher forced.
+    """Log-probabilities of drawn tokens and the entropies of their distributions, by teacher forcing.
 
     Args:
         policy: the policy or its reference.
         tokens: [b, T].
         class_ids: [b].
-        grpo: ``score_logits`` chooses conditional or guided logits, ``score_softmax`` the whole codebook or what
-            top-k and top-p leave of it, ``autocast`` the arithmetic.
-        sampling: guidance scale, top-k, top-p and temperature behind those choices.
-        dropout: layer dropout.
+        grpo: ``score_logits`` chooses conditional or guided logits, ``score_softmax`` the whole codebook or only the
+            tokens that top-k and top-p keep, ``autocast`` the arithmetic.
+        sampling: guidance scale, top-k, top-p and temperature for those choices.
+        dropout: rate of layer dropout.
 
     Returns:
-        logp [b, T] and entropy [b, T] in nats, float32; the entropy is always over the whole codebook.
+        Log-probabilities [b, T] and entropies [b, T] in nats, float32; the entropy is always over the whole codebook.
     """
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=grpo.autocast == "bfloat16"):
         if grpo.score_logits == "guided" and sampling.cfg > 1.0:
@@ -41,7 +41,8 @@ def score_tokens(
     entropy = token_entropy(logits)
     if grpo.score_softmax == "truncated":  # open choice 33
         kept = filter_logits(logits.detach(), sampling.temperature, sampling.top_k, sampling.top_p) > -torch.inf
-        kept = kept.scatter(-1, tokens[..., None], True)  # a drawn token keeps a probability when others overtake it
+        # A drawn token keeps its probability even if top-k or top-p no longer keeps it.
+        kept = kept.scatter(-1, tokens[..., None], True)
         logits = (logits / sampling.temperature).masked_fill(~kept, LOWEST)
     logp = torch.log_softmax(logits, -1).gather(-1, tokens[..., None]).squeeze(-1)
     return logp, entropy
@@ -57,17 +58,17 @@ def objective(
     coefficient: float,
     grpo: GRPO,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of a slice of b samples, a mean over them, and its parts.
+    """Loss of a slice of b samples (their mean), and its parts.
 
     Args:
-        logp: [b, T] with gradient.
-        old: [b, T] of the policy that drew the tokens.
-        reference: [b, T] of the reference policy, None without KL.
-        entropy: [b, T] token entropies with gradient, nats.
-        advantages: rows [b]; more than one when rewards keep losses of their own.
-        loss_weights: a factor a row.
+        logp: [b, T] log-probabilities, with gradient.
+        old: [b, T] log-probabilities under the policy that drew the tokens.
+        reference: [b, T] log-probabilities under the reference policy; None without KL.
+        entropy: [b, T] token entropies in nats, with gradient.
+        advantages: rows [b]; several when groups of rewards have their own losses.
+        loss_weights: one factor per row.
         coefficient: c_eff of Eq. 33.
-        grpo: clip, beta and the readings of the open choices.
+        grpo: clip, beta and the settings of the open choices.
     """
     ratio = log_ratio(logp, old, grpo.ratio)  # Alg. 1, line 23
     scale = grpo.group_size if grpo.reduction == "sum" else 1.0
@@ -92,7 +93,7 @@ def objective(
 
 
 def learning_rate(grpo: GRPO, iteration: int) -> float:
-    """Linear warm-up, constant, then linear towards 0 from ``decay_from`` on (never, by default)."""
+    """Learning rate: linear warm-up, constant, then linear towards 0 from ``decay_from`` on (never, by default)."""
     factor = min(1.0, (iteration + 1) / grpo.warmup) if grpo.warmup else 1.0
     start = grpo.decay_from * grpo.iterations
     if iteration > start:

@@ -22,15 +22,16 @@ from artune.tuning.trainer import check_finite
 
 
 class PolicyUpdate:
-    """The policy's optimiser, its reference and the entropy that it began with; :meth:`__call__` is one update.
+    """The policy's optimiser, reference and initial entropy; :meth:`__call__` is one update.
 
-    With several processes each takes its share of the batch; the gradient, and with it the policy, is the same on all.
+    With several processes each takes its share of the batch; the gradient, and so the policy, is the
+    same on all of them.
 
     Args:
         run: the settings.
-        policy: what is trained.
-        device: where it is.
-        world: the processes.
+        policy: the policy to train.
+        device: device of the policy.
+        world: the processes that share a batch.
     """
 
     def __init__(self, run: GrpoRun, policy: Policy, device: torch.device, world: World):
@@ -47,8 +48,8 @@ class PolicyUpdate:
             fused=device.type == "cuda",
         )
         self.initial_entropy: float | None = None
-        self.split: MicroBatches | None = None  # of this process' share, planned at its first update
-        # whether the coefficient follows the entropy of the whole batch
+        self.split: MicroBatches | None = None  # slices of this process' share, planned at the first update
+        # Whether the entropy coefficient follows the entropy of the whole batch.
         self.feedback = run.entropy.over == "batch" and run.entropy.enabled and run.entropy.gain > 0
 
     def __call__(
@@ -64,14 +65,16 @@ class PolicyUpdate:
         """Update the policy; the loss is a mean over the whole batch of all processes.
 
         Args:
-            batch: this process' samples; share: which rows of the whole they are.
-            advantages: [rows of losses, b] of these samples; loss_weights: a factor a row.
-            iteration: from 0.
-            clock: times the parts.
-            save: called before the first step when another epoch follows that may fail.
+            batch: this process' samples.
+            share: the rows of these samples in the whole batch.
+            advantages: [rows of losses, b] of these samples.
+            loss_weights: one factor per row of losses.
+            iteration: number of the iteration, counted from 0.
+            clock: times the parts of the update.
+            save: called before the first optimiser step if more epochs follow, any of which may fail.
 
         Returns:
-            What to log.
+            The metrics to log.
 
         Raises:
             SharedError: the loss or the gradient is NaN or infinite.
@@ -79,7 +82,7 @@ class PolicyUpdate:
         grpo, split = self.grpo, self.planned(len(batch.tokens))
         parts, self.policy.checkpointing = split
         reference = None
-        if self.reference is not None:  # once an iteration: neither the tokens nor the reference change
+        if self.reference is not None:  # once per iteration: neither the tokens nor the reference change
             with clock("reference"), torch.no_grad():
                 reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
         old: Tensor | None = None
@@ -106,7 +109,7 @@ class PolicyUpdate:
         return totals | {"optim/grad_norm": norm, "optim/learning_rate": learning_rate(grpo, iteration)}
 
     def planned(self, sequences: int) -> MicroBatches:
-        """The split in force; planned anew where none was saved, or one of a share of another size."""
+        """The slices of this process' share; planned again unless the saved ones are of a share of this size."""
         if self.split is None or self.split.slices[-1].stop != sequences:
             self.split = split_update(self.run, sequences, self.device, bool(self.optimizer.state))
         return self.split
@@ -114,10 +117,10 @@ class PolicyUpdate:
     def _ahead(
         self, parts: list[slice], batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
     ) -> tuple[Tensor | None, float | None]:
-        """What an epoch needs before its first gradient: the old policy's log-probabilities, the batch's entropy.
+        """The old policy's log-probabilities and the batch's entropy, which an epoch needs before its first gradient.
 
-        Without dropout the first epoch's own forward is the old policy's (Alg. 1, lines 12-16), and with one slice its
-        entropy is the batch's: both are None then. Otherwise what is needed of either takes a pass of its own.
+        Without dropout the first epoch's own forward pass is the old policy's (Alg. 1, lines 12-16), and with one slice
+        its entropy is the batch's: both are None then. Otherwise an extra pass without gradient measures them.
         """
         dropout = bool(self.grpo.class_dropout or self.grpo.dropout)
         feedback = self.feedback and (dropout or len(parts) > 1)
@@ -141,13 +144,13 @@ class PolicyUpdate:
         entropy: float | None,
         iteration: int,
     ) -> tuple[dict[str, float], Tensor]:
-        """Add up the gradients of all slices; returns what to log and the epoch's own log-probabilities [b, T].
+        """Add up the gradients of all slices; returns the metrics and the epoch's own log-probabilities [b, T].
 
         Raises:
             SharedError: the loss is NaN or infinite.
         """
         grpo, own, totals = self.grpo, [], {"loss": 0.0}
-        # with local gradients each process steps on its own (open choice 20)
+        # With local gradients each process takes its own optimiser step (open choice 20).
         count = share.total if grpo.gradients == "synchronised" else len(batch.tokens)
         for part in parts:
             logp, entropies = self._score(self.policy, batch, part, iteration)
@@ -173,10 +176,10 @@ class PolicyUpdate:
         return totals, torch.cat(own)
 
     def _gradient(self, iteration: int) -> float:
-        """Add up the gradients of all processes and clip their norm, which is returned.
+        """Add up the gradients of all processes and clip their norm; returns the norm before clipping.
 
         Raises:
-            SharedError: it is NaN or infinite.
+            SharedError: the norm is NaN or infinite.
         """
         if self.grpo.gradients == "synchronised":
             self.world.sum_gradients(self.policy.parameters())
@@ -187,7 +190,7 @@ class PolicyUpdate:
     def _score(
         self, policy: Policy, batch: RolloutBatch, part: slice, iteration: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Score a slice; the policy (not the reference) with the run's dropouts, if it has any."""
+        """Score a slice; with an ``iteration`` (for the policy, not the reference) under the run's dropouts."""
         class_ids, dropout = batch.class_ids[part], 0.0
         if iteration is not None:
             dropout = self.grpo.dropout
@@ -201,7 +204,7 @@ class PolicyUpdate:
         return entropy_fraction(entropy, self.run.backbone.codebook_size).item()
 
     def _whole(self, fraction: float, share: Share) -> float:
-        """The mean over all processes of what each measured on its share."""
+        """Mean over all processes of the fraction that each measured on its share."""
         return self.world.total({"entropy": fraction * share.weight})["entropy"]
 
     def _coefficient(self, iteration: int, measured: float) -> float:
@@ -218,13 +221,13 @@ class PolicyUpdate:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
-        moving = self.reference if self.grpo.reference == "ema" else None  # the reference, where it follows
+        moving = self.reference if self.grpo.reference == "ema" else None  # the reference, if it follows the policy
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "reference": None if moving is None else moving.state_dict(),
             "initial_entropy": self.initial_entropy,
-            # Planned from the memory that was free at the start: another split would move the last bits.
+            # The split depends on the memory that was free at the start; another split would change the last bits.
             "split": None if self.split is None else [self.device.type, *self.split.saved()],
         }
 
@@ -240,7 +243,7 @@ class PolicyUpdate:
 
 
 def split_update(run: GrpoRun, sequences: int, device: torch.device, states: bool) -> MicroBatches:
-    """The micro-batches that fit into what ``device`` has free now; more than one slice is said once."""
+    """The micro-batches that fit into the free memory of ``device``; a split or checkpointing is printed."""
     free = None
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

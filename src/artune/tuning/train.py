@@ -1,4 +1,4 @@
-"""The command ``train``: run a trainer to its end, saving states on the way, and go on from the last one."""
+"""The command ``train``: run a trainer to its end, saving states on the way; a later run resumes from the last."""
 
 import shutil
 import sys
@@ -36,18 +36,18 @@ from artune.tuning.vapi import VAPiTrainer
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files that a training starts from; a method needs some of them only."""
+    """The files that a training starts from; each method needs only some of them."""
 
     policy: Path  # pretrained weights
-    tokenizer: Path  # its weights
+    tokenizer: Path  # weights of the tokenizer
     networks: dict[str, Path]  # weights of the rewards' networks, by name
     codes: Path | None = None  # token codes of the training set (methods mle and vapi)
-    data: Path | None = None  # its images (method vapi)
+    data: Path | None = None  # images of the training set (method vapi)
     reference: Path | None = None  # reference.npz (LOO-FID)
     class_moments: Path | None = None  # class_moments.npz (LOO-FID with ``reference: class_matched``)
 
     def all(self) -> list[Path]:
-        """Those that were given."""
+        """The files that were given."""
         files = [self.policy, self.tokenizer, self.codes, self.data, self.reference, self.class_moments]
         return [path for path in [*files, *self.networks.values()] if path is not None]
 
@@ -56,8 +56,8 @@ def build_trainer(run: PolicyRun, policy: Policy, inputs: Inputs, device: torch.
     """The trainer of the run's method.
 
     Raises:
-        ArtuneError: a method that has nothing to train, or a file that is missing or broken.
-        SharedError: method vapi in several processes.
+        ArtuneError: the method has nothing to train, or a file is missing or broken.
+        SharedError: method vapi was started in several processes.
     """
     if isinstance(run, GrpoRun):
         render = load_renderer(run, inputs.tokenizer, device, getattr(torch, run.grpo.decode_dtype))
@@ -75,7 +75,7 @@ def build_trainer(run: PolicyRun, policy: Policy, inputs: Inputs, device: torch.
 
 
 def write_manifest(path: Path, trainer: Trainer, data: Data, config: Tree, start: int, seconds: float) -> None:
-    """Write what a training was: its settings, code, device, and the iteration that it last continued from."""
+    """Write the manifest of a training: its settings, code and device, and the iteration that it last resumed at."""
     manifest = {
         "run": trainer.name,
         "iterations": trainer.iterations,
@@ -103,21 +103,21 @@ def train(
 
     Args:
         config: the run's config.yaml.
-        inputs: what it starts from.
-        output: policy.safetensors of the run's folder.
+        inputs: the files that the training starts from.
+        output: policy.safetensors in the run's folder.
         tracking_uri: MLflow store, or None.
-        tags: of the MLflow run.
-        device: where to run.
-        world: the processes that run it; rank 0 writes.
+        tags: tags of the MLflow run.
+        device: device of the training.
+        world: the processes of the training; rank 0 writes.
 
     Returns:
-        The line that ends the command.
+        The last line that the command prints.
     """
     began = time.time()
     run, folder = read_policy_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
-    # Another prior, tokenizer or network is another training, whatever the settings say.
+    # A training from another prior, tokenizer or network is another training, even under the same settings.
     digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
@@ -158,7 +158,7 @@ def build_grpo(
     world: World = ALONE,
     class_moments: Path | None = None,
 ) -> GRPOTrainer:
-    """A trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz.
+    """A GRPO trainer with the run's rewards; ``networks`` are weight files by name, ``reference`` is reference.npz.
 
     ``class_moments`` (class_moments.npz) is needed under ``rewards.loo_fid.reference: class_matched``.
     """

@@ -1,4 +1,4 @@
-"""What the training loop asks of a method; a new method is a class like the three that there are."""
+"""The interface between the training loop and a method; a new method is one more subclass of :class:`Trainer`."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,16 +17,16 @@ from artune.runtime.resume import on_cpu
 class Trainer(ABC):
     """A method of tuning; :meth:`step` is one iteration.
 
-    Every draw comes from a generator of its own, named by seed, purpose and iteration, so nothing but
-    :meth:`state_dict` is needed to go on after a kill with the very same numbers.
+    Every draw has its own generator, named by seed, purpose and iteration, so a killed training resumes from
+    :meth:`state_dict` alone and reaches exactly the same numbers.
 
     Attributes:
-        name: of the run, for messages.
-        seed: of the run.
-        policy: what is tuned.
-        iterations: of the whole training.
+        name: name of the run, for messages.
+        seed: seed of the run.
+        policy: the policy to tune.
+        iterations: number of iterations of the whole training.
         save_every: iterations between two saved states.
-        device: where the policy is.
+        device: device of the policy.
         world: the processes that share a batch.
     """
 
@@ -37,11 +37,11 @@ class Trainer(ABC):
     save_every: int
     device: torch.device
     world: World
-    _before: dict[str, Any] | None = None  # the state before an iteration whose updates have begun
+    _before: dict[str, Any] | None = None  # state before the present iteration, if its updates have begun
 
     @abstractmethod
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Run iteration ``iteration`` (from 0); returns its metrics and the seconds of its stages.
+        """Run iteration ``iteration`` (counted from 0); returns its metrics and the seconds of its stages.
 
         Raises:
             SharedError: a reward, the loss or the gradient is NaN or infinite.
@@ -60,11 +60,11 @@ class Trainer(ABC):
         """The numbers that matter, for the progress line."""
 
     def begin(self) -> None:
-        """Called on every process before the first iteration of a new training, not of one that goes on."""
+        """Prepare a new training; called on every process before its first iteration, but not on resuming."""
         return None
 
     def picture(self, iteration: int, folder: Path) -> Path | None:
-        """Draw samples of the policy after ``iteration`` into ``folder``; returns the picture, None without one."""
+        """Draw samples of the policy after ``iteration`` into ``folder``; returns its path, None without a picture."""
         return None
 
     def keep_state(self) -> None:
@@ -72,22 +72,22 @@ class Trainer(ABC):
         self._before = on_cpu(self.state_dict())
 
     def good_state(self) -> dict[str, Any]:
-        """After :meth:`step` raised: the state before it."""
+        """The state before the last :meth:`step`, after that step has raised."""
         return self.state_dict() if self._before is None else self._before
 
 
 def check_finite(value: float, what: str, iteration: int, name: str, remedy: str) -> None:
-    """Stop every process of a training if ``value``, which is the same on all, is no number.
+    """Stop every process of a training if ``value``, which is the same on all of them, is not finite.
 
     Args:
         value: the loss or the norm of the gradient.
-        what: its name.
-        iteration: from 0.
-        name: of the run.
-        remedy: what the user may do.
+        what: name of the value.
+        iteration: number of the iteration, counted from 0.
+        name: name of the run.
+        remedy: advice to the user.
 
     Raises:
-        SharedError: it is NaN or infinite.
+        SharedError: the value is NaN or infinite.
     """
     if not math.isfinite(value):
         raise SharedError(

@@ -1,8 +1,8 @@
 """VA-pi: align a policy with the pixels of training images (arXiv 2512.19680; Table 5). Maths and trainer.
 
-For a training image with tokens z, one teacher-forced pass over a noisy copy of z gives the distribution of every
-token; G sequences are drawn from them position by position and decoded, and those that look most like the image are
-made likelier. Nothing is sampled autoregressively, and there is no guidance while training.
+For a training image with tokens z, one teacher-forced pass over a noisy copy of z gives a distribution for every
+position. G sequences are drawn from these distributions, position by position, and decoded; training makes those that
+look most like the image likelier. Nothing is sampled autoregressively, and training uses no guidance.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ from artune.tuning.trainer import Trainer, check_finite
 
 
 def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:
-    """Tokens [I, T], each replaced by one of the ``codes`` at random with probability ``share``."""
+    """Tokens [I, T], each replaced with probability ``share`` by a random one of the ``codes``."""
     replaced = torch.rand(tokens.shape, generator=generator, device=tokens.device) < share
     return torch.where(replaced, torch.randint(codes, tokens.shape, generator=generator, device=tokens.device), tokens)
 
 
 def draw_positions(logits: Tensor, group_size: int, generator: torch.Generator) -> Tensor:
-    """G sequences an image, every token from its own softmax: logits [I, T, V] -> tokens [I * G, T]."""
+    """G sequences per image, every token drawn from its own softmax: logits [I, T, V] -> tokens [I * G, T]."""
     images, length, codes = logits.shape
     chances = logits.softmax(-1).view(-1, codes)
     drawn = torch.multinomial(chances, group_size, replacement=True, generator=generator)  # [I * T, G]
@@ -47,7 +47,7 @@ def feature_distance(features: Tensor, targets: Tensor) -> Tensor:
 
 
 def bounded_advantages(rewards: Tensor, group_size: int, epsilon: float, bound: float) -> Tensor:
-    """(r - mean) / (s + epsilon) over an image's G sequences, clamped to +- ``bound``: [B]."""
+    """Advantages [B]: (r - mean) / (s + epsilon) over an image's G sequences, clamped to +- ``bound``."""
     return group_advantages(rewards, group_size, epsilon=epsilon).clamp(-bound, bound)
 
 
@@ -55,15 +55,16 @@ class VAPiTrainer(Trainer):
     """AdamW on the policy loss of each token and the likelihood of the images' own tokens.
 
     Args:
-        run: of method vapi.
-        policy: what is tuned.
+        run: a run of method vapi.
+        policy: the policy to tune.
         render: decoder, tokens [B, T] -> images uint8 [B, 3, H, W].
-        network: frozen, with ``features``; its distance stands in for LPIPS.
-        codes, data: the training images' tokens and pixels, in the same order.
-        device: where to run.
+        network: frozen network with ``features``; the distance of its features stands in for LPIPS.
+        codes: file of the training images' tokens.
+        data: file of the same images' pixels, in the same order.
+        device: device of the training.
 
     Raises:
-        ArtuneError: codes and data are not of the same images, or a file is missing or damaged.
+        ArtuneError: ``codes`` and ``data`` hold different images, or a file is missing or damaged.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class VAPiTrainer(Trainer):
         )
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Draw, decode, compare, update.
+        """Draw and decode sequences, compare them with their images, and update the policy.
 
         Raises:
             ArtuneError: the loss or the gradient is NaN or infinite.
@@ -110,7 +111,7 @@ class VAPiTrainer(Trainer):
 
     @torch.no_grad()
     def _reward(self, drawn: Tensor, images: Tensor, clock: Clock) -> tuple[Tensor, dict[str, float]]:
-        """-(MSE + feature distance) of every sequence's image to the training image it stands for, [B]."""
+        """Rewards [B] and metrics: -(MSE + feature distance) between every drawn image and its training image."""
         with clock("decode"):
             decoded = self.render(drawn)
         group = self.settings.group_size

@@ -122,7 +122,7 @@ def test_auto_needs_no_estimate_on_a_cpu_and_a_number_is_kept():
 @pytest.mark.parametrize("gigabytes", [10.5, 0.0])
 def test_a_model_too_big_is_one_line(gigabytes):
     with pytest.raises(
-        ArtuneError, match=r"the update of llamagen_xl needs 11.2 GB for .* and 0.4 GB a sequence, [\d.]+ GB are free"
+        ArtuneError, match=r"the update of llamagen_xl needs 11.2 GB for .* and 0.4 GB per sequence, [\d.]+ GB are free"
     ):
         planned("llamagen_xl-ours", gigabytes)
 
