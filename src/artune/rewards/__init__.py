@@ -1,10 +1,10 @@
 """Rewards of samples. Needs no policy and no tokenizer.
 
-- reward: what a reward is, and a run's instance-level rewards
+- reward: the interface of a reward, and a run's instance-level rewards
 - clip: CLIP score
 - hps: HPSv2 score
 - maniqa: MANIQA's quality score
 - loo_fid: the leave-one-out FID reward
-- moments: moments of features that it compares
+- moments: moments of generated and real features
 - distribution: the LOO-FID reward with its network and running moments
 """

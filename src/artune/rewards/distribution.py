@@ -1,4 +1,4 @@
-"""The LOO-FID reward of a run: its feature network, its reference, and the moments it carries from step to step."""
+"""The LOO-FID reward of a run: its feature network, its reference, and the moments that it keeps between steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import ClassMoments, FeatureMoments, ReferenceMoments
 from artune.sampling.batch import RolloutBatch
 
-Shards = list[FeatureMoments]  # one a slice of the batch
+Shards = list[FeatureMoments]  # one per slice of the batch
 
 
 class DistributionReward:
@@ -21,10 +21,11 @@ class DistributionReward:
     the same batches: a perfect policy then has distance 0 whichever classes were drawn.
 
     Args:
-        network: has ``features(images uint8) -> [B, D]``; always run in float32.
+        network: network with ``features(images uint8) -> [B, D]``, always run in float32.
         settings: the run's ``rewards.loo_fid``.
-        mu, sigma: reference moments of the same network, [D] and [D, D].
-        device: where the arithmetic runs.
+        mu: mean [D] of the reference's features under the same network.
+        sigma: covariance [D, D] of the reference's features under the same network.
+        device: device of the arithmetic.
         classes: moments of each class, for ``reference: class_matched``.
     """
 
@@ -46,7 +47,7 @@ class DistributionReward:
         self.classes = classes if settings.reference == "class_matched" else None
         self.moments: Shards | None = None
         self.following: Shards | None = None
-        self.targets: Shards | None = None  # class_matched: the same average of the real images' moments
+        self.targets: Shards | None = None  # class_matched: the moving average of the real images' moments
         self.following_targets: Shards | None = None
 
     @torch.no_grad()
@@ -64,8 +65,8 @@ class DistributionReward:
     def __call__(self, features: Tensor, class_ids: Tensor | None = None) -> tuple[Tensor, float]:
         """Rewards [B] of a batch's features, and the FID (diagonal or full) of the moments after it.
 
-        With several shards each slice of the batch leaves out of itself and has moments of its own; the FID is the
-        mean of theirs. ``class_ids`` [B] are needed under ``class_matched``.
+        With several shards each slice of the batch has its own moments, and its samples are left out of that slice; the
+        FID is the mean over the slices. ``class_matched`` needs ``class_ids`` [B].
         """
         settings = self.settings
         references = self._references(class_ids)
@@ -86,7 +87,7 @@ class DistributionReward:
         return rewards, sum(outcome.fid for outcome in outcomes) / len(outcomes)
 
     def _references(self, class_ids: Tensor | None) -> list[ReferenceMoments]:
-        """What each shard is compared with."""
+        """The reference moments for each shard."""
         if self.classes is None or class_ids is None:
             return [self.reference] * self.settings.shards
         batches = [self.classes.mixture(part) for part in class_ids.chunk(self.settings.shards)]
@@ -97,18 +98,18 @@ class DistributionReward:
         return [ReferenceMoments(moments.mean, moments.covariance.sqrt()) for moments in batches]
 
     def _before(self, batches: Shards) -> Shards:
-        """What stands for the missing targets on the first batch, as for the generated moments."""
+        """Replacement of the missing targets on the first batch, by the same rule as for the generated moments."""
         if self.settings.start != "zero":
             return batches
         nothing = torch.zeros_like(batches[0].mean)
         return [FeatureMoments(nothing, nothing)] * len(batches)
 
     def commit(self) -> None:
-        """End of an iteration: the moments after the last batch become the state (Eq. 22-23)."""
+        """End an iteration: the moments after the last batch become the state (Eq. 22-23)."""
         self.moments, self.targets = self.following, self.following_targets
 
     def state_dict(self) -> list[dict[str, Tensor]] | None:
-        """The moments, those of the real images behind them; None before the first step."""
+        """The generated moments followed by those of the real images; None before the first step."""
         if self.moments is None:
             return None
         return [moments.state_dict() for moments in (*self.moments, *(self.targets or ()))]

@@ -1,7 +1,7 @@
-"""LOO-FID: what one image contributes to the Fréchet distance between generated and reference features.
+"""LOO-FID: the contribution of one image to the Fréchet distance between generated and reference features.
 
-Every reward of a batch comes out of one set of array operations, in the exact forms that subtract nothing of
-nearly equal size. With alpha the weight of the new batch, m and C its mean and covariance (divided by N), d_j
+One set of array operations gives all rewards of a batch, in exact forms that never subtract numbers of nearly
+equal size. With alpha the weight of the new batch, m and C its mean and covariance (divided by N), d_j
 = x_j - m, b = alpha / (N - 1), c = b (1 + b), delta = (1 - alpha)(mu - m) and u_j = d_j - delta / (1 + b),
 taking sample j out of the batch before the moving average gives
 
@@ -21,12 +21,12 @@ from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
 Mode = Literal["ema", "batch"]
 Start = Literal["first_batch", "assign", "given", "zero"]
 Solver = Literal["eigen", "cholesky"]
-WIDE = 512  # features from which a GPU is better served by Cholesky factors than by an eigendecomposition
+WIDE = 512  # width of the features from which Cholesky factors are faster on a GPU than an eigendecomposition
 
 
 @dataclass(frozen=True)
 class LooFidResult:
-    """``rewards`` [N] (positive: the sample helps), the new ``state``, and ``fid``, the distance at it."""
+    """``rewards`` [N] (positive: the sample helps), the new ``state``, and ``fid``, the distance of that state."""
 
     rewards: Tensor
     state: FeatureMoments
@@ -35,7 +35,7 @@ class LooFidResult:
 
 @dataclass(frozen=True)
 class _Step:
-    """The quantities of the module's docstring for one batch."""
+    """The quantities in the docstring of this module, for one batch."""
 
     mean: Tensor  # mu+ [D]
     covariance: Tensor  # S+ [D] or [D, D], without epsilon
@@ -58,27 +58,26 @@ def loo_fid_reward(
 ) -> LooFidResult:
     """Leave-one-out FID rewards of a batch and the moving average that the next batch starts from.
 
-    ``r_j = FID(without sample j) - FID(with it)``, Eq. 22-27 with ``reference.covariance == "diag"``, the
-    same with whole covariances under ``"full"``. With several ranks give the features of all of them and take
-    a slice of the rewards.
+    ``r_j = FID(without sample j) - FID(with it)``: Eq. 22-27 if ``reference.covariance == "diag"``, the same with
+    whole covariances if it is ``"full"``. With several processes, pass the features of all of them and take a slice
+    of the rewards.
 
     Args:
         features: [N, features], N >= 2, any floating type; the arithmetic is float64.
         state: moments after the previous batch, None on the first one.
-        reference: what to compare with; decides between diagonal and full, and on PCA.
+        reference: moments of the real features; they decide between diagonal and full covariances, and on PCA.
         alpha: weight of the new batch in (0, 1].
         epsilon: added to every generated variance; None means 1e-6 for ``diag`` and 0 for ``full``.
-        mode: ``batch`` forgets the past (Eq. 11-21), as ``ema`` with alpha = 1 does.
-        start: what stands for the missing state on the first batch: that batch's own moments
-            (``first_batch``), the same with alpha = 1 (``assign``), zeros (``zero``, biased for about 1/alpha
-            batches), or an error (``given``: the caller must pass a state).
-        solver: of a full covariance: an eigendecomposition, or Cholesky factors at the nodes of a quadrature (the
-            same to 1e-8 of the largest reward, to 1e-4 where moments are singular); None chooses the second on a GPU
-            from 512 features on.
+        mode: ``batch`` forgets the past (Eq. 11-21), as does ``ema`` with alpha = 1.
+        start: replacement of the missing state on the first batch: that batch's own moments (``first_batch``), the
+            same with alpha = 1 (``assign``), zeros (``zero``, biased for about 1/alpha batches), or an error
+            (``given``: the caller must pass a state).
+        solver: solver for a full covariance: an eigendecomposition, or Cholesky factors at the nodes of a quadrature
+            (equal to 1e-8 of the largest reward, to 1e-4 if moments are singular); None chooses Cholesky factors on a
+            GPU from 512 features on.
 
     Raises:
-        ArtuneError: fewer than two samples, NaN or infinity, shapes that do not fit, or an argument out of
-            range.
+        ArtuneError: fewer than two samples, NaN or infinity, shapes that do not fit, or an argument out of range.
     """
     _check(features, state, reference, alpha, mode, start)
     if mode == "batch" or (state is None and start == "assign"):
@@ -108,7 +107,7 @@ def _ema_step(x: Tensor, state: FeatureMoments | None, kind: Covariance, alpha: 
     gap = mu - m
     return _Step(
         mean=m + (1 - alpha) * gap,  # Eq. 22
-        # Eq. 23 less the square of Eq. 22.
+        # Eq. 23 minus the square of Eq. 22.
         covariance=(1 - alpha) * (covariance + alpha * product(gap, gap)) + alpha * batch_covariance,
         batch_covariance=batch_covariance,
         d=d,
@@ -121,10 +120,10 @@ def _diagonal(step: _Step, reference: ReferenceMoments, epsilon: float) -> tuple
     """Rewards [N] and FID by Eq. 24-27, every difference formed directly."""
     b, d, delta = step.b, step.d, step.delta
     sd = (step.covariance + epsilon).sqrt()
-    # v_j - v+: change of the variance when sample j leaves.
+    # v_j - v+: change of the variance when sample j is left out.
     dv = b * (step.batch_covariance + delta.square() / (1 + b) - (1 + b) * (d - delta / (1 + b)).square())
     sd_without = ((step.covariance + dv).clamp_min(0) + epsilon).sqrt()  # Eq. 25
-    both = (sd_without + sd).clamp_min(1e-150)  # a feature that never varies, at epsilon = 0
+    both = (sd_without + sd).clamp_min(1e-150)  # 0 for a feature that never varies, at epsilon = 0
     of_means = b * d * (2 * (reference.mean - step.mean) + b * d)
     of_deviations = dv * (1 - 2 * reference.sd / both)
     fid = (reference.mean - step.mean).square().sum() + (reference.sd - sd).square().sum()  # Eq. 24
@@ -151,7 +150,7 @@ def _full(
 
 
 def _by_eigenvectors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tensor) -> tuple[Tensor, Tensor]:
-    """``tr sqrt(now)`` and its change without each sample [N], from one eigendecomposition of ``root^T B root``."""
+    """``tr sqrt(now)`` and its change [N] without each sample, by one eigendecomposition of ``root^T B root``."""
     b, n = step.b, len(d_root)
     extended = now + (b / n) * (d_root.T @ d_root) + b / (1 + b) * torch.outer(delta_root, delta_root)
     values, vectors = torch.linalg.eigh(extended)
@@ -166,7 +165,7 @@ def _by_eigenvectors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tenso
 
 
 def _by_factors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from Cholesky factors of ``now``: B adds to it what the samples and delta span."""
+    """As :func:`_by_eigenvectors`, by Cholesky factors of ``now``: B adds the span of the samples and delta to it."""
     b, n = step.b, len(d_root)
     spanned = torch.cat((d_root, delta_root[None])).T
     added = torch.cat((now.new_full((n,), b / n), now.new_full((1,), b / (1 + b))))

@@ -8,7 +8,7 @@ from artune.sampling.batch import RolloutBatch
 
 
 class ManiqaReward:
-    """Quality of an image on its own, about 0..1; no prompt."""
+    """Quality of an image by itself, about 0..1, without its prompt."""
 
     name = "maniqa"
 

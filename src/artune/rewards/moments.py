@@ -1,4 +1,4 @@
-"""Moments of generated and of real features, as the LOO-FID reward needs them."""
+"""Moments of generated and of real features for the LOO-FID reward."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,8 @@ Covariance = Literal["diag", "full"]
 class FeatureMoments:
     """Mean [D] and covariance of generated features, float64: [D] variances or a [D, D] matrix.
 
-    As the state of the moving average it holds what Eq. 7-8 hold: the second raw moment is the covariance
-    plus the outer product of the mean, and keeping the covariance itself loses nothing when it is small
-    beside the mean.
+    As the state of the moving average it is equivalent to Eq. 7-8: their second raw moment is the covariance plus the
+    outer product of the mean. Keeping the covariance itself loses no precision when it is small beside the mean.
     """
 
     mean: Tensor
@@ -36,7 +35,7 @@ class FeatureMoments:
         return cls(mean, centred.T @ centred / len(features))
 
     def mixed(self, batch: "FeatureMoments", alpha: float) -> "FeatureMoments":
-        """The moving average after a batch of weight ``alpha``, both diagonal (Eq. 22-23 less the square of Eq. 22)."""
+        """Moving average after a batch of weight ``alpha``, both diagonal (Eq. 22-23 minus the square of Eq. 22)."""
         gap = self.mean - batch.mean
         spread = (1 - alpha) * (self.covariance + alpha * gap.square()) + alpha * batch.covariance
         return FeatureMoments(batch.mean + (1 - alpha) * gap, spread)
@@ -55,30 +54,30 @@ class FeatureMoments:
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """Real features class by class, float64: means [C, D] and variances [C, D]; a class without images is NaN."""
+    """Real features' moments per class, float64: means [C, D] and variances [C, D]; NaN for a class without images."""
 
     mean: Tensor
     variance: Tensor
 
     def mixture(self, class_ids: Tensor) -> FeatureMoments:
-        """Moments of an even mixture of the classes of ``class_ids`` [N], each as often as it is named.
+        """Moments of a mixture of the classes in ``class_ids`` [N], each weighted by how often it occurs.
 
         Raises:
-            ArtuneError: a class that no real image was of.
+            ArtuneError: a class has no real images.
         """
         means, variances = self.mean[class_ids], self.variance[class_ids]
         if not bool(means.isfinite().all() & variances.isfinite().all()):
-            raise ArtuneError("loo_fid: a class of the batch has no real images; make class_moments.npz of all classes")
+            raise ArtuneError("loo_fid: a class of the batch has no real images; class_moments.npz needs all classes")
         mean = means.mean(dim=0)
         return FeatureMoments(mean, variances.mean(dim=0) + (means - mean).square().mean(dim=0))
 
 
 @dataclass(frozen=True)
 class ReferenceMoments:
-    """Moments of the real features as the reward needs them, float64; build them with :meth:`from_moments`.
+    """Moments of the real features in the form that the reward needs, float64; build them with :meth:`from_moments`.
 
-    ``mean`` and ``sd`` are [D]; ``root`` [D, D] is a root of the covariance, None when only the diagonal
-    counts; ``basis`` [features, D] projects features first (Table 9), None when they are used as they are.
+    ``mean`` and ``sd`` are [D]; ``root`` [D, D] is a root of the covariance, None if only the diagonal is compared;
+    ``basis`` [features, D] projects the features first (Table 9), None if they are used unprojected.
     """
 
     mean: Tensor
@@ -96,16 +95,14 @@ class ReferenceMoments:
         pca: int | None = None,
         device: torch.device | str | None = None,
     ) -> "ReferenceMoments":
-        """From stored moments: mean [D] and covariance [D, D] (or [D] variances, if neither PCA nor full is
-        asked).
+        """Build the reference from a stored mean and covariance.
 
         Args:
-            mu: [D].
-            sigma: [D, D] or [D].
-            covariance: compare variances only (the paper's default), or whole covariances.
-            pca: project on this many leading eigenvectors of ``sigma``; the rewards do not depend on their
-                signs.
-            device: where to compute; default the device of ``mu``.
+            mu: mean [D].
+            sigma: covariance [D, D]; variances [D] suffice without PCA and with ``covariance="diag"``.
+            covariance: ``diag`` compares variances only (the paper's default), ``full`` whole covariances.
+            pca: number of leading eigenvectors of ``sigma`` to project on; the rewards do not depend on their signs.
+            device: device of the arithmetic; default the device of ``mu``.
 
         Raises:
             ArtuneError: the shapes do not fit, a variance is negative, or a number is not finite.
@@ -132,14 +129,14 @@ class ReferenceMoments:
 
     @property
     def covariance(self) -> Covariance:
-        """What is compared: variances (``diag``) or whole covariances (``full``)."""
+        """``diag`` if variances are compared, ``full`` if whole covariances are."""
         return "diag" if self.root is None else "full"
 
     def project(self, features: Tensor) -> Tensor:
-        """Features [N, features] in float64, on the principal components if there are any: [N, D]."""
+        """Features [N, features] in float64, projected on the principal components if there are any: [N, D]."""
         features = features.double()
         return features if self.basis is None else features @ self.basis
 
     def moments_of(self, features: Tensor) -> FeatureMoments:
-        """Moments of unprojected features [N, features] of the right kind for a state (``start="given"``)."""
+        """Moments of unprojected features [N, features], of the kind that a state needs (``start="given"``)."""
         return FeatureMoments.of(self.project(features), self.covariance)

@@ -1,4 +1,4 @@
-"""Rewards by name: a reward is a file in this folder, whose ``REWARD`` is its class, and a line in ``REWARDS``."""
+"""Rewards by name: each is a module in this folder with its class under ``REWARD``, and a line in ``REWARDS``."""
 
 import importlib
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from artune.sampling.batch import RolloutBatch
 class Reward(Protocol):
     """An instance-level reward. It sees images and class ids, never weights or tokens' gradients.
 
-    Built as ``REWARD(network, data)``: the network that ``rewards.networks`` names, or None, and the data set, whose
-    prompts a reward may need.
+    A reward is built as ``REWARD(network, data)`` from the network named in ``rewards.networks``, or None, and the data
+    set, whose prompts it may need.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Reward(Protocol):
 def build_rewards(rewards: Rewards, data: Data, networks: Mapping[str, nn.Module]) -> list[Reward]:
     """The instance-level rewards of a run, in the order of ``rewards.terms``.
 
-    ``loo_fid`` is not among them: it is distribution-level and carries moments from step to step (distribution.py).
+    ``loo_fid`` is not among them: it is distribution-level and keeps moments between steps (distribution.py).
 
     Args:
         rewards: the run's ``rewards``.

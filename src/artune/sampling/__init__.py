@@ -1,9 +1,9 @@
-"""Tokens and images out of a policy.
+"""Drawing tokens and images from a policy.
 
 - generate: classifier-free guidance, temperature, top-k, top-p
 - cached_decoding: step-by-step decoding at the speed of the device
 - replica: copies of a policy that only decode
 - rollout: class prompts, tokens and images of an iteration
-- batch: what a rollout gives to the rewards
+- batch: the samples that a rollout hands to the rewards
 - grids: pictures of samples
 """

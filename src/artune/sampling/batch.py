@@ -11,5 +11,5 @@ class RolloutBatch:
 
     class_ids: Tensor  # [B] int64, groups of G consecutive equal ids
     tokens: Tensor  # [B, T] int64
-    images: Tensor  # [B, 3, H, W] uint8, what every reward sees
+    images: Tensor  # [B, 3, H, W] uint8, the input of every reward
     start: int = 0  # index of this share's first row in the whole batch

@@ -1,4 +1,4 @@
-"""Cached decoding at the speed of the device: packed weights on a CPU, a CUDA graph a bucket of positions on a GPU."""
+"""Cached decoding at the speed of the device: packed weights on a CPU, a CUDA graph per position bucket on a GPU."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,55 +11,55 @@ from artune.models.policies.cache import BucketedCache, Cache
 from artune.models.policies.policy import Policy
 from artune.sampling.replica import cast, pack, refresh
 
-BUCKET = 32  # positions: 8 graphs for 256 tokens, and at most 31 positions attended in vain
-CHECKED = 2  # tokens of the second bucket that the self-check reaches
-MEMORY = 0.35  # share of a GPU that keys, values and logits may take: the update needs the rest
-# Largest accepted difference of logits between the two paths, over their largest value. Tokens cannot be compared in
-# bfloat16: among 16,384 logits of 8 bits the greatest is often a tie.
+BUCKET = 32  # positions per bucket: 8 graphs for 256 tokens, and attention to at most 31 empty positions
+CHECKED = 2  # tokens of the second bucket that :func:`agrees` checks
+MEMORY = 0.35  # share of a GPU's memory for keys, values and logits: the update needs the rest
+# Largest accepted difference of logits between the two paths, divided by the largest absolute logit. Tokens cannot be
+# compared in bfloat16: among 16,384 logits with 8 significant bits the largest value often occurs more than once.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 class TokenDecoder(Protocol):
-    """A policy and its cache; both methods give float32 logits [B, V], to be used before the next call."""
+    """A policy and its cache; both methods return float32 logits [B, V], valid until the next call."""
 
     policy: Policy
 
     def start(self, class_ids: Tensor) -> Tensor:
-        """Forget what was decoded; logits of the first token."""
+        """Begin new sequences; returns the logits of the first token."""
         ...
 
     def decode(self, token: Tensor) -> Tensor:
-        """Feed the drawn token [B]; logits of the next one. Raises ValueError after the last."""
+        """Feed the drawn token [B]; returns the logits of the next one. Raises ValueError after the last."""
         ...
 
 
 class PlainDecoder:
-    """Step by step, as the policy does it, for ``length`` tokens (default: an image's)."""
+    """Decodes with the policy's own steps, for ``length`` tokens (default: the tokens of an image)."""
 
     def __init__(self, policy: Policy, length: int | None = None):
         self.policy, self.length = policy, length or policy.tokens
         self.cache: Cache | None = None
 
     def start(self, class_ids: Tensor) -> Tensor:
-        """See :class:`Decoder`."""
+        """See :class:`TokenDecoder`."""
         logits, self.cache = self.policy.start(class_ids, self.length)
         return logits
 
     def decode(self, token: Tensor) -> Tensor:
-        """See :class:`Decoder`."""
+        """See :class:`TokenDecoder`."""
         if self.cache is None:
-            raise ValueError("start comes before decode")
+            raise ValueError("decode: call start first")
         return self.policy.decode(token, self.cache)
 
 
 class BucketedDecoder:
-    """A step without host values: on CUDA each bucket's is recorded once and then replayed as one launch.
+    """Decodes by steps without host values: on CUDA each bucket's step is recorded once, then replayed as one launch.
 
     Filtering and drawing follow the replay as ordinary kernels, enqueued while the graph runs.
 
     Args:
-        policy: whose weights stay where they are as long as this lives.
-        rows: sequences, guidance counted twice.
+        policy: the policy; its weights must stay at their addresses as long as the decoder is used.
+        rows: number of sequences, twice the images under guidance.
         bucket: see :class:`~artune.models.policies.cache.BucketedCache`.
     """
 
@@ -69,18 +69,18 @@ class BucketedDecoder:
         self.policy = policy
         self.cache = BucketedCache(layers, (rows, heads, policy.tokens, width), weight, bucket)
         self.token = torch.zeros(rows, dtype=torch.long, device=weight.device)
-        self.position = 0  # what the device's position will be once it has caught up
+        self.position = 0  # the device's position after all enqueued steps
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def start(self, class_ids: Tensor) -> Tensor:
-        """See :class:`Decoder`."""
+        """See :class:`TokenDecoder`."""
         self.cache.restart()
         logits, _ = self.policy.start(class_ids, self.policy.tokens, self.cache)
         self.position = 1
         return logits
 
     def decode(self, token: Tensor) -> Tensor:
-        """See :class:`Decoder`."""
+        """See :class:`TokenDecoder`."""
         if self.position >= self.policy.tokens:
             raise ValueError(f"all {self.policy.tokens} tokens are decoded")
         bucket = self.cache.bucket
@@ -95,10 +95,10 @@ class BucketedDecoder:
         return logits
 
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """Record the step of this bucket. Has not run on a GPU yet: :func:`agrees` guards its first use."""
+        """Record the step of the present bucket. Has not run on a GPU yet: :func:`agrees` guards its first use."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # kernels and workspaces are chosen before the recording
+        with torch.cuda.stream(side):  # warm-up: kernels and workspaces are chosen before the recording
             for _ in range(2):  # each writes this position's keys and values, which the replay writes again
                 self.policy.decode(self.token, self.cache)
                 self.cache.position.fill_(self.position)
@@ -112,7 +112,7 @@ class BucketedDecoder:
 
 @torch.no_grad()
 def agrees(decoder: BucketedDecoder, class_ids: Tensor) -> bool:
-    """Whether the decoder gives the plain path's logits, into its second bucket, along that path's greedy tokens."""
+    """Whether the decoder's logits match the plain path's along its greedy tokens, up to some of the second bucket."""
     policy = decoder.policy
     steps = min(decoder.cache.bucket + CHECKED, policy.tokens)
     plain = PlainDecoder(policy, steps)  # a second cache of whole images may not fit
@@ -130,12 +130,13 @@ def agrees(decoder: BucketedDecoder, class_ids: Tensor) -> bool:
 class KeptDecoder:
     """The fastest decoder of a policy with its present weights, kept from one call to the next.
 
-    At most one is kept: two caches may not fit a GPU. On a GPU it serves the next call with as many rows, with its
-    graphs and its replica; on a CPU what was cast or packed serves until a weight changes.
+    At most one decoder is kept, since two caches may not fit on a GPU. On a GPU the decoder with its graphs and its
+    replica serves the next call with the same number of rows; on a CPU the cast or packed weights serve until a weight
+    changes.
 
     Args:
-        policy: whose weights are decoded with.
-        dtype: of the weights and the cache; None: the policy's own.
+        policy: the policy that is decoded.
+        dtype: type of the weights and the cache; None for the policy's own.
     """
 
     def __init__(self, policy: Policy, dtype: torch.dtype | None = None):
@@ -144,10 +145,10 @@ class KeptDecoder:
         self._decoder: TokenDecoder | None = None
 
     def __call__(self, class_ids: Tensor) -> TokenDecoder:
-        """The decoder for ``class_ids`` [B] of the rows to come, guidance counted twice, on the policy's device.
+        """The decoder for ``class_ids`` [B] on the policy's device; under guidance they hold the null classes as well.
 
-        A GPU's first use is checked against the plain path, which takes its place, with a warning, should the two
-        differ or the recording fail.
+        On a GPU a new decoder is compared with the plain path, which replaces it, with a warning, if the two differ or
+        the recording fails.
         """
         weights = list(self.policy.parameters())
         dtype = weights[0].dtype if self.dtype is None else self.dtype
@@ -155,7 +156,7 @@ class KeptDecoder:
         state = [weights[0].data_ptr()] if on_gpu else [(weight.data_ptr(), weight._version) for weight in weights]
         key = (len(class_ids), dtype, *state)
         if self._decoder is None or self._key != key:
-            self.forget()  # its memory, before more is asked for
+            self.forget()  # free its memory before the new decoder allocates more
             replica = self.policy if dtype == weights[0].dtype else cast(self.policy, dtype)
             if on_gpu:
                 self._decoder = checked(BucketedDecoder(replica, len(class_ids)), class_ids)
@@ -164,7 +165,7 @@ class KeptDecoder:
             self._key = key
         elif on_gpu and self._decoder.policy is not self.policy:
             refresh(self._decoder.policy, self.policy)
-        # On a CPU the weights alone are kept: a cache is quickly made, and would fill the memory until the next call.
+        # On a CPU only the weights are kept: a cache is quickly allocated, and would take memory until the next call.
         return self._decoder if on_gpu else PlainDecoder(self._decoder.policy)
 
     def forget(self) -> None:
@@ -173,29 +174,29 @@ class KeptDecoder:
 
 
 def decoder_for(policy: Policy, class_ids: Tensor, dtype: torch.dtype | None = None) -> TokenDecoder:
-    """A :class:`KeptDecoder`'s decoder, for one use."""
+    """The decoder of a new :class:`KeptDecoder`, for a single use."""
     return KeptDecoder(policy, dtype)(class_ids)
 
 
 def checked(decoder: BucketedDecoder, class_ids: Tensor) -> TokenDecoder:
-    """The decoder, or the plain one with a warning if it fails or differs."""
+    """The decoder; if it fails or its logits differ, the plain one, with a warning."""
     try:
         if agrees(decoder, class_ids):
             return decoder
         reason = "its logits differ from those of the plain path"
     except (RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
-    warnings.warn(f"decoding goes step by step, the recorded step cannot be used: {reason}", stacklevel=2)
+    warnings.warn(f"decoding without a CUDA graph, as the recorded step cannot be used: {reason}", stacklevel=2)
     return PlainDecoder(decoder.policy)
 
 
 def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = None) -> int:
-    """Bytes that drawing one image takes: keys and values of all tokens, and a step's logits in float32.
+    """Bytes for drawing one image: keys and values of all tokens, and a step's logits in float32.
 
     Args:
-        policy: to be drawn from.
-        sequences: of an image, 2 under guidance.
-        dtype: of the cache; None: the policy's own.
+        policy: the policy that images are drawn from.
+        sequences: sequences per image, 2 under guidance.
+        dtype: type of the cache; None for the policy's own.
     """
     layers, heads, width = policy.cache_shape
     item = (dtype or next(iter(policy.parameters())).dtype).itemsize
@@ -204,12 +205,12 @@ def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = N
 
 
 def images_at_once(images: int, each: int, device: torch.device) -> int:
-    """How many of ``images`` may be drawn together: on a GPU what fits into :data:`MEMORY` of it, on a CPU all.
+    """Number of ``images`` that may be drawn together: on a GPU those that fit into :data:`MEMORY` of it, on a CPU all.
 
     Args:
-        images: of the batch.
-        each: bytes of an image, see :func:`bytes_of_image`.
-        device: where the cache is.
+        images: images in the batch.
+        each: bytes per image, see :func:`bytes_of_image`.
+        device: device of the cache.
     """
     if device.type != "cuda":
         return max(images, 1)
@@ -219,7 +220,7 @@ def images_at_once(images: int, each: int, device: torch.device) -> int:
 
 
 def cut(images: int, at_once: int) -> Iterator[slice]:
-    """Slices of a batch of ``images``, at most ``at_once`` long and of nearly equal length."""
+    """Slices of a batch of ``images``, each at most ``at_once`` long and all of nearly equal length."""
     count = -(-images // max(at_once, 1))
     for part in range(count):
         yield slice(images * part // count, images * (part + 1) // count)

@@ -12,16 +12,16 @@ from artune.sampling.cached_decoding import KeptDecoder, TokenDecoder, bytes_of_
 
 
 def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Logits of the distribution that is drawn from; excluded tokens get minus infinity.
+    """Logits of the distribution that tokens are drawn from; excluded tokens get minus infinity.
 
-    In the order of the official samplers: temperature, then top-k, then top-p of what top-k has left.
+    The order is that of the official samplers: temperature, then top-k, then top-p among the tokens that top-k keeps.
 
     Args:
         logits: [..., V].
         temperature: above 0.
-        top_k: tokens kept, with every tie of the last one; 0 keeps all.
-        top_p: in (0, 1]; the most likely tokens are kept up to and with the one whose cumulative probability
-            crosses this.
+        top_k: number of tokens kept, plus any that tie with the last of them; 0 keeps all.
+        top_p: in (0, 1]; the most likely tokens are kept, up to and including the one whose cumulative probability
+            exceeds this value.
 
     Returns:
         [..., V], float32.
@@ -38,7 +38,7 @@ def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_
         ordered, order = logits.sort(descending=True)
         cumulative = ordered.softmax(-1).cumsum(-1)
         drop = torch.zeros_like(logits, dtype=torch.bool)
-        drop[..., 1:] = cumulative[..., :-1] > top_p  # by the mass before a token: the crossing one stays
+        drop[..., 1:] = cumulative[..., :-1] > top_p  # compares the mass before a token: the crossing one stays
         logits = logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
     return logits
 
@@ -59,31 +59,31 @@ def guide(conditional: Tensor, unconditional: Tensor, cfg: float) -> Tensor:
 
 
 def draw_token(logits: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
-    """One token [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
+    """One token per row [B] from softmax(logits), logits [B, V] with minus infinity allowed; no host synchronisation.
 
-    The race of exponential clocks: arg max p / E, E ~ Exp(1), falls on token i with probability p_i. With a
-    ``share`` the clocks of its whole batch are drawn, so that every process draws what one alone would.
+    A race of exponential clocks: arg max p / E, E ~ Exp(1), is token i with probability p_i. With a ``share`` the
+    clocks of the whole batch are drawn, so that several processes draw the same tokens as one process.
     """
     clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
-    if clocks.device.type == "cpu":  # a quarter of exponential_'s time; 24 bits, and half a step in the place of 0
+    if clocks.device.type == "cpu":  # a quarter of exponential_'s time; 24 bits, half a step in place of 0
         clocks.uniform_(generator=generator).neg_().log1p_().neg_().clamp_(min=2**-25)
-    else:  # an exact 0 would make 0 / 0 of an excluded token
+    else:  # for an excluded token an exact 0 would give 0 / 0
         clocks.exponential_(generator=generator).clamp_(min=torch.finfo(logits.dtype).tiny)
     clocks = clocks if share is None else clocks[share.rows]
     return logits.softmax(-1).div_(clocks).argmax(-1)
 
 
 class Sampler:
-    """Draws token sequences from a policy, with a static key/value cache that it keeps from call to call.
+    """Draws token sequences from a policy, with a static key/value cache that is kept from call to call.
 
     Args:
-        policy: the model; its present weights are used in every call.
+        policy: the model; every call uses its present weights.
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and on the
-            decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``; ``rows`` and ``weights_dtype`` say
-            how much at once and in which arithmetic, see :class:`artune.config.run.Sampling`.
+            decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``, ``rows`` (images drawn at once) and
+            ``weights_dtype`` (the arithmetic); see :class:`artune.config.run.Sampling`.
 
     Raises:
-        ArtuneError: a sampling value out of range, or guidance asked of a policy without a null class.
+        ArtuneError: a sampling value out of range, or guidance for a policy without a null class.
     """
 
     def __init__(self, policy: Policy, sampling: Sampling):
@@ -91,8 +91,8 @@ class Sampler:
         self.policy, self.sampling, self.guided = policy, sampling, _guidance(policy, sampling.cfg)
         dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
         self._decoder = KeptDecoder(policy, dtype)
-        # Images drawn at once, by size of the batch. Decided once: at the next call the memory is taken by the very
-        # cache that is used again, and another cut would record every graph again.
+        # Images drawn at once, by batch size and device. Decided once: at the next call the kept cache itself takes the
+        # memory, and a different number would record every graph again.
         self._planned: dict[tuple[int, torch.device], int] = {}
 
     @torch.no_grad()
@@ -108,9 +108,9 @@ class Sampler:
 
         Args:
             class_ids: [B], int64, on the policy's device.
-            generator: on the device of ``class_ids``; the draws depend on it and on B alone, the tokens to rounding
-                on the cut into parts as well.
-            share: which rows of a larger batch these are; the draws then depend on that batch's size instead of B.
+            generator: on the device of ``class_ids``; the draws depend only on it and on B. The cut into parts may
+                change tokens through rounding.
+            share: rows of these class ids in a larger batch, on whose size the draws then depend instead of on B.
             greedy: take the most likely token instead of drawing.
 
         Returns:
@@ -127,7 +127,7 @@ class Sampler:
         began = generator.get_state()
         tokens = class_ids.new_empty(batch, policy.tokens)
         for part in cut(batch, self._at_once(batch, device)):
-            generator.set_state(began)  # each part takes its rows of the very same draws
+            generator.set_state(began)  # each part takes its rows of the same draws
             ids = class_ids[part]
             inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if self.guided else ids
             rows = Share(share.start + part.start, share.start + part.stop, share.total)
@@ -136,7 +136,7 @@ class Sampler:
         return tokens
 
     def _at_once(self, images: int, device: torch.device) -> int:
-        """Images of a part of the batch; a batch in several parts is said when it is planned."""
+        """Images per part of the batch; a batch in several parts is announced when it is planned."""
         key = (images, device)
         if key not in self._planned:
             each = bytes_of_image(self.policy, 2 if self.guided else 1, self._decoder.dtype)
@@ -147,7 +147,7 @@ class Sampler:
         return self._planned[key]
 
     def forget(self) -> None:
-        """Free the memory that is kept for the next call."""
+        """Free the memory kept for the next call."""
         self._decoder.forget()
 
 
@@ -160,7 +160,7 @@ def generate(
     share: Share | None = None,
     greedy: bool = False,
 ) -> Tensor:
-    """Sample once from a policy: tokens [B, T]; see :class:`Sampler`, which serves several calls faster."""
+    """Sample once from a policy: tokens [B, T]; see :class:`Sampler`, which is faster for several calls."""
     return Sampler(policy, sampling)(class_ids, generator, share=share, greedy=greedy)
 
 
@@ -195,10 +195,10 @@ def _default(device: torch.device) -> torch.Generator:
 
 
 def guided_logits(policy: Policy, tokens: Tensor, class_ids: Tensor, cfg: float, dropout: float = 0.0) -> Tensor:
-    """Teacher-forced logits [B, T, V] under guidance, u + s (c - u); the conditional ones if ``cfg`` is 1.
+    """Teacher-forced logits [B, T, V] under guidance, u + s (c - u); the conditional logits if ``cfg`` is 1.
 
     Raises:
-        ArtuneError: guidance asked of a policy without a null class.
+        ArtuneError: guidance for a policy without a null class.
     """
     if not _guidance(policy, cfg):
         return policy(tokens, class_ids, dropout)

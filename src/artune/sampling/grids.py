@@ -21,7 +21,7 @@ GAP = 1  # white pixels between images
 def grid_images(
     sampler: Sampler, render: Renderer, class_ids: list[int], per_class: int, seed: int, device: torch.device
 ) -> np.ndarray:
-    """uint8 [classes, per_class, H, W, 3], the draws of one generator: the same for every policy of a family."""
+    """Images uint8 [classes, per_class, H, W, 3] from one generator: the same draws for every policy of a family."""
     labels = torch.tensor(class_ids).repeat_interleave(per_class).to(device)
     generator = generator_for(seed, "grid", device=device)
     images = roll_out(sampler, render, labels, generator).images.permute(0, 2, 3, 1).cpu().numpy()
@@ -29,7 +29,7 @@ def grid_images(
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture uint8 [H', W', 3] of images uint8 [N, H, W, 3], row by row, white gaps between them."""
+    """One picture uint8 [H', W', 3] of images uint8 [N, H, W, 3], row by row, with white gaps between them."""
     number, height, width, _ = images.shape
     rows = -(-number // columns)
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
@@ -42,16 +42,16 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 def draw_grid(
     columns: Sequence[np.ndarray], row_labels: Sequence[str], column_titles: Sequence[str], title: str, path: Path
 ) -> None:
-    """A row a class, a block of images a policy; the images of a row's blocks were drawn with the same seeds.
+    """Draw a grid with a row per class and a block of images per policy; a row's blocks were drawn with the same seeds.
 
     Args:
-        columns: one array a policy, uint8 [classes, images, H, W, 3].
+        columns: one array per policy, uint8 [classes, images, H, W, 3].
         row_labels: names of the classes.
         column_titles: names of the policies.
-        title: above the grid.
-        path: ``.png`` for that alone, ``.pdf`` for both.
+        title: title above the grid.
+        path: output file; ``.png`` writes only that, ``.pdf`` writes both.
     """
-    from matplotlib.figure import Figure  # where a grid is drawn: benchmarks do without matplotlib
+    from matplotlib.figure import Figure  # imported here because benchmarks run without matplotlib
 
     from artune.runtime.plotting import save, style
 

@@ -1,4 +1,4 @@
-"""Replicas of a policy that only decode: matrices packed for the CPU's kernels, or weights in another dtype."""
+"""Replicas of a policy for decoding only: matrices packed for the CPU's kernels, or weights in another dtype."""
 
 import copy
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from artune.models.policies.policy import Policy
 
-PACKED = 2**19  # weights of a matrix; smaller ones stay in the caches, and their arithmetic stays as it was
+PACKED = 2**19  # weights from which a matrix is packed; smaller ones fit into the CPU's caches and stay as they are
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer whose weights lie in the block layout of oneDNN's kernels.
+    """A frozen linear layer with its weights in the block layout of oneDNN's kernels.
 
-    Reading a row-major matrix for a few rows of input is what cached decoding on a CPU spends its time on.
+    Cached decoding on a CPU otherwise spends its time reading row-major matrices for a few rows of input.
     """
 
     def __init__(self, linear: nn.Linear, rows: int):
@@ -27,25 +27,25 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of PyTorch has the packed kernels, and the processor the arithmetic."""
+    """Whether this build of PyTorch has the packed kernels and the processor supports ``dtype``."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def share_weights(policy: Policy) -> Policy:
-    """A copy of the modules around the very same parameters and buffers."""
+    """A copy of the policy's modules that shares its parameters and buffers."""
     tensors = [*policy.parameters(), *policy.buffers()]
     return copy.deepcopy(policy, {id(tensor): tensor for tensor in tensors})
 
 
 @torch.no_grad()
 def pack(policy: Policy, rows: int) -> Policy:
-    """The policy itself, or where matrices are large a replica with these packed; it does not follow later updates.
+    """The policy itself, or a replica with its large matrices packed, which does not follow later updates.
 
     Args:
-        policy: on the CPU.
-        rows: sequences of a step, for which the kernels choose a layout.
+        policy: a policy on the CPU.
+        rows: sequences per step, for which the kernels choose a layout.
     """
     large = [
         name

@@ -1,4 +1,4 @@
-"""What an iteration samples: class prompts, token sequences, images."""
+"""The samples of an iteration: class prompts, token sequences, images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +38,12 @@ def make_renderer(
     """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round.
 
     Args:
-        tokenizer: its decoder becomes ``dtype`` in place; half precision and GPUs convolve with the channels last.
-        side: of a decoded image, pixels.
-        image_size: side of what the function gives, pixels.
+        tokenizer: the tokenizer; its decoder is cast to ``dtype`` in place, in half precision or on a GPU with the
+            channels last in memory.
+        side: side of a decoded image in pixels.
+        image_size: side of the returned images in pixels.
         uint8_rule: how floats become levels, see :func:`artune.data.pixels.to_uint8`.
-        dtype: of the decoder.
+        dtype: type of the decoder.
     """
     last = dtype != torch.float32 or next(tokenizer.parameters()).device.type == "cuda"
     tokenizer.decoder.to(dtype, memory_format=torch.channels_last if last else torch.preserve_format)
@@ -69,9 +70,9 @@ def roll_out(
     Args:
         sampler: draws the tokens.
         render: decodes them.
-        class_ids: [B].
-        generator: of the draws.
-        share: which rows of a larger batch these are.
+        class_ids: [B] int64.
+        generator: generator of the draws.
+        share: rows of these samples in a larger batch; None for a batch of its own.
     """
     tokens = sampler(class_ids, generator, share=share)
     return RolloutBatch(class_ids, tokens, render(tokens), 0 if share is None else share.start)
@@ -80,10 +81,10 @@ def roll_out(
 def load_renderer(
     run: PolicyRun, path: Path | str, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Renderer:
-    """The run's decoder from tokens to images, with the weights of ``path``; what is evaluated is decoded in float32.
+    """The run's decoder from tokens to images, with the weights of ``path``; the evaluation decodes in float32.
 
     Raises:
-        ArtuneError: as :func:`artune.models.tokenizers.build.load_tokenizer`.
+        ArtuneError: see :func:`artune.models.tokenizers.build.load_tokenizer`.
     """
     side = decoded_size(run.backbone, run.tokenizer)
     tokenizer = load_tokenizer(path, run.tokenizer, side).to(device)
