@@ -1,7 +1,7 @@
 """The command ``compare``: differences of runs on the same labels and draws, with paired errors and Holm's correction.
 
-Sample i of one run and sample i of the other share class and random numbers, so what both have in common drops out:
-the jackknife takes sample i away from both and looks at the difference.
+Sample i of one run and sample i of the other share class and random numbers, so their common variation cancels: the
+jackknife leaves sample i out of both runs and takes the difference.
 """
 
 import math
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Jackknifed(NamedTuple):
-    """A metric of n samples: its value, and what it is without each of them, up to a constant [n]."""
+    """A metric of n samples: its value, and its values [n] without each sample, up to a constant."""
 
     value: float
     left_out: Tensor
@@ -41,14 +41,14 @@ class Jackknifed(NamedTuple):
 def scores_left_out(
     features: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], evaluation: Evaluation, classes: int
 ) -> dict[str, Jackknifed]:
-    """The scores of a run that the glossary marks as compared; no ``accuracy`` where the classifier has other classes.
+    """The scores of a run that the glossary marks as compared; no ``accuracy`` if the classifier has other classes.
 
     Args:
-        features: ``labels``, ``features``, ``probabilities``, ``clip`` as
-            :func:`artune.evaluation.features.sample_features` gives them.
-        reference: ``heldout/{network}/{mu,sigma,features}``.
+        features: ``labels``, ``features``, ``probabilities`` and ``clip`` from
+            :func:`artune.evaluation.features.sample_features`.
+        reference: arrays ``heldout/{network}/{mu,sigma,features}``.
         evaluation: the protocol.
-        classes: of the data set.
+        classes: number of classes of the data set.
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     mu, sigma, real = (
@@ -81,7 +81,7 @@ def _mean(values: Tensor) -> Jackknifed:
 
 
 def holm(chances: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p-values in the given order, each at least as large as before."""
+    """Holm's step-down correction: corrected p-values in the given order, each at least as large as the original."""
     corrected, largest = [0.0] * len(chances), 0.0
     for rank, at in enumerate(sorted(range(len(chances)), key=lambda at: chances[at])):
         largest = max(largest, min(1.0, (len(chances) - rank) * chances[at]))
@@ -90,7 +90,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 
 
 def two_sided(difference: float, error: float, seeds: int) -> float:
-    """Chance of a difference this large if there is none: normal, with several seeds Student's t of seeds - 1."""
+    """Two-sided p-value of ``difference``: normal with one seed, Student's t of seeds - 1 with several."""
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     if seeds == 1:
@@ -101,10 +101,11 @@ def two_sided(difference: float, error: float, seeds: int) -> float:
 
 
 def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed]) -> dict[str, float]:
-    """Second minus first, one :class:`Jackknifed` per seed, and what its error is.
+    """Second minus first, from one :class:`Jackknifed` per seed, with its standard error and p-value.
 
-    With one seed the error is the paired jackknife's, of the evaluation alone. With several it is that of the mean of
-    the seeds' differences, which holds the trainings' scatter as well; ``evaluation_se`` is the jackknife's share.
+    With one seed the error is the paired jackknife's, of the evaluation alone. With several it is the standard error of
+    the mean over the seeds' differences, which includes the scatter of the trainings; ``evaluation_se`` is the
+    jackknife's part.
     """
     apart = [b.value - a.value for a, b in zip(first, second, strict=True)]
     paired = [standard_error(b.left_out - a.left_out) for a, b in zip(first, second, strict=True)]
@@ -122,7 +123,7 @@ def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed])
 
 
 def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
-    """Every run of a table beside the first run of its block that is available at the scale, that run first."""
+    """In each block of a table, the first run paired with every other run; only runs available at the scale count."""
     layout, pairs = registry.tables[table], []
     for span in layout.spans:
         runs = available_runs(registry, (layout.rows[at] for at in span))
@@ -136,14 +137,14 @@ def compare(
     """One row per pair and metric: both values, second - first, its error, p, and p corrected over all rows.
 
     Args:
-        registry: of the runs' scale.
-        pairs: of run names.
-        runs: folder of the runs; each has features.npz.
+        registry: settings of the runs' scale.
+        pairs: pairs of run names.
+        runs: folder of the runs, each of which has features.npz.
         reference: reference.npz.
-        seeds: repetitions of each run that are compared, seed by seed.
+        seeds: number of repetitions of each run, compared seed by seed.
 
     Raises:
-        ArtuneError: nothing to compare, a file is missing or damaged, or two runs were not drawn on the same labels.
+        ArtuneError: no pairs, a file is missing or damaged, or two runs were not drawn on the same labels.
     """
     from pandas import DataFrame
 
@@ -168,7 +169,9 @@ def compare(
         outcomes = [[scored(name) for name in side] for side in names]
         for a, b in zip(*names, strict=True):
             if not np.array_equal(labels[a], labels[b]):
-                raise ArtuneError(f"compare: {a} and {b} were drawn on other labels; sample and evaluate both again")
+                raise ArtuneError(
+                    f"compare: {a} and {b} were drawn on different labels; sample and evaluate both again"
+                )
         for metric in (name for name in COMPARED if name in outcomes[0][0]):
             sides = [[scores[metric] for scores in side] for side in outcomes]
             lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides)})

@@ -1,4 +1,4 @@
-"""Features of images under the frozen networks: the reference's moments, and what a run is scored on."""
+"""Features of images under the frozen networks, for the moments of the reference and the scores of a run."""
 
 import hashlib
 import os
@@ -22,14 +22,14 @@ from artune.runtime.progress import Progress
 
 
 class Extractor:
-    """Everything that the metrics need of images, by role (not by network).
+    """Computes everything that the metrics need from images, by role (not by network).
 
     Args:
-        evaluation: which network plays which role.
-        data: gives the prompts.
-        networks: by name.
-        device: where they are.
-        identity: :func:`identity_of` them; needed where features are to be taken up later.
+        evaluation: the network of each role.
+        data: the data set, for its prompts.
+        networks: networks by name.
+        device: device of the networks.
+        identity: their :func:`identity_of`; needed if the features are to be reused later.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, images: Tensor, class_ids: Tensor) -> dict[str, Tensor]:
         """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU."""
-        # the channels stay last in memory, whoever calls: kernels, and so the last bits, depend on it
+        # The channels are last in memory for every caller: the choice of kernels, and so the last bits, depend on it.
         images, evaluation = images.contiguous().permute(0, 3, 1, 2).to(self.device), self.evaluation
         found = _own_outputs(images, evaluation, self.roles)
         for role, text in self.texts.items():
@@ -59,10 +59,10 @@ class Extractor:
 
 
 def identity_of(registry: Registry, folder: Path, device: torch.device) -> str:
-    """Digest of what decides the features of given images: the networks of all roles, prompts, batches, device.
+    """Digest of all that decides the features of given images: networks of all roles, prompts, batch size, device.
 
     Raises:
-        ArtuneError: a network's file in ``folder`` is missing.
+        ArtuneError: the file of a network is missing in ``folder``.
     """
     evaluation, facts = (
         registry.evaluation,
@@ -77,27 +77,27 @@ def identity_of(registry: Registry, folder: Path, device: torch.device) -> str:
 
 
 def kept_beside(samples: Path, digest: bytes, identity: str) -> Path:
-    """Where the command ``sample`` leaves features: the name says of which images, by which networks."""
+    """File in which the command ``sample`` leaves features; its name identifies the images and the networks."""
     whose = hashlib.sha256(digest + identity.encode()).hexdigest()[:32]
     return samples.with_name(f"features-{whose}.npz")
 
 
 def forget_beside(samples: Path) -> None:
-    """Remove what :func:`kept_beside` names, of other images or by other networks."""
+    """Remove all files named by :func:`kept_beside`, whatever their images and networks."""
     for stale in samples.parent.glob(f"features-{'[0-9a-f]' * 32}.npz"):
         stale.unlink()
 
 
 def take_up(samples: Path, identity: str, output: Path) -> bool:
-    """Make features that ``sample`` took of these very images, by these networks, ``output``; False without any."""
+    """Move the features that ``sample`` left for these images and networks to ``output``; False if there are none."""
     try:
         digest = load_npz(samples, "digest")["digest"].tobytes()
-    except ArtuneError:  # real images, or samples of somebody else
+    except ArtuneError:  # real images, or samples from another program
         return False
     kept = kept_beside(samples, digest, identity)
     if not kept.exists():
         return False
-    kept.touch()  # newer than the samples, as what is made of them must be
+    kept.touch()  # features must be newer than the samples that they come from
     os.replace(kept, output)
     return True
 
@@ -110,13 +110,13 @@ def sample_features(
     device: torch.device,
     world: World = ALONE,
 ) -> dict[str, np.ndarray]:
-    """What an :class:`Extractor` gives for a run's samples.
+    """The arrays of an :class:`Extractor` for all samples of a run.
 
-    The file is read a batch at a time: 50,000 images would fill 10 GB. Several processes take the batches in turn,
-    and all of them return everything.
+    The file is read batch by batch: 50,000 images would fill 10 GB. Several processes take the batches in turn, and all
+    of them return the arrays of all samples.
 
     Raises:
-        ArtuneError: the samples are fewer than ``evaluation.samples``, or not uint8 [n, H, W, 3].
+        ArtuneError: the number of samples is not ``evaluation.samples``, or they are not uint8 [n, H, W, 3].
     """
     labels = load_npz(samples, "labels")["labels"]
     count = npz_shape(samples, "arr_0")[0]
@@ -138,7 +138,7 @@ def sample_features(
 
 
 def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: World) -> dict[str, np.ndarray]:
-    """Arrays [count, ...] of what all processes found, from ``parts``: name -> first row -> rows."""
+    """Arrays [count, ...] joined from the ``parts`` of all processes: name -> first row -> rows."""
     shapes = world.from_leader({key: found[0].shape[1:] for key, found in parts.items()} if world.leads else None)
     arrays = {key: torch.zeros(count, *shape) for key, shape in shapes.items()}
     for key, whole in arrays.items():
@@ -149,7 +149,7 @@ def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: Worl
 
 
 def _own_outputs(images: Tensor, evaluation: Evaluation, roles: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """``features``, ``probabilities``, where the judge has them ``spatial``, and the reward's own features."""
+    """``features``, ``probabilities``, ``spatial`` if the network has them, and ``reward_features`` if they differ."""
     judge: FeatureNetwork = roles["features"]
     found = judge.outputs(images)
     if "probabilities" not in found or evaluation.classifier != evaluation.features:

@@ -1,7 +1,7 @@
-"""The official evaluator's own network, TensorFlow's graph of 2015, beside the torch port: ``evaluate_official``.
+"""The command ``evaluate_official``: the official network, TensorFlow's graph of 2015, compared with the torch port.
 
-It runs in an environment of its own (``make official``, or ``envs/official.yaml`` with --sdm conda), which has
-TensorFlow and no torch. The arithmetic after the graph is :mod:`artune.evaluation.official_scores`.
+It runs in a separate environment (``make official``, or ``envs/official.yaml`` with --sdm conda), which has TensorFlow
+but no torch. The arithmetic on the graph's outputs is in :mod:`artune.evaluation.official_scores`.
 """
 
 import importlib.metadata
@@ -20,17 +20,17 @@ from artune.runtime.files import load_npz, npz_shape, read_json, sha256, write_j
 from artune.runtime.progress import track
 
 INPUT, POOL, SPATIAL, SOFTMAX = "ExpandDims:0", "pool_3:0", "mixed_6/conv:0", "softmax/logits/MatMul"
-CHANNELS = 7  # of SPATIAL that are kept
-BATCH = 64  # images a call, the official evaluator's
+CHANNELS = 7  # channels of SPATIAL that are kept
+BATCH = 64  # images per call, as in the official evaluator
 MOMENTS = ("mu", "sigma", "mu_s", "sigma_s")
 Arrays = Mapping[str, np.ndarray]
 
 
 class Graph:
-    """``classify_image_graph_def.pb``: resizes, scales and describes images; ADM's scores are defined by it.
+    """``classify_image_graph_def.pb``, which resizes, scales and describes images; it defines ADM's scores.
 
     Raises:
-        ArtuneError: no TensorFlow here, or the file is no such graph.
+        ArtuneError: TensorFlow is not installed, or the file is not this graph.
     """
 
     def __init__(self, path: Path):
@@ -38,7 +38,7 @@ class Graph:
             import tensorflow.compat.v1 as tf
         except ImportError as error:
             raise ArtuneError(
-                "evaluate_official: TensorFlow is not in this environment; say `make official` and run it again, or "
+                "evaluate_official: TensorFlow is not in this environment; run `make official` and try again, or "
                 "give Snakemake --sdm conda"
             ) from error
         definition = tf.GraphDef()
@@ -57,13 +57,13 @@ class Graph:
                     "spatial": tf.reshape(spatial[..., :CHANNELS], [rows, -1]),  # H, W, C order
                     "probabilities": probabilities,
                 }
-        except Exception as error:  # protobuf's and TensorFlow's own
+        except Exception as error:  # protobuf and TensorFlow raise errors of their own types
             reason = str(error).splitlines()[0]
             raise ArtuneError(f"{path}: not the Inception graph ({reason}); fetch it again") from error
         self.session = tf.Session(graph=graph)
 
     def describe(self, batches: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """``features`` [n, 2048], ``spatial`` [n, 2023], ``probabilities`` [n, 1008] of batches uint8 [b, H, W, 3]."""
+        """``features`` [n, 2048], ``spatial`` [n, 2023], ``probabilities`` [n, 1008] for batches uint8 [b, H, W, 3]."""
         parts = [self.session.run(self.outputs, {self.images: batch.astype(np.float32)}) for batch in batches]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
@@ -78,27 +78,27 @@ def evaluate_official(
     evaluation: Evaluation,
     output: Path,
 ) -> str:
-    """Write official.json: the five numbers by the graph, by the port, and the differences (port less graph).
+    """Write official.json: the five numbers by the graph and by the port, and the differences (port minus graph).
 
-    ``deviation`` says how far the port's features are from the graph's, ``|port - graph| / |graph|`` over all images.
+    ``deviation`` is the distance of the port's features from the graph's, ``|port - graph| / |graph|`` over all images.
 
     Args:
-        run: its name.
-        samples: its samples.npz.
-        features: what the port made of them.
-        scores: its scores.json.
+        run: name of the run.
+        samples: samples.npz of the run.
+        features: features.npz of the run, made by the port.
+        scores: scores.json of the run.
         reference: ADM's reference file.
         graph: classify_image_graph_def.pb.
         evaluation: the protocol.
         output: file to write.
 
     Raises:
-        ArtuneError: a file is missing or damaged, the three files of the run are not of one another, no TensorFlow.
+        ArtuneError: a file is missing or damaged, the run's three files do not belong together, or no TensorFlow.
     """
     port, ported = read_json(scores), load_npz(features, "features", "spatial", "probabilities")
     shape = npz_shape(samples, "arr_0")
     if not shape[0] == port["n"] == len(ported["features"]):
-        raise ArtuneError(f"{samples}: {shape[0]} images, but {scores} is of {port['n']}; sample and score {run} again")
+        raise ArtuneError(f"{samples}: {shape[0]} images, but {scores} has {port['n']}; sample and score {run} again")
     network = Graph(graph)
     ours = network.describe(_images(samples, "samples"))
     real = network.describe(_images(reference, "reference")) | load_npz(reference, *MOMENTS)

@@ -1,7 +1,7 @@
 """The official evaluator's arithmetic in NumPy: the five numbers of ADM's protocol from the features of two sets.
 
-:mod:`artune.evaluation.official_graph` uses it beside the TensorFlow graph. It shares no code with
-:mod:`artune.metrics`, so that each checks the other, and it needs nothing but NumPy.
+:mod:`artune.evaluation.official_graph` applies it to the outputs of the TensorFlow graph. It shares no code with
+:mod:`artune.metrics`, so that each checks the other, and it needs only NumPy.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 Moments = tuple[np.ndarray, np.ndarray]
 NAMES = ("fid", "sfid", "inception_score", "precision", "recall")
-IMAGINARY = 1e-3  # what rounding may leave on the diagonal of a matrix root; more is an error
+IMAGINARY = 1e-3  # largest imaginary part that rounding may leave on the diagonal of a matrix root
 
 
 def five_numbers(
@@ -27,8 +27,8 @@ def five_numbers(
         samples: ``features`` [n, D], ``spatial`` [n, S], ``probabilities`` [n, C], float32.
         reference: ``features`` [m, D] and the stored moments ``mu``, ``sigma``, ``mu_s``, ``sigma_s``.
         neighbours: k of Precision and Recall.
-        inception_split: samples a chunk.
-        order: of the samples before they are cut into chunks; None: as they are.
+        inception_split: samples per chunk.
+        order: order of the samples before they are cut into chunks; None for their own order.
         block: rows and columns of a block of distances.
 
     Raises:
@@ -47,12 +47,12 @@ def five_numbers(
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Mean [D] in the features' own precision, covariance [D, D] in float64, divided by n - 1."""
+    """Mean [D] in the precision of the features, covariance [D, D] in float64, divided by n - 1."""
     return np.mean(features, axis=0), np.cov(features, rowvar=False)
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """``|mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2)``; the last is the sum of the roots of S1 S2's eigenvalues."""
+    """``|mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2)``; the last trace sums the roots of S1 S2's eigenvalues."""
     (mu1, cov1), (mu2, cov2) = one, other
     roots = np.sqrt(np.linalg.eigvals(cov1 @ cov2).astype(complex))
     if abs(roots.sum().imag) > IMAGINARY * len(roots):
@@ -73,7 +73,7 @@ def inception_score(probabilities: np.ndarray, split: int) -> float:
 
 
 def precision_recall(reference: np.ndarray, samples: np.ndarray, k: int, block: int) -> tuple[float, float]:
-    """Shares of samples in some ball of the reference, and of the reference in some ball of the samples."""
+    """Share of samples inside a ball of the reference, and share of the reference inside a ball of the samples."""
     radii, sample_radii = (neighbour_radii(x, k, block) for x in (reference, samples))
     in_reference, in_samples = np.zeros(len(samples), bool), np.zeros(len(reference), bool)
     for rows in _blocks(len(reference), block):
@@ -85,7 +85,7 @@ def precision_recall(reference: np.ndarray, samples: np.ndarray, k: int, block: 
 
 
 def neighbour_radii(features: np.ndarray, k: int, block: int) -> np.ndarray:
-    """Squared distance [n] of each feature [n, D] to its k-th neighbour, itself not counted."""
+    """Squared distance [n] of each of the features [n, D] to its k-th neighbour, not counting itself."""
     radii = []
     for rows in _blocks(len(features), block):
         distances = [half_distances(features[rows], features[columns]) for columns in _blocks(len(features), block)]
@@ -94,7 +94,7 @@ def neighbour_radii(features: np.ndarray, k: int, block: int) -> np.ndarray:
 
 
 def half_distances(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Squared distances [rows, columns] in half precision, sums in single; in single where half overflows."""
+    """Squared distances [rows, columns] in half precision with sums in single; all in single if half overflows."""
     single = np.float32
     with np.errstate(over="ignore", invalid="ignore"):
         u16, v16 = u.astype(np.float16), v.astype(np.float16)

@@ -1,4 +1,4 @@
-"""What makes a row of scores official: ADM's protocol, and how a run departs from it. Never imports torch."""
+"""ADM's protocol, which makes a row of scores official, and the departures of a run from it. Never imports torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from artune.config.run import Evaluation, Run
 
-# 50,000 images of 256 pixels, the 2015 Inception, ADM's reference file, distances in half precision, chunks of 5,000.
+# 50,000 images of 256 x 256 pixels, Inception of 2015, ADM's reference file, half-precision distances, chunks of 5,000.
 OFFICIAL = {
     "n": 50_000,
     "image_size": 256,
@@ -22,13 +22,13 @@ Files = Mapping[str, Mapping[str, str | None]]
 
 
 def protocol(run: Run, evaluation: Evaluation, n: int, files: Files) -> str:
-    """``official``, or how the row departs from it; rows of different protocols are never compared.
+    """``official``, or the departures from that protocol; rows of different protocols are never compared.
 
     Args:
-        run: what was sampled.
-        evaluation: how it was scored.
-        n: images that were scored.
-        files: as :func:`artune.data.assets.evaluation_files` gives them.
+        run: the run that was sampled.
+        evaluation: settings of the evaluation.
+        n: number of images that were scored.
+        files: result of :func:`artune.data.assets.evaluation_files`.
     """
     if run.data.source != "imagenet":
         return f"{run.scale} scale"
@@ -41,6 +41,6 @@ def protocol(run: Run, evaluation: Evaluation, n: int, files: Files) -> str:
 def file_order(n: int, seed: int) -> np.ndarray:
     """The order [n] in which samples are cut into chunks for the Inception score.
 
-    Of NumPy's legacy generator, whose stream is frozen: every environment draws the same order.
+    The order comes from NumPy's legacy generator, whose stream is frozen, so every environment draws the same one.
     """
     return np.random.RandomState(seed).permutation(n)

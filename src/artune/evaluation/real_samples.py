@@ -1,4 +1,4 @@
-"""Real images in the place of samples: what the metrics give when nothing was generated (a run of method ``real``)."""
+"""Real images in place of samples: the scores of a run of method ``real``, which generates nothing."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from artune.sampling.grids import draw_grid
 
 
 def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tensor:
-    """Which ``n`` images are taken, each once, in random order: indices [n] of labels [N].
+    """Choose ``n`` images without repetition, in random order: indices [n] into labels [N].
 
     Args:
         labels: class ids.
-        n: how many.
-        how: ``balanced``, as many of each class; ``random``, whatever comes.
-        generator: of the draw.
+        n: number of images.
+        how: ``balanced`` takes the same number of each class, ``random`` ignores the classes.
+        generator: generator of the draw.
 
     Raises:
         ArtuneError: there are not enough images.
@@ -43,15 +43,15 @@ def choose(labels: Tensor, n: int, how: str, generator: torch.Generator) -> Tens
 
 
 def chosen_images(run: RealRun, evaluation: Evaluation, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, H, W, 3] and their labels [n]: a draw of the evaluation's and the run's seed.
+    """Images uint8 [n, H, W, 3] and their labels [n], drawn with the seeds of the evaluation and the run.
 
     Args:
-        run: of method ``real``.
-        evaluation: says how many, and whether of all classes alike.
+        run: a run of method ``real``.
+        evaluation: settings of the evaluation: the number of images, and whether the classes are balanced.
         path: data.npz, or a split of ImageNet, whose images get ADM's centre crop.
 
     Raises:
-        ArtuneError: not enough images, or damaged ones.
+        ArtuneError: there are not enough images, or an image is damaged.
     """
     generator = generator_for(evaluation.seed, run.seed, "real")
     if run.data.source == "mnist":
@@ -76,7 +76,7 @@ def write_real_samples(run: RealRun, evaluation: Evaluation, path: Path, output:
     """Write ``output`` and ``grid`` as :func:`artune.evaluation.samples.sample` does.
 
     Raises:
-        ArtuneError: as :func:`chosen_images`.
+        ArtuneError: see :func:`chosen_images`.
     """
     images, labels = chosen_images(run, evaluation, path)
     names, columns = class_names(run.data), evaluation.grid_per_class

@@ -1,4 +1,4 @@
-"""The command ``sample``: draw the images that a run is scored on, and its grid."""
+"""The command ``sample``: draw the images for a run's scores, and its grid of samples."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,12 +26,12 @@ from artune.sampling.rollout import Renderer, roll_out
 def draw_labels(evaluation: Evaluation, classes: int, seed: int) -> Tensor:
     """Class ids [n] of the samples: uniform at random (LlamaGen's sampler), or balanced and shuffled.
 
-    They depend on the evaluation's seed and the run's only, so runs of one seed are compared on the same labels.
+    They depend only on the seeds of the evaluation and the run, so runs of one seed are compared on the same labels.
 
     Args:
-        evaluation: how many samples, and how their classes are chosen.
-        classes: of the data set.
-        seed: of the run.
+        evaluation: settings of the evaluation: the number of samples, and the choice of their classes.
+        classes: number of classes of the data set.
+        seed: seed of the run.
     """
     n = evaluation.samples
     generator = generator_for(evaluation.seed, seed, "labels")
@@ -42,12 +42,12 @@ def draw_labels(evaluation: Evaluation, classes: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Draws the chunks of a run's labels; the draws of one depend on no other chunk."""
+    """Draws the images of a run chunk by chunk; the draws of a chunk depend on no other chunk."""
 
     sampler: Sampler
     render: Renderer
     batches: Sequence[Tensor]  # class ids of each chunk
-    seeds: tuple[int, int]  # of the evaluation and of the run
+    seeds: tuple[int, int]  # seeds of the evaluation and of the run
     device: torch.device
 
     def chunk(self, number: int) -> Tensor:
@@ -58,7 +58,7 @@ class Drawing:
 
 
 def as_rows(arrays: Mapping[str, Tensor]) -> np.ndarray:
-    """Arrays [b, ...] of one batch as one structured array [b], whose fields they are."""
+    """One structured array [b] whose fields are the arrays [b, ...] of a batch."""
     kinds = [(name, value.numpy().dtype.str, tuple(value.shape[1:])) for name, value in arrays.items()]
     rows = np.empty(len(next(iter(arrays.values()))), dtype=kinds)
     for name, value in arrays.items():
@@ -75,9 +75,9 @@ def draw_all(
     extractor: Extractor | None,
     done: Callable[[int], None],
 ) -> None:
-    """Draw the chunks ``numbers`` that are not there yet, and take the features of those that have none.
+    """Draw those chunks of ``numbers`` that do not exist yet, and compute the features of those that have none.
 
-    A chunk is encoded and written while the next one is drawn; its features are taken while it is on the device.
+    A chunk is encoded and written while the next one is drawn; its features are computed while it is on the device.
     """
     with Writer() as writer:
         for at in numbers:
@@ -86,7 +86,7 @@ def draw_all(
             if drawn and taken:
                 done(at)
                 continue
-            # A chunk whose features are missing was left by a killed run, or encoded by other networks.
+            # A chunk without its features was left by a killed run, or its features came from other networks.
             chunk = torch.from_numpy(images.load(at)) if drawn else draw(at)
             found = [] if drawn else [(images, chunk.cpu().numpy())]
             if features is not None and extractor is not None and not taken:
@@ -99,9 +99,9 @@ def draw_all(
 class SampleFiles:
     """The files of a command that draws samples."""
 
-    sources: Sequence[Path]  # behind run, policy and renderer: chunks that were drawn from others are not taken up
+    sources: Sequence[Path]  # files behind run, policy and renderer; chunks drawn from other files are not reused
     output: Path  # samples.npz
-    grid: Path  # picture
+    grid: Path  # picture of samples
 
 
 def draw_grids(
@@ -113,7 +113,7 @@ def draw_grids(
     path: Path,
     device: torch.device,
 ) -> None:
-    """The run's samples, and beside them the pretrained policy's of the same seed."""
+    """Draw the grid of the run's samples, beside samples of the pretrained policy with the same seed."""
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
     columns, titles = [], []
     for drawn_from, title in ((pretrained, "pretrained"), (sampler, run.name)):
@@ -138,19 +138,19 @@ def sample(
     """Write samples.npz (``arr_0`` uint8 [n, H, W, 3] as the ADM evaluator reads it, ``labels``) and the grid.
 
     With an ``extractor`` the features of the images are left beside the samples for the command ``features``, which
-    then need not read 10 GB again. The processes draw the chunks in turn; finished ones lie beside the output until it
-    is written, so a killed command continues from them. The file is the same for any number of processes and of kills.
+    then need not read 10 GB again. The processes draw the chunks in turn; finished chunks lie beside the output until
+    it is written, so a killed command continues from them. The file depends on neither the processes nor kills.
 
     Args:
-        run: whose samples are drawn.
-        evaluation: how many, of which classes, in which chunks.
-        policy: the run's.
-        pretrained: stands beside the run's own samples in the grid; None: the run's own alone.
-        render: tokens to images.
-        files: what is read and written.
-        device: where to draw.
+        run: the run whose samples are drawn.
+        evaluation: settings of the evaluation: the number of samples, their classes and the chunk size.
+        policy: policy of the run.
+        pretrained: policy whose samples stand beside the run's own in the grid; None shows the run's own alone.
+        render: function from tokens to images.
+        files: files that are read and written.
+        device: device of the draws.
         world: the processes; rank 0 writes.
-        extractor: of features.
+        extractor: computes features; None leaves none.
     """
     output, sampler = files.output, Sampler(policy, run.sampling)
     protocol = [evaluation.samples, evaluation.batch, evaluation.seed, evaluation.labels, device.type]
@@ -180,20 +180,20 @@ def sample(
     draw_grids(run, evaluation, sampler, before, render, files.grid, device)
     write_samples(output, labels.numpy(), chunks, features, extractor)
     taken.remove()
-    return f"{output}: {len(labels)} images" + (", features taken" if features is not None else "")
+    return f"{output}: {len(labels)} images" + (", features computed" if features is not None else "")
 
 
 def write_samples(
     output: Path, labels: np.ndarray, chunks: Chunks, features: Chunks | None, extractor: Extractor | None
 ) -> None:
-    """Write samples.npz from all chunks, which are then removed, and beside it the features that were taken.
+    """Write samples.npz from all chunks, which are then removed, and the features beside it.
 
     Args:
         output: samples.npz.
-        labels: [n] int64.
-        chunks: of images.
-        features: of rows of features, None where none were taken.
-        extractor: that took them.
+        labels: class ids [n] int64.
+        chunks: chunks of images.
+        features: chunks of feature rows; None without features.
+        extractor: the extractor of these features; None without features.
     """
     digest = hashlib.sha256(chunks.digest().encode() + labels.tobytes()).digest()
     number = chunks.count()

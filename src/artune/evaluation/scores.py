@@ -29,21 +29,21 @@ Arrays = Mapping[str, Tensor]
 def score(
     features: dict[str, np.ndarray], reference: dict[str, np.ndarray], evaluation: Evaluation, classes: int
 ) -> dict[str, float]:
-    """Every score of a run.
+    """All scores of a run by name.
 
-    Those of :func:`score_against`, ``inception_score``, ``accuracy`` and ``clip_score`` come from the evaluation's
-    networks, ``*_reward`` from the reward's own; they are equal where the scale has but one.
+    The scores of :func:`score_against`, ``inception_score``, ``accuracy`` and ``clip_score`` come from the networks of
+    the evaluation, ``*_reward`` from those of the rewards; they are equal if the scale has only one set.
 
     Args:
         features: arrays of :func:`artune.evaluation.features.sample_features`.
         reference: arrays of :func:`artune.inputs.references.write_reference`.
         evaluation: the protocol.
-        classes: of the data set.
+        classes: number of classes of the data set.
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
     probabilities = arrays["probabilities"]
-    if evaluation.inception_shuffle:  # a chunk of a file sorted by class would hold a few classes only
+    if evaluation.inception_shuffle:  # in a file sorted by class a chunk would hold only a few classes
         probabilities = probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
     scores = {
@@ -53,7 +53,7 @@ def score(
         "inception_score_std": inception_spread,
         **cosine_scores(arrays["clip"], "clip_score"),
     }
-    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception are in an order of their own
+    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception have another order
         scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
     own = f"heldout/{evaluation.reward_features}"
     scores |= {"fid_reward": scores["fid"], "fid_reward_se": scores["fid_se"]}
@@ -64,12 +64,14 @@ def score(
 
 
 def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[str, float]:
-    """The scores that a reference decides: ``fid``, ``kid``, ``precision``, ``recall``, and where the arrays or the
-    protocol have what they need ``sfid``, ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``.
+    """The scores of samples against one reference.
+
+    They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
+    ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``.
 
     Args:
-        arrays: of the samples, as :func:`artune.evaluation.features.sample_features` gives them.
-        real: of one reference.
+        arrays: arrays of the samples from :func:`artune.evaluation.features.sample_features`.
+        real: arrays of the reference.
         evaluation: the protocol.
     """
     ours, judged = arrays["features"], f"heldout/{evaluation.features}"
@@ -108,13 +110,13 @@ def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[
 
 
 def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
-    """CLIPScore as the paper's tables have it, the mean raw cosine, and its standard error."""
+    """CLIPScore as in the paper's tables, which is the mean raw cosine, and its standard error."""
     cosines = cosines.double()
     return {name: cosines.mean().item(), f"{name}_se": (cosines.std() / len(cosines) ** 0.5).item()}
 
 
 def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
-    """How the images of a row came about: labels, sampling, size as decoded, resize, rounding."""
+    """The origin of a row's images: labels, sampling, decoded size, resize and rounding."""
     facts: dict[str, Any] = {"labels": evaluation.labels}
     if isinstance(run, RealRun):
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
@@ -135,11 +137,11 @@ def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
 
 def _check_finite(scores: Mapping[str, float], where: str) -> None:
     if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
-        raise ArtuneError(f"{where}: {', '.join(bad)} is not finite; delete it and run again")
+        raise ArtuneError(f"{where}: {', '.join(bad)} is not finite; delete the file and run again")
 
 
 def median_milliseconds(timings: Path, key: str = "time/loo_fid") -> float | None:
-    """Median over iterations of a stage's time (Table 9), None where it was not timed."""
+    """Median over iterations of a stage's time (Table 9); None if the stage was not timed."""
     values = [line[key] for line in read_jsonl(timings) if key in line]
     return 1000.0 * float(np.median(values)) if values else None
 
@@ -158,21 +160,21 @@ class ScoreFiles:
 def evaluate(
     run: Run, evaluation: Evaluation, files: ScoreFiles, provenance: dict[str, Any], outside: Files | None = None
 ) -> str:
-    """Write scores.json: the scores, and everything that a row must carry to be compared (n, labels, cfg, ...).
+    """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
 
     ``scores`` are against the reference, and ``references`` holds those against each further reference.
 
     Args:
-        run: what was sampled.
-        evaluation: how it is scored.
-        files: what is read and written.
+        run: the run that was sampled.
+        evaluation: settings of the evaluation.
+        files: files that are read and written.
         provenance: commit, versions and device.
-        outside: files from outside that the scores rest on, by key.
+        outside: external files that the scores depend on, by key.
 
     Raises:
         ArtuneError: a file is missing or damaged, or a score is not finite.
     """
-    load_npz(files.features, "labels", "features", "probabilities", "clip")  # names what is missing
+    load_npz(files.features, "labels", "features", "probabilities", "clip")  # its error names a missing array
     features = load_npz(files.features)
     scores = score(features, load_npz(files.reference), evaluation, run.data.classes)
     _check_finite(scores, f"{files.features} or {files.reference}")
@@ -210,7 +212,7 @@ def evaluate(
 def _further_scores(
     run: Run, evaluation: Evaluation, features: Mapping[str, np.ndarray], references: Mapping[str, Path]
 ) -> dict[str, dict[str, float]]:
-    """The scores against each further reference, but one that the images themselves were taken from."""
+    """The scores against each further reference, except one from which the images themselves were taken."""
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     found = {}
     for name, path in references.items():

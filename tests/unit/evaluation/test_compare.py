@@ -161,7 +161,7 @@ def test_several_seeds_are_compared_seed_by_seed(world):
 def test_runs_on_other_labels_are_not_compared(world):
     folder, registry = world
     save_npz(folder / "llamagen_l-kl2/features.npz", run_arrays(5, labels=np.arange(N)[::-1] % CLASSES))
-    with pytest.raises(ArtuneError, match="llamagen_l-ours and llamagen_l-kl2 were drawn on other labels"):
+    with pytest.raises(ArtuneError, match="llamagen_l-ours and llamagen_l-kl2 were drawn on different labels"):
         compare(registry, [("llamagen_l-ours", "llamagen_l-kl2")], folder, folder / "reference.npz")
 
 

@@ -83,7 +83,7 @@ def test_files_of_different_runs_are_refused(files, monkeypatch):
     folder, _ = files
     monkeypatch.setattr(official_graph, "Graph", Graph)
     write_json(folder / "scores.json", {"n": 7, "scores": {}})
-    with pytest.raises(ArtuneError, match=r"30 images, but .*scores.json is of 7; sample and score a-run again"):
+    with pytest.raises(ArtuneError, match=r"30 images, but .*scores.json has 7; sample and score a-run again"):
         run(folder)
 
 
