@@ -1,11 +1,11 @@
-"""Seconds and checks on random weights: ``artune bench`` and ``artune selfcheck``.
+"""Timings and checks with random weights: ``artune bench`` and ``artune selfcheck``.
 
 - run: the targets of ``artune bench``
-- measure: what a benchmark is asked, how it measures, the row it makes
+- measure: arguments, measurements and result rows of a benchmark
 - loo_fid: time and error of the LOO-FID reward
-- rollout: drawing tokens
-- stages: rewards, update and sampling, each alone
-- iteration: one GRPO iteration, stage by stage
-- selfcheck: every network of the paper at full size
+- rollout: time of drawing tokens
+- stages: time of rewards, update and sampling, each alone
+- iteration: time of one GRPO iteration, stage by stage
+- selfcheck: a check of every network of the paper at full size
 - random_weights: policies, tokenizers, networks and trainers with random weights
 """

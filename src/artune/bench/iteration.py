@@ -1,4 +1,4 @@
-"""``artune bench iteration``: one GRPO iteration at any scale's sizes on random weights, timed stage by stage."""
+"""``artune bench iteration``: one GRPO iteration at the sizes of any scale with random weights, timed by stage."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,23 @@ from artune.runtime.files import write_json, write_text
 from artune.runtime.progress import track
 from artune.tracking.provenance import provenance
 
-PAPER = {"reward_clip": ("clip",), "reward_hps": ("hps",), "loo_fid": ("loo_fid",), "update": ("update",),
-         "iteration": ("generate", "clip", "hps", "loo_fid", "update")}  # fmt: skip
+# Stages of the paper in ``config/costs.yaml`` whose seconds, added up, each stage is compared with.
+PAPER = {
+    "reward_clip": ("clip",),
+    "reward_hps": ("hps",),
+    "loo_fid": ("loo_fid",),
+    "update": ("update",),
+    "iteration": ("generate", "clip", "hps", "loo_fid", "update"),
+}
 
 
 def bench_iteration(request: Request) -> list[BenchRow]:
-    """Every stage of an iteration; of the two that have a counted floor also the share of the device's peak.
+    """Time every stage of an iteration; the two stages with a counted floor also get their share of the device's peak.
 
-    Where ``request.output`` ends in ``.jsonl`` it becomes timings.jsonl, with manifest.json beside it, as a training
-    leaves them.
+    If ``request.output`` ends in ``.jsonl``, it is written as a training's timings.jsonl, with manifest.json beside it.
 
     Raises:
-        ArtuneError: sizes that cannot be timed.
+        ArtuneError: these sizes cannot be timed.
     """
     run, device = request.run, request.device
     lines = timed_iterations(request)
@@ -33,8 +38,10 @@ def bench_iteration(request: Request) -> list[BenchRow]:
         write_timings(request, request.output, lines)
     half = device.type == "cuda"
     ceiling = request.ceiling(torch.bfloat16 if half else torch.float32)
-    works = {"generate": floors.rollout(run.backbone, request.batch, run.sampling.cfg > 1, item=2 if half else 4),
-             "update": update_floor(run)}  # fmt: skip
+    works = {
+        "generate": floors.rollout(run.backbone, request.batch, run.sampling.cfg > 1, item=2 if half else 4),
+        "update": update_floor(run),
+    }
     rows = []
     for key in [key for key in lines[0] if key.startswith("time/")]:
         stage, timing = key.removeprefix("time/"), Timing([line[key] for line in lines], peak(device))
@@ -44,7 +51,7 @@ def bench_iteration(request: Request) -> list[BenchRow]:
 
 
 def timed_iterations(request: Request) -> list[dict[str, float]]:
-    """Seconds of every stage of ``repeats`` iterations, after one to warm up."""
+    """Seconds of every stage in each of ``repeats`` iterations, after one warm-up iteration."""
     trainer = random_trainer(request.run, request.device)
     trainer.step(0)
     return [

@@ -14,8 +14,7 @@ from artune.rewards.moments import Covariance, FeatureMoments, ReferenceMoments
 from artune.runtime.seeds import generator_for
 
 BATCH = 144  # 12 prompts x 12 images, as in the paper
-# (covariance, D, timed runs, samples checked by brute force, the longest accepted time on one CPU thread in
-# ms)
+# (covariance, D, timed runs, samples checked by brute force, longest accepted time on one CPU thread in ms)
 LOO_FID_CASES: list[tuple[Covariance, int, int, int, float]] = [
     ("diag", 2048, 50, BATCH, 12.0),
     ("full", 128, 50, BATCH, 8.0),
@@ -26,8 +25,8 @@ LOO_FID_CASES: list[tuple[Covariance, int, int, int, float]] = [
 def bench_loo_fid(device: str = "cpu") -> list[dict[str, Any]]:
     """Time and error of the LOO-FID reward for 144 images in EMA mode; on the CPU with one thread.
 
-    The error is that of some or all rewards against literal leave-one-out moments and Fréchet distances in
-    float64, relative to the largest reward.
+    The error is the largest difference of some or all rewards from those by literal leave-one-out moments and Fréchet
+    distances in float64, divided by the largest reward.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -73,7 +72,7 @@ def _literal_reward(
     sigma: Tensor,
     alpha: float = 0.5,
 ) -> float:
-    """Eq. 15-27 as printed, for one sample and the default epsilon: two distances and their difference."""
+    """Reward of one sample by Eq. 15-27 as printed, with the default epsilon: the difference of two distances."""
     full = reference.covariance == "full"
 
     def distance(x: Tensor) -> float:
@@ -91,7 +90,7 @@ def _literal_reward(
 
 
 def _time(call: Callable[[], object], repeats: int, device: str) -> list[float]:
-    """Milliseconds of each run after one to warm up."""
+    """Milliseconds of each run, after one warm-up run."""
     call()
     milliseconds = []
     for _ in range(repeats):

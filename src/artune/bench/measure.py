@@ -1,4 +1,4 @@
-"""What a benchmark is asked, how it measures, and the row it makes of it."""
+"""The arguments of a benchmark, its measurements, and its result rows."""
 
 import functools
 import statistics
@@ -19,29 +19,29 @@ from artune.errors import ArtuneError
 from artune.planning.costs import Costs, read_costs
 from artune.planning.floors import Ceiling, Work
 
-ON_CPU = (2, 16)  # images and tokens at the imagenet scale on a CPU, where a whole iteration takes hours
-CLASSES_ON_CPU = 4  # there as well: ViT-H takes ten minutes for the prompts of all 1,000, once a training
+ON_CPU = (2, 16)  # images, and tokens per image, at the imagenet scale on a CPU, where a full iteration takes hours
+CLASSES_ON_CPU = 4  # classes in that case: ViT-H takes ten minutes for the prompts of all 1,000, once per training
 BenchRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a benchmark is asked; each takes of it what it has a use for."""
+    """Arguments of a benchmark; each benchmark reads the fields it needs."""
 
     registry: Registry  # the scale whose sizes are timed
     device: torch.device
     backbone: str = "llamagen_l"
-    images: int | None = None  # an iteration; None: the scale's, on a CPU at the imagenet scale ON_CPU
-    tokens: int | None = None  # an image, a square; the same default
-    repeats: int = 3  # timed, after one to warm up
-    output: Path | None = None  # timings.jsonl, where a benchmark leaves one
+    images: int | None = None  # images per iteration; None: the scale's number, on a CPU at the imagenet scale ON_CPU
+    tokens: int | None = None  # tokens per image, a square number; None as for ``images``
+    repeats: int = 3  # timed repeats, after one warm-up
+    output: Path | None = None  # timings.jsonl, for a benchmark that writes it
 
     @functools.cached_property
     def run(self) -> GrpoRun:
-        """``{backbone}-ours`` with as many images an iteration and tokens an image as asked.
+        """``{backbone}-ours`` with the requested images per iteration and tokens per image.
 
         Raises:
-            ArtuneError: an unknown backbone, fewer than 2 images, tokens that are no square, or no repeat asked for.
+            ArtuneError: the backbone is unknown, there are fewer than 2 images or 1 repeat, or ``tokens`` is no square.
         """
         if self.repeats < 1:
             raise ArtuneError(f"bench: --repeats {self.repeats}; time at least 1 repeat")
@@ -62,36 +62,36 @@ class Request:
 
     @property
     def batch(self) -> int:
-        """Images of an iteration."""
+        """Images per iteration."""
         return self.run.grpo.prompts * self.run.grpo.group_size
 
     @functools.cached_property
     def paper(self) -> Costs | None:
-        """The paper's seconds, where these are its sizes."""
+        """The paper's seconds, if the sizes are the paper's; None otherwise."""
         figures = read_costs(self.registry.root).paper
         whole = self.registry.data.source == "imagenet" and self.tokens is None and self.device.type != "cpu"
         return figures if whole and self.batch == figures.images else None
 
     def ceiling(self, dtype: torch.dtype) -> Ceiling:
-        """What this device was seen to reach, measured once."""
+        """The measured bandwidth and FLOP/s of this device; measured once per dtype."""
         return measured_ceiling(self.device, dtype)
 
 
 @dataclass
 class Timing:
-    """Seconds of each repeat, and the peak of memory in GB, which a CPU does not tell."""
+    """Seconds of each repeat, and the peak of memory in GB, which is None on a CPU."""
 
     seconds: list[float] = field(default_factory=list)
     peak: float | None = None
 
     @property
     def median(self) -> float:
-        """Of the repeats."""
+        """Median over the repeats in seconds."""
         return statistics.median(self.seconds)
 
 
 def time_call(call: Callable[[], object], request: Request) -> Timing:
-    """Time a call ``repeats`` times after one to warm up."""
+    """Time a call ``repeats`` times, after one warm-up call."""
     timing = Timing()
     for repeat in range(request.repeats + 1):
         forget_peak(request.device)
@@ -112,15 +112,15 @@ def row(
     paper: tuple[str, ...] = (),
     **rest: Any,
 ) -> BenchRow:
-    """A line of a benchmark.
+    """One result row of a benchmark.
 
     Args:
-        case: what was timed.
-        request: says where and of what size.
-        timing: of it.
-        work: what it cannot do without; bytes of 0 were not counted.
-        ceiling: of the device, measured in the same run.
-        paper: stages of ``config/costs.yaml`` whose sum it stands beside.
+        case: name of the timed case.
+        request: arguments of the benchmark, with its device and sizes.
+        timing: timing of the case.
+        work: least possible work of the case; 0 bytes means that bytes were not counted.
+        ceiling: ceiling of the device, measured in the same run.
+        paper: stages of the paper in ``config/costs.yaml`` whose seconds, added up, the case is compared with.
         rest: further cells.
     """
     median, theirs = timing.median, None
@@ -129,18 +129,27 @@ def row(
     counted = work is not None and ceiling is not None
     floor = work.seconds(ceiling) if work is not None and ceiling is not None else None
     return {
-        "case": case, "device": str(request.device), "images": request.batch, "tokens": request.run.backbone.tokens,
-        "median s": median, "spread s": max(timing.seconds) - min(timing.seconds),
+        "case": case,
+        "device": str(request.device),
+        "images": request.batch,
+        "tokens": request.run.backbone.tokens,
+        "median s": median,
+        "spread s": max(timing.seconds) - min(timing.seconds),
         "GB/s": work.bytes / median / 1e9 if counted and work is not None and work.bytes else None,
         "GFLOP/s": work.flops / median / 1e9 if counted and work is not None else None,
-        "ceiling GB/s": ceiling and ceiling.bandwidth / 1e9, "ceiling GFLOP/s": ceiling and ceiling.flops / 1e9,
+        "ceiling GB/s": ceiling and ceiling.bandwidth / 1e9,
+        "ceiling GFLOP/s": ceiling and ceiling.flops / 1e9,
         "of peak": work.flops / median / ceiling.flops if work is not None and ceiling is not None else None,
-        "floor s": floor, "paper s": theirs, "paper / ours": theirs and theirs / median, "peak GB": timing.peak, **rest,
-    }  # fmt: skip
+        "floor s": floor,
+        "paper s": theirs,
+        "paper / ours": theirs and theirs / median,
+        "peak GB": timing.peak,
+        **rest,
+    }
 
 
 def counted(call: Callable[[], object], images: int) -> Work:
-    """FLOPs of ``images`` from one image's ``call``, counted by PyTorch as it runs."""
+    """FLOPs for ``images``, from PyTorch's count of a ``call`` for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call()
     return Work(0, images * counter.get_total_flops())
@@ -148,7 +157,7 @@ def counted(call: Callable[[], object], images: int) -> Work:
 
 @functools.lru_cache(maxsize=8)
 def measured_ceiling(device: torch.device, dtype: torch.dtype) -> Ceiling:
-    """A large copy and a large product on this device, the best of five."""
+    """Bandwidth of a large copy and FLOP/s of a large matrix product on this device, the best of five runs."""
     on_gpu = device.type == "cuda"
     source = torch.empty(2**28 if on_gpu else 2**25, dtype=torch.float32, device=device).normal_()
     target, side = torch.empty_like(source), 8192 if on_gpu else 1024
@@ -168,18 +177,18 @@ def measured_ceiling(device: torch.device, dtype: torch.dtype) -> Ceiling:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, after the device has finished what it was given."""
+    """Time in seconds, read after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def peak(device: torch.device) -> float | None:
-    """GB since :func:`forget_peak`."""
+    """Peak of memory in GB since :func:`forget_peak`, None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begin a new peak of memory."""
+    """Reset the peak of memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -22,7 +22,7 @@ from artune.tuning.grpo_trainer import GRPOTrainer
 
 
 def random_policy(backbone: Backbone, device: torch.device) -> Policy:
-    """A policy whose head is not zero."""
+    """A policy with random weights and no parameter that is all zero."""
     policy = build_policy(backbone, torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -46,7 +46,7 @@ def random_networks(names: Mapping[str, Network], data: Data, device: torch.devi
 
 
 def random_batch(request: Request) -> RolloutBatch:
-    """Tokens and class ids at random, without images."""
+    """A batch of random tokens, with the classes in turn and without images."""
     draw, shape = generator_for("bench"), (request.batch, request.run.backbone.tokens)
     tokens = torch.randint(request.run.backbone.codebook_size, shape, generator=draw).to(request.device)
     ids = torch.arange(request.batch, device=request.device) % request.run.data.classes
@@ -64,7 +64,7 @@ def random_trainer(run: GrpoRun, device: torch.device) -> GRPOTrainer:
 
 
 def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:
-    """The run's LOO-FID reward against standard normal features."""
+    """The run's LOO-FID reward with a reference of standard normal features; None for a run without it."""
     if "loo_fid" not in run.rewards.terms:
         return None
     network, side = networks[run.rewards.loo_fid.network], run.data.image_size
@@ -73,7 +73,7 @@ def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.d
 
 
 def random_llamagen(backbone: Backbone) -> nn.Module:
-    """A policy whose output head is not zero, so that its logits say something."""
+    """A policy with a random output head instead of zeros, so that its logits differ."""
     policy = build_policy(backbone)
     head = policy.output if isinstance(policy, LlamaGen) else policy.head
     nn.init.normal_(head.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""``artune bench rollout``: tokens a second of cached decoding beside a plain loop."""
+"""``artune bench rollout``: tokens per second of cached decoding, compared with a plain loop."""
 
 import statistics
 import time
@@ -18,14 +18,14 @@ PLAIN = "plain, cache concatenated"
 
 
 class GrowingCache:
-    """A cache that is allocated anew by every step, as a loop without a static one does."""
+    """A cache that every step allocates again, as in a loop without a static cache."""
 
     def __init__(self) -> None:
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.position = 0
 
     def begin(self, table: Tensor) -> Tensor:
-        """The row of a positional table at this position."""
+        """The row of a positional table [T, dim] at the present position."""
         return table[self.position]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -36,12 +36,12 @@ class GrowingCache:
         return F.scaled_dot_product_attention(query, key, value)
 
     def advance(self) -> None:
-        """End a step."""
+        """Move to the next position."""
         self.position += 1
 
 
 class GrowingDecoder(PlainDecoder):
-    """The plain loop that the benchmark compares with."""
+    """The plain loop with which the benchmark compares cached decoding."""
 
     def start(self, class_ids: Tensor) -> Tensor:
         """See :class:`artune.sampling.cached_decoding.TokenDecoder`."""
@@ -50,11 +50,11 @@ class GrowingDecoder(PlainDecoder):
 
 
 def bench_rollout(request: Request) -> list[BenchRow]:
-    """Greedy guided decoding with random weights by the plain loop and by this code, in turn.
+    """Time greedy guided decoding with random weights by the plain loop and by this code, in turn.
 
     Returns:
-        A row a loop; seconds include casting and packing, which is kept for one of the two arithmetics only and so
-        made again in every turn. CPU seconds are of all threads. The paper's figure is that of drawing and decoding.
+        One row per loop. Seconds include casting and packing, which every turn repeats. CPU seconds are added up over
+        all threads. The paper's figure includes decoding to images.
     """
     run, device, batch = request.run, request.device, request.batch
     policy = random_policy(run.backbone, device).requires_grad_(False)
@@ -97,7 +97,7 @@ def bench_rollout(request: Request) -> list[BenchRow]:
 
 @torch.no_grad()
 def greedy(decoder: TokenDecoder, inputs: Tensor, batch: int, cfg: float) -> Tensor:
-    """The likeliest tokens [B, T] under guidance."""
+    """The most likely tokens [B, T], under guidance if ``inputs`` also hold null classes."""
     tokens: list[Tensor] = []
     logits = decoder.start(inputs)
     for position in range(decoder.policy.tokens):

@@ -1,4 +1,4 @@
-"""Timings that the documentation quotes: ``artune bench TARGET``."""
+"""The command ``artune bench TARGET``: the timings quoted in the documentation."""
 
 import itertools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from artune.errors import ArtuneError, unknown
 
 
 def run_benchmark(target: str, request: Request) -> list[BenchRow]:
-    """Run the benchmark ``target`` and return one row a case.
+    """Run the benchmark ``target`` and return one row per case.
 
     Raises:
         ArtuneError: there is no such benchmark, or the device is not available.
@@ -31,7 +31,7 @@ def run_benchmark(target: str, request: Request) -> list[BenchRow]:
 
 
 def format_table(rows: list[BenchRow]) -> str:
-    """Rows as aligned text tables, one for each stretch of rows with the same keys."""
+    """Rows as aligned text tables, one table per sequence of rows with the same keys."""
     tables = []
     for keys, part in itertools.groupby(rows, key=_keys):
         lines = [list(map(str, keys)), *([_cell(value) for value in row.values()] for row in part)]
@@ -50,7 +50,7 @@ def _cell(value: Any) -> str:
 
 
 def _every(request: Request) -> list[BenchRow]:
-    """All of them, one after the other."""
+    """Run all benchmarks one after the other."""
     return [found for name, bench in TARGETS.items() if name != "all" for found in bench(request)]
 
 

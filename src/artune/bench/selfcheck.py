@@ -1,8 +1,8 @@
-"""The command ``selfcheck``: the paper's own networks at full size on random weights, one after the other.
+"""The command ``selfcheck``: the paper's own networks at full size with random weights, one after the other.
 
-Shows on a machine what needs no released weights: that each is built, runs, stays finite and fits into memory, and
-that the policy's cached decoding and its half precision agree with its plain forward. Needs neither Snakemake nor
-MLflow.
+It checks on any machine, without released weights, that each network is built, runs, stays finite and fits into
+memory, and that cached decoding and half precision of the policy agree with its plain forward pass. It needs neither
+Snakemake nor MLflow.
 """
 
 import contextlib
@@ -30,37 +30,37 @@ from artune.runtime.seeds import generator_for
 from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
 from artune.tracking.provenance import provenance
 
-ON_CPU, ON_GPU = 2, 16  # images of one batch
-TOKENS, CROPS = 32, 2  # of an image on a CPU, instead of 256 or 576 tokens and 20 crops, which take minutes
+ON_CPU, ON_GPU = 2, 16  # images per batch
+TOKENS, CROPS = 32, 2  # per image on a CPU, instead of 256 or 576 tokens and 20 crops, which take minutes
 # Largest accepted errors, in standard deviations of the logits.
 ERRORS = {torch.float32: 1e-4, torch.bfloat16: 0.3}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and in which precision the networks run."""
+    """Device and precision of the networks."""
 
     device: torch.device
     dtype: torch.dtype
 
     @property
     def on_cpu(self) -> bool:
-        """Are batches kept small?"""
+        """Whether the device is a CPU, where batches are small."""
         return self.device.type == "cpu"
 
     @property
     def images(self) -> int:
-        """Images of one batch."""
+        """Images per batch."""
         return ON_CPU if self.on_cpu else ON_GPU
 
     def draw(self, high: int, *shape: int) -> Tensor:
-        """Whole numbers below ``high``, int64, the same on every machine."""
+        """Random whole numbers from 0 to below ``high``, int64, the same on every machine."""
         return torch.randint(high, shape, generator=generator_for("selfcheck", high, *shape)).to(self.device)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A network: how it is built, the precision it is used in, and one batch, with its size and what was seen of it."""
+    """A network: how to build it, its precision, and a run of one batch, which returns its size and findings."""
 
     name: str
     build: Callable[[], nn.Module]
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """What a network took; ``peak_gb`` is all memory of the process on a CPU, PyTorch's on a GPU."""
+    """Time and memory of a network; ``peak_gb`` is the memory of the whole process on a CPU, PyTorch's on a GPU."""
 
     network: str
     parameters: int
@@ -78,7 +78,7 @@ class CheckRow:
     batch: str
     build_s: float
     run_s: float
-    cpu_s: float  # of both, on all threads: what a loaded machine does not lengthen
+    cpu_s: float  # CPU seconds of build and run over all threads; other load on the machine does not change them
     peak_gb: float
     seen: str
 
@@ -89,16 +89,16 @@ def selfcheck(
     """Build and run every network, freeing each before the next.
 
     Args:
-        registry: of the imagenet scale.
-        backbone: a policy of ``backbones.yaml``; its tokenizer goes with it.
-        machine: device and dtype; the tokenizer and Inception are float32 whatever it is, as in a run.
-        output: JSON to write.
+        registry: settings of the imagenet scale.
+        backbone: a policy of ``backbones.yaml``, which is checked with its tokenizer.
+        machine: device and dtype; the tokenizer and Inception are always float32, as in a run.
+        output: JSON file to write.
 
     Returns:
-        A row a network, and one line that sums them up.
+        One row per network, and a summary of one line.
 
     Raises:
-        ArtuneError: an unknown backbone, or something is not as it must be; the line says what.
+        ArtuneError: the backbone is unknown, or a check has failed, which the message names.
     """
     rows = [check_part(part, machine) for part in network_parts(registry, backbone, machine)]
     peak = max(row.peak_gb for row in rows)
@@ -106,7 +106,7 @@ def selfcheck(
         about = {"device": machine.device.type, "dtype": _name(machine.dtype), "backbone": backbone, "peak_gb": peak}
         write_json(output, about | {"rows": [asdict(row) for row in rows], "versions": provenance(machine.device)})
     where = f"on {machine.device.type} in {_name(machine.dtype)}"
-    line = f"{len(rows)} networks {where}, all as they must be, peak {peak:.1f} GB"
+    line = f"{len(rows)} networks {where}, all checks passed, peak {peak:.1f} GB"
     return rows, f"{output}: {line}" if output else line
 
 
@@ -139,7 +139,7 @@ def network_parts(registry: Registry, backbone: str, machine: Machine) -> list[P
 
 
 def check_part(part: Part, machine: Machine) -> CheckRow:
-    """Build a network, run one batch, free it."""
+    """Build a network, run one batch and free the network."""
     _forget_peak(machine)
     torch.manual_seed(0)
     began, worked = time.monotonic(), time.process_time()
@@ -168,7 +168,7 @@ def check_part(part: Part, machine: Machine) -> CheckRow:
 
 
 def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
-    """Cached decoding, plain and as sampling does it, against the teacher-forced forward; bfloat16 against float32."""
+    """Compare cached decoding, plain and as in sampling, with the teacher-forced forward, and bfloat16 with float32."""
     length = min(TOKENS, policy.tokens) if machine.on_cpu else policy.tokens
     classes = machine.draw(policy.classes, machine.images)
     tokens = machine.draw(policy.codebook_size, machine.images, length)
@@ -178,7 +178,7 @@ def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
     decoder = decoder_for(policy, classes)
     fast = _error(_decode(decoder, classes, tokens), forced, accepted, "the decoding of sampling")
     seen = f"cached decoding {plain:.1e} off, {type(decoder).__name__} of sampling {fast:.1e}"
-    del decoder  # and its cache, before the next copy of the policy
+    del decoder  # frees its cache before the policy is copied
     if machine.dtype == torch.float32:
         half = policy.bfloat16()(tokens, classes)
         seen += f", bfloat16 {_error(half, forced, ERRORS[torch.bfloat16], 'bfloat16'):.1e}"
@@ -186,14 +186,14 @@ def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
 
 
 def _decode(decoder: TokenDecoder, classes: Tensor, tokens: Tensor) -> Tensor:
-    """Logits [B, T, V] of cached decoding when the given tokens are forced."""
+    """Logits [B, T, V] of cached decoding along the given tokens."""
     logits = [decoder.start(classes).clone()]
     logits += [decoder.decode(tokens[:, position]).clone() for position in range(tokens.shape[1] - 1)]
     return torch.stack(logits, 1)
 
 
 def run_tokenizer(tokenizer: Any, machine: Machine, tokens: int) -> tuple[str, str]:
-    """Images of random codes, and codes of those images."""
+    """Decode random codes to images and encode those images."""
     ids = machine.draw(tokenizer.codebook_size, machine.images, tokens)
     images = _finite(tokenizer.decode(ids))
     again = tokenizer.encode(images.clamp(-1, 1))
@@ -202,14 +202,14 @@ def run_tokenizer(tokenizer: Any, machine: Machine, tokens: int) -> tuple[str, s
 
 
 def run_clip(network: Any, images: Tensor, texts: tuple[str, ...]) -> tuple[str, str]:
-    """Cosines of images and prompts, both unit vectors."""
+    """Compute cosines between embeddings of images and prompts, all unit vectors."""
     cosines = _finite(network.embed_images(images)) @ _finite(network.embed_texts(texts)).T
     _require(bool((cosines.abs() <= 1.01).all()), "a cosine is above 1")
     return f"{len(images)} images, {len(texts)} prompts", f"cosines {cosines.min():.3f} to {cosines.max():.3f}"
 
 
 def run_maniqa(network: Any, images: Tensor, machine: Machine) -> tuple[str, str]:
-    """Quality of images from all their crops, from :data:`CROPS` on a CPU."""
+    """Score images from all their crops, on a CPU from :data:`CROPS` of them."""
     crops = min(CROPS, network.sizes.crops) if machine.on_cpu else network.sizes.crops
     network.sizes = replace(network.sizes, crops=crops)
     scores = _finite(network.score(images))
@@ -217,16 +217,16 @@ def run_maniqa(network: Any, images: Tensor, machine: Machine) -> tuple[str, str
 
 
 def run_inception(network: Any, images: Tensor) -> tuple[str, str]:
-    """Features and class probabilities."""
+    """Compute features and class probabilities."""
     features, probabilities = _finite(network.features(images)), _finite(network.probabilities(images))
     _require(bool((probabilities.sum(1) - 1).abs().max() < 1e-4), "class probabilities do not sum to 1")
     return f"{len(images)} images", f"features of width {features.shape[1]}, spread {features.std():.2f}"
 
 
 def _error(found: Tensor, expected: Tensor, accepted: float, what: str) -> float:
-    """Largest difference in standard deviations of what was expected."""
+    """Largest difference in standard deviations of ``expected``."""
     error = float((_finite(found) - expected).abs().max() / expected.std())
-    off = f"{what} is {error:.1e} of the logits' spread off the teacher-forced forward"
+    off = f"{what} differs by {error:.1e} of the logits' spread from the teacher-forced forward"
     _require(error < accepted, f"{off}, more than {accepted:.0e}")
     return error
 
@@ -246,17 +246,17 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _forget_peak(machine: Machine) -> None:
-    """Begin a new peak of memory; where the system does not let us, it stays that of the whole process."""
+    """Reset the peak of memory; if the system does not allow it, the peak stays that of the whole process."""
     if not machine.on_cpu:
         torch.cuda.reset_peak_memory_stats(machine.device)
         return
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what the network before has left
+        ctypes.CDLL(None).malloc_trim(0)  # memory left by the previous network
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak(machine: Machine) -> int:
-    """Bytes at the peak since :func:`_forget_peak`."""
+    """Peak of memory in bytes since :func:`_forget_peak`."""
     if not machine.on_cpu:
         return torch.cuda.max_memory_allocated(machine.device)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""``artune bench rewards | update | sample``: the other stages alone, on random weights."""
+"""``artune bench rewards | update | sample``: the other stages alone, with random weights."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ from artune.tuning.policy_update import PolicyUpdate
 
 
 def bench_rewards(request: Request) -> list[BenchRow]:
-    """Decoding, each reward's network, the features of LOO-FID and its arithmetic, on one batch of random tokens."""
+    """Time decoding, each reward's network, and LOO-FID's features and arithmetic, on one batch of random tokens."""
     run, device = request.run, request.device
     torch.manual_seed(0)
     render = random_renderer(run, device, getattr(torch, run.grpo.decode_dtype))
@@ -35,9 +35,15 @@ def bench_rewards(request: Request) -> list[BenchRow]:
     single, seen = torch.float32, getattr(torch, "bfloat16" if run.rewards.autocast == "bfloat16" else "float32")
     decoded = getattr(torch, run.grpo.decode_dtype)
     rows = [
-        row("decode", request, time_call(lambda: render(batch.tokens), request),
-            counted(lambda: render(one.tokens), request.batch), request.ceiling(decoded), arithmetic=_name(decoded))
-    ]  # fmt: skip
+        row(
+            "decode",
+            request,
+            time_call(lambda: render(batch.tokens), request),
+            counted(lambda: render(one.tokens), request.batch),
+            request.ceiling(decoded),
+            arithmetic=_name(decoded),
+        )
+    ]
     for reward in build_rewards(run.rewards, run.data, networks):
         with half:
             timing = time_call(functools.partial(reward, batch), request)
@@ -52,14 +58,14 @@ def bench_rewards(request: Request) -> list[BenchRow]:
     rows.append(row("LOO-FID features", request, time_call(lambda: loo_fid.features(batch), request), work,
                     request.ceiling(single), arithmetic=_name(single)))  # fmt: skip
     loo_fid(features, batch.class_ids)
-    loo_fid.commit()  # from here on as in every iteration but the first
+    loo_fid.commit()  # the timed calls have a state, as in every iteration but the first
     timing = time_call(lambda: loo_fid(features, batch.class_ids), request)
     rows.append(row("LOO-FID", request, timing, paper=("loo_fid",), arithmetic="float64"))
     return rows
 
 
 def bench_update(request: Request) -> list[BenchRow]:
-    """The reference's log-probabilities, and all epochs on one batch of random tokens; model FLOPs over the peak."""
+    """Time the reference's log-probabilities and all epochs on a batch of random tokens; model FLOPs over the peak."""
     run, device = request.run, request.device
     torch.manual_seed(0)
     update = PolicyUpdate(run, random_policy(run.backbone, device), device, ALONE)
@@ -90,10 +96,10 @@ def bench_update(request: Request) -> list[BenchRow]:
 
 
 def bench_sample(request: Request) -> list[BenchRow]:
-    """Batches of the evaluation's size: drawn, decoded, their features taken, and written; what all samples would take.
+    """Time drawing, decoding, features and writing per batch of the evaluation's size; extrapolate to all samples.
 
     Raises:
-        ArtuneError: sizes that cannot be timed.
+        ArtuneError: these sizes cannot be timed.
     """
     run, device, protocol = request.run, request.device, request.registry.evaluation
     size = min(protocol.batch, request.images or (request.batch if device.type == "cpu" else protocol.batch))

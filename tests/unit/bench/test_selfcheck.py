@@ -52,7 +52,7 @@ def test_every_network_is_checked_by_one_command_without_snakemake_or_mlflow(pro
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
     assert done.returncode == 0, done.stderr
-    assert "selfcheck.json: 6 networks on cpu in bfloat16, all as they must be, peak" in done.stderr.splitlines()[-1]
+    assert "selfcheck.json: 6 networks on cpu in bfloat16, all checks passed, peak" in done.stderr.splitlines()[-1]
     found = json.loads((tmp_path / "selfcheck.json").read_text())
     assert [row["network"] for row in found["rows"]] == ["llamagen_b", "vq", "clip", "hps", "maniqa", "inception"]
     assert [row["dtype"] for row in found["rows"]] == ["bfloat16", "float32", *["bfloat16"] * 3, "float32"]
@@ -87,7 +87,7 @@ def test_a_cache_that_loses_a_position_is_noticed(registry, monkeypatch):
         return keys[-2:], values[-2:]
 
     monkeypatch.setattr(KVCache, "append", forgetful)
-    with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding is .* off the teacher-forced forward"):
+    with pytest.raises(ArtuneError, match=r"selfcheck: cached decoding differs by .* from the teacher-forced forward"):
         check_part(policy_part(registry), CPU)
 
 
@@ -97,7 +97,7 @@ def test_a_decoder_of_sampling_that_differs_is_noticed(registry, monkeypatch):
             return super().decode(token * 0)
 
     monkeypatch.setattr("artune.bench.selfcheck.decoder_for", lambda policy, classes: Stale(policy))
-    with pytest.raises(ArtuneError, match=r"selfcheck: the decoding of sampling is .* off"):
+    with pytest.raises(ArtuneError, match=r"selfcheck: the decoding of sampling differs by .* from"):
         check_part(policy_part(registry), CPU)
 
 
@@ -109,7 +109,9 @@ def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
         return logits.round() if self.norm.weight.dtype == torch.bfloat16 else logits
 
     monkeypatch.setattr(LlamaGen, "forward", coarse)
-    with pytest.raises(ArtuneError, match=r"selfcheck: bfloat16 is .* off the teacher-forced forward, more than"):
+    with pytest.raises(
+        ArtuneError, match=r"selfcheck: bfloat16 differs by .* from the teacher-forced forward, more than"
+    ):
         run_policy(random_llamagen(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
 
 
