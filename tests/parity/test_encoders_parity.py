@@ -283,8 +283,8 @@ def test_quick_gelu_follows_the_name():
     [
         ("ViT-L-14-quickgleu", "is unknown; open_clip has ViT-L-14-quickgelu"),
         ("hf-hub:someone/model", "is unknown"),
-        ("ViT-B-16-SigLIP", "is no plain CLIP"),
-        ("roberta-ViT-B-32", "has not CLIP's vocabulary"),
+        ("ViT-B-16-SigLIP", "is not a plain CLIP"),
+        ("roberta-ViT-B-32", "does not have CLIP's vocabulary"),
         ("missing.json", "missing.json"),
     ],
 )

@@ -203,7 +203,7 @@ def test_a_file_that_names_what_weights_have_no_use_for_is_refused_and_nothing_r
         path.write_bytes(pickle.dumps({"args": attack["args"]}))
     else:
         torch.save(attack, path, _use_new_zipfile_serialization=written == "zip")
-    with pytest.raises(ArtuneError, match=r"hostile\.pt: .*which weights have no use for") as caught:
+    with pytest.raises(ArtuneError, match=r"hostile\.pt: .*which a file of weights does not need") as caught:
         load_into(policy(), path)
     assert "\n" not in str(caught.value)
     assert not trace.exists()
@@ -242,8 +242,8 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path, kind):
         (lambda path: torch.save(policy(), path), "holds a LlamaGen, not a state dict"),
         (lambda path: torch.save({"model": policy()}, path), r"holds no weights \(found model: LlamaGen\)"),
         (lambda path: torch.save({"ema": policy().state_dict()}, path), r"holds no weights \(found ema: OrderedDict\)"),
-        (lambda path: path.write_bytes(pickle.dumps({"a": np.ones(3)})), "no file that torch.save wrote"),
-        (lambda path: path.write_bytes(b"\x80\x02K\x01."), "no file that torch.save wrote|not a checkpoint"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": np.ones(3)})), "not a file that torch.save wrote"),
+        (lambda path: path.write_bytes(b"\x80\x02K\x01."), "not a file that torch.save wrote|not a checkpoint"),
     ],
     ids=["module", "wrapped module", "average only", "numpy", "a number"],
 )

@@ -1,4 +1,4 @@
-"""A frozen network over many images, one batch after the other."""
+"""Applies a frozen network to many images, batch by batch."""
 
 from collections.abc import Callable
 
@@ -10,5 +10,5 @@ from torch import Tensor
 def in_batches(
     call: Callable[[Tensor], Tensor], images: Tensor, batch: int = 200, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """``call`` of uint8 images [N, 3, H, W], ``batch`` at a time on ``device``: float32 [N, ...] on the CPU."""
+    """Apply ``call`` to uint8 images [N, 3, H, W], ``batch`` at a time on ``device``: float32 [N, ...] on the CPU."""
     return torch.cat([call(part.to(device)).float().cpu() for part in images.split(batch)])

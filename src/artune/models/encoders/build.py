@@ -1,4 +1,4 @@
-"""Frozen networks behind rewards and metrics, by kind."""
+"""Builds the frozen networks behind rewards and metrics, by kind."""
 
 import importlib
 from collections.abc import Callable, Collection
@@ -15,14 +15,14 @@ from artune.models.weights.checkpoints import load_into
 from artune.models.weights.torchscript import is_torchscript, load_torchscript
 
 Build = Callable[[Network, Data], nn.Module]
-# kind -> (its architectures, how it is built)
+# kind -> (known architectures, function that builds the network)
 KINDS: dict[str, tuple[Collection[str], Build]] = {
     "classifier": (BODIES, lambda network, data: Classifier(network.architecture, data.classes)),
     "clip": (VISION, lambda network, data: MnistCLIP(network.architecture, data)),
     "preference": (VISION, lambda network, data: MnistCLIP(network.architecture, data)),
     "quality": (BODIES, lambda network, data: Quality(network.architecture)),
 }
-# kind -> (its module, its class): the paper's own networks, imported when one is asked for
+# kind -> (module, class) of the paper's own networks; a module is imported only when a network of its kind is built
 FULL_SIZE = {
     "inception": ("inception", "Inception"),
     "inception_torchvision": ("inception_torchvision", "TorchvisionInception"),
@@ -37,18 +37,18 @@ FULL_SIZE_CLIP = ("open_clip", "hpsv2")
 def build_network(network: Network, data: Data, empty: bool = False) -> nn.Module:
     """The network that ``network`` describes, freshly initialised from the global generator, on the CPU.
 
-    What it offers follows from its kind. classifier, inception and inception_torchvision: ``features`` and
+    The kind determines its methods. classifier, inception and inception_torchvision: ``features`` and
     ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2:
-    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Those with ``features`` are of
-    the class :class:`artune.models.encoders.feature_network.FeatureNetwork`.
+    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Networks with ``features``
+    are instances of :class:`artune.models.encoders.feature_network.FeatureNetwork`.
 
     Args:
         network: kind and architecture.
-        data: image size and class names, which the mnist scale's networks are built for.
-        empty: a checkpoint follows, so that the weights of a full-size network need no initialisation.
+        data: image size and class names, on which the networks of the mnist scale depend.
+        empty: leave the weights of a full-size network unset, for a checkpoint to fill.
 
     Raises:
-        ArtuneError: a kind or an architecture that has no encoder.
+        ArtuneError: an unknown kind or architecture.
     """
     if network.kind in FULL_SIZE:
         module, name = FULL_SIZE[network.kind]
@@ -71,12 +71,12 @@ def load_network(path: Path | str, network: Network, data: Data, device: torch.d
     """The trained network of ``path``, in evaluation mode and without gradients, on ``device``.
 
     Raises:
-        ArtuneError: as :func:`build_network`, or a file that is missing, broken or does not fit.
+        ArtuneError: as :func:`build_network`, or a file that is missing, damaged or does not fit.
     """
     module = build_network(network, data, empty=True)
     if is_torchscript(path):  # OpenAI's CLIP files
         if network.kind in FULL_SIZE_CLIP and not module.quick_gelu:
-            raise ArtuneError(f"{path}: OpenAI's weights need QuickGELU; name it {network.architecture}-quickgelu")
+            raise ArtuneError(f"{path}: OpenAI's weights need QuickGELU; use {network.architecture}-quickgelu")
         load_torchscript(module, path)
     else:
         load_into(module, path)

@@ -1,4 +1,4 @@
-"""CLIP and HPSv2 at full size: open_clip's model, with the preprocessing of its reference on the device, in batches."""
+"""CLIP and HPSv2 at full size: open_clip's model, with the reference's preprocessing in batches on the device."""
 
 import contextlib
 import difflib
@@ -15,21 +15,21 @@ from artune.data.pixels import normalise, resize_8_bit
 from artune.errors import ArtuneError
 from artune.runtime.files import read_json
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, also of HPSv2
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's values, which HPSv2 also uses
 STD = (0.26862954, 0.26130258, 0.27577711)
 TEXTS_AT_ONCE = 128  # bounds the memory of the 1,000 class prompts
-PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}  # what a model configuration here may hold
+PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}  # keys that a model configuration may have
 
 
 class OpenCLIP(CLIP):
-    """A CLIP of open_clip: unit embeddings of images and prompts, whose product is the raw cosine.
+    """A CLIP of open_clip; it gives unit embeddings of images and prompts, whose product is the raw cosine.
 
     Parameter names are open_clip's and OpenAI's, so that official files load as they are.
 
     Args:
         architecture: a name of open_clip such as ViT-L-14-quickgelu (OpenAI's weights need ``-quickgelu``), or the
             path of a JSON file of open_clip's model configuration.
-        empty: leave the weights unset, for a checkpoint to fill: 0.2 s for ViT-H-14 instead of 20.
+        empty: leave the weights unset, for a checkpoint to fill; for ViT-H-14 this takes 0.2 s instead of 20 s.
 
     Raises:
         ArtuneError: an unknown architecture, or one that is not the plain CLIP with OpenAI's vocabulary.
@@ -41,7 +41,7 @@ class OpenCLIP(CLIP):
             super().__init__(**config)
         if empty:
             self.to_empty(device="cpu")
-            self.attn_mask.fill_(-torch.inf).triu_(1)  # no checkpoint has it
+            self.attn_mask.fill_(-torch.inf).triu_(1)  # no checkpoint contains it
         self.quick_gelu = bool(config.get("quick_gelu", False))
         self.side: int = self.visual.image_size[0]
         self.tokenizer = SimpleTokenizer(context_length=self.context_length)
@@ -57,14 +57,14 @@ class OpenCLIP(CLIP):
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str] | tuple[str, ...]) -> Tensor:
-        """Prompts -> unit embeddings float32 [C, E]; a prompt of more than 77 tokens is cut, as by the reference."""
+        """Prompts -> unit embeddings float32 [C, E]; a prompt of more than 77 tokens is cut, as in the reference."""
         ids = self.tokenizer(list(texts)).to(self.logit_scale.device)
         parts = [self.encode_text(part).float() for part in ids.split(TEXTS_AT_ONCE)]
         return F.normalize(torch.cat(parts), dim=-1)
 
 
 class HPSv2(OpenCLIP):
-    """HPSv2 (v2.0 and v2.1 are two checkpoints of it): ViT-H-14 tuned on human preferences.
+    """HPSv2, a ViT-H-14 tuned on human preferences; v2.0 and v2.1 are two checkpoints of it.
 
     Its score is the raw cosine, about 0.2-0.3; only the preprocessing differs from CLIP's.
     """
@@ -89,17 +89,17 @@ def model_config(architecture: str) -> dict[str, Any]:
         raise ArtuneError(f"networks: architecture {architecture!r} is unknown; open_clip has {', '.join(near)}")
     text = config.get("text_cfg") if isinstance(config, dict) else None
     if not isinstance(text, dict) or not {"embed_dim", "vision_cfg"} <= set(config) or set(config) - PLAIN:
-        raise ArtuneError(f"networks: architecture {architecture!r} is no plain CLIP; it must hold {sorted(PLAIN)}")
+        raise ArtuneError(f"networks: architecture {architecture!r} is not a plain CLIP; use the keys {sorted(PLAIN)}")
     if any(key.startswith("hf_") for key in text) or text.get("vocab_size", 49408) < 49408:
-        raise ArtuneError(f"networks: architecture {architecture!r} has not CLIP's vocabulary of 49408 tokens")
+        raise ArtuneError(f"networks: architecture {architecture!r} does not have CLIP's vocabulary of 49408 tokens")
     return config
 
 
 def clip_pixels(images: Tensor, side: int) -> Tensor:
-    """CLIP's preprocessing: shortest side to ``side`` in 8 bits, centre crop, OpenAI's mean and spread.
+    """CLIP's preprocessing: shortest side to ``side`` in 8 bits, centre crop, OpenAI's mean and standard deviation.
 
-    Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side]; differs from the reference on PIL images by the rounding
-    of a grey level here and there.
+    Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side]; a few values differ from the reference on PIL images by
+    the rounding of one grey level.
     """
     height, width = images.shape[-2:]
     shortest = min(height, width)
@@ -109,9 +109,10 @@ def clip_pixels(images: Tensor, side: int) -> Tensor:
 
 
 def hps_pixels(images: Tensor, side: int) -> Tensor:
-    """HPSv2's preprocessing: longest side to ``side`` in float, no clamp, black margins, OpenAI's mean and spread.
+    """HPSv2's preprocessing: longest side to ``side`` in float, no clamp, black margins.
 
-    Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side]. Antialias is on, as in torchvision since 0.17.
+    Then OpenAI's mean and standard deviation are applied. Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side].
+    Antialias is on, as in torchvision since 0.17.
     """
     pixels = images.float() / 255
     height, width = pixels.shape[-2:]

@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al., 2023), the judge behind FD-DINOv2 (Stein et al., 2023): it was taught without labels."""
+"""DINOv2 (Oquab et al., 2023), the judge behind FD-DINOv2 (Stein et al., 2023); it was trained without labels."""
 
 import contextlib
 from dataclasses import dataclass, fields
@@ -13,19 +13,19 @@ from artune.errors import ArtuneError
 from artune.runtime.files import read_json
 
 NAME = "vit_large_patch14_dinov2"
-OFFSET = 0.1  # DINOv2's own: added to the grid's side before its positions are resized
+OFFSET = 0.1  # DINOv2 adds it to the grid's side when it resizes the positions
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a DINOv2; the defaults are the released ViT-L/14's."""
+    """Sizes of a DINOv2; the defaults are those of the released ViT-L/14."""
 
     side: int = 224  # pixels that images are resized to
     patch: int = 14
     width: int = 1024
     depth: int = 24
     heads: int = 16
-    grid: int = 37  # patches a side that the positions were trained for (518 pixels)
+    grid: int = 37  # patches per side for which the positions were trained (518 pixels)
 
 
 class DINOv2(VisionTransformer):
@@ -43,9 +43,14 @@ class DINOv2(VisionTransformer):
         sizes = _sizes(architecture)
         with torch.device("meta") if empty else contextlib.nullcontext():
             super().__init__(
-                img_size=sizes.grid * sizes.patch, patch_size=sizes.patch, embed_dim=sizes.width, depth=sizes.depth,
-                num_heads=sizes.heads, init_values=1.0, num_classes=0,
-            )  # fmt: skip
+                img_size=sizes.grid * sizes.patch,
+                patch_size=sizes.patch,
+                embed_dim=sizes.width,
+                depth=sizes.depth,
+                num_heads=sizes.heads,
+                init_values=1.0,
+                num_classes=0,
+            )
         if empty:
             self.to_empty(device="cpu")
         self.sizes = sizes
@@ -54,8 +59,8 @@ class DINOv2(VisionTransformer):
     def embed_images(self, images: Tensor) -> Tensor:
         """Images uint8 [B, 3, H, W] -> class token float32 [B, width], not normalised.
 
-        The preprocessing is dgm-eval's, the authors' of FD-DINOv2: bicubic to ``side`` in 8 bits with antialias, each
-        side for itself, then ImageNet's mean and spread.
+        The preprocessing is that of dgm-eval, by the authors of FD-DINOv2: height and width are resized to ``side``
+        independently, bicubically in 8 bits with antialias, then ImageNet's mean and standard deviation are applied.
         """
         pixels = resize_8_bit(images.float(), (self.sizes.side, self.sizes.side)) / 255
         pixels = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
@@ -66,8 +71,8 @@ class DINOv2(VisionTransformer):
     def positions(self) -> Tensor:
         """The position embedding at ``side`` pixels, [1, 1 + (side / patch)^2, width].
 
-        DINOv2 resizes its positions without antialias, and by a ratio that is a little too large; timm does neither,
-        which moves the features.
+        DINOv2 resizes its positions without antialias and by a ratio that is slightly too large. timm does neither,
+        which would change the features.
         """
         side, grid = self.sizes.side // self.sizes.patch, self.sizes.grid
         if side == grid:

@@ -1,4 +1,4 @@
-"""What FID, the metrics beside it and the LOO-FID reward ask of a network."""
+"""The interface of a network to FID, its related metrics and the LOO-FID reward."""
 
 from abc import ABC, abstractmethod
 
@@ -6,17 +6,17 @@ from torch import Tensor
 
 
 class FeatureNetwork(ABC):
-    """A network whose features of images are compared; a class derives from this and from a torch module."""
+    """A network whose features of images are compared; subclasses also derive from a torch module."""
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """Images uint8 [B, 3, H, W] -> float32 [B, D]."""
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """All that one forward pass over images uint8 [B, 3, H, W] gives the official scores.
+        """All outputs for the official scores from one forward pass over images uint8 [B, 3, H, W].
 
         Returns:
-            ``features`` [B, D], and where the network has them ``spatial`` [B, S], the features of sFID, and
+            ``features`` [B, D] and, if the network has them, ``spatial`` [B, S] (the features of sFID) and
             ``probabilities`` [B, C]; all float32.
         """
         return {"features": self.features(images)}

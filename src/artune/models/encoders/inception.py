@@ -13,24 +13,24 @@ from artune.errors import ArtuneError
 from artune.models.encoders.feature_network import FeatureNetwork
 
 ARCHITECTURE = "inception-v3-compat"
-SPATIAL_CHANNELS = 7  # of the 192 of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
-IMAGES_AT_ONCE = 64  # bounds the memory of one call; activations take about 25 MB an image
+SPATIAL_CHANNELS = 7  # used of the 192 channels of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
+IMAGES_AT_ONCE = 64  # bounds the memory of one call; activations take about 25 MB per image
 
 
 class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
     """Features, class probabilities and spatial features of uint8 images of any size.
 
-    The graph resizes to 299 x 299 itself, by TensorFlow 1's rule. Always float32, without TF32 and autocast.
+    The graph itself resizes to 299 x 299, by TensorFlow 1's rule. It always runs in float32, without TF32 and autocast.
 
     Args:
         architecture: inception-v3-compat.
-        empty: leave the weights unset, for a checkpoint to fill; else they are random and not degenerate.
+        empty: leave the weights unset, for a checkpoint to fill; otherwise they are random and not degenerate.
 
     Raises:
         ArtuneError: another architecture.
     """
 
-    complete = False  # while torch-fidelity's constructor runs, which insists on loading a file
+    complete = False  # until torch-fidelity's constructor has run, which always loads a file
 
     def __init__(self, architecture: str = ARCHITECTURE, empty: bool = False) -> None:
         if architecture != ARCHITECTURE:
@@ -40,13 +40,13 @@ class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
         nothing.seek(0)
         super().__init__(ARCHITECTURE, ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
         self.complete = True
-        if not empty:  # with torch's own start the pooled features are all but equal
+        if not empty:  # with torch's default initialisation the pooled features are almost equal
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's; only the empty file of the constructor is taken without complaint."""
+        """As in torch, except that the constructor's empty file is accepted."""
         return super().load_state_dict(state_dict, strict and self.complete, assign)
 
     @torch.no_grad()
@@ -58,15 +58,15 @@ class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
         return features, logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> ``pool_3`` float32 [B, 2048], of FID, KID, Precision and Recall."""
+        """Images uint8 [B, 3, H, W] -> ``pool_3`` float32 [B, 2048], for FID, KID, Precision and Recall."""
         return self.pooled(images)[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], without the bias as officially."""
+        """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], officially without the bias."""
         return self.pooled(images)[1].softmax(dim=-1)
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """All that the official scores need, of one forward pass over images uint8 [B, 3, H, W].
+        """All outputs for the official scores from one forward pass over images uint8 [B, 3, H, W].
 
         Returns:
             ``features`` [B, 2048], ``spatial`` [B, 2023] (17 x 17 x 7, channels fastest) and ``probabilities``
@@ -75,7 +75,7 @@ class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
         found: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # TensorFlow flattens H, W, C; any other order gives an sFID of hundreds against the released moments
+            # TensorFlow flattens in the order H, W, C; any other gives an sFID of hundreds against the released moments
             found.append(output[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1))
 
         hook = self.Mixed_6d.branch1x1.register_forward_hook(keep)
@@ -88,7 +88,7 @@ class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
 
 @contextlib.contextmanager
 def full_float32(device_type: str) -> Iterator[None]:
-    """No TF32 and no autocast: either moves FID in its third digit."""
+    """Disable TF32 and autocast, either of which changes the third digit of FID."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

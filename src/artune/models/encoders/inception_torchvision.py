@@ -1,6 +1,6 @@
-"""torchvision's Inception-v3, the features of LOO-FID in the authors' release (open choice 25).
+"""torchvision's Inception-v3, which gives the features of LOO-FID in the authors' release (open choice 25).
 
-Other weights and another preprocessing than the Inception of FID: moments of one say nothing about the other's.
+Its weights and preprocessing differ from those of the Inception of FID: moments under the two are not comparable.
 """
 
 import torch
@@ -16,7 +16,7 @@ from artune.models.encoders.inception import full_float32
 ARCHITECTURE = "inception_v3"
 SIDE = 299
 IMAGES_AT_ONCE = 64
-NOT_RUN = ("AuxLogits", "dropout", "fc")  # on the way to the features
+NOT_RUN = ("AuxLogits", "dropout", "fc")  # children that are skipped on the way to the features
 
 
 class TorchvisionInception(Inception3, FeatureNetwork):
@@ -24,7 +24,8 @@ class TorchvisionInception(Inception3, FeatureNetwork):
 
     Args:
         architecture: inception_v3.
-        empty: leave the weights as torch makes them, for a checkpoint to fill; else they are random and not degenerate.
+        empty: leave the weights as torch initialises them, for a checkpoint to fill; otherwise they are random and not
+            degenerate.
 
     Raises:
         ArtuneError: another architecture.
@@ -44,14 +45,14 @@ class TorchvisionInception(Inception3, FeatureNetwork):
     def pixels(self, images: Tensor) -> Tensor:
         """Images uint8 [B, 3, H, W] -> the network's input, float32 [B, 3, 299, 299].
 
-        It has ImageNet's mean and spread, which the network undoes, as its weights want.
+        It is normalised by ImageNet's mean and standard deviation, which the network undoes, as its weights require.
         """
         resized = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
         return normalise(resized, IMAGENET_MEAN, IMAGENET_STD)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> what the classification layer sees, float32 [B, 2048]."""
+        """Images uint8 [B, 3, H, W] -> input of the classification layer, float32 [B, 2048]."""
         with full_float32(images.device.type):
             return torch.cat([self._pooled(part) for part in images.split(IMAGES_AT_ONCE)])
 

@@ -1,7 +1,7 @@
 """MANIQA (Yang et al., 2022), no-reference image quality, in the form of its KonIQ-10k checkpoint.
 
-A frozen network: what only acts while training (dropout, stochastic depth) is left out. Parameter names are the
-checkpoint's, those of its unused layers included.
+The network is frozen, so parts that act only in training (dropout, stochastic depth) are left out. Parameter names,
+including those of unused layers, are the checkpoint's.
 """
 
 import contextlib
@@ -19,28 +19,28 @@ from artune.models.encoders.maniqa_layers import SwinStage, TransposedAttention
 from artune.runtime.files import read_json
 
 NAME, GRID = "vit_base_patch8_224", "-grid"
-CROP_SEED = 20  # the official script's, of NumPy's legacy generator
-CROPS_AT_ONCE = 16  # bounds the memory: the channel attention takes 40 MB a crop
+CROP_SEED = 20  # seed of NumPy's legacy generator in the official script
+CROPS_AT_ONCE = 16  # bounds the memory: the channel attention takes 40 MB per crop
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a MANIQA; the defaults are the released one's."""
+    """Sizes of a MANIQA; the defaults are those of the released network."""
 
     crop: int = 224  # pixels
     patch: int = 8
-    width: int = 768  # of the ViT and the first stage; the second has half
+    width: int = 768  # width of the ViT and of the first stage; the second stage has half
     depth: int = 12
     heads: int = 12
-    taps: tuple[int, ...] = (6, 7, 8, 9)  # ViT blocks that are read, from 0
-    hidden: int = 768  # of the Swin blocks' MLPs, in both stages
+    taps: tuple[int, ...] = (6, 7, 8, 9)  # ViT blocks whose outputs are used, counted from 0
+    hidden: int = 768  # hidden width of the Swin blocks' MLPs, in both stages
     swin_heads: int = 4
     window: int = 4
     crops: int = 20
 
     @property
     def side(self) -> int:
-        """Patches a side."""
+        """Patches per side."""
         return self.crop // self.patch
 
 
@@ -49,8 +49,8 @@ class Maniqa(nn.Module):
 
     Args:
         architecture: vit_base_patch8_224 (the mean over 20 seeded random crops, the official score), the same with
-            ``-grid`` (20 crops on a grid, pooled over all patches, as IQA-PyTorch has it), or the path of a JSON
-            file with the fields of :class:`Sizes`.
+            ``-grid`` (20 crops on a grid, pooled over all patches, as in IQA-PyTorch), or the path of a JSON file
+            with the fields of :class:`Sizes`.
         empty: leave the weights unset, for a checkpoint to fill.
 
     Raises:
@@ -101,10 +101,10 @@ class Maniqa(nn.Module):
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> quality float32 [B]; every image is seen through the same crops.
+        """Images uint8 [B, 3, H, W] -> quality float32 [B]; the crops are the same for every image.
 
         Raises:
-            ArtuneError: images no larger than a crop (the grid enlarges them first).
+            ArtuneError: images no larger than a crop (with ``-grid`` they are enlarged instead).
         """
         crop, parameter = self.sizes.crop, self.conv1.weight
         pixels = (images.to(parameter.dtype) / 255 - 0.5) / 0.5
@@ -122,25 +122,25 @@ class Maniqa(nn.Module):
 
 
 def random_crops(height: int, width: int, crop: int, count: int) -> list[tuple[int, int]]:
-    """The official script's crops (top, left) of an image of this size: the same for every image.
+    """Corners (top, left) of the official script's crops in images of this size, the same for every image.
 
     Raises:
         ArtuneError: an image no larger than the crop.
     """
     if min(height, width) <= crop:
         raise ArtuneError(f"MANIQA: images of {height} x {width} pixels have no room for crops of {crop}; use -grid")
-    draw = np.random.RandomState(CROP_SEED).randint  # the last valid offset is never drawn, as officially
+    draw = np.random.RandomState(CROP_SEED).randint  # as in the official script, never the last valid offset
     return [(int(draw(0, height - crop)), int(draw(0, width - crop))) for _ in range(count)]
 
 
 def grid_crops(height: int, width: int, crop: int, count: int) -> list[tuple[int, int]]:
-    """The first ``count`` of 25 crops (top, left) on a 5 x 5 grid, row by row."""
+    """Corners (top, left) of the first ``count`` of 25 crops on a 5 x 5 grid, row by row."""
     down, right = (height - crop) // 4, (width - crop) // 4
     return [(row * down, column * right) for row in range(5) for column in range(5)][:count]
 
 
 def _enlarged(pixels: Tensor, crop: int) -> Tensor:
-    """Images no larger than a crop, bilinearly one pixel larger; others as they are."""
+    """Images no larger than a crop, enlarged bilinearly to one pixel more than it; other images unchanged."""
     shortest = min(pixels.shape[-2:])
     if shortest > crop:
         return pixels

@@ -1,4 +1,4 @@
-"""Layers of MANIQA: attention between channels, and Swin stages. Parameter names are the KonIQ checkpoint's."""
+"""Layers of MANIQA: attention between channels, and Swin stages. Parameter names are those of the KonIQ checkpoint."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALE = 0.8  # of the Swin layers' residual; the KonIQ checkpoint's, and not stored in it
+SCALE = 0.8  # weight of the Swin layers' residual branch; belongs to the KonIQ checkpoint, which does not store it
 
 
 class TransposedAttention(nn.Module):
@@ -29,10 +29,10 @@ class SwinStage(nn.Module):
 
     Args:
         width: D.
-        heads: of the attention.
+        heads: attention heads.
         hidden: width inside the MLPs.
-        side: patches a side of the grid.
-        window: patches a side of a window; divides ``side``.
+        side: patches per side of the grid.
+        window: patches per side of a window; divides ``side``.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, side: int, window: int) -> None:
@@ -65,7 +65,7 @@ class SwinLayer(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention inside windows of a grid that may be rolled, then an MLP; normalised before each."""
+    """Attention inside windows of a grid that may be rolled, then an MLP; a layer norm precedes each."""
 
     def __init__(self, width: int, heads: int, hidden: int, side: int, window: int, shift: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def relative_positions(window: int) -> Tensor:
 
 
 def shift_mask(side: int, window: int, shift: int) -> Tensor:
-    """-100 between patches that only the roll brought together, else 0: float32 [windows, window^2, window^2]."""
+    """Mask float32 [windows, window^2, window^2]: -100 between patches that only the roll put together, otherwise 0."""
     position = torch.arange(side)
     band = (position >= side - window).long() + (position >= side - shift).long()
     region = to_windows((3 * band[:, None] + band)[None, :, :, None], window).squeeze(-1)

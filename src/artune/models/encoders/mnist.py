@@ -10,7 +10,7 @@ from artune.data.pixels import to_pixels
 from artune.models.encoders.feature_network import FeatureNetwork
 
 FEATURES = 64  # D, the width before the classification layer
-FEATURE_TRACE = 100.0  # of the training images' covariance: the LOO-FID reward then has one scale for every network
+FEATURE_TRACE = 100.0  # covariance trace of the training images' features; gives LOO-FID one scale for every network
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -25,13 +25,17 @@ class PlainBody(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(
-            convolution(3, 16), nn.MaxPool2d(2), convolution(16, 32), nn.MaxPool2d(2),
-            convolution(32, FEATURES), convolution(FEATURES, FEATURES),
-        )  # fmt: skip
+            convolution(3, 16),
+            nn.MaxPool2d(2),
+            convolution(16, 32),
+            nn.MaxPool2d(2),
+            convolution(32, FEATURES),
+            convolution(FEATURES, FEATURES),
+        )
 
 
 class Residual(nn.Module):
-    """Two convolutions around a shortcut; the stride halves the grid."""
+    """Two convolutions beside a shortcut; the side of the grid is divided by ``stride``."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -60,8 +64,8 @@ class Classifier(nn.Module, FeatureNetwork):
     """A convolutional classifier; its pooled activations are the features of FID and of the LOO-FID reward.
 
     Args:
-        architecture: plain or residual; two networks of different kind fail differently.
-        classes: C.
+        architecture: plain or residual; the two architectures make different errors.
+        classes: C, number of classes.
     """
 
     def __init__(self, architecture: str, classes: int) -> None:
@@ -76,7 +80,7 @@ class Classifier(nn.Module, FeatureNetwork):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> float32 [B, 64]; over the training images the covariance has trace 100."""
+        """Images uint8 [B, 3, H, W] -> float32 [B, 64]; their covariance over the training images has trace 100."""
         return self.pooled(to_pixels(images)) * self.feature_scale
 
     @torch.no_grad()
@@ -86,7 +90,7 @@ class Classifier(nn.Module, FeatureNetwork):
 
 
 class Quality(nn.Module):
-    """No-reference image quality from patch scores and patch weights, MANIQA's head on a small body.
+    """No-reference image quality from patch scores and patch weights: MANIQA's head on a small body.
 
     Args:
         architecture: plain or residual.

@@ -1,6 +1,6 @@
 """CLIP at the mnist scale: open_clip's own class in small sizes, with a vocabulary of a few words.
 
-Also the preference network (HPS), which is the same model trained on preferences.
+The preference network (HPS) is the same model trained on preferences.
 """
 
 import sys
@@ -18,16 +18,22 @@ from artune.data.prompts import class_names
 from artune.errors import ArtuneError
 
 TEMPLATES = (
-    "a photo of {}", "a photo of the digit {}", "a picture of the number {}", "the digit {}", "the number {}",
-    "a handwritten {}", "an image of {}", "{}",
-)  # fmt: skip
-CONTEXT = 8  # words of a prompt and its end
+    "a photo of {}",
+    "a photo of the digit {}",
+    "a picture of the number {}",
+    "the digit {}",
+    "the number {}",
+    "a handwritten {}",
+    "an image of {}",
+    "{}",
+)
+CONTEXT = 8  # ids per prompt: its words and the end token
 EMBEDDING = 32
-VISION = {  # image towers of open_clip.model.CLIP
+VISION = {  # settings of open_clip's image towers
     "transformer": {"layers": 2, "width": 64, "head_width": 16, "patch_size": 6, "mlp_ratio": 2.0, "pool_type": "avg"},
     "residual": {"layers": (1, 1, 1, 1), "width": 8, "head_width": 64},
 }
-TEXT = {  # the text towers beside them
+TEXT = {  # settings of the text towers of the same architectures
     "transformer": {"width": 32, "heads": 2, "layers": 1},
     "residual": {"width": 48, "heads": 4, "layers": 2},
 }
@@ -35,12 +41,12 @@ TEXT = {  # the text towers beside them
 
 @contextmanager
 def unseen(*packages: str) -> Iterator[None]:
-    """Import as if optional ``packages`` were not installed, but for those that are imported already.
+    """Import as if the optional ``packages`` were not installed, except those that are already imported.
 
-    What is imported meanwhile goes without them for good. No other thread may be importing.
+    Modules imported in this context stay without the packages for good. No other thread may import meanwhile.
     """
     hidden = [name for name in packages if name not in sys.modules]
-    blocked: dict[str, Any] = dict.fromkeys(hidden)  # None in the place of a module makes its import fail
+    blocked: dict[str, Any] = dict.fromkeys(hidden)  # None in place of a module makes its import fail
     sys.modules.update(blocked)
     try:
         yield
@@ -54,22 +60,22 @@ class MnistCLIP(nn.Module):
 
     Args:
         architecture: a key of ``VISION`` and ``TEXT``.
-        data: image size, class names and prompt; their words make the vocabulary.
+        data: image size, class names and prompt; the words of names and prompts form the vocabulary.
     """
 
     def __init__(self, architecture: str, data: Data) -> None:
         super().__init__()
-        with unseen("transformers", "timm"):  # towers that are not used here: half of open_clip's import
+        with unseen("transformers", "timm"):  # for towers that are not used here; half of the import time
             from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
         templates = (data.prompt, *TEMPLATES)
         words = {word for text in (*templates, *class_names(data)) for word in text.replace("{}", " ").split()}
-        self.vocabulary = {word: index for index, word in enumerate(sorted(words), start=1)}  # 0 pads
+        self.vocabulary = {word: index for index, word in enumerate(sorted(words), start=1)}  # 0 is the padding
         self.templates = tuple(dict.fromkeys(templates))
-        # The residual tower halves the grid five times: images stand on a canvas of a multiple of 32 pixels.
+        # The residual tower halves the grid five times, so images are padded to a multiple of 32 pixels.
         side = -(-data.image_size // 32) * 32 if architecture == "residual" else data.image_size
         self.margin = (side - data.image_size) // 2
-        # open_clip pools the text at the largest token id, so the end of a prompt must have that
+        # open_clip pools the text at the largest token id, so the end token must have that id
         self.end = len(self.vocabulary) + 1
         self.model = CLIP(
             EMBEDDING,
@@ -78,7 +84,7 @@ class MnistCLIP(nn.Module):
         )
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """Word ids [C, 8] of ``texts``, each closed by the end token and padded with 0.
+        """Word ids [C, 8] of ``texts``, each followed by the end token and padded with 0.
 
         Raises:
             ArtuneError: a word that the network was not trained on, or too many words.

@@ -1,10 +1,10 @@
 """Policies: autoregressive transformers over image tokens, conditioned on a class.
 
-- policy: what sampling and training ask of a policy
+- policy: the interface of a policy to sampling and training
 - build: a policy from a backbone's settings
 - llamagen: LlamaGen B, L, XL
 - vqgan_gpt: the transformer of taming-transformers
 - cache: keys and values of cached decoding
 - checkpoint: reading and writing a policy's weights
-- export: a policy as LlamaGen's own sampling script loads it
+- export: writing a policy in the format of LlamaGen's own sampling script
 """

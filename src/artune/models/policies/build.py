@@ -1,4 +1,4 @@
-"""Policies: autoregressive transformers over image tokens, conditioned on a class."""
+"""Builds a policy from the settings of its backbone."""
 
 import torch
 
@@ -14,9 +14,9 @@ def build_policy(
     """A freshly initialised policy of ``config.family``, in float32 on the CPU.
 
     Args:
-        config: the backbone.
+        config: settings of the backbone.
         generator: CPU generator of the initial weights; None draws from the global one.
-        heads: in place of the backbone's, where a checkpoint says how many it has.
+        heads: number of heads that a checkpoint states; None uses the backbone's.
 
     Raises:
         ArtuneError: an unknown family, or sizes that do not fit together.

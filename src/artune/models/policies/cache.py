@@ -1,4 +1,4 @@
-"""Static key/value caches of cached decoding: one that the host steps, one whose position lives on the device."""
+"""Static key/value caches for cached decoding: one keeps its position on the host, the other on the device."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,16 +11,16 @@ Shape = tuple[int, int, int, int]  # B, heads, length, head_dim
 
 
 class Cache(Protocol):
-    """What a policy's step asks of a cache: :meth:`begin`, then :meth:`attend` for each layer, then :meth:`advance`."""
+    """A cache as a policy's step uses it: :meth:`begin`, then :meth:`attend` once per layer, then :meth:`advance`."""
 
     def begin(self, table: Tensor) -> Tensor:
-        """Begin a step: the row of a positional ``table`` [length, ...] at this position."""
+        """Begin a step; returns the row of a positional ``table`` [length, ...] at the current position."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Store one position and attend to all so far; arguments and result [B, heads, 1, head_dim]."""
+        """Store one position and attend to all positions so far; arguments and result [B, heads, 1, head_dim]."""
 
     def advance(self) -> None:
-        """End a step."""
+        """End the step by moving to the next position."""
 
 
 def _room(layers: int, shape: tuple[int, ...], like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -29,29 +29,29 @@ def _room(layers: int, shape: tuple[int, ...], like: Tensor) -> tuple[list[Tenso
 
 
 def attend_one(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of one query a head, [B, heads, head_dim], to keys and values [S, B, heads, head_dim], on a CPU.
+    """Attention of one query per head, [B, heads, head_dim], to keys and values [S, B, heads, head_dim], on a CPU.
 
-    As a few products and sums of whole tensors, in float32; the fused kernel does B x heads tiny products one by one.
-    Which rows stand beside one changes its last bits.
+    It is computed as a few products and sums of whole tensors, in float32; the fused kernel would compute B x heads
+    tiny products one by one. The last bits of a row's result depend on the other rows of the batch.
     """
     weights = (keys * (query.float() * query.shape[-1] ** -0.5)).sum(-1).softmax(0)
     return (values * weights[..., None]).sum(0).type_as(values)
 
 
 def attend_one_fused(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The same by the fused kernel, for other devices."""
+    """The attention of :func:`attend_one` by the fused kernel, for devices other than a CPU."""
     keys, values = (whole.permute(1, 2, 0, 3) for whole in (keys, values))
     return F.scaled_dot_product_attention(query[:, :, None], keys, values)[:, :, 0]
 
 
 @dataclass
 class KVCache:
-    """Keys and values of every layer, allocated once for a whole sequence; the filled part alone is attended.
+    """Keys and values of every layer, allocated once for a whole sequence; only the filled part is attended to.
 
     Attributes:
-        keys: a tensor [length, B, heads, head_dim] for each layer: a step writes and reads whole pieces of memory.
-        values: likewise.
-        position: number of positions that are filled, the same in every layer between two steps.
+        keys: one tensor [length, B, heads, head_dim] per layer; a step writes and reads contiguous memory.
+        values: one tensor of the same shape per layer.
+        position: number of filled positions, the same in every layer between two steps.
     """
 
     keys: list[Tensor]
@@ -60,12 +60,12 @@ class KVCache:
 
     @classmethod
     def allocate(cls, layers: int, shape: Shape, like: Tensor) -> "KVCache":
-        """Room for ``shape``, with the dtype and device of ``like``."""
+        """An empty cache of ``shape``, with the dtype and device of ``like``."""
         batch, heads, length, head_dim = shape
         return cls(*_room(layers, (length, batch, heads, head_dim), like))
 
     def begin(self, table: Tensor) -> Tensor:
-        """Begin a step: the row of a positional ``table`` [length, ...] at this position.
+        """Begin a step; returns the row of a positional ``table`` [length, ...] at the current position.
 
         Raises:
             ValueError: the cache is full.
@@ -81,28 +81,28 @@ class KVCache:
         return keys[: self.position + 1], values[: self.position + 1]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Store one position and attend to all that are stored; arguments and result [B, heads, 1, head_dim]."""
+        """Store one position and attend to all stored ones; arguments and result [B, heads, 1, head_dim]."""
         attention = attend_one if query.device.type == "cpu" else attend_one_fused
         return attention(query.squeeze(2), *self.append(layer, key.squeeze(2), value.squeeze(2)))[:, :, None]
 
     def advance(self) -> None:
-        """End a step."""
+        """End the step by moving to the next position."""
         self.position += 1
 
 
 class BucketedCache:
-    """One for a step that a CUDA graph can record: within a bucket no shape, address or host value changes.
+    """A cache for steps that a CUDA graph can record: within a bucket no shape, address or host value changes.
 
-    Keys and values are [B, heads, length, head_dim] for each layer.
+    Keys and values are [B, heads, length, head_dim] per layer.
 
-    The first ``extent`` positions are attended, those not yet filled under a mask of minus infinity. Whoever steps
-    keeps ``extent`` above the position; it grows by whole buckets, with one graph for each.
+    A step attends to the first ``extent`` positions; a mask of minus infinity hides those that are not yet filled.
+    The caller keeps ``extent`` above the position; it grows by whole buckets, with one graph per bucket.
 
     Args:
-        layers: of the model.
-        shape: the length is rounded up to a multiple of ``bucket``.
-        like: gives dtype and device.
-        bucket: positions; a multiple of 8, which the attention kernels ask of a mask.
+        layers: number of layers of the model.
+        shape: shape of the cache; the length is rounded up to a multiple of ``bucket``.
+        like: a tensor of the dtype and device of the cache.
+        bucket: positions per bucket, a multiple of 8, which the attention kernels require of a mask.
     """
 
     def __init__(self, layers: int, shape: Shape, like: Tensor, bucket: int):
@@ -114,23 +114,23 @@ class BucketedCache:
         self.bucket = self.extent = bucket
 
     def restart(self) -> None:
-        """Forget everything; old keys and values stay under the mask."""
+        """Empty the cache; the mask hides the old keys and values."""
         self.position.zero_()
         self.additive.fill_(-torch.inf)
         self.extent = self.bucket
 
     def begin(self, table: Tensor) -> Tensor:
-        """Begin a step: the row of a positional ``table`` [length, ...] at this position, which is opened."""
+        """Begin a step: unmask the current position; returns the row of a positional ``table`` [length, ...] there."""
         self.additive.index_fill_(3, self.position, 0.0)
         return table.index_select(0, self.position)[0]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Store one position and attend to the extent; arguments and result [B, heads, 1, head_dim]."""
+        """Store one position and attend to the first ``extent``; arguments and result [B, heads, 1, head_dim]."""
         self.keys[layer].index_copy_(2, self.position, key)
         self.values[layer].index_copy_(2, self.position, value)
         keys, values = (whole[layer][:, :, : self.extent] for whole in (self.keys, self.values))
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=self.additive[..., : self.extent])
 
     def advance(self) -> None:
-        """End a step."""
+        """End the step by moving to the next position."""
         self.position.add_(1)

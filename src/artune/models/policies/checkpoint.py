@@ -1,4 +1,4 @@
-"""Weights of a policy: reading released files and our own, and writing them."""
+"""Reads a policy's weights from released files and this project's own, and writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +16,22 @@ from artune.models.weights.tensor_files import read_metadata
 
 
 def save_policy(path: Path | str, policy: LlamaGen | VQGANGPT, metadata: Mapping[str, str] | None = None) -> None:
-    """As :func:`save_module`, and records the numbers of tokens and heads, which a policy's weights cannot tell."""
+    """Write a policy with :func:`save_module`.
+
+    The metadata also record the numbers of tokens and heads, which the weights do not show.
+    """
     save_module(path, policy, {"tokens": str(policy.tokens), "heads": str(policy.heads), **(metadata or {})})
 
 
 def load_policy(backbone: Backbone, path: Path | str, device: torch.device | str = "cpu") -> LlamaGen | VQGANGPT:
-    """The policy of ``path``, in float32; ``backbone.heads`` counts where nothing beside the weights does.
+    """The policy of ``path``, in float32.
+
+    The number of heads is the one stored with the weights, otherwise ``backbone.heads``.
 
     Args:
         backbone: sizes of the policy.
         path: a file or a folder, of any layout that :func:`load_into` reads.
-        device: where the policy is put.
+        device: device of the policy.
 
     Raises:
         ArtuneError: as :func:`load_into`, or sizes that do not fit together.
@@ -40,15 +45,16 @@ def load_policy(backbone: Backbone, path: Path | str, device: torch.device | str
 
 
 def _stored_heads(path: Path) -> int | None:
-    """The number of heads that a file of our own states."""
+    """The number of heads in a file that :func:`save_policy` wrote; None for any other file."""
     ours = path.suffix == ".safetensors" and path.is_file()
     heads = read_metadata(path).get("heads") if ours else None
     return None if heads is None else int(heads)
 
 
 def _heads_beside(path: Path) -> int | None:
-    """The number of heads in the YAML that taming-transformers writes as ``configs/*-project.yaml`` beside
-    ``checkpoints/last.ckpt``; None where there is none.
+    """The number of heads in the YAML file of a taming-transformers run; None if there is no such file.
+
+    taming-transformers writes it as ``configs/*-project.yaml`` beside ``checkpoints/last.ckpt``.
     """
     folder = path if path.is_dir() else path.parent
     for place in (folder, folder / "configs", folder.parent / "configs"):
@@ -57,7 +63,7 @@ def _heads_beside(path: Path) -> int | None:
                 settings = yaml.safe_load(file.read_text(encoding="utf-8"))
                 return int(settings["model"]["params"]["transformer_config"]["params"]["n_head"])
             except (KeyError, TypeError):
-                continue  # of something else
+                continue  # a YAML file without a transformer's settings
             except (yaml.YAMLError, ValueError, OSError) as error:
                 raise ArtuneError(f"{file}: damaged ({str(error).splitlines()[0]}); fetch it again") from error
     return None

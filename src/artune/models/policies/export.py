@@ -1,4 +1,4 @@
-"""Tuned policies as others load them."""
+"""Exports tuned policies in the formats of other programs."""
 
 from pathlib import Path
 
@@ -21,27 +21,28 @@ SIZES = {
 
 
 def export_policy(config: Path, weights: Path, folder: Path, format: str = "llamagen") -> str:
-    """Write a run's policy as LlamaGen's own sampling script loads it, and as safetensors beside it.
+    """Write a run's policy in the format of LlamaGen's own sampling script, and as safetensors beside it.
 
     ``{run}.pt`` holds ``{"model": state dict}`` with the official names in float32; no weight depends on the
-    resolution, so ``{run}.json`` says which ``--image-size`` to give, with the sampling settings of the run.
+    resolution, so ``{run}.json`` states the ``--image-size`` to pass and the sampling settings of the run.
 
     Args:
         config: the run's config.yaml.
-        weights: its policy.safetensors (any layout that :func:`artune.models.weights.checkpoints.load_into` reads).
-        folder: to write to.
-        format: llamagen.
+        weights: the run's policy.safetensors, or any layout that
+            :func:`artune.models.weights.checkpoints.load_into` reads.
+        folder: folder to write to.
+        format: name of the format; only llamagen exists.
 
     Raises:
         ArtuneError: another format, a policy that LlamaGen's script has no model for, or weights that do not fit.
     """
     run = read_policy_run(config)
     if format != "llamagen":
-        raise ArtuneError(f"--format: unknown {format!r}; llamagen is the one there is")
+        raise ArtuneError(f"--format: unknown {format!r}; the only format is llamagen")
     if run.backbone.family != "llamagen":
         raise ArtuneError(
             f"export {run.name}: a {run.backbone.family} policy, which LlamaGen's script cannot load; "
-            f"its weights have the official names already: take {weights}"
+            f"its weights already have the official names: use {weights}"
         )
     policy = load_policy(run.backbone, weights)
     checkpoint, plain = folder / f"{run.name}.pt", folder / f"{run.name}.safetensors"
@@ -49,7 +50,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
     try:
         with replacing(checkpoint) as temporary:
             torch.save({"model": state}, temporary)
-    except RuntimeError as error:  # torch's zip writer reports a full disk so
+    except RuntimeError as error:  # torch's zip writer raises it on a full disk
         raise ArtuneError(f"{checkpoint}: cannot be written ({str(error).splitlines()[0]}); make room") from error
     save_policy(plain, policy, {"run": run.name, "backbone": run.backbone_name})
     write_json(folder / f"{run.name}.json", card(run, {path.name: sha256(path) for path in (checkpoint, plain)}))
@@ -57,7 +58,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
 
 
 def card(run: PolicyRun, digests: dict[str, str]) -> dict:
-    """What a user of the exported files needs to sample as the run did."""
+    """Settings with which a user of the exported files samples as the run did."""
     return {
         "run": run.name,
         "scale": run.scale,
@@ -71,5 +72,5 @@ def card(run: PolicyRun, digests: dict[str, str]) -> dict:
 
 
 def llamagen_name(backbone: Backbone) -> str | None:
-    """The name of these sizes in LlamaGen's scripts; None for sizes that these do not have."""
+    """The name of the backbone's sizes in LlamaGen's scripts; None if the scripts have no such model."""
     return SIZES.get((backbone.dim, backbone.layers, backbone.heads))

@@ -20,7 +20,7 @@ NORM_EPS = 1e-5
 
 
 @functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)  # a table first asked for while sampling must serve the backward pass as well
+@torch.inference_mode(False)  # a table first computed while sampling must also work in training
 def rotary_table(side: int, head_dim: int, device: torch.device) -> Tensor:
     """Rotations cos + i sin of two-dimensional rotary embedding, complex64 [1 + side * side, head_dim / 2].
 
@@ -34,25 +34,25 @@ def rotary_table(side: int, head_dim: int, device: torch.device) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn the interleaved channel pairs (2i, 2i + 1) of [..., head_dim] in float32; keeps the dtype."""
+    """Rotate the interleaved channel pairs (2i, 2i + 1) of [..., head_dim] in float32; the result keeps the dtype."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
 
 
 def ffn_width(dim: int, multiple_of: int) -> int:
-    """Hidden width of the feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple."""
+    """Hidden width of the feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple of ``multiple_of``."""
     return math.ceil((8 * dim // 3) / multiple_of) * multiple_of
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
-    """Dropout that is on whenever ``rate`` is positive, whatever mode the module is in."""
+    """Dropout that is active whenever ``rate`` is positive, in training and evaluation mode alike."""
     return F.dropout(x, rate, training=True) if rate > 0 else x
 
 
 def run_block(block: nn.Module, x: Tensor, *arguments: object, checkpointing: bool) -> Tensor:
-    """``block(x, ...)``; with ``checkpointing`` its inside is computed again in the backward pass instead of kept.
+    """``block(x, ...)``; with ``checkpointing`` the backward pass recomputes its activations instead of keeping them.
 
-    The very same numbers, dropout's masks included; without gradients nothing is kept anyway.
+    All numbers are the same, including dropout's masks. Without gradients no activations are kept in either case.
     """
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(block, x, *arguments, use_reentrant=False)
@@ -81,7 +81,7 @@ class Attention(nn.Module):
         self.wo = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, rotation: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and everything cached so far is attended."""
+        """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and all cached positions are attended to."""
         batch, length, dim = x.shape
         qkv = self.wqkv(x).view(batch, length, 3, self.heads, -1)
         query, key = (part.transpose(1, 2) for part in rotate(qkv[:, :, :2], rotation).unbind(2))
@@ -140,12 +140,15 @@ class ClassEmbedding(nn.Module):
 class LlamaGen(Policy):
     """Class-conditional LlamaGen.
 
-    Labels are used as they come: the class dropout of pre-training is the training loop's affair, so that the
-    log-probabilities of one sequence never differ between two calls.
+    Labels are used as given: the training loop applies the class dropout of pre-training, so that two calls never
+    give different log-probabilities for one sequence.
 
     Args:
-        dim: model width; layers: number of blocks; heads: attention heads (``dim / heads`` a multiple of 4).
-        codebook_size: V; classes: number of classes without the null class.
+        dim: model width.
+        layers: number of blocks.
+        heads: attention heads; ``dim / heads`` must be a multiple of 4.
+        codebook_size: V.
+        classes: number of classes without the null class.
         tokens: T, the square of the grid's side. No weight depends on it: one file serves every resolution.
         ffn_multiple_of: the feed-forward width is rounded up to a multiple of this (official files: 256).
         generator: CPU generator of the initial weights; None draws from the global one.
@@ -197,7 +200,7 @@ class LlamaGen(Policy):
         Args:
             tokens: [B, S] image tokens in raster order, S <= T.
             class_ids: [B], 0 to ``classes`` (the null class).
-            dropout: rate after the embeddings and on what attention and feed-forward layers add; 0 is off.
+            dropout: rate after the embeddings and on the outputs of attention and feed-forward layers; 0 is off.
 
         Returns:
             Float32 logits [B, S, V]; position t sees the class and the tokens before t, and predicts token t.
@@ -211,14 +214,14 @@ class LlamaGen(Policy):
 
     @property
     def cache_shape(self) -> tuple[int, int, int]:
-        """Layers, heads and head width that a cache of this policy has room for."""
+        """Layers, heads and head width of a cache for this policy."""
         return len(self.layers), self.heads, self.dim // self.heads
 
     @torch.no_grad()
     def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens.
 
-        An empty ``cache`` is filled instead of a new one.
+        If an empty ``cache`` is given, it is filled in place of a new one.
         """
         x = self.cls_embedding(class_ids)
         if cache is None:
@@ -228,7 +231,7 @@ class LlamaGen(Policy):
 
     @torch.no_grad()
     def decode(self, token: Tensor, cache: Cache) -> Tensor:
-        """Feed one token [B]; float32 logits [B, V] of the next. Raises ValueError when the cache is full."""
+        """Float32 logits [B, V] of the token after ``token`` [B]. Raises ValueError if the cache is full."""
         return self._step(self.tok_embeddings(token)[:, None], cache)
 
     def _step(self, x: Tensor, cache: Cache) -> Tensor:

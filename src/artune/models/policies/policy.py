@@ -1,4 +1,4 @@
-"""What sampling and training ask of an autoregressive policy."""
+"""The interface of an autoregressive policy to sampling and training."""
 
 from abc import ABC, abstractmethod
 
@@ -8,7 +8,7 @@ from artune.models.policies.cache import Cache
 
 
 class Policy(nn.Module, ABC):
-    """An autoregressive transformer over image tokens; nothing here depends on ``train()`` or ``eval()``.
+    """An autoregressive transformer over image tokens; no method depends on ``train()`` or ``eval()``.
 
     Attributes:
         codebook_size: V, number of image tokens.
@@ -16,7 +16,7 @@ class Policy(nn.Module, ABC):
         tokens: T, tokens in one image (a square grid in raster order).
         heads: attention heads.
         null_class: id of the unconditional class, None for a policy without one (no guidance possible).
-        checkpointing: compute the blocks again in the backward pass, which saves memory and changes no number.
+        checkpointing: whether the backward pass recomputes the blocks, which saves memory and changes no number.
     """
 
     codebook_size: int
@@ -28,16 +28,16 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, tokens: Tensor, class_ids: Tensor, dropout: float = 0.0) -> Tensor:
-        """Teacher forced: tokens [B, T], class ids [B] -> float32 logits [B, T, V]; row t is of token t."""
+        """Teacher-forced: tokens [B, T], class ids [B] -> float32 logits [B, T, V]; row t predicts token t."""
 
     @property
     @abstractmethod
     def cache_shape(self) -> tuple[int, int, int]:
-        """Layers, heads and head width that a cache of this policy has room for."""
+        """Layers, heads and head width of a cache for this policy."""
 
     @abstractmethod
     def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """Logits [B, V] of the first token, and a cache (``cache``, if given) to draw ``length`` tokens with."""
+        """Logits [B, V] of the first token, and the cache for ``length`` tokens (``cache``, if given)."""
 
     @abstractmethod
     def decode(self, token: Tensor, cache: Cache) -> Tensor:

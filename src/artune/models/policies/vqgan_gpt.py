@@ -25,7 +25,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and everything cached so far is attended."""
+        """[B, S, dim] -> [B, S, dim]; with a cache, S is 1 and all cached positions are attended to."""
         query, key, value = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; the feed-forward layer is an exact GELU between 4-fold widths."""
+    """Pre-norm transformer block; the feed-forward layer is 4 ``dim`` wide, with an exact GELU."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -55,12 +55,16 @@ class Block(nn.Module):
 class VQGANGPT(Policy):
     """minGPT over VQGAN tokens.
 
-    The class id is looked up in the table of image tokens, and no null class was ever trained: guidance does
-    not exist for this model (``null_class`` is None).
+    The class id is looked up in the table of image tokens. No null class was ever trained, so this model has no
+    guidance (``null_class`` is None).
 
     Args:
-        dim: model width; layers: number of blocks; heads: attention heads.
-        codebook_size: V, at least ``classes``; tokens: T, number of learned positions.
+        dim: model width.
+        layers: number of blocks.
+        heads: attention heads.
+        codebook_size: V, at least ``classes``.
+        classes: number of classes.
+        tokens: T, number of learned positions.
         generator: CPU generator of the initial weights; None draws from the global one.
 
     Raises:
@@ -105,7 +109,7 @@ class VQGANGPT(Policy):
         Args:
             tokens: [B, S] image tokens in raster order, S <= T.
             class_ids: [B], 0 to ``classes - 1``.
-            dropout: rate after the embeddings and on what attention and feed-forward layers add; 0 is off.
+            dropout: rate after the embeddings and on the outputs of attention and feed-forward layers; 0 is off.
 
         Returns:
             Float32 logits [B, S, V]; position t sees the class and the tokens before t, and predicts token t.
@@ -118,14 +122,14 @@ class VQGANGPT(Policy):
 
     @property
     def cache_shape(self) -> tuple[int, int, int]:
-        """Layers, heads and head width that a cache of this policy has room for."""
+        """Layers, heads and head width of a cache for this policy."""
         return len(self.blocks), self.heads, self.dim // self.heads
 
     @torch.no_grad()
     def start(self, class_ids: Tensor, length: int, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Float32 logits [B, V] of the first token given classes [B], and a cache for ``length`` tokens.
 
-        An empty ``cache`` is filled instead of a new one.
+        If an empty ``cache`` is given, it is filled in place of a new one.
         """
         if cache is None:
             layers, heads, width = self.cache_shape
@@ -134,7 +138,7 @@ class VQGANGPT(Policy):
 
     @torch.no_grad()
     def decode(self, token: Tensor, cache: Cache) -> Tensor:
-        """Feed one token [B]; float32 logits [B, V] of the next. Raises ValueError when the cache is full."""
+        """Float32 logits [B, V] of the token after ``token`` [B]. Raises ValueError if the cache is full."""
         x = self.tok_emb(token)[:, None] + cache.begin(self.pos_emb[0])
         for index, block in enumerate(self.blocks):
             x = block(x, cache=cache, layer=index)

@@ -1,4 +1,4 @@
-"""Image tokenizers from their settings, with or without weights."""
+"""Builds image tokenizers from their settings, with or without weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +18,10 @@ def build_tokenizer(config: Tokenizer, image_size: int = 256) -> VQ | VQGAN:
 
     Args:
         config: the tokenizer's sizes.
-        image_size: side of the images, in pixels, that ``attention_resolutions`` is about (vqgan only).
+        image_size: side in pixels of the images to which ``attention_resolutions`` refers (vqgan only).
 
     Raises:
-        ArtuneError: an unknown family, or group norms that do not divide the widths.
+        ArtuneError: an unknown family, or a ``norm_groups`` that does not divide the widths.
     """
     shape = Shape(
         channels=config.channels,
@@ -47,7 +47,7 @@ def load_tokenizer(path: Path | str, tokenizer: Tokenizer, image_size: int) -> n
     """The tokenizer of ``path``, in evaluation mode and without gradients, on the CPU.
 
     Raises:
-        ArtuneError: a file that is missing, broken or does not fit ``tokenizer``.
+        ArtuneError: a file that is missing, damaged or does not fit ``tokenizer``.
     """
     module = build_tokenizer(tokenizer, image_size=image_size)
     load_into(module, path)

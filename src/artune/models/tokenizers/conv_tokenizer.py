@@ -1,7 +1,7 @@
 """Convolutional blocks, codebook and the encode/decode logic that both tokenizer families share.
 
-The families do the same arithmetic under different parameter names; :class:`KeyNames` holds the difference,
-so that the official files of either load without renaming.
+The families do the same arithmetic under different parameter names. :class:`KeyNames` holds these names, so that the
+official files of both families load without renaming.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class KeyNames:
 
 
 class ResidualBlock(nn.Module):
-    """Twice norm, SiLU, 3 x 3 convolution, plus the input; a 1 x 1 shortcut where the channels change."""
+    """Norm, SiLU and 3 x 3 convolution, twice, plus the input; a 1 x 1 shortcut where the channels change."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, each with attention where asked, then a change of resolution."""
+    """Residual blocks of one resolution, each followed by attention if it is on, then a change of resolution."""
 
     def __init__(self, channels: Sequence[int], groups: int, attention: bool, blocks: str) -> None:
         super().__init__()
@@ -100,8 +100,8 @@ class Level(nn.Module):
         self.block_name = blocks
         self.add_module(blocks, nn.ModuleList(ResidualBlock(i, o, groups) for i, o in pairs))
         self.attn = nn.ModuleList(AttentionBlock(o, groups) for _, o in pairs if attention)
-        self.downsample: nn.Module = nn.Identity()  # set by the encoder, but for its last level
-        self.upsample: nn.Module = nn.Identity()  # set by the decoder, likewise
+        self.downsample: nn.Module = nn.Identity()  # set by the encoder, except in its last level
+        self.upsample: nn.Module = nn.Identity()  # set by the decoder, except at full size
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W']."""
@@ -203,7 +203,7 @@ class Decoder(nn.Module):
 
 
 class Codebook(nn.Module):
-    """Code vectors; ``normalised`` ones lie on the unit sphere, wherever their raw rows are."""
+    """Code vectors; if ``normalised``, the stored rows are projected onto the unit sphere."""
 
     def __init__(self, size: int, dim: int, normalised: bool) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class Codebook(nn.Module):
         self.embedding.weight.data = self.codes().detach()
 
     def project(self, vectors: Tensor, dim: int) -> Tensor:
-        """Put vectors (along axis ``dim``) where the codes lie."""
+        """Vectors along axis ``dim``, projected onto the unit sphere if the codes are normalised."""
         return F.normalize(vectors, dim=dim) if self.normalised else vectors
 
     def codes(self) -> Tensor:
@@ -225,12 +225,12 @@ class Codebook(nn.Module):
         """Ids [B, h, w] of the codes at the least squared distance from latents [B, dim, h, w]."""
         codes = self.codes()
         flat = latents.movedim(1, -1).reshape(-1, codes.shape[1])
-        distance = codes.square().sum(1) - 2 * flat @ codes.T  # less the latent's own norm, the same for all codes
+        distance = codes.square().sum(1) - 2 * flat @ codes.T  # without the latent's norm: the same for all codes
         return distance.argmin(1).view(latents.shape[0], *latents.shape[2:])
 
     @torch.no_grad()
     def restart(self, dead: Tensor, latents: Tensor, generator: torch.Generator | None = None) -> None:
-        """Move the codes marked in ``dead`` [size, bool] onto latents drawn from [B, dim, h, w], while training."""
+        """During training, replace the codes marked in ``dead`` [size, bool] by latents drawn from [B, dim, h, w]."""
         flat = latents.movedim(1, -1).flatten(0, -2)
         drawn = torch.randint(len(flat), (int(dead.sum()),), generator=generator, device=flat.device)
         self.embedding.weight[dead] = flat[drawn]
@@ -244,8 +244,8 @@ class ConvTokenizer(nn.Module):
     """An image tokenizer: encoder, codebook, decoder.
 
     Args:
-        shape: sizes.
-        names: how the family names its parameters.
+        shape: sizes of the tokenizer.
+        names: parameter names of the family.
         attention: levels with self-attention; 0 is the full size.
         normalised: whether latents and codes lie on the unit sphere.
     """
@@ -261,7 +261,7 @@ class ConvTokenizer(nn.Module):
         self.post_quant_conv = nn.Conv2d(shape.codebook_dim, shape.latent_channels, 1)
 
     def latents(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1] -> what is quantised, [B, codebook_dim, h, w]."""
+        """Images [B, C, H, W] in [-1, 1] -> latents before quantisation, [B, codebook_dim, h, w]."""
         return self.quantize.project(self.quant_conv(self.encoder(images)), 1)
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class ConvTokenizer(nn.Module):
     def decode(self, ids: Tensor) -> Tensor:
         """Token ids [B, T] of a square grid -> images [B, C, H, W], nominally in [-1, 1] but not clamped.
 
-        Codes and latents are float32; the decoder behind them may be in half precision.
+        Codes and latents are float32; the decoder may be in half precision.
 
         Raises:
             ArtuneError: T is not a square.
@@ -285,11 +285,12 @@ class ConvTokenizer(nn.Module):
         return self.decoder(self.post_quant_conv(codes).to(self.decoder.conv_in.weight.dtype))
 
     def forward(self, images: Tensor, commitment: float = 0.25) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct, for training; gradients pass the quantisation straight through.
+        """Reconstruct images, for training; gradients pass straight through the quantisation.
 
         Args:
             images: [B, C, H, W] in [-1, 1].
-            commitment: weight of the encoder's pull towards its codes, beside the codes' pull towards it.
+            commitment: weight of the term that pulls latents towards their codes; the term that pulls codes towards
+                latents has weight 1.
 
         Returns:
             The reconstruction [B, C, H, W], the scalar codebook loss and the token ids [B, T].

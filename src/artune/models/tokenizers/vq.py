@@ -12,10 +12,10 @@ NAMES = KeyNames(
 
 
 class VQ(ConvTokenizer):
-    """Self-attention at the lowest resolution, latents and codes l2-normalised.
+    """A tokenizer with self-attention at the lowest resolution; latents and codes are l2-normalised.
 
     Args:
-        shape: sizes.
+        shape: sizes of the tokenizer.
     """
 
     def __init__(self, shape: Shape) -> None:

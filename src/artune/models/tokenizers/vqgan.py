@@ -14,10 +14,10 @@ NAMES = KeyNames(
 
 
 class VQGAN(ConvTokenizer):
-    """Self-attention at given resolutions, latents and codes as they are (not normalised).
+    """A tokenizer with self-attention at given resolutions; latents and codes are not normalised.
 
     Args:
-        shape: sizes.
+        shape: sizes of the tokenizer.
         attention_resolutions: sides of the feature maps with self-attention, for images of ``image_size``.
         image_size: side of the images that ``attention_resolutions`` refers to; other sizes still work.
     """

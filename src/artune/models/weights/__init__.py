@@ -1,7 +1,7 @@
-"""Weights in and out.
+"""Reading and writing weights.
 
 - checkpoints: loading a file into a module, and saving a module
-- tensor_files: tensors of safetensors and torch files, in every layout that others release
-- pickles: reading a pickle without running code that it names
+- tensor_files: reading the tensors of safetensors and torch files, in the layouts of all released files
+- pickles: reading a pickle without running any code that it names
 - torchscript: reading OpenAI's CLIP archives
 """

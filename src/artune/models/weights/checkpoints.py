@@ -1,8 +1,8 @@
-"""Weights in and out: our own safetensors files, and every layout in which others release theirs.
+"""Reads and writes weights: this project's safetensors files, and the layouts of all released files.
 
-Read: safetensors (whole or in shards) and torch files; the wrappers ``model``, ``module``, ``state_dict`` or
-none; a folder of a transformers model, of a taming-transformers run or with a ``consolidated.pth``. No code
-that a file names is ever run.
+Readable are safetensors (whole or in shards) and torch files, inside a wrapper ``model``, ``module`` or ``state_dict``
+or without one, and the folder of a transformers model, of a taming-transformers run or with a ``consolidated.pth``.
+No code that a file names is ever run.
 """
 
 import json
@@ -18,13 +18,14 @@ from artune.errors import ArtuneError
 from artune.models.weights.tensor_files import listing, plain_name, read_tensors
 from artune.runtime.files import replacing
 
-PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.", "model.")  # AR-GRPO twice, taming twice
+# Prefixes of the models inside one file: the first two are AR-GRPO's, the next two are taming-transformers'.
+PARTS = ("gpt_model.", "vq_model.", "transformer.", "first_stage_model.", "model.")
 OTHER_MODELS = "ref_model."  # the frozen reference policy inside AR-GRPO's step checkpoints
-# Buffers and statistics that the modules here recompute or do without, what only DINOv2's training used, and losses
-# saved with a first stage.
+# Buffers and statistics that the modules here recompute or do not need, the mask token, which only DINOv2's training
+# used, and losses that were saved with a first stage.
 UNUSED = r"freqs_cis|causal_mask|kv_cache\..*|attn\.mask|quantize\.codebook_used|mask_token"
 IGNORED = re.compile(rf"(^|\.)({UNUSED})$|^loss\.")
-# What needs not be in a file, as it plays no part in evaluation: old ones are without it.
+# Entries that a file may lack, because evaluation does not use them; old files do not have them.
 OPTIONAL = re.compile(r"(^|\.)num_batches_tracked$")
 
 POLICY_LAYER = re.compile(r"(?:layers|blocks)\.(\d+)\.")
@@ -32,7 +33,7 @@ TOKEN_TABLES = ("tok_embeddings.weight", "tok_emb.weight")
 
 
 def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the state of ``module`` as safetensors in one step, with ``metadata`` in the file's header.
+    """Write the state of ``module`` to a safetensors file atomically, with ``metadata`` in the file's header.
 
     Raises:
         ArtuneError: the file cannot be written.
@@ -40,7 +41,7 @@ def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str]
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     try:
         with replacing(path) as temporary:
-            # One key: safetensors writes several in random order, and equal weights should be equal bytes.
+            # One key only: safetensors writes several keys in random order, but equal weights must give equal bytes.
             save_file(state, temporary, metadata={"artune": json.dumps(metadata or {}, sort_keys=True)})
     except safetensors.SafetensorError as error:
         raise ArtuneError(f"{path}: cannot be written ({error}); check the space on the disk") from error
@@ -49,16 +50,16 @@ def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str]
 def load_into(module: nn.Module, path: Path | str) -> None:
     """Load a released or saved checkpoint into ``module``, keeping the module's dtype and device.
 
-    Of a file with several models in it (a policy and its tokenizer, a frozen reference), the part that has
-    this module's names is taken.
+    If the file holds several models (a policy and its tokenizer, or a frozen reference), the part with this module's
+    parameter names is loaded.
 
     Args:
-        module: its parameter names are the official ones.
+        module: module to fill; its parameter names are the official ones.
         path: a file or a folder.
 
     Raises:
-        ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the one line
-            lists missing, unexpected and misshapen keys, and weights that are NaN, infinite or no floats.
+        ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the message lists
+            missing, unexpected and misshapen keys, and weights that are NaN, infinite or of another kind of dtype.
     """
     path = Path(path)
     wanted = module.state_dict()
@@ -70,11 +71,11 @@ def load_into(module: nn.Module, path: Path | str) -> None:
             f"{path}: does not fit this {type(module).__name__}; {sizes}{'; '.join(problems)}; "
             "check the sizes in the configuration or the file"
         )
-    module.load_state_dict(tensors, strict=False)  # strict by _misfits
+    module.load_state_dict(tensors, strict=False)  # _misfits has compared the keys
 
 
 def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a file from being loaded, a kind an entry."""
+    """Reasons why a file cannot be loaded, one entry per kind."""
     both = [(name, tensors[name], tensor) for name, tensor in wanted.items() if name in tensors]
     kinds = {
         "missing": [name for name in wanted if name not in tensors and not OPTIONAL.search(name)],
@@ -108,7 +109,7 @@ def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
 
 
 def _policy_size(tensors: Mapping[str, Tensor]) -> str | None:
-    """Layers and width of a policy's weights, by which its sizes are told apart; None for other weights."""
+    """Layers and width of a policy's weights, which identify its size; None for other weights."""
     layers = {found[1] for found in map(POLICY_LAYER.match, tensors) if found}
     tables = [tensors[name] for name in TOKEN_TABLES if name in tensors and tensors[name].ndim]
     return f"{len(layers)} layers of width {tables[0].shape[-1]}" if layers and tables else None

@@ -1,9 +1,9 @@
-"""Torch files read without running anything that they name.
+"""Reads torch files without running anything that they name.
 
-``torch.load(weights_only=True)`` takes plain weights in pickles of protocol 2. What travels with the weights of a
-training (callbacks, settings, optimisers, NumPy scalars), newer protocols and TorchScript archives it refuses. Here
-such a file is read for its tensors: every other object becomes an inert stand-in, and a name that only an attack
-has a use for is an error.
+``torch.load(weights_only=True)`` accepts plain weights in pickles of protocol 2. It refuses the other objects that a
+training saves with its weights (callbacks, settings, optimisers, NumPy scalars), newer protocols and TorchScript
+archives. This module reads the tensors of such files: every other object becomes an inert stand-in, and a name that
+only an attack would need is an error.
 """
 
 import builtins
@@ -23,50 +23,59 @@ import torch
 from torch import Tensor
 
 STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
-}  # fmt: skip
-# Parts of the standard library that settings and callbacks are made of. Nothing of the rest belongs beside weights.
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+}
+# Standard modules that settings and callbacks consist of; no other standard module belongs in a file of weights.
 HARMLESS = {
     "_codecs", "abc", "argparse", "collections", "copyreg", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "logging", "numbers", "operator", "pathlib", "random", "re", "string", "types", "typing", "uuid",
     "weakref",
 }  # fmt: skip
-LOCAL_HEADER, NAME_LENGTHS = 30, 26  # bytes before a member of a zip archive, and where its variable part is counted
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins what torch wrote before 1.6
+# Bytes in the fixed part of a zip member's header, and the offset in it of the lengths of the variable part.
+LOCAL_HEADER, NAME_LENGTHS = 30, 26
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object in a file that torch wrote before 1.6
 
 
 class StandIn(dict):
-    """Takes the place of an object, a class or a function that travels with the weights; keeps and does nothing."""
+    """Replaces an object, a class or a function that was saved with the weights; it holds nothing and does nothing."""
 
-    __hash__ = object.__hash__  # type: ignore[assignment]  # a stand-in may be a key, which a dict may not
+    __hash__ = object.__hash__  # type: ignore[assignment]  # unlike a dict, it may be a key
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """What the object held is dropped: it is never rebuilt."""
+        """Drop the state: the object is never rebuilt."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Dropped as well."""
+        """Drop the item."""
 
     def extend(self, items: Any) -> None:
-        """Dropped as well."""
+        """Drop the items."""
 
     append = add = extend
 
 
 def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """A tensor's view of its storage. Raises ValueError where it would reach out of it."""
+    """A tensor as a view of its storage. Raises ValueError if the view would reach beyond the storage."""
     if not isinstance(storage, Tensor):
-        raise ValueError("a tensor has its storage inside it, as pickle and not torch.save writes it")
+        raise ValueError("a tensor has its storage inside it, which pickle writes but torch.save does not")
     reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
     count: int = math.prod(size)
     inside = min((offset, *size, *stride)) >= 0 and count <= len(storage)
     if not inside or (count and reach > len(storage)):
-        raise ValueError(f"a tensor of shape {list(size)} reaches out of its storage of {len(storage)}")
+        raise ValueError(f"a tensor of shape {list(size)} reaches beyond its storage of {len(storage)}")
     return storage.as_strided(size, stride, offset)
 
 
@@ -81,14 +90,14 @@ REBUILD = {
 
 
 class Reader(pickle.Unpickler):
-    """Unpickles tensors and plain containers; whatever else the pickle names is a :class:`StandIn`."""
+    """Unpickles tensors and plain containers; everything else that the pickle names becomes a :class:`StandIn`."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.stand_ins: dict[str, type] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the pickle stands for; nothing here does more than hold or shape data."""
+        """The object for a name in the pickle; all such objects only hold or reshape data."""
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if (module, name) in REBUILD:
             return REBUILD[module, name]
@@ -97,18 +106,18 @@ class Reader(pickle.Unpickler):
         top = module.split(".")[0]
         harmless = top in HARMLESS or (module == "builtins" and _is_class(name))
         if top in sys.stdlib_module_names and not harmless:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which weights have no use for")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of weights does not need")
         full = f"{module}.{name}"
         return self.stand_ins.setdefault(full, type(name.split(".")[-1], (StandIn,), {}))
 
 
 def _is_class(name: str) -> bool:
-    """Of the builtins: classes, and ``getattr``, by which members of enums are pickled."""
+    """Whether ``name`` is a built-in class, or ``getattr``, with which members of enums are pickled."""
     return isinstance(getattr(builtins, name, None), type) or name == "getattr"
 
 
 class ArchiveReader(Reader):
-    """Of a zip archive, as torch writes them since 1.6: ``data.pkl``, and a file for each storage."""
+    """Reads the zip archives that torch writes since 1.6: ``data.pkl``, and one file per storage."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.path = str(archive.filename)
@@ -117,7 +126,7 @@ class ArchiveReader(Reader):
         self.archive = archive
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """A storage: one member of the archive, read when it is used, so that states of optimisers take no memory."""
+        """A storage, one member of the archive; it is read only when used, so that optimiser states take no memory."""
         _, dtype, key, _, count = pid
         member = self.archive.getinfo(f"{self.root}data/{key}")
         if member.compress_type != zipfile.ZIP_STORED or not member.file_size:
@@ -130,7 +139,7 @@ class ArchiveReader(Reader):
 
 
 class LegacyReader(Reader):
-    """Of a file as torch wrote them before 1.6: the storages follow the pickle, and are filled afterwards."""
+    """Reads the files that torch wrote before 1.6: the storages follow the pickle and are filled afterwards."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -138,7 +147,7 @@ class LegacyReader(Reader):
         self.storages: dict[str, Tensor] = {}
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage that is not filled yet; a module that was pickled with its source is a stand-in."""
+        """A storage that is not filled yet; for a module that was pickled with its source, a stand-in."""
         if pid[0] != "storage":
             return pid[1]
         _, dtype, key, _, count, view = pid
@@ -147,7 +156,7 @@ class LegacyReader(Reader):
         return self.storages.setdefault(key, torch.empty(count, dtype=dtype))
 
     def fill(self) -> None:
-        """Read the storages, in the order of the list of keys before them."""
+        """Read the storages, whose order is given by the list of keys before them."""
         for key in Reader(self.file).load():
             storage = self.storages[key]
             count = int.from_bytes(self.file.read(8), "little")
@@ -163,7 +172,7 @@ def _storage(raw: bytes | np.ndarray, dtype: torch.dtype, count: int, key: str) 
 
 
 def verify_checksums(path: Path | str) -> None:
-    """Raise zipfile.BadZipFile where a member of a zip archive is damaged, which nothing below would notice."""
+    """Raise zipfile.BadZipFile if a member of a zip archive is damaged, which the readers do not notice."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -172,18 +181,18 @@ def verify_checksums(path: Path | str) -> None:
 
 
 def read_pickled(path: Path) -> Any:
-    """What a torch file holds, with a :class:`StandIn` for everything but tensors and plain containers.
+    """The content of a torch file, with a :class:`StandIn` for everything but tensors and plain containers.
 
     Raises:
-        pickle.UnpicklingError: no torch file, or it names what weights have no use for.
-        Exception: damaged; one of :data:`artune.models.weights.tensor_files.UNREADABLE`.
+        pickle.UnpicklingError: the file is not a torch file, or names something that weights do not need.
+        Exception: the file is damaged; one of :data:`artune.models.weights.tensor_files.UNREADABLE`.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return ArchiveReader(archive).load()
     with open(path, "rb") as file:
         if Reader(file).load() != LEGACY_MAGIC:
-            raise pickle.UnpicklingError("it is no file that torch.save wrote")
+            raise pickle.UnpicklingError("it is not a file that torch.save wrote")
         _version, _system = (Reader(file).load() for _ in range(2))
         reader = LegacyReader(file)
         found = reader.load()

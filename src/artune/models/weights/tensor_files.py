@@ -1,4 +1,4 @@
-"""The containers that weights come in, read for their tensors: safetensors and torch files, shards, folders.
+"""Reads the tensors of every container of weights: safetensors and torch files, shards and folders.
 
 No code that a file names is ever run.
 """
@@ -23,19 +23,20 @@ from artune.errors import ArtuneError
 from artune.models.weights.pickles import StandIn, read_pickled, verify_checksums
 from artune.runtime.files import read_json
 
-# In the order of LlamaGen's sampler; the moving average that lies beside them is never what was evaluated.
+# Keys of a state dict inside a file, in the order of LlamaGen's sampler. The moving average in the same file is not
+# listed, because it was never the model that was evaluated.
 WRAPPERS = ("model", "module", "state_dict")
 TRAINING_PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 SHARD_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FOLDER_FILES = ("model.safetensors", "consolidated.pth", "checkpoints/last.ckpt", "last.ckpt", "pytorch_model.bin")
-DEPTH = 8  # wrappers inside wrappers
-# What reading a torch file can raise when its bytes are not what they should be.
+DEPTH = 8  # wrappers inside one another that are opened at most
+# Exceptions that reading a damaged torch file can raise.
 UNREADABLE = (
     safetensors.SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, OSError, RuntimeError, EOFError,
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, StopIteration,
     struct.error,
 )  # fmt: skip
-LISTED = 8  # keys of one kind that an error message spells out
+LISTED = 8  # keys of one kind that an error message lists at most
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -60,24 +61,24 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """What our own safetensors files have in their header; empty for a file of another's.
+    """Metadata that :func:`artune.models.weights.checkpoints.save_module` wrote; empty for other safetensors files.
 
     Raises:
-        ArtuneError: the file is missing, truncated or no safetensors file.
+        ArtuneError: the file is missing, truncated or not a safetensors file.
     """
     _exists(Path(path))
     try:
         with safetensors.safe_open(path, framework="pt") as archive:
             found = json.loads((archive.metadata() or {}).get("artune", "{}"))
         if not isinstance(found, dict):
-            raise ValueError("its own header is no mapping")
+            raise ValueError("the metadata in its header is not a mapping")
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise _damaged(Path(path), error) from error
     return found
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name without what torch.compile and data parallelism add to it."""
+    """A parameter's name without the prefixes of torch.compile and data parallelism."""
     for prefix in TRAINING_PREFIXES:
         name = name.replace(prefix, "")
     while name.startswith("module."):
@@ -135,12 +136,12 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 
 
 def _load_torch(path: Path) -> Any:
-    """Plain weights through torch; a file with other objects beside them without anything that these name."""
+    """The content of a torch file: plain weights through torch, other files by :func:`read_pickled`."""
     if tarfile.is_tarfile(path):
         raise ArtuneError(f"{path}: a tar archive, not a checkpoint; unpack it, or save it again with a newer torch")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that the second reader takes
+            warnings.simplefilter("ignore", UserWarning)  # on a pickle protocol that read_pickled accepts
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         return read_pickled(path)
@@ -158,7 +159,7 @@ def _damaged(path: Path, error: Exception) -> ArtuneError:
 
 
 def listing(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names and the number of the others, as text."""
     names = list(names)
     rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + rest

@@ -1,8 +1,8 @@
-"""Weights of a TorchScript archive, the form in which OpenAI released CLIP, read without running its code.
+"""Reads the weights of a TorchScript archive, the format in which OpenAI released CLIP, without running its code.
 
 ``torch.jit.load`` compiles and may run the program inside an archive, and ``torch.load(weights_only=True)`` refuses
-archives. Here the program is never looked at: of the pickled module only names and tensors are taken, and any
-class or function that plain weights have no use for is refused.
+archives. This module ignores the program: it takes only names and tensors from the pickled module, and refuses any
+class or function that plain weights do not need.
 """
 
 import pickle
@@ -17,13 +17,13 @@ from artune.errors import ArtuneError
 from artune.models.weights.pickles import REBUILD, STORAGES, ArchiveReader, verify_checksums
 from artune.models.weights.tensor_files import UNREADABLE
 
-# Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP makes for itself.
+# Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP computes itself.
 SETTINGS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-DEPTH = 32  # modules inside modules
+DEPTH = 32  # largest depth of modules inside modules
 
 
 def is_torchscript(path: Path | str) -> bool:
-    """Is there a TorchScript archive at ``path``?"""
+    """Whether ``path`` is a TorchScript archive."""
     if not Path(path).is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -34,7 +34,7 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
     """Parameters and buffers of an archive by name, on the CPU, in the dtypes of the file.
 
     Raises:
-        ArtuneError: the archive is damaged, holds no weights, or names anything but modules and tensors.
+        ArtuneError: the archive is damaged, holds no weights, or names anything other than modules and tensors.
     """
     try:
         verify_checksums(path)
@@ -62,7 +62,7 @@ def load_torchscript(module: nn.Module, path: Path | str) -> None:
 
 
 class _Part:
-    """Stands for a module of the archive, whatever its class: its attributes, and nothing that could run."""
+    """Replaces a module of the archive, whatever its class; it holds the attributes and no code."""
 
     def __init__(self, *args: Any) -> None:
         self.slots: dict[str, Any] = {}
@@ -73,7 +73,7 @@ class _Part:
 
 class _Reader(ArchiveReader):
     def find_class(self, module: str, name: str) -> Any:
-        """Stricter than its base: an archive of weights names nothing else."""
+        """The object for a name in the pickle; stricter than in the base class, as archives need few names."""
         if module.split(".")[0] == "__torch__":
             return _Part
         if (module, name) in REBUILD:
@@ -82,7 +82,7 @@ class _Reader(ArchiveReader):
             return STORAGES[name]
         if module == "torch.jit._pickle" and name.startswith("build_"):
             return list
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which weights have no use for")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of weights does not need")
 
 
 def _named(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
