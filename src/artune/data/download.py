@@ -1,4 +1,4 @@
-"""Fetch a file over HTTPS: go on where a cut connection stopped, check the digest, rename only what is whole."""
+"""Fetches a file over HTTPS: resumes after a cut connection, checks the digest, and renames only a complete file."""
 
 import errno
 import os
@@ -16,11 +16,11 @@ from artune.runtime.files import sha256
 from artune.runtime.progress import Progress
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-CHUNK = 1 << 16  # bytes; what a cut connection loses at most
+CHUNK = 1 << 16  # bytes; a cut connection loses at most this many
 MEGABYTE = 10**6
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 REDIRECTS = 8
-AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses worth another try
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another try may succeed
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BROKEN = (
     requests.ConnectionError,
@@ -30,24 +30,24 @@ BROKEN = (
 
 
 class _CutError(Exception):
-    """The transfer ended early; what has arrived is in the part file."""
+    """The transfer ended early; the part file holds the bytes that have arrived."""
 
 
 def download(
     url: str, path: Path, digest: str | None = None, *, label: str = "", attempts: int = 5, pause: float = 1.0
 ) -> str:
-    """Fetch ``url`` to ``path`` through ``path.part``, which a later call goes on with.
+    """Fetch ``url`` to ``path`` through ``path.part``, which a later call resumes.
 
-    A part is gone on with only if the server confirms by ETag or date that its file is still the same one; else
-    the transfer begins anew. Redirects are followed to HTTPS only, and to plain HTTP on the loopback only from there.
+    A part is resumed only if the server confirms by ETag or date that its file is still the same; otherwise the
+    transfer starts again. Redirects are followed to HTTPS only; one to the loopback must come from the loopback.
 
     Args:
         url: https, or http on the loopback.
         path: the file to write.
-        digest: SHA-256 in hexadecimal, or its first digits; None checks nothing but the length.
-        label: what messages call the file (default: its name).
-        attempts: tries in a row that bring no byte before the transfer counts as failed.
-        pause: seconds before the second such try; doubles with each.
+        digest: SHA-256 in hexadecimal, or its first digits; None checks only the length.
+        label: name of the file in messages (default: the file name in ``path``).
+        attempts: consecutive tries without a byte after which the transfer counts as failed.
+        pause: seconds before the second such try; doubles with each further one.
 
     Returns:
         The SHA-256 of the file.
@@ -70,7 +70,7 @@ def download(
             if failures >= attempts:
                 raise ArtuneError(
                     f"{label}: connection to {urlsplit(url).hostname} failed {attempts} times ({cut}); "
-                    f"run again to go on from {_size(part):,} bytes, or put the file at {path} yourself"
+                    f"run again to continue from {_size(part):,} bytes, or put the file at {path} yourself"
                 ) from cut
             time.sleep(min(pause * 2 ** max(failures - 1, 0), 60.0))
     found = sha256(part)
@@ -78,8 +78,8 @@ def download(
         part.unlink()
         tag.unlink(missing_ok=True)
         raise ArtuneError(
-            f"{label}: what {url} sent has sha256 {found}, not {digest}; it was removed: run again, or "
-            "look whether the source replaced the file"
+            f"{label}: the file from {url} has sha256 {found}, not {digest}; it was removed: run again, or "
+            "check whether the source replaced the file"
         )
     with _disk_errors(label, path):
         with open(part, "rb") as handle:
@@ -90,26 +90,26 @@ def download(
 
 
 def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
-    """One connection: append what is missing to ``part``. Raises _CutError when it is worth another try."""
+    """Append the missing bytes to ``part`` over one connection. Raises _CutError if another try may succeed."""
     have, validator = _size(part), tag.read_text(encoding="utf-8") if tag.exists() else ""
     resuming = bool(have and validator)
-    headers = {"Accept-Encoding": "identity"}  # lengths and digests are of the file itself
+    headers = {"Accept-Encoding": "identity"}  # so that lengths and digests refer to the file itself
     if resuming:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}
     try:
         with requests.Session() as session, _open(session, url, headers, label) as response:
             place = response.headers.get("Content-Range", "")
-            if response.status_code == 416 and place == f"bytes */{have}":  # all is there already
+            if response.status_code == 416 and place == f"bytes */{have}":  # the part is complete
                 return
             start = have if response.status_code == 206 and place.startswith(f"bytes {have}-") else 0
             if response.status_code != 200 and not start:
                 part.unlink(missing_ok=True)
-                raise _CutError(f"{response.status_code} for bytes {have:,} on")
+                raise _CutError(f"status {response.status_code} for the bytes from {have:,} on")
             known = "Content-Length" in response.headers and "Content-Encoding" not in response.headers
             total = start + int(response.headers["Content-Length"]) if known else None
             with _disk_errors(label, part):
                 if not start:
-                    part.unlink(missing_ok=True)  # before its tag changes: old bytes must never pass as the new file's
+                    part.unlink(missing_ok=True)  # before the tag changes: old bytes must not count as the new file's
                 _write_validator(response, tag)
                 _require_space(part, start, total, label)
                 _append(response, part, start, total, label)
@@ -128,11 +128,11 @@ def _append(response: requests.Response, part: Path, start: int, total: int | No
             if megabytes:
                 progress.update(min(handle.tell() // MEGABYTE, megabytes - 1))
     if megabytes:
-        progress.update(megabytes)  # not reached by a transfer that is cut
+        progress.update(megabytes)  # a cut transfer does not reach this line
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str], label: str) -> requests.Response:
-    """The response after redirects, each of which is looked at before it is followed."""
+    """The response after redirects, each of which is checked before it is followed."""
     for _ in range(REDIRECTS):
         _require_safe(url, label)
         response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=TIMEOUT)
@@ -153,9 +153,9 @@ def _open(session: requests.Session, url: str, headers: dict[str, str], label: s
     if status in AGAIN:
         raise _CutError(f"{status} {reason}")
     hint = {
-        401: "it wants an account: fetch it yourself",
-        403: "it may want an account: fetch it yourself",
-        404: "the source moved it: mend its url, or fetch it yourself",
+        401: "it requires an account: fetch it yourself",
+        403: "it may require an account: fetch it yourself",
+        404: "the source moved it: correct its url, or fetch it yourself",
     }
     raise ArtuneError(f"{label}: {url} answers {status} {reason}; {hint.get(status, 'fetch it yourself')}")
 
@@ -164,11 +164,11 @@ def _require_safe(url: str, label: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
-    raise ArtuneError(f"{label}: {url} is not https; only that is fetched")
+    raise ArtuneError(f"{label}: {url} is not https; use an https address")
 
 
 def _write_validator(response: requests.Response, tag: Path) -> None:
-    """Keep what identifies the server's file; a weak ETag cannot confirm bytes."""
+    """Keep the ETag or date that identifies the server's file; a weak ETag cannot confirm bytes."""
     strong = response.headers.get("ETag", "")
     validator = strong if strong and not strong.startswith("W/") else response.headers.get("Last-Modified", "")
     if validator:
@@ -189,11 +189,11 @@ def _require_space(part: Path, start: int, total: int | None, label: str) -> Non
 def _disk_errors(label: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except BROKEN:  # requests' errors are OSErrors too
+    except BROKEN:  # the exceptions of requests are OSErrors too
         raise
     except OSError as error:
         if error.errno in FULL:
-            raise ArtuneError(f"{label}: disk full while writing {path}; make room and run again to go on") from error
+            raise ArtuneError(f"{label}: disk full while writing {path}; make room and run again to resume") from error
         raise ArtuneError(f"{label}: {path} cannot be written ({error.strerror or error})") from error
 
 

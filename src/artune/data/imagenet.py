@@ -1,4 +1,4 @@
-"""Images of an ImageNet split, wherever they lie: synset folders, a tar, or parquet shards; and the crops of them."""
+"""Reads the images of an ImageNet split, stored as synset folders, a tar file or parquet shards."""
 
 import os
 import re
@@ -22,7 +22,7 @@ SYNSET = re.compile(r"^(n\d{8})_")  # ILSVRC2012's training images: n01440764_10
 
 @dataclass(frozen=True)
 class Record:
-    """One image, not read yet. ``name`` is what an error calls it, ``label`` the rank of its sorted synset."""
+    """One image, not read yet; errors call it ``name``, and ``label`` is the rank of its synset in sorted order."""
 
     name: str
     label: int
@@ -31,7 +31,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-    """A split: how many images (None before a tar of tars is read), how many classes, and an iterator over them."""
+    """A split: number of images (None for a tar of tars), number of classes, and an iterator over the images."""
 
     size: int | None
     classes: int
@@ -41,16 +41,16 @@ class Split:
 def open_split(path: Path, classes: int | None = None) -> Split:
     """A split of ImageNet.
 
-    Class indices are the ranks of the sorted synsets (of a parquet file, its ``label`` column), so a missing synset
-    would shift all that follow: give ``classes`` to have their number checked.
+    Class indices are the ranks of the sorted synsets (in a parquet file, its ``label`` column), so a missing synset
+    would shift all indices after it: pass ``classes`` to have the number of classes checked.
 
     Args:
-        path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of a tar for each
+        path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of one tar per
             synset (as image-net.org serves the training set); a parquet file or a folder of them.
-        classes: how many there must be.
+        classes: required number of classes; None accepts any.
 
     Raises:
-        ArtuneError: none of these, damaged, or another number of classes.
+        ArtuneError: the path is none of these, is damaged, or has another number of classes.
     """
     if not path.exists():
         raise ArtuneError(f"{path}: no such file or folder; put the images there (see `artune assets`)")
@@ -62,16 +62,16 @@ def open_split(path: Path, classes: int | None = None) -> Split:
 
 
 def spread(split: Split, images: int | None) -> Split:
-    """``images`` of a split, evenly spread over its order (and so over its classes); None: all of them.
+    """A split of ``images`` images, spread evenly over the given split and thus over its classes; None keeps all.
 
     Raises:
-        ArtuneError: more images than there are.
+        ArtuneError: more images are requested than the split has.
     """
     if images is None:
         return split
     size = split.size if split.size is not None else sum(1 for _ in split.records())
     if images > size:
-        raise ArtuneError(f"data.moment_images: {images}, but the split has {size}; take fewer")
+        raise ArtuneError(f"data.moment_images: {images}, but the split has {size}; use fewer")
 
     def records() -> Iterator[Record]:
         for number, record in enumerate(split.records()):
@@ -89,7 +89,7 @@ def _folder(path: Path) -> Split:
     for label, synset in enumerate(synsets):
         names = sorted(name for name in os.listdir(path / synset) if _is_image(name))
         if not names:
-            raise ArtuneError(f"{path / synset}: has no images; put them there, or remove what is no synset")
+            raise ArtuneError(f"{path / synset}: has no images; put them there, or remove the folder")
         files = (path / synset / name for name in names)
         records += [Record(str(file), label, file.read_bytes) for file in files]
     return Split(len(records), len(synsets), lambda: iter(records))
@@ -107,7 +107,7 @@ class _Member:
 
 
 def _members(path: Path, offset: int = 0) -> Iterator[_Member]:
-    """Files of the uncompressed tar that begins at ``offset`` of ``path``; only headers are read, none are kept."""
+    """Files of the uncompressed tar that begins at ``offset`` in ``path``; only headers are read, and none is kept."""
     try:
         with open(path, "rb") as handle:
             handle.seek(offset)
@@ -123,7 +123,7 @@ def _members(path: Path, offset: int = 0) -> Iterator[_Member]:
 def _synset(member: _Member, path: Path) -> str:
     named, folder = SYNSET.match(Path(member.name).name), Path(member.name).parent.name
     if not named and not folder:
-        raise ArtuneError(f"{path}: {member.name} has no synset in its name nor a folder; sort the images by synset")
+        raise ArtuneError(f"{path}: {member.name} has no synset in its name and no folder; sort the images by synset")
     return named[1] if named else folder
 
 
@@ -131,7 +131,7 @@ def _tar(path: Path) -> Split:
     found = [member for member in _members(path) if _is_image(member.name) or member.name.endswith(".tar")]
     nested = sorted((member for member in found if member.name.endswith(".tar")), key=lambda member: member.name)
     if not found or (nested and len(nested) < len(found)):
-        raise ArtuneError(f"{path}: must hold images, or one tar for each synset; fetch it again")
+        raise ArtuneError(f"{path}: must hold images, or one tar per synset; fetch it again")
 
     def record(member: _Member, label: int) -> Record:
         def read() -> bytes:
@@ -154,7 +154,7 @@ def _tar(path: Path) -> Split:
 
 
 class _RowGroup:
-    """Images of one row group, read when the first of them is."""
+    """Images of one row group, all read together with the first one."""
 
     def __init__(self, file: "ParquetFile", group: int):
         self.file, self.group = file, group
@@ -175,7 +175,7 @@ def _parquet(shards: list[Path], path: Path) -> Split:
 
     kinds = sorted({shard.stem.split("-")[0] for shard in shards})
     if len(kinds) > 1:
-        raise ArtuneError(f"{path}: holds shards of several splits ({', '.join(kinds)}); make a folder for each")
+        raise ArtuneError(f"{path}: holds shards of several splits ({', '.join(kinds)}); put each into its own folder")
     try:
         files = [pyarrow.parquet.ParquetFile(shard) for shard in shards]
         for shard, file in zip(shards, files, strict=True):
@@ -186,7 +186,7 @@ def _parquet(shards: list[Path], path: Path) -> Split:
         raise ArtuneError(f"{path}: damaged parquet ({str(error).splitlines()[0]}); fetch it again") from error
     classes = np.unique(np.concatenate(labels))
     if not np.array_equal(classes, np.arange(len(classes))):
-        raise ArtuneError(f"{path}: labels are not 0, 1, 2, ... without a gap; a test split, or part of the shards?")
+        raise ArtuneError(f"{path}: labels are not 0, 1, 2, ... without a gap; use all shards of a labelled split")
 
     def records() -> Iterator[Record]:
         for shard, file, own in zip(shards, files, labels, strict=True):

@@ -1,4 +1,4 @@
-"""Images of an npz file, as runs and references of others hold them. Needs no torch."""
+"""Reads the images of an npz file, the format of runs and published references. Needs no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,10 @@ from artune.runtime.files import npz_rows
 
 
 def image_rows(path: Path, batch: int) -> Iterator[np.ndarray]:
-    """The images of ``arr_0``, uint8 [b, H, W, 3], ``batch`` at a time; they cannot be written to.
+    """The images of ``arr_0``, uint8 [b, H, W, 3], ``batch`` at a time; the arrays are read-only.
 
     Raises:
-        ArtuneError: the file is missing, no npz, cut short or lacks ``arr_0``, or ``arr_0`` holds something else.
+        ArtuneError: the file is missing, not an npz, truncated or lacks ``arr_0``, or ``arr_0`` is not of this kind.
     """
     for rows in npz_rows(path, "arr_0", batch):
         if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] != 3:

@@ -1,4 +1,4 @@
-"""Images as uint8 and as floats, at another size, and as frozen networks take them."""
+"""Conversion of images between uint8 and floats, resizing, and normalisation for frozen networks."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Images uint8 [N, 3, H, W] -> float32 in [-1, 1], what encoders and tokenizers take."""
+    """Images uint8 [N, 3, H, W] -> float32 in [-1, 1], the input of encoders and tokenizers."""
     return images.float() / 127.5 - 1.0
 
 
@@ -20,7 +20,7 @@ def to_uint8(images: Tensor, rule: str = "llamagen") -> Tensor:
 
     Args:
         images: any shape; values outside [-1, 1] are clamped.
-        rule: "llamagen" is 127.5 x + 128, "taming" is 255 (x + 1) / 2: half a level darker.
+        rule: "llamagen" is 127.5 x + 128; "taming" is 255 (x + 1) / 2, half a level darker.
 
     Raises:
         ArtuneError: another rule.
@@ -36,9 +36,9 @@ def to_uint8(images: Tensor, rule: str = "llamagen") -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bicubic resize of float images [B, C, H, W] to ``size`` pixels a side, without antialiasing.
+    """Bicubic resize of float images [B, C, H, W] to ``size`` pixels per side, without antialiasing.
 
-    Done before :func:`to_uint8`, as the official 384 -> 256 evaluation does; nothing is done at that size.
+    It precedes :func:`to_uint8`, as in the official 384 -> 256 evaluation; images of that size are returned unchanged.
     """
     if images.shape[-2:] == (size, size):
         return images
@@ -46,9 +46,9 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic with antialias as PIL does it: first the width, then the height, each rounded to 0..255.
+    """Bicubic resize with antialias as in PIL: first the width, then the height, each rounded to 0..255.
 
-    Pixels float32 [B, 3, H, W] in 0..255 -> the same of ``size``, height and width.
+    Pixels float32 [B, 3, H, W] in 0..255 -> the same with height and width of ``size``.
     """
     for target in ((pixels.shape[-2], size[1]), size):
         if tuple(pixels.shape[-2:]) != target:
@@ -58,6 +58,6 @@ def resize_8_bit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Pixels [B, C, H, W] in 0..1, less the ``mean`` and over the ``std`` of each channel; keeps the shape."""
+    """Pixels [B, C, H, W] in 0..1, minus ``mean`` and divided by ``std`` per channel; keeps the shape."""
     centre, spread = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (mean, std))
     return (pixels - centre) / spread

@@ -7,10 +7,10 @@ from artune.errors import ArtuneError
 
 
 def class_names(data: Data) -> tuple[str, ...]:
-    """One name a class, in the order of the ids: the configured names, else ImageNet's first aliases.
+    """One name per class, in the order of the ids: the configured names, otherwise ImageNet's first aliases.
 
     Raises:
-        ArtuneError: not as many names as classes.
+        ArtuneError: the number of names is not the number of classes.
     """
     names = data.class_names
     if not names and data.source == "imagenet":
@@ -23,10 +23,10 @@ def class_names(data: Data) -> tuple[str, ...]:
 
 
 def prompts(data: Data) -> tuple[str, ...]:
-    """One prompt a class, e.g. ``a photo of tench`` (Sec. 3.2)."""
+    """One prompt per class, e.g. ``a photo of tench`` (Sec. 3.2)."""
     return tuple(data.prompt.format(name) for name in class_names(data))
 
 
 def prompts_digest(data: Data) -> str:
-    """SHA-256 of the prompts, one a line; other names or another template move the values of CLIP and HPS."""
+    """SHA-256 of the prompts, one per line; other names or another template change the values of CLIP and HPS."""
     return hashlib.sha256("\n".join(prompts(data)).encode()).hexdigest()

@@ -96,7 +96,7 @@ def test_a_cut_connection_is_gone_on_with(server, tmp_path):
 
 def test_a_later_call_goes_on_with_the_part(server, tmp_path):
     server.cuts = [2_000_000, 0, 0]
-    with pytest.raises(ArtuneError, match="run again to go on from") as caught:
+    with pytest.raises(ArtuneError, match="run again to continue from") as caught:
         download(server.url, tmp_path / "a.pt", DIGEST, attempts=2, pause=0.0)
     assert "\n" not in str(caught.value)
     kept = (tmp_path / "a.pt.part").stat().st_size
@@ -296,7 +296,7 @@ def test_a_file_without_published_digest_is_pinned_on_first_use(project, tmp_pat
 
 def test_what_must_be_brought_is_asked_for_with_its_path(project):
     registry, folder = project
-    with pytest.raises(ArtuneError, match=r"gated: not there; get gated/folder from the test .*put it at") as caught:
+    with pytest.raises(ArtuneError, match=r"gated: missing; get gated/folder from the test .*put it at") as caught:
         fetch_asset(registry, "gated", folder)
     assert str(folder / "gated/folder") in str(caught.value)
 
