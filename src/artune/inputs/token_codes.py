@@ -27,9 +27,9 @@ CROPS = 20
 class CropPlan:
     """How the crops of ImageNet's training images are encoded."""
 
-    crops: int = CROPS  # of each image that are kept, 1 to 20
+    crops: int = CROPS  # crops kept per image, 1 to 20
     batch: int = 128  # crops per forward pass
-    shard: int = 2048  # images per shard: what an interruption costs at most
+    shard: int = 2048  # images per shard; an interruption loses at most one shard
 
     @property
     def images(self) -> int:
@@ -50,7 +50,7 @@ def encode_crops(tokenizer: nn.Module, crops: Tensor, batch: int, device: torch.
 
 
 def chosen_crops(index: int, crops: int) -> Tensor:
-    """Which of the twenty crops of image ``index`` are kept, drawn without replacement; all of them in order."""
+    """Indices of those of the twenty crops of image ``index`` that are kept, drawn without replacement and sorted."""
     if crops == CROPS:
         return torch.arange(CROPS)
     return torch.randperm(CROPS, generator=generator_for("crops", index))[:crops].sort().values
@@ -68,48 +68,62 @@ def write_imagenet_codes(
     """Write ``train_codes`` [N * crops, T] and ``train_labels`` [N * crops] of a split, as the MLE trainer reads them.
 
     LlamaGen's recipe draws one of the twenty crops (two ranges, ten crops each) of a random image; drawing a random
-    row of this file is the same. With fewer ``plan.crops`` an image keeps that many of its twenty, drawn once: one is
-    enough for a training that sees an image about once.
+    row of this file is the same. With fewer ``plan.crops``, that many of an image's twenty crops are drawn once and
+    kept: one is enough for a training that sees an image about once.
 
     The shards are kept beside ``output``, in a folder of its name with the suffix ``.shards``. A later call continues
     after the last whole shard, unless tokenizer, images or sizes have changed; then it starts again.
 
     Args:
         settings: sizes of the tokenizer.
-        weights: the tokenizer's file.
+        weights: file of the tokenizer's weights.
         images: a split as :func:`artune.data.imagenet.open_split` takes it.
-        output: npz to write.
-        device: where the tokenizer runs.
+        output: npz file to write.
+        device: device of the tokenizer.
         data: side of the images and number of classes.
         plan: crops per image, crops per forward pass and images per shard.
 
     Raises:
-        ArtuneError: a damaged image or file (one line that names it), another number of classes, or ``plan.crops`` is
-            not 1 to 20.
+        ArtuneError: a damaged image or file, which the message names, another number of classes, or a ``plan.crops``
+            that is not 1 to 20.
     """
     if not 1 <= plan.crops <= CROPS:
         raise ArtuneError(f"--crops: {plan.crops} is not 1 to {CROPS}")
     split = open_split(images, data.classes)
     folder = output.with_suffix(".shards")
-    _keep_or_clear(
-        folder,
-        {"tokenizer": sha256(weights), "images": str(images.resolve()), "size": split.size, "side": data.image_size,
-         "crops": plan.crops, "shard": plan.shard},
-    )  # fmt: skip
+    written_with = {
+        "tokenizer": sha256(weights),
+        "images": str(images.resolve()),
+        "size": split.size,
+        "side": data.image_size,
+        "crops": plan.crops,
+        "shard": plan.shard,
+    }
+    _keep_or_clear(folder, written_with)
     tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
-    done = sorted(folder.glob("*.npz"))
+    shards = _write_shards(folder, tokenizer, split, data.image_size, device, plan)
+    rows = _merge(shards, output)
+    shutil.rmtree(folder)
+    return f"{output}: {rows} sequences, {plan.crops} of each image"
+
+
+def _write_shards(
+    folder: Path, tokenizer: nn.Module, split: Split, side: int, device: torch.device, plan: CropPlan
+) -> list[Path]:
+    """Encode the images after the shards that are in ``folder`` into further shards; returns all shards in order."""
+    shards = sorted(folder.glob("*.npz"))
     codes: list[np.ndarray] = []
     labels: list[np.ndarray] = []
 
     def finish() -> None:
-        path = folder / f"{len(done):06d}.npz"
+        path = folder / f"{len(shards):06d}.npz"
         save_npz(path, {"codes": np.concatenate(codes), "labels": np.concatenate(labels)})
-        done.append(path)
+        shards.append(path)
         codes.clear()
         labels.clear()
 
-    start = len(done) * plan.shard
-    kept = _kept_crops(split, data.image_size, plan.crops, start)
+    start = len(shards) * plan.shard
+    kept = _kept_crops(split, side, plan.crops, start)
     for crops, classes in crop_batches(kept, split, plan.images, "codes", start, plan.shard):
         codes.append(encode_crops(tokenizer, crops, plan.batch, device))
         labels.append(classes.numpy())
@@ -117,19 +131,17 @@ def write_imagenet_codes(
             finish()
     if codes:
         finish()
-    rows = _merge(done, output)
-    shutil.rmtree(folder)
-    return f"{output}: {rows} sequences, {plan.crops} of each image"
+    return shards
 
 
 def _kept_crops(split: Split, side: int, crops: int, start: int) -> Iterator[tuple[np.ndarray, int]]:
-    """The crops that are kept, uint8 [C, side, side, 3], and the class index of every image from ``start`` on."""
+    """The kept crops, uint8 [C, side, side, 3], and the class index of every image from ``start`` on."""
     for index, (every, label) in enumerate(load_images(split, lambda image: twenty_crops(image, side), start), start):
         yield every[chosen_crops(index, crops).numpy()], label
 
 
 def _keep_or_clear(folder: Path, settings: dict) -> None:
-    """Shards of other settings must never be merged with new ones."""
+    """Delete the shards unless ``settings`` wrote them: those of other settings must never be merged with new ones."""
     note = folder / "settings.json"
     if folder.exists() and not (note.exists() and read_json(note) == settings):
         shutil.rmtree(folder)
@@ -161,9 +173,10 @@ def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Pat
     """Write the tokens of every split: ``{split}_codes`` int64 [N, T] and ``{split}_labels`` int64 [N].
 
     Args:
-        tokenizer: sizes; tokenizer_path: its weights.
-        data_path: npz of :func:`artune.data.digits.write_data`.
-        out_path: npz to write.
+        tokenizer: sizes of the tokenizer.
+        tokenizer_path: file of the tokenizer's weights.
+        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        out_path: npz file to write.
 
     Returns:
         One line that says how evenly the codes are used.
@@ -182,7 +195,7 @@ def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Pat
 
 @torch.no_grad()
 def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tensor:
-    """Tokens [N, T] int64 of uint8 images [N, 3, H, W], in chunks of ``batch``."""
+    """Tokens [N, T] int64 of uint8 images [N, 3, H, W], encoded ``batch`` at a time."""
     return torch.cat([tokenizer.encode(to_pixels(part)) for part in images.split(batch)])
 
 
@@ -190,7 +203,7 @@ def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
     """Tokens [N, T] and labels [N] of a split, int64, as :func:`write_codes` wrote them.
 
     Raises:
-        ArtuneError: an unknown split, or a file that is missing or broken.
+        ArtuneError: an unknown split, or a file that is missing or damaged.
     """
     if split not in SPLITS:
         raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
