@@ -1,4 +1,4 @@
-"""The one supervised training loop: of tokenizers, priors and frozen networks at a scale without released weights."""
+"""The supervised training loop of tokenizers, priors and frozen networks at a scale without released weights."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -25,16 +25,17 @@ def fit(
     """Minimise ``loss`` by AdamW with a short warm-up, a cosine to zero and a gradient norm of at most 1.
 
     Args:
-        label: what the progress line says.
-        parameters: what is trained; vectors (biases, norms) are not decayed.
+        label: text of the progress line.
+        parameters: trained parameters; vectors (biases, norms) have no weight decay.
         training: steps, learning rate, weight decay.
-        loss: step -> scalar loss and a note for the progress line; draws its own batch.
-        betas: of AdamW.
-        fused: its arithmetic; some 5% of a step faster, other last bits. On a CPU it counts no weight's version up, so
-            that a policy must not be drawn from between the steps (``decoding.py`` goes by versions).
+        loss: step -> scalar loss and a note for the progress line; it draws its own batch.
+        betas: AdamW's betas.
+        fused: whether to use fused AdamW, which makes a step about 5% faster and differs in the last bits. On a CPU it
+            does not raise ``Tensor._version``, by which cached decoding notices new weights, so do not sample from a
+            policy between steps.
 
     Raises:
-        ArtuneError: the loss is NaN or infinite; names the step.
+        ArtuneError: the loss is NaN or infinite; the message names the step.
     """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = torch.optim.AdamW(

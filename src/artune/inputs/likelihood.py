@@ -18,15 +18,16 @@ def likelihood_loss(
     generator: torch.Generator | None = None,
     share: Share | None = None,
 ) -> Tensor:
-    """Mean negative log-likelihood of a token, in nats, with gradients.
+    """Mean negative log-likelihood per token, in nats, with gradients.
 
     Args:
-        policy: the model. One without a null class has no class to drop: ``class_dropout`` is then without effect.
-        tokens: [B, T] int64; class_ids: [B] int64.
-        class_dropout: probability of a label to be replaced by the null class (classifier-free guidance).
-        dropout: rate inside the model.
-        generator: of the class dropout, on the device of ``class_ids``.
-        share: which rows of a larger batch these are; the same labels are then dropped however it is split.
+        policy: the model; if it has no null class, ``class_dropout`` has no effect.
+        tokens: [B, T] int64.
+        class_ids: [B] int64.
+        class_dropout: probability of replacing a label by the null class (classifier-free guidance).
+        dropout: dropout rate inside the model.
+        generator: generator of the class dropout, on the device of ``class_ids``.
+        share: rows that these are in a larger batch; the same labels are dropped however that batch is split.
 
     Returns:
         Scalar.
@@ -42,7 +43,7 @@ def likelihood_loss(
 
 @torch.no_grad()
 def heldout_loss(policy: Policy, tokens: Tensor, class_ids: Tensor, batch: int = 200) -> float:
-    """Mean negative log-likelihood of a token of a whole split, in nats, without any dropout."""
+    """Mean negative log-likelihood per token over a whole split, in nats, without any dropout."""
     total = 0.0
     for part in range(0, len(tokens), batch):
         chunk = slice(part, part + batch)

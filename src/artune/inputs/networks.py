@@ -1,4 +1,4 @@
-"""Training of the frozen networks at a scale without released ones."""
+"""Trains the frozen networks at a scale without released ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from artune.runtime.seeds import draw_indices, generator_for, seed_for
 
 WORST = 0.5  # largest share of tokens that is replaced in a training image of preference and quality
 WRONG_LABEL = 0.25  # share of the preference pairs that differ in the label instead
-CONTRASTIVE = 0.5  # share of a preference network's steps that are CLIP's own
-VERSIONS = 2  # corrupted decodings of every training image
+CONTRASTIVE = 0.5  # share of a preference network's steps that use CLIP's own loss
+VERSIONS = 2  # corrupted decodings per training image
 Loss = Callable[[int], tuple[Tensor, str]]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a network learns from: images with their labels."""
+    """Training data of a network: images with their labels."""
 
     data: Data
     images: Tensor  # uint8 [N, 3, H, W]
@@ -41,7 +41,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Decodings(Material):
-    """What preference and quality learn from: decoded tokens, a share of which was replaced."""
+    """Training data of preference and quality: images decoded from tokens, a share of which was replaced."""
 
     clean: Tensor  # [N], share of the tokens that were not replaced
 
@@ -59,17 +59,17 @@ def train_network(
     """Train a network on the training split and write its weights.
 
     Args:
-        name: its role, e.g. ``clip``; names the draws, so that two networks of one kind differ.
+        name: role of the network, e.g. ``clip``; the random draws depend on it, so two networks of one kind differ.
         network: kind, architecture and ``train``.
         data: the data set.
-        data_path: npz of :func:`artune.data.digits.write_data`.
-        tokenizer: preference and quality only: sizes of the tokenizer whose decodings are judged.
-        tokenizer_path: the tokenizer's weights.
-        out_path: safetensors to write.
-        seed: of the initial weights and the batches.
+        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        tokenizer: sizes of the tokenizer whose decoded images are judged (preference and quality only).
+        tokenizer_path: file of the tokenizer's weights.
+        out_path: safetensors file to write.
+        seed: seed of the initial weights and the batches.
 
     Returns:
-        One line with the network's main number on the validation split.
+        One line with the network's main score on the validation split.
 
     Raises:
         ArtuneError: no ``train`` settings, a missing tokenizer, or a loss that is not finite.
@@ -79,7 +79,7 @@ def train_network(
     decoder = None
     if network.kind in ("preference", "quality"):
         if tokenizer is None or tokenizer_path is None:
-            raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; give it a tokenizer")
+            raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; pass a tokenizer")
         decoder = load_tokenizer(tokenizer_path, tokenizer, data.image_size)
     if network.kind not in TRAINERS:
         raise ArtuneError(
@@ -108,7 +108,7 @@ def train_network(
 
 
 def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Decodings:
-    """Decodings of every image with a random share of its tokens replaced, ``versions`` times."""
+    """Every image decoded ``versions`` times from its tokens, a random share of which is replaced."""
     images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
     share = WORST * torch.rand(len(labels), generator=generator)
     decoded, clean = corrupt(tokenizer, images, share, generator)
@@ -116,7 +116,7 @@ def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator
 
 
 def prepare_classifier(module: Classifier, train: Material, settings: Training, generator: torch.Generator) -> Loss:
-    """Cross-entropy on jittered images."""
+    """Loss of a classifier: cross-entropy on jittered images."""
     pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
@@ -135,7 +135,7 @@ def measure_classifier(module: Classifier, validation: Material, generator: torc
 
 
 def prepare_clip(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
-    """CLIP's symmetric contrastive loss in groups of one image a class, so that no caption is there twice."""
+    """CLIP's symmetric contrastive loss in groups of one image per class, so that no caption occurs twice."""
     pixels = to_pixels(train.images)
     classes, groups = train.data.classes, max(1, settings.batch // train.data.classes)
     members = train.labels.argsort(stable=True).view(classes, -1)  # the split is balanced
@@ -163,7 +163,7 @@ def caption_ids(module: MnistCLIP, data: Data) -> Tensor:
 
 
 def measure_clip(module: MnistCLIP, validation: Material, generator: torch.Generator) -> str:
-    """Zero-shot accuracy with the prompts of the rewards, and how far the cosines spread."""
+    """Zero-shot accuracy with the prompts of the rewards, and mean and standard deviation of the cosines."""
     cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
     accuracy = (cosine.argmax(1) == validation.labels).float().mean()
     own = cosine.gather(1, validation.labels[:, None])
@@ -171,9 +171,10 @@ def measure_clip(module: MnistCLIP, validation: Material, generator: torch.Gener
 
 
 def draw_pairs(material: Decodings, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of images for one prompt: indices of the better and of the worse one, and the label, [count] each.
+    """Pairs of images for one prompt: indices of the better and of the worse image, and the label, [count] each.
 
-    Both show the label and the better is the cleaner one; in a quarter of the pairs the worse shows another label.
+    Both images show the label and the better one is cleaner; in a quarter of the pairs the worse one shows another
+    label.
     """
     total, classes = len(material.labels), material.data.classes
     members = material.labels.argsort(stable=True).view(classes, -1)
@@ -189,7 +190,8 @@ def draw_pairs(material: Decodings, count: int, generator: torch.Generator) -> t
 def prepare_preference(module: MnistCLIP, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
     """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt.
 
-    As HPSv2 is CLIP fine-tuned on preferences, the first steps are CLIP's: alone, the pairs hardly teach the labels.
+    As HPSv2 is CLIP fine-tuned on preferences, the first steps use CLIP's loss: the pairs alone hardly teach the
+    labels.
     """
     pixels, captions = to_pixels(train.images), module.tokenize(list(prompts(train.data)))
     contrastive = prepare_clip(module, train, settings, generator)
@@ -207,7 +209,7 @@ def prepare_preference(module: MnistCLIP, train: Decodings, settings: Training, 
 
 @torch.no_grad()
 def measure_preference(module: MnistCLIP, validation: Decodings, generator: torch.Generator) -> str:
-    """Share of validation pairs in the right order."""
+    """Share of validation pairs that the network puts in the right order."""
     better, worse, label = draw_pairs(validation, 2000, generator)
     cosine = in_batches(module.embed_images, validation.images) @ module.embed_texts(prompts(validation.data)).T
     right = cosine[better, label] > cosine[worse, label]
@@ -215,7 +217,7 @@ def measure_preference(module: MnistCLIP, validation: Decodings, generator: torc
 
 
 def prepare_quality(module: Quality, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
-    """Squared error of the share of clean tokens."""
+    """Loss of a quality network: squared error of the predicted share of clean tokens."""
     pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
@@ -226,7 +228,7 @@ def prepare_quality(module: Quality, train: Decodings, settings: Training, gener
 
 
 def measure_quality(module: Quality, validation: Decodings, generator: torch.Generator) -> str:
-    """Correlation with the share of clean tokens."""
+    """Correlation of the scores with the share of clean tokens."""
     pair = torch.stack((in_batches(module.score, validation.images), validation.clean))
     return f"validation correlation {torch.corrcoef(pair)[0, 1]:.3f}"
 

@@ -1,4 +1,4 @@
-"""Training of a prior: a policy fitted to the tokens of real images by maximum likelihood."""
+"""Trains a prior: a policy fitted to the tokens of real images by maximum likelihood."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from artune.runtime.seeds import draw_indices, generator_for, seed_for
 
 
 def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, seed: int) -> str:
-    """Fit a fresh policy to the training tokens and write it.
+    """Fit a new policy to the training tokens and write it.
 
     Args:
         backbone: sizes and ``train``.
-        codes_path: npz of :func:`artune.inputs.token_codes.write_codes`.
-        out_path: safetensors to write.
-        seed: of the initial weights, the batches and the class dropout.
+        codes_path: npz file that :func:`artune.inputs.token_codes.write_codes` wrote.
+        out_path: safetensors file to write.
+        seed: seed of the initial weights, the batches and the class dropout.
 
     Returns:
-        One line with the validation cross-entropy in nats a token.
+        One line with the validation cross-entropy in nats per token.
 
     Raises:
         ArtuneError: no ``train`` settings, tokens that do not fit the policy, or a loss that is not finite.
@@ -36,7 +36,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
     tokens, labels = load_codes(codes_path, "train")
     if tokens.shape[1] != backbone.tokens or int(tokens.max()) >= backbone.codebook_size:
         raise ArtuneError(
-            f"{codes_path}: {tokens.shape[1]} tokens an image up to id {int(tokens.max())}, but the backbone has "
+            f"{codes_path}: {tokens.shape[1]} tokens per image up to id {int(tokens.max())}, but the backbone has "
             f"tokens {backbone.tokens} and codebook_size {backbone.codebook_size}"
         )
     policy = build_policy(backbone, generator_for(seed, "prior weights"))
@@ -59,4 +59,4 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
     validation = heldout_loss(policy, *load_codes(codes_path, "validation"))
     save_policy(out_path, policy, {"seed": str(seed), "validation_cross_entropy": f"{validation:.4f}"})
     parameters = sum(parameter.numel() for parameter in policy.parameters())
-    return f"prior  validation cross-entropy {validation:.3f} nats a token, {parameters:,} parameters"
+    return f"prior  validation cross-entropy {validation:.3f} nats per token, {parameters:,} parameters"

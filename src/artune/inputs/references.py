@@ -20,7 +20,7 @@ from artune.runtime.files import load_npz, save_npz
 
 
 class EmbeddingNetwork(Protocol):
-    """A judge with a metric of its own: CMMD's CLIP, whose embeddings are of unit length, or DINOv2."""
+    """A judge with its own metric: CMMD's CLIP, whose embeddings have unit length, or DINOv2."""
 
     def embed_images(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> embeddings float32 [B, E]."""
@@ -34,7 +34,7 @@ def adm_moments(path: Path) -> dict[str, np.ndarray]:
     """``mu``, ``sigma``, ``mu_s``, ``sigma_s`` of ADM's reference file: moments of ImageNet's whole training set.
 
     Raises:
-        ArtuneError: one is missing, its shape does not fit, or it is not finite.
+        ArtuneError: an array is missing, has a wrong shape, or is not finite.
     """
     moments = load_npz(path, "mu", "sigma", "mu_s", "sigma_s")
     for mean, covariance in (("mu", "sigma"), ("mu_s", "sigma_s")):
@@ -60,19 +60,19 @@ def adm_reference(
     """ADM's reference file under this project's names.
 
     Its moments are of the training images under the 2015 TensorFlow Inception network, whatever ``network`` is; its
-    10,000 images serve Precision and Recall only, so their features are taken here.
+    10,000 images serve Precision and Recall only, so their features are computed here.
 
     Args:
         path: ``VIRTUAL_imagenet256_labeled.npz``.
         network: the port of that network, on ``device``.
-        device: where the images are put.
-        batch: images a forward.
+        device: device of the images.
+        batch: images per forward pass.
         name: the network's name in the registry.
         judges: networks that embed the images, by name.
 
     Returns:
-        ``train/{name}/{mu,sigma}`` (what LOO-FID compares with), ``heldout/{name}/{mu,sigma}`` (the same: what FID
-        compares with), ``heldout/{name}/{mu_s,sigma_s}`` (sFID), ``heldout/{name}/features`` [n, D] float32, and
+        ``train/{name}/{mu,sigma}`` (the reference of LOO-FID), ``heldout/{name}/{mu,sigma}`` (the same moments, the
+        reference of FID), ``heldout/{name}/{mu_s,sigma_s}`` (sFID), ``heldout/{name}/features`` [n, D] float32, and
         ``heldout/{judge}/embeddings`` [n, E] float32.
 
     Raises:
@@ -106,8 +106,8 @@ def write_adm_reference(
 ) -> str:
     """Write :func:`adm_reference` as reference.npz.
 
-    ``moments`` are those of the training images under the reward's own network, where it is another: what LOO-FID and
-    the FID by that network compare with, as ADM's are for ``network``.
+    ``moments`` is a file with the moments of the training images under the reward's network, if that is not
+    ``network``. They are the reference of LOO-FID and of the FID under that network, as ADM's are under ``network``.
     """
     arrays = adm_reference(path, network, device, batch, name, judges)
     for key, value in (load_npz(moments) if moments else {}).items():
@@ -131,17 +131,17 @@ def write_val_reference(
 
     Args:
         path: a split as :func:`artune.data.imagenet.open_split` takes it, such as the 50,000 validation images.
-        networks: by their names in the registry, on ``device``.
+        networks: networks by their names in the registry, on ``device``.
         output: npz with ``heldout/{name}/{mu,sigma,features}``, and ``{mu_s,sigma_s}`` where the network has a
             spatial output.
-        device: where the images are put.
-        batch: images a forward.
-        side: of the crop, pixels.
-        classes: how many there must be.
+        device: device of the images.
+        batch: images per forward pass.
+        side: side of the crop, in pixels.
+        classes: required number of classes; None accepts any.
         judges: networks that embed the images, by name; adds ``heldout/{judge}/embeddings``.
 
     Raises:
-        ArtuneError: a damaged image (one line that names it), or another number of classes.
+        ArtuneError: a damaged image, which the message names, or another number of classes.
     """
     split = open_split(path, classes)
     found: dict[str, dict[str, list[Tensor]]] = {name: {"features": [], "spatial": []} for name in networks}
@@ -183,8 +183,8 @@ def write_reference(
 ) -> str:
     """Write moments and features of the real images.
 
-    Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (what LOO-FID compares with) or
-    ``heldout`` (what the evaluation compares with; its features serve Precision, Recall and KID).
+    Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (the reference of LOO-FID) or ``heldout``
+    (the reference of the evaluation; its features serve Precision, Recall and KID).
     """
     arrays: dict[str, np.ndarray] = {}
     for split in ("train", "heldout"):

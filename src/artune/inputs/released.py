@@ -1,4 +1,4 @@
-"""Released tokenizers, policies and networks, read and written as safetensors."""
+"""Imports released tokenizers, policies and networks: reads each one and writes it as safetensors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

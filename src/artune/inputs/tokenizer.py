@@ -1,4 +1,4 @@
-"""Training of a tokenizer at a scale without released weights, and the token files that priors learn from."""
+"""Trains a tokenizer at a scale without released weights."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
 
-DECAY = 0.97  # of the running counts and sums behind the codes
-DEAD = 0.05  # of the mean count: a code used less is put on a latent of the batch
-COMMITMENT = 0.25  # the encoder's pull towards its codes; the codes themselves follow by running means
-RESTART_UNTIL = 0.8  # share of the steps; the rest settles the codes
+DECAY = 0.97  # decay of the running counts and sums from which the codes are computed
+DEAD = 0.05  # share of the mean count; a code with a smaller count is replaced by a latent of the batch
+COMMITMENT = 0.25  # weight of the loss that pulls latents towards their codes; the codes follow as running means
+RESTART_UNTIL = 0.8  # share of the steps in which codes may be replaced; afterwards the codes settle
 
 
 class RunningCodebook:
-    """Codes as running means of the latents they stand for; a code that dies restarts on a latent.
+    """Codes as running means of the latents nearest to them; a code that is hardly used restarts as a latent.
 
-    Works on ``tokenizer.quantize.embedding.weight`` in place, so that the checkpoint keeps the official names.
+    It changes ``tokenizer.quantize.embedding.weight`` in place, so that the checkpoint keeps the official names.
     """
 
     def __init__(self, codebook: nn.Module, generator: torch.Generator):
@@ -37,7 +37,7 @@ class RunningCodebook:
 
     @torch.no_grad()
     def update(self, latents: Tensor, restart: bool) -> None:
-        """Take in the latents [B, dim, h, w] of a batch."""
+        """Update the codes with the latents [B, dim, h, w] of a batch; ``restart`` also replaces unused codes."""
         flat = latents.movedim(1, -1).flatten(0, -2)
         if not self.ready:
             self._place(torch.arange(len(self.weight)), flat)
@@ -63,15 +63,15 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
 
     Args:
         tokenizer: sizes and ``train``.
-        data_path: npz of :func:`artune.data.digits.write_data`.
-        out_path: safetensors to write.
-        seed: of the initial weights and the batches.
+        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        out_path: safetensors file to write.
+        seed: seed of the initial weights and the batches.
 
     Returns:
         One line with the validation PSNR and the share of codes in use.
 
     Raises:
-        ArtuneError: no ``train`` settings, a loss that is not finite, or a broken data file.
+        ArtuneError: no ``train`` settings, a loss that is not finite, or a damaged data file.
     """
     if tokenizer.train is None:
         raise ArtuneError("tokenizers: train is missing; this tokenizer is loaded, not trained")
@@ -93,7 +93,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
         error = F.mse_loss(module.decoder(module.post_quant_conv(straight_through)), batch)
         return error + COMMITMENT * F.mse_loss(latents, codes), f"PSNR {psnr(error.item()):.1f} dB"
 
-    # Not fused: another rounding gives other codes, and all that is trained on them moves by more than a seed.
+    # Not fused: other rounding gives other codes, and all models trained on them then change more than with another seed.
     fit(f"tokenizer {tokenizer.family}", module.parameters(), settings, loss, fused=False)
     module.requires_grad_(False).eval()
     save_module(out_path, module)

@@ -1,7 +1,7 @@
-"""Moments of the training images: per class, and of all under a network that ADM's reference file lacks.
+"""Moments of the training images: per class, and over all images under a network that ADM's reference file lacks.
 
-Those of each class are the reference of LOO-FID under ``reference: class_matched``; those of all are what LOO-FID
-compares with where its network is not the evaluation's (open choices 24, 25).
+The moments per class are the reference of LOO-FID under ``reference: class_matched``; those over all images are its
+reference if its network is not the evaluation's (open choices 24, 25).
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BATCH = 128
 
 
 def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the training split: images uint8 [B, 3, H, W] and labels [B]; ImageNet's in ADM's centre crop."""
+    """Batches of the training split: images uint8 [B, 3, H, W] and labels [B]; for ImageNet, ADM's centre crops."""
     if data.source == "mnist":
         yield from zip(*(part.split(BATCH) for part in load_split(path, "train")), strict=True)
         return
@@ -35,15 +35,15 @@ def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
 def write_class_moments(
     path: Path, data: Data, name: str, network: nn.Module, output: Path, device: torch.device
 ) -> str:
-    """Write ``{name}/mean`` and ``{name}/variance`` [C, D] float64, the variance divided by a class's images.
+    """Write ``{name}/mean`` and ``{name}/variance`` [C, D] float64; the variance divides by a class's number of images.
 
     Args:
         path: data.npz, or ImageNet's training images.
         data: the data set.
-        name: of the network in the registry.
-        network: has ``features``, on ``device``.
-        output: npz to write.
-        device: where the images are put.
+        name: name of the network in the registry.
+        network: network with ``features``, on ``device``.
+        output: npz file to write.
+        device: device of the images.
 
     Raises:
         ArtuneError: a damaged image, or another number of classes.
@@ -57,7 +57,7 @@ def write_class_moments(
         sums[0].index_add_(0, labels, features)
         sums[1].index_add_(0, labels, features.square())
         number += torch.bincount(labels, minlength=data.classes)
-    mean, second = (total / number[:, None] for total in sums)  # in float64 little is lost in their difference
+    mean, second = (total / number[:, None] for total in sums)  # float64, as the variance is a difference of these
     arrays = {f"{name}/mean": mean, f"{name}/variance": (second - mean.square()).clamp_min(0), "number": number}
     save_npz(output, {key: value.numpy() for key, value in arrays.items()})
     return f"{output}: {int(number.sum())} images of {int((number > 0).sum())} classes under {name}"
@@ -67,7 +67,7 @@ def read_class_moments(path: Path, name: str) -> tuple[Tensor, Tensor]:
     """Mean and variance [C, D] float64 of each class under the network ``name``.
 
     Raises:
-        ArtuneError: the file is missing, damaged, or of another network.
+        ArtuneError: the file is missing, damaged, or belongs to another network.
     """
     arrays = load_npz(path, f"{name}/mean", f"{name}/variance")
     return torch.from_numpy(arrays[f"{name}/mean"]), torch.from_numpy(arrays[f"{name}/variance"])
@@ -85,24 +85,24 @@ def write_train_moments(
     images: int | None = None,
     batch: int = 128,
 ) -> str:
-    """Write ``train/{name}/{mu,sigma}`` of the training images (ADM's centre crop), what LOO-FID compares with.
+    """Write ``train/{name}/{mu,sigma}`` of the training images (ADM's centre crop), the reference of LOO-FID.
 
     The features themselves are not kept: those of 1.28 million images would fill 10 GB.
 
     Args:
         path: a split as :func:`artune.data.imagenet.open_split` takes it.
-        name: of the network in the registry.
-        network: on ``device``.
-        output: npz.
-        device: where the images are put.
-        side: of the crop, pixels.
-        classes: how many there must be.
-        images: take this many, spread evenly over the split; None takes all.
-        batch: images a forward.
+        name: name of the network in the registry.
+        network: the network, on ``device``.
+        output: npz file to write.
+        device: device of the images.
+        side: side of the crop, in pixels.
+        classes: required number of classes; None accepts any.
+        images: number of images, spread evenly over the split; None takes all.
+        batch: images per forward pass.
 
     Raises:
-        ArtuneError: a damaged image (one line that names it), another number of classes, or more images asked for
-            than there are.
+        ArtuneError: a damaged image, which the message names, another number of classes, or more images requested
+            than the split has.
     """
     split = spread(open_split(path, classes), images)
     moments = RunningMoments()

@@ -127,7 +127,7 @@ def test_a_prior_is_decided_by_its_seed_alone(folder, tmp_path):
 
 
 def test_tokens_that_do_not_fit_the_policy_are_an_error(folder, tmp_path):
-    with pytest.raises(ArtuneError, match="36 tokens an image"):
+    with pytest.raises(ArtuneError, match="36 tokens per image"):
         pretrain(BACKBONE.model_copy(update={"tokens": 25}), folder / "codes.npz", tmp_path / "p", 0)
 
 
