@@ -17,6 +17,7 @@ from cluster import free_ports
 from project import ROOT, RUN
 
 from artune.config.registry import Registry
+from artune.tracking.mlflow_run import MlflowRun
 from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
@@ -185,7 +186,7 @@ def test_server_away_in_the_middle(server, registry, folder, tmp_path, fault):
     lines = read_lines(folder / "metrics.jsonl") * 30  # ninety iterations
     for name in ("metrics.jsonl", "timings.jsonl"):
         (folder / name).unlink()
-    logger = RunLogger(folder, NAME, "smoke", {"grpo": {"iterations": len(lines)}}, {}, server.uri)
+    logger = RunLogger(folder, MlflowRun(server.uri, "smoke", NAME, {"grpo": {"iterations": len(lines)}}, {}))
     logger.resume(0)
     slowest = 0.0
     for number, line in enumerate(lines):
@@ -234,9 +235,10 @@ def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registr
 THIRTY = """
 import sys, time, json
 from pathlib import Path
+from artune.tracking.mlflow_run import MlflowRun
 from artune.tracking.run_logger import RunLogger
 folder, name, uri, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
-logger = RunLogger(folder, name, "smoke", {"grpo": {"beta": 3.0}}, {}, uri)
+logger = RunLogger(folder, MlflowRun(uri, "smoke", name, {"grpo": {"beta": 3.0}}, {}))
 logger.resume(0)
 time.sleep(max(0.0, moment - time.time()))
 for number in range(40):

@@ -27,7 +27,7 @@ def weights(trainer):
 
 def run_fit(run, folder, trainer, config="text"):
     folder.mkdir(exist_ok=True)
-    logger = RunLogger(folder, run.name, "smoke", {}, {}, None)
+    logger = RunLogger(folder)
     try:
         return run_to_end(trainer, folder, logger, config)
     finally:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from artune.data.crops import centre_crops, crop_batches
 from artune.data.digits import load_split
@@ -179,7 +179,7 @@ def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.n
 
 
 def write_reference(
-    data_path: Path, networks: Mapping[str, nn.Module], batch: int, output: Path, device: torch.device
+    data_path: Path, networks: Mapping[str, FeatureNetwork], batch: int, output: Path, device: torch.device
 ) -> str:
     """Write moments and features of the real images.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from artune.config.run import Data
 from artune.data.crops import centre_crops, crop_batches
@@ -33,7 +33,7 @@ def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
 
 @torch.no_grad()
 def write_class_moments(
-    path: Path, data: Data, name: str, network: nn.Module, output: Path, device: torch.device
+    path: Path, data: Data, name: str, network: FeatureNetwork, output: Path, device: torch.device
 ) -> str:
     """Write ``{name}/mean`` and ``{name}/variance`` [C, D] float64; the variance divides by a class's number of images.
 

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ Point = tuple[str, float, int]  # metric, value, step
 Picture = tuple[Path, int]  # file, step
 MOST = 900  # metrics a request; MLflow takes 1,000
 GRIDS = "samples"  # name of the grids drawn while tuning
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """What MLflow is told of a run before it has any numbers."""
+
+    uri: str  # of the store; a sqlite file must exist (``artune mlflow_store`` makes it)
+    experiment: str  # name of the experiment, the scale
+    name: str
+    params: Mapping[str, Any]  # settings, nested or flat; MLflow gets dotted keys
+    tags: Mapping[str, str]
 
 
 def connect_mlflow(uri: str) -> "MlflowClient":
@@ -72,11 +84,7 @@ class RunView:
     """A run in the store, found by its name or made, to which points are added once.
 
     Args:
-        uri: tracking URI; a sqlite file must exist (:func:`init_store`).
-        experiment: name, the scale.
-        name: the run's name.
-        params: settings, nested or flat.
-        tags: tags to set.
+        record: the run's name, settings and tags, and where they go.
         fresh: put an existing run of this name away and make a new one.
         times: start and end of a run that is made here, milliseconds; now, if None.
 
@@ -84,24 +92,15 @@ class RunView:
         Exception: whatever the store raises; callers turn it into a warning.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        fresh: bool = False,
-        times: tuple[int, int] | None = None,
-    ):
-        database = sqlite_file(uri)
+    def __init__(self, record: MlflowRun, fresh: bool = False, times: tuple[int, int] | None = None):
+        database = sqlite_file(record.uri)
         if database is not None and not database.exists():
             raise FileNotFoundError(f"{database}: no such file; `artune mlflow_store` makes it")
-        self.client, self.name = connect_mlflow(uri), name
-        self.experiment = experiment_id(self.client, uri, experiment)
-        self.params = {key: str(value)[:6000] for key, value in leaves(dict(params)).items()}
-        self.tags, self.times = {**tags}, times or (None, None)
-        where = f"attributes.run_name = '{name}'"
+        self.client, self.name = connect_mlflow(record.uri), record.name
+        self.experiment = experiment_id(self.client, record.uri, record.experiment)
+        self.params = {key: str(value)[:6000] for key, value in leaves(dict(record.params)).items()}
+        self.tags, self.times = {**record.tags}, times or (None, None)
+        where = f"attributes.run_name = '{record.name}'"
         runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
         for run in runs if fresh else runs[1:]:
             self.client.delete_run(run.info.run_id)  # MLflow keeps deleted runs until `mlflow gc`

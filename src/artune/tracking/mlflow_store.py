@@ -11,7 +11,7 @@ from artune.config.registry import SCALES, Registry
 from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
 from artune.runtime.progress import warn
-from artune.tracking.mlflow_run import Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
+from artune.tracking.mlflow_run import MlflowRun, Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
 from artune.tracking.run_logger import read_lines
 from artune.tracking.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
 
@@ -123,7 +123,8 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
     try:
         for folder, spec, tags, points in runs:
             with alone(uri):
-                view = RunView(uri, spec["scale"], spec["name"], spec, tags, times=_times(folder))
+                record = MlflowRun(uri, spec["scale"], spec["name"], spec, tags)
+                view = RunView(record, times=_times(folder))
                 if view.outdated(points):
                     view.replace()
                 view.add(points)

@@ -14,6 +14,7 @@ from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.files import write_text
 from artune.runtime.progress import warn
+from artune.tracking.mlflow_run import MlflowRun, RunView
 
 Number = float | None
 
@@ -52,35 +53,23 @@ def _clean(values: Mapping[str, float]) -> dict[str, Number]:
 
 
 class RunLogger:
-    """Logs a training, one line an iteration, flushed at once.
+    """Logs a training, one line per iteration, flushed at once.
 
     ``metrics.jsonl`` holds only numbers that a repetition reproduces to the bit; wall-clock seconds are in
-    ``timings.jsonl``. NaN and infinity are written as null. With a ``uri`` the same numbers go to MLflow from a
+    ``timings.jsonl``. NaN and infinity are written as null. With a ``record`` the same numbers go to MLflow from a
     thread of its own: whatever goes wrong there is one warning, and
     :func:`artune.tracking.mlflow_store.upsert` mends it.
 
     Args:
         folder: where the two files are.
-        run_name: name of the MLflow run.
-        experiment: name of the MLflow experiment, the scale.
-        params: settings, nested or flat; dotted keys in MLflow.
-        tags: further tags of the MLflow run.
-        uri: MLflow tracking URI, None for files only.
+        record: the run in MLflow; None for files only.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        run_name: str,
-        experiment: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        uri: str | None = None,
-    ):
+    def __init__(self, folder: Path, record: MlflowRun | None = None):
         self.paths = (folder / "metrics.jsonl", folder / "timings.jsonl")
         self.handles: list[TextIO] = []
+        self.record = record
         self.view: LiveView | None = None
-        self.open_view = (lambda fresh: LiveView(uri, run_name, experiment, params, tags, fresh)) if uri else None
 
     def resume(self, iteration: int) -> None:
         """Cut both files to the lines before ``iteration``, in one step each; 0 starts afresh."""
@@ -91,8 +80,8 @@ class RunLogger:
 
     def log(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
         """Append an iteration; ``seconds`` are the ``time/*`` keys."""
-        if self.open_view is not None and self.view is None:
-            self.view = self.open_view(iteration == 0)
+        if self.record is not None and self.view is None:
+            self.view = LiveView(self.record, fresh=iteration == 0)
         if not self.handles:
             fence.check()
             self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
@@ -132,22 +121,13 @@ class LiveView:
     """A thread that passes an iteration's numbers on to MLflow, in batches, until something fails.
 
     Args:
-        uri, run_name, experiment, params, tags: as :class:`RunLogger`.
+        record: the run in MLflow.
         fresh: the training starts at iteration 0, so an older MLflow run of this name is of another training.
         every: seconds between batches.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        run_name: str,
-        experiment: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        fresh: bool,
-        every: float = 2.0,
-    ):
-        self.target, self.fresh, self.every = (uri, run_name, experiment, params, tags), fresh, every
+    def __init__(self, record: MlflowRun, fresh: bool, every: float = 2.0):
+        self.record, self.fresh, self.every = record, fresh, every
         self.queue: queue.SimpleQueue[tuple[int, dict[str, Number] | Path]] = queue.SimpleQueue()
         self.stop, self.failed, self.status = threading.Event(), False, "FINISHED"
         self.thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -165,14 +145,11 @@ class LiveView:
         self.thread.join(wait)
         if self.thread.is_alive() and not self.failed:
             self.failed = True
-            warn(f"MLflow at {self.target[0]} is too slow; all of {self.target[1]} is in its metrics.jsonl")
+            warn(f"MLflow at {self.record.uri} is too slow; all of {self.record.name} is in its metrics.jsonl")
 
     def _run(self) -> None:
-        uri, run_name, experiment, params, tags = self.target
         try:
-            from artune.tracking.mlflow_run import RunView  # imports mlflow: seconds, here where nobody waits for them
-
-            view = RunView(uri, experiment, run_name, params, tags, fresh=self.fresh)
+            view = RunView(self.record, fresh=self.fresh)  # imports mlflow: seconds, here where nobody waits for them
             view.reopen()
             last = False
             while not last:
@@ -184,7 +161,7 @@ class LiveView:
         except Exception as error:  # a view: no failure of it may reach the training
             if not self.failed:
                 self.failed = True
-                warn(f"MLflow at {uri} failed, training goes on ({type(error).__name__}: {error})")
+                warn(f"MLflow at {self.record.uri} failed, training goes on ({type(error).__name__}: {error})")
 
     def _waiting(self) -> tuple[list[tuple[str, float, int]], list[tuple[Path, int]]]:
         points, pictures = [], []

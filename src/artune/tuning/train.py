@@ -25,6 +25,7 @@ from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, sha256, write_json, write_text
 from artune.runtime.resume import give_back, keep
 from artune.sampling.rollout import Renderer, load_renderer
+from artune.tracking.mlflow_run import MlflowRun
 from artune.tracking.provenance import provenance
 from artune.tracking.run_logger import RunLogger
 from artune.tuning.grpo_trainer import GRPOTrainer, check_target
@@ -128,7 +129,8 @@ def train(
         check_target(run.backbone.family, run.entropy)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
-    logger = RunLogger(work, run.name, run.scale, yaml.safe_load(text), tags, tracking_uri)
+    record = MlflowRun(tracking_uri, run.scale, run.name, yaml.safe_load(text), tags) if tracking_uri else None
+    logger = RunLogger(work, record)
     try:
         start, metrics = run_to_end(trainer, work, logger, identity)
     except BaseException:

@@ -15,7 +15,7 @@ from PIL import Image
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.tracking.mlflow_run import connect_mlflow
+from artune.tracking.mlflow_run import MlflowRun, connect_mlflow
 from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
@@ -50,7 +50,7 @@ def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
     folder.mkdir(parents=True)
     spec = REGISTRY.spec(name)
     (folder / "config.yaml").write_text(yaml.safe_dump(spec))
-    logger = RunLogger(folder, name, "mnist", spec, {})
+    logger = RunLogger(folder)
     logged(logger, range(4))
     logger.close()
     scores = {"run": name, "base": spec["base"], "commit": "abc", "n": 8, "scores": {"fid": fid, "recall": 0.5}}
@@ -60,7 +60,7 @@ def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
 
 
 def test_numbers_and_seconds_go_to_files_of_their_own_as_strict_json(tmp_path):
-    logger = RunLogger(tmp_path, "run", "mnist", {}, {})
+    logger = RunLogger(tmp_path)
     logger.log(0, {"reward/total": 0.1, "fid/ema": float("nan")}, {"time/update": 2})
     logger.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 0, "reward/total": 0.1, "fid/ema": null}\n'
@@ -68,7 +68,7 @@ def test_numbers_and_seconds_go_to_files_of_their_own_as_strict_json(tmp_path):
 
 
 def test_a_line_is_on_disk_as_soon_as_it_is_logged(tmp_path):
-    logger = RunLogger(tmp_path, "run", "mnist", {}, {})
+    logger = RunLogger(tmp_path)
     logged(logger, range(2))
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
     logger.close()
@@ -78,17 +78,17 @@ def test_resume_cuts_later_and_torn_lines_and_the_rest_reads_as_undisturbed(tmp_
     disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
     for folder in (disturbed, calm):
         folder.mkdir()
-    logger = RunLogger(disturbed, "run", "mnist", {}, {})
+    logger = RunLogger(disturbed)
     logged(logger, range(5))
     logger.close()
     with open(disturbed / "metrics.jsonl", "a") as handle:
         handle.write('{"iteration": 5, "rewa')
-    logger = RunLogger(disturbed, "run", "mnist", {}, {})
+    logger = RunLogger(disturbed)
     logger.resume(3)
     assert [line["iteration"] for line in read_lines(disturbed / "metrics.jsonl")] == [0, 1, 2]
     logged(logger, range(3, 6))
     logger.close()
-    logger = RunLogger(calm, "run", "mnist", {}, {})
+    logger = RunLogger(calm)
     logger.resume(0)
     logged(logger, range(6))
     logger.close()
@@ -99,7 +99,7 @@ def test_resume_cuts_later_and_torn_lines_and_the_rest_reads_as_undisturbed(tmp_
 def test_a_killed_process_leaves_every_logged_iteration_and_resume_mends_the_file(tmp_path):
     script = (
         "import sys; from pathlib import Path; from artune.tracking.run_logger import RunLogger\n"
-        "logger = RunLogger(Path(sys.argv[1]), 'run', 'mnist', {}, {})\n"
+        "logger = RunLogger(Path(sys.argv[1]))\n"
         "for i in range(10**9): logger.log(i, {'reward/total': i}, {}); print(i, flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -108,7 +108,7 @@ def test_a_killed_process_leaves_every_logged_iteration_and_resume_mends_the_fil
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert [line["iteration"] for line in read_lines(tmp_path / "metrics.jsonl")][:51] == list(range(51))
-    RunLogger(tmp_path, "run", "mnist", {}, {}).resume(20)
+    RunLogger(tmp_path).resume(20)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == list(range(20))
 
@@ -116,11 +116,11 @@ def test_a_killed_process_leaves_every_logged_iteration_and_resume_mends_the_fil
 def test_a_damaged_line_in_the_middle_is_an_error_of_one_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"iteration": 0}\n{"iter\n{"iteration": 2}\n')
     with pytest.raises(ArtuneError, match=r"metrics\.jsonl: line 2 is damaged"):
-        RunLogger(tmp_path, "run", "mnist", {}, {}).resume(3)
+        RunLogger(tmp_path).resume(3)
 
 
 def test_iterations_appear_in_mlflow_while_training(tmp_path, store):
-    logger = RunLogger(tmp_path, "live", "mnist", {"grpo": {"beta": 3.0}}, {"backbone": "llamagen_l"}, store)
+    logger = RunLogger(tmp_path, MlflowRun(store, "mnist", "live", {"grpo": {"beta": 3.0}}, {"backbone": "llamagen_l"}))
     logger.resume(0)
     logged(logger, range(3))
     for _ in range(100):
@@ -137,11 +137,11 @@ def test_iterations_appear_in_mlflow_while_training(tmp_path, store):
 
 
 def test_a_resumed_training_goes_on_in_its_own_run_and_logs_no_step_twice(tmp_path, store):
-    logger = RunLogger(tmp_path, "resumed", "mnist", {}, {}, store)
+    logger = RunLogger(tmp_path, MlflowRun(store, "mnist", "resumed", {}, {}))
     logger.resume(0)
     logged(logger, range(4))
     logger.close()
-    logger = RunLogger(tmp_path, "resumed", "mnist", {}, {}, store)
+    logger = RunLogger(tmp_path, MlflowRun(store, "mnist", "resumed", {}, {}))
     logger.resume(2)
     logged(logger, range(2, 6))
     logger.close()
@@ -151,7 +151,7 @@ def test_a_resumed_training_goes_on_in_its_own_run_and_logs_no_step_twice(tmp_pa
 
 def test_a_training_from_the_start_replaces_the_run_of_an_older_one(tmp_path, store):
     for last in (5, 2):
-        logger = RunLogger(tmp_path, "again", "mnist", {}, {}, store)
+        logger = RunLogger(tmp_path, MlflowRun(store, "mnist", "again", {}, {}))
         logger.resume(0)
         logged(logger, range(last))
         logger.close()
@@ -181,7 +181,7 @@ def test_a_dead_store_is_one_warning_and_training_goes_on_at_full_speed(kind, tm
         "hanging": f"http://127.0.0.1:{server.getsockname()[1]}",
         "no database": f"sqlite:///{tmp_path}/absent/mlflow.db",
     }[kind]
-    logger = RunLogger(tmp_path, "run", "mnist", {}, {}, uri)
+    logger = RunLogger(tmp_path, MlflowRun(uri, "mnist", "run", {}, {}))
     logger.resume(0)
     began = time.monotonic()
     logged(logger, range(200))
@@ -253,7 +253,7 @@ def pictures(store, run) -> list[int]:
 def test_grids_drawn_while_tuning_are_steps_of_one_picture_logged_once(tmp_path, store):
     folder = finished_run(tmp_path, "llamagen_l-pca_diag")
     draw_grids(folder, 0, 25)
-    live = RunLogger(tmp_path, "llamagen_l-pca_diag", "mnist", {}, {}, store)
+    live = RunLogger(tmp_path, MlflowRun(store, "mnist", "llamagen_l-pca_diag", {}, {}))
     live.resume(0)
     logged(live, range(1))
     live.show(0, folder / "grids/iteration-000000.png")
@@ -285,7 +285,7 @@ def test_upserting_twice_adds_nothing(tmp_path, store):
 def test_upsert_completes_what_the_live_view_missed(tmp_path, store):
     folder = finished_run(tmp_path, "llamagen_l-kl1")
     (tmp_path / "elsewhere").mkdir()
-    live = RunLogger(tmp_path / "elsewhere", "llamagen_l-kl1", "mnist", {}, {}, store)
+    live = RunLogger(tmp_path / "elsewhere", MlflowRun(store, "mnist", "llamagen_l-kl1", {}, {}))
     logged(live, range(2))
     live.close(finished=False)
     (before,) = runs_where(store, "attributes.run_name = 'llamagen_l-kl1'")

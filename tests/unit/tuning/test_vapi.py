@@ -168,7 +168,7 @@ def test_a_training_goes_on_from_its_state_to_the_bit(world):
 def test_a_whole_training_leaves_its_curve_and_a_torn_one_goes_on(world, tmp_path):
     def trained(folder, trainer):
         folder.mkdir(exist_ok=True)
-        logger = RunLogger(folder, "tiny", "smoke", {}, {}, None)
+        logger = RunLogger(folder)
         try:
             return run_to_end(trainer, folder, logger, "text")[0]
         finally:
