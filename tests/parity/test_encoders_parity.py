@@ -26,7 +26,7 @@ from artune.models.encoders.build import build_network, load_network
 from artune.models.encoders.clip import STD, HPSv2, OpenCLIP, clip_pixels, hps_pixels
 from artune.models.encoders.inception import Inception
 from artune.models.encoders.inception_torchvision import TorchvisionInception
-from artune.models.encoders.maniqa import Maniqa, Sizes, grid_crops, random_crops
+from artune.models.encoders.maniqa import Maniqa, ManiqaSizes, grid_crops, random_crops
 from artune.models.weights.checkpoints import save_module
 
 DATA = Path(__file__).parent / "data"
@@ -491,7 +491,7 @@ def test_images_without_room_for_random_crops_are_refused_and_enlarged_for_the_g
 
 
 def test_the_released_sizes_are_the_default():
-    assert (Sizes().side, Sizes().crops, Sizes().taps) == (28, 20, (6, 7, 8, 9))
+    assert (ManiqaSizes().side, ManiqaSizes().crops, ManiqaSizes().taps) == (28, 20, (6, 7, 8, 9))
 
 
 # --- torchvision's Inception

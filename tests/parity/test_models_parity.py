@@ -13,7 +13,7 @@ from artune.data.pixels import resize, to_uint8
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen, rotary_table
 from artune.models.policies.vqgan_gpt import VQGANGPT
-from artune.models.tokenizers.conv_tokenizer import Shape
+from artune.models.tokenizers.conv_tokenizer import TokenizerShape
 from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights.checkpoints import load_into
@@ -30,7 +30,7 @@ def llamagen():
 @pytest.fixture(scope="module")
 def taming():
     policy = VQGANGPT(dim=64, layers=3, heads=4, codebook_size=128, classes=10, tokens=16)
-    shape = Shape(
+    shape = TokenizerShape(
         channels=32,
         channel_multipliers=(1, 1),
         residual_blocks=1,
@@ -46,7 +46,7 @@ def taming():
 
 @pytest.fixture(scope="module")
 def vq():
-    shape = Shape(
+    shape = TokenizerShape(
         channels=32,
         channel_multipliers=(1, 1, 1, 1, 1),
         residual_blocks=1,
@@ -172,7 +172,7 @@ def test_full_size_policies_have_the_official_parameters(name, dim, layers, head
 
 def test_full_size_tokenizer_has_the_official_parameters():
     expected = json.loads((DATA / "constants" / "state_dict_shapes.json").read_text())["VQ-16"]
-    shape = Shape(
+    shape = TokenizerShape(
         channels=128,
         channel_multipliers=(1, 1, 2, 2, 4),
         residual_blocks=2,

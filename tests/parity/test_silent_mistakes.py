@@ -25,7 +25,7 @@ from artune.models.encoders import mnist
 from artune.models.encoders.inception import Inception
 from artune.models.policies import llamagen
 from artune.models.policies.llamagen import LlamaGen
-from artune.models.tokenizers.conv_tokenizer import Shape
+from artune.models.tokenizers.conv_tokenizer import TokenizerShape
 from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights import checkpoints
@@ -107,11 +107,11 @@ def test_3_half_split_instead_of_interleaved_rotary(training_logits, monkeypatch
 def test_4_codebook_not_normalised_for_llamagen_or_normalised_for_taming(family, monkeypatch):
     sizes = {"channels": 32, "residual_blocks": 1, "latent_channels": 32}
     if family == "llamagen":
-        tokenizer = VQ(Shape(**sizes, channel_multipliers=(1,) * 5, codebook_size=256, codebook_dim=8))
+        tokenizer = VQ(TokenizerShape(**sizes, channel_multipliers=(1,) * 5, codebook_size=256, codebook_dim=8))
         folder, path, codes, decoded = "vq_f16", "vq_model.pt", "codes", "decoded"
     else:
         attention = {"attention_resolutions": (4,), "image_size": 8}
-        shape = Shape(**sizes, channel_multipliers=(1, 1), codebook_size=128, codebook_dim=16)
+        shape = TokenizerShape(**sizes, channel_multipliers=(1, 1), codebook_size=128, codebook_dim=16)
         tokenizer = VQGAN(shape, **attention)
         folder, path, codes, decoded = "taming_tiny", "checkpoints/last.ckpt", "z", "decoded_z"
     load_into(tokenizer, DATA / folder / path)

@@ -18,10 +18,10 @@ OFFICIAL = {
     "neighbours": 3,
     "inception_split": 5000,
 }
-Files = Mapping[str, Mapping[str, str | None]]
+OutsideFiles = Mapping[str, Mapping[str, str | None]]
 
 
-def protocol(run: Run, evaluation: Evaluation, n: int, files: Files) -> str:
+def protocol(run: Run, evaluation: Evaluation, n: int, files: OutsideFiles) -> str:
     """``official``, or the departures from that protocol; rows of different protocols are never compared.
 
     Args:

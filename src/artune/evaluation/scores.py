@@ -13,7 +13,7 @@ from artune.config.run import Evaluation, RealRun, Run
 from artune.config.sizes import decoded_size
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
-from artune.evaluation.protocol import Files, file_order, protocol
+from artune.evaluation.protocol import OutsideFiles, file_order, protocol
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
@@ -23,7 +23,7 @@ from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
 from artune.runtime.files import load_npz, read_jsonl, write_json
 
-Arrays = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 def score(
@@ -63,7 +63,7 @@ def score(
     return scores | cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward")
 
 
-def score_against(arrays: Arrays, real: Arrays, evaluation: Evaluation) -> dict[str, float]:
+def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dict[str, float]:
     """The scores of samples against one reference.
 
     They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
@@ -158,7 +158,7 @@ class ScoreFiles:
 
 
 def evaluate(
-    run: Run, evaluation: Evaluation, files: ScoreFiles, provenance: dict[str, Any], outside: Files | None = None
+    run: Run, evaluation: Evaluation, files: ScoreFiles, provenance: dict[str, Any], outside: OutsideFiles | None = None
 ) -> str:
     """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
 

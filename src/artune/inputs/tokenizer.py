@@ -93,7 +93,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
         error = F.mse_loss(module.decoder(module.post_quant_conv(straight_through)), batch)
         return error + COMMITMENT * F.mse_loss(latents, codes), f"PSNR {psnr(error.item()):.1f} dB"
 
-    # Not fused: other rounding gives other codes, and all models trained on them then change more than with another seed.
+    # Not fused: other rounding gives other codes, which changes everything trained on them more than another seed does.
     fit(f"tokenizer {tokenizer.family}", module.parameters(), settings, loss, fused=False)
     module.requires_grad_(False).eval()
     save_module(out_path, module)

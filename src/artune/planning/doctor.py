@@ -98,7 +98,7 @@ def disk(scale: str, folder: Path = Path("results")) -> Finding:
     return Finding("disk", True, f"{free:.0f} GB free under {where}")
 
 
-def assets(registry: Registry, folder: Path) -> Finding:
+def check_assets(registry: Registry, folder: Path) -> Finding:
     """Check for the external files that the scale needs."""
     keys = needed_assets(registry)
     missing = [key for key in keys if find_asset(registry, key, folder) is None]
@@ -210,8 +210,13 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
         profile: folder of the SLURM profile to check; None: not a cluster.
     """
     checks: list[Callable[[], Finding]] = [
-        packages, driver, lambda: disk(registry.scale), lambda: assets(registry, folder), lambda: tracking(uri), lock,
-    ]  # fmt: skip
+        packages,
+        driver,
+        lambda: disk(registry.scale),
+        lambda: check_assets(registry, folder),
+        lambda: tracking(uri),
+        lock,
+    ]
     return [check() for check in checks] + list(cluster(profile) if profile else ())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from artune.config.registry import Registry
 from artune.data.assets import asset_of, fetch_asset, find_asset, published_digest, read_pins, size_and_time
 from artune.errors import ArtuneError
-from artune.planning.sources import TRAINED, Files, Sources
+from artune.planning.sources import TRAINED, RuleInputs, Sources
 from artune.runtime.files import sha256
 
 Rules = dict[str, tuple[str, list[str]]]  # output -> the rule that makes it (with its wildcard's value), its inputs
@@ -74,7 +74,7 @@ def _rules(sources: Sources) -> Rules:
     return rules
 
 
-def _paths(files: Files) -> list[str]:
+def _paths(files: RuleInputs) -> list[str]:
     """All paths of a rule's named inputs."""
     return [path for named in files.values() for path in ([named] if isinstance(named, str) else named)]
 

@@ -12,7 +12,7 @@ from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
 from artune.errors import ArtuneError
-from artune.planning.sources import Files, Sources
+from artune.planning.sources import RuleInputs, Sources
 
 
 class Plan(Sources):
@@ -100,7 +100,7 @@ class Plan(Sources):
                 files |= dict.fromkeys(f"{self.folder}/tables/{table}.csv" for table in self.study_tables)
         return list(files)
 
-    def report(self) -> Files:
+    def report(self) -> RuleInputs:
         """Files from which the report is assembled."""
         tables = report_tables(self.registry, Path(f"{self.folder}/tables"))
         runs = dict.fromkeys(run for table in tables for run in self.table_runs(table))

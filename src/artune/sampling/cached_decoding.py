@@ -9,7 +9,7 @@ from torch import Tensor
 
 from artune.models.policies.cache import BucketedCache, Cache
 from artune.models.policies.policy import Policy
-from artune.sampling.replica import cast, pack, refresh
+from artune.sampling.replica import cast_replica, pack, refresh
 
 BUCKET = 32  # positions per bucket: 8 graphs for 256 tokens, and attention to at most 31 empty positions
 CHECKED = 2  # tokens of the second bucket that :func:`agrees` checks
@@ -157,7 +157,7 @@ class KeptDecoder:
         key = (len(class_ids), dtype, *state)
         if self._decoder is None or self._key != key:
             self.forget()  # free its memory before the new decoder allocates more
-            replica = self.policy if dtype == weights[0].dtype else cast(self.policy, dtype)
+            replica = self.policy if dtype == weights[0].dtype else cast_replica(self.policy, dtype)
             if on_gpu:
                 self._decoder = checked(BucketedDecoder(replica, len(class_ids)), class_ids)
             else:

@@ -62,7 +62,7 @@ def pack(policy: Policy, rows: int) -> Policy:
 
 
 @torch.no_grad()
-def cast(policy: Policy, dtype: torch.dtype) -> Policy:
+def cast_replica(policy: Policy, dtype: torch.dtype) -> Policy:
     """A frozen replica in ``dtype``; :func:`refresh` brings it up to date without moving its tensors."""
     memo: dict[int, Tensor] = {id(t): t.to(dtype, copy=True) for t in policy.buffers()}
     for weight in policy.parameters():

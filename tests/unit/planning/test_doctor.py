@@ -112,11 +112,11 @@ def test_a_new_driver_without_a_gpu_for_torch_is_wrong_too(programs):
 
 
 def test_missing_assets_are_listed_with_the_command_that_fetches_them(tmp_path):
-    found = doctor.assets(Registry("imagenet", root=ROOT / "config"), tmp_path)
+    found = doctor.check_assets(Registry("imagenet", root=ROOT / "config"), tmp_path)
     assert found.good is False
     assert "hps_v2_1" in found.text
     assert "artune assets --scale imagenet --fetch" in found.text
-    assert doctor.assets(Registry("mnist", root=ROOT / "config"), tmp_path).good
+    assert doctor.check_assets(Registry("mnist", root=ROOT / "config"), tmp_path).good
 
 
 def test_a_full_disk_and_a_file_in_the_place_of_results_are_wrong(tmp_path, monkeypatch):

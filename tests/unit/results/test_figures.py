@@ -168,7 +168,7 @@ def test_the_toys_features_tell_a_slanted_line_from_an_upright_blob_of_equal_var
     generator = torch.Generator().manual_seed(0)
     line = toy.line(4000, generator)
     blob = torch.stack([line[torch.randperm(4000, generator=generator), axis] for axis in (0, 1)], dim=1)
-    line_var, blob_var = toy.features(line).var(0), toy.features(blob).var(0)
+    line_var, blob_var = toy.toy_features(line).var(0), toy.toy_features(blob).var(0)
     assert torch.allclose(line_var[:2], blob_var[:2])
     assert ((line_var[2:] - blob_var[2:]).abs() > 0.3).all()
 

@@ -28,7 +28,7 @@ from artune.sampling.cached_decoding import (
     images_at_once,
 )
 from artune.sampling.generate import Sampler, generate
-from artune.sampling.replica import PackedLinear, cast, pack, refresh
+from artune.sampling.replica import PackedLinear, cast_replica, pack, refresh
 
 CPU = torch.device("cpu")
 
@@ -126,7 +126,7 @@ def test_what_is_packed_serves_until_a_weight_changes(policy, monkeypatch):
         policy(torch.zeros(2, 25, dtype=torch.long), ids).square().mean().backward()
         stepping.step()
         after = decoder(ids)
-        expected = PlainDecoder(policy if dtype is None else cast(policy, dtype)).start(ids)
+        expected = PlainDecoder(policy if dtype is None else cast_replica(policy, dtype)).start(ids)
         torch.testing.assert_close(after.start(ids), expected, rtol=2e-2, atol=2e-2)
         assert (after.start(ids) - before).abs().max() > 0.1
         kept = decoder(ids).policy
@@ -137,13 +137,13 @@ def test_what_is_packed_serves_until_a_weight_changes(policy, monkeypatch):
 def test_bfloat16_weights_are_packed_where_the_processor_has_the_arithmetic(monkeypatch):
     monkeypatch.setattr(replica, "PACKED", 64)
     policy = LlamaGen(dim=64, layers=1, heads=2, codebook_size=512, classes=4, tokens=16)
-    half = cast(policy, torch.bfloat16)
+    half = cast_replica(policy, torch.bfloat16)
     assert (pack(half, 4) is half) == (not replica.can_pack(torch.bfloat16))
     assert replica.can_pack(torch.float64) is False
 
 
 def test_a_cast_replica_has_weights_of_its_own_that_follow(policy):
-    half = cast(policy, torch.bfloat16)
+    half = cast_replica(policy, torch.bfloat16)
     assert {t.dtype for t in half.parameters()} == {torch.bfloat16}
     assert {t.dtype for t in policy.parameters()} == {torch.float32}
     address = next(half.parameters()).data_ptr()

@@ -17,7 +17,7 @@ OFFSET = 0.1  # DINOv2 adds it to the grid's side when it resizes the positions
 
 
 @dataclass(frozen=True)
-class Sizes:
+class DINOv2Sizes:
     """Sizes of a DINOv2; the defaults are those of the released ViT-L/14."""
 
     side: int = 224  # pixels that images are resized to
@@ -83,13 +83,13 @@ class DINOv2(VisionTransformer):
         return torch.cat([self.pos_embed[:, :1], plane.flatten(2).transpose(1, 2)], dim=1)
 
 
-def _sizes(architecture: str) -> Sizes:
+def _sizes(architecture: str) -> DINOv2Sizes:
     if architecture == NAME:
-        return Sizes()
+        return DINOv2Sizes()
     if not architecture.endswith(".json"):
         raise ArtuneError(f"networks: architecture {architecture!r} of dinov2 is unknown; known: {NAME}, a JSON file")
     values = read_json(architecture)
-    known = [field.name for field in fields(Sizes)]
+    known = [field.name for field in fields(DINOv2Sizes)]
     if not isinstance(values, dict) or set(values) - set(known):
         raise ArtuneError(f"{architecture}: must hold a mapping of {', '.join(known)}")
-    return Sizes(**values)
+    return DINOv2Sizes(**values)

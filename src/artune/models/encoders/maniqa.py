@@ -24,7 +24,7 @@ CROPS_AT_ONCE = 16  # bounds the memory: the channel attention takes 40 MB per c
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ManiqaSizes:
     """Sizes of a MANIQA; the defaults are those of the released network."""
 
     crop: int = 224  # pixels
@@ -66,7 +66,7 @@ class Maniqa(nn.Module):
         if empty:
             self.to_empty(device="cpu")
 
-    def _build(self, sizes: Sizes) -> None:
+    def _build(self, sizes: ManiqaSizes) -> None:
         side, width = sizes.side, sizes.width
         swin = (sizes.swin_heads, sizes.hidden, side, sizes.window)
         self.vit = VisionTransformer(
@@ -152,17 +152,17 @@ def _head(width: int, last: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Identity(), nn.Linear(width, 1), last)
 
 
-def _sizes(architecture: str) -> Sizes:
+def _sizes(architecture: str) -> ManiqaSizes:
     if architecture == NAME:
-        return Sizes()
+        return ManiqaSizes()
     if not architecture.endswith(".json"):
         raise ArtuneError(
             f"networks: architecture {architecture!r} of maniqa is unknown; known are {NAME}, {NAME}{GRID}, a JSON file"
         )
     values: dict[str, Any] = read_json(architecture)
-    known = [field.name for field in fields(Sizes)]
+    known = [field.name for field in fields(ManiqaSizes)]
     if not isinstance(values, dict) or set(values) - set(known):
         raise ArtuneError(f"{architecture}: must hold a mapping of {', '.join(known)}")
     if "taps" in values:
         values["taps"] = tuple(values["taps"])
-    return Sizes(**values)
+    return ManiqaSizes(**values)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Shape = tuple[int, int, int, int]  # B, heads, length, head_dim
+CacheShape = tuple[int, int, int, int]  # B, heads, length, head_dim
 
 
 class Cache(Protocol):
@@ -59,7 +59,7 @@ class KVCache:
     position: int = 0
 
     @classmethod
-    def allocate(cls, layers: int, shape: Shape, like: Tensor) -> "KVCache":
+    def allocate(cls, layers: int, shape: CacheShape, like: Tensor) -> "KVCache":
         """An empty cache of ``shape``, with the dtype and device of ``like``."""
         batch, heads, length, head_dim = shape
         return cls(*_room(layers, (length, batch, heads, head_dim), like))
@@ -105,7 +105,7 @@ class BucketedCache:
         bucket: positions per bucket, a multiple of 8, which the attention kernels require of a mask.
     """
 
-    def __init__(self, layers: int, shape: Shape, like: Tensor, bucket: int):
+    def __init__(self, layers: int, shape: CacheShape, like: Tensor, bucket: int):
         batch, heads, length, head_dim = shape
         length = -(-length // bucket) * bucket
         self.keys, self.values = _room(layers, (batch, heads, length, head_dim), like)

@@ -7,7 +7,7 @@ from torch import nn
 
 from artune.config.run import Tokenizer
 from artune.errors import ArtuneError
-from artune.models.tokenizers.conv_tokenizer import Shape
+from artune.models.tokenizers.conv_tokenizer import TokenizerShape
 from artune.models.tokenizers.vq import VQ
 from artune.models.tokenizers.vqgan import VQGAN
 from artune.models.weights.checkpoints import load_into
@@ -23,7 +23,7 @@ def build_tokenizer(config: Tokenizer, image_size: int = 256) -> VQ | VQGAN:
     Raises:
         ArtuneError: an unknown family, or a ``norm_groups`` that does not divide the widths.
     """
-    shape = Shape(
+    shape = TokenizerShape(
         channels=config.channels,
         channel_multipliers=tuple(config.channel_multipliers),
         residual_blocks=config.residual_blocks,

@@ -124,7 +124,7 @@ def _middle(channels: int, groups: int, names: KeyNames) -> nn.ModuleDict:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TokenizerShape:
     """Sizes of a tokenizer."""
 
     channels: int  # base width
@@ -145,7 +145,7 @@ class Shape:
 class Encoder(nn.Module):
     """Images to latents, 2 ** (levels - 1) times smaller; ``attention`` holds the levels with self-attention."""
 
-    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int]) -> None:
+    def __init__(self, shape: TokenizerShape, names: KeyNames, attention: Collection[int]) -> None:
         super().__init__()
         widths = shape.widths
         self.conv_in = nn.Conv2d(shape.image_channels, shape.channels, 3, padding=1)
@@ -174,7 +174,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to images; each level has one residual block more than the encoder's."""
 
-    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int]) -> None:
+    def __init__(self, shape: TokenizerShape, names: KeyNames, attention: Collection[int]) -> None:
         super().__init__()
         widths = shape.widths
         current = widths[-1]
@@ -250,7 +250,7 @@ class ConvTokenizer(nn.Module):
         normalised: whether latents and codes lie on the unit sphere.
     """
 
-    def __init__(self, shape: Shape, names: KeyNames, attention: Collection[int], normalised: bool) -> None:
+    def __init__(self, shape: TokenizerShape, names: KeyNames, attention: Collection[int], normalised: bool) -> None:
         super().__init__()
         self.codebook_size = shape.codebook_size
         self.downsampling = 2 ** (len(shape.channel_multipliers) - 1)

@@ -1,6 +1,6 @@
 """LlamaGen's VQ tokenizer (VQ-16 at multipliers 1, 1, 2, 2, 4), under the official parameter names."""
 
-from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, Shape
+from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, TokenizerShape
 
 NAMES = KeyNames(
     encoder_levels="conv_blocks",
@@ -18,5 +18,5 @@ class VQ(ConvTokenizer):
         shape: sizes of the tokenizer.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TokenizerShape) -> None:
         super().__init__(shape, NAMES, attention={len(shape.channel_multipliers) - 1}, normalised=True)

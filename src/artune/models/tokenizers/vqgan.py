@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, Shape
+from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, TokenizerShape
 
 NAMES = KeyNames(
     encoder_levels="down",
@@ -22,7 +22,7 @@ class VQGAN(ConvTokenizer):
         image_size: side of the images that ``attention_resolutions`` refers to; other sizes still work.
     """
 
-    def __init__(self, shape: Shape, attention_resolutions: Sequence[int] = (), image_size: int = 256) -> None:
+    def __init__(self, shape: TokenizerShape, attention_resolutions: Sequence[int] = (), image_size: int = 256) -> None:
         levels = range(len(shape.channel_multipliers))
         attention = {level for level in levels if image_size // 2**level in attention_resolutions}
         super().__init__(shape, NAMES, attention, normalised=False)

@@ -58,7 +58,7 @@ def raw(points: Tensor) -> Tensor:
     return points
 
 
-def features(points: Tensor) -> Tensor:
+def toy_features(points: Tensor) -> Tensor:
     """Coordinates along x, y and both diagonals: [N, 2] -> [N, 4]."""
     x, y = points.unbind(dim=1)
     return torch.stack([x, y, (x + y) / 2**0.5, (x - y) / 2**0.5], dim=1)
@@ -96,7 +96,7 @@ class GaussianPolicy(nn.Module):
         return (-0.5 * ((x - mean) / log_sd.exp()) ** 2 - log_sd).sum(dim=1)
 
 
-def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] = features) -> Trace:
+def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] = toy_features) -> Trace:
     """Train one policy and trace its diagonal FID on 2,000 fresh points, in the reward's own ``features``."""
     real = features(line(20_000, generator_for(seed, "toy", "target"))).double()
     reference = ReferenceMoments.from_moments(real.mean(0), real.var(0, unbiased=False))

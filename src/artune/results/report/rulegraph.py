@@ -23,7 +23,7 @@ class Box(NamedTuple):
     y: float
 
 
-class Picture(NamedTuple):
+class Layout(NamedTuple):
     """Boxes, and the paths (SVG) of the arrows between them."""
 
     width: float
@@ -58,7 +58,7 @@ def read_rules(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
     return sorted(set(names.values())), sorted(edge for edge in edges if edge[0] != edge[1])
 
 
-def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Picture:
+def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Layout:
     """Place the rules in layers, from the first to the last, each ordered so that few arrows cross.
 
     An arrow that others imply is left out: data -> train if there is data -> codes -> train.
@@ -84,9 +84,7 @@ def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Picture:
     widest = max(sum(_width(name) + GAP for name in row) for row in rows)
     points = {name: (x, at * STEP) for at, row in enumerate(rows) for name, x in _spread(row, place, widest)}
     boxes = [Box(name, *points[name]) for name in rules]
-    return Picture(
-        widest + GAP, len(rows) * STEP - STEP + HEIGHT + 2, boxes, [_path(chain, points) for chain in chains]
-    )
+    return Layout(widest + GAP, len(rows) * STEP - STEP + HEIGHT + 2, boxes, [_path(chain, points) for chain in chains])
 
 
 def _order(rows: list[list[str]], chains: list[list[str]]) -> dict[str, float]:

@@ -85,7 +85,7 @@ def session(store: Store, rater: Rater) -> dict[str, Any]:
 
 
 @router.post("/api/votes")
-def cast(store: Store, rater: Rater, vote: Vote) -> dict[str, Any]:
+def cast_vote(store: Store, rater: Rater, vote: Vote) -> dict[str, Any]:
     """Store a vote; it is on the disk when the answer is sent."""
     return state(store.vote(rater, vote.position, vote.pressed, vote.seconds))
 
