@@ -11,14 +11,14 @@ def feed_forward_width(backbone: Backbone) -> int:
 
 
 def matrix_weights(backbone: Backbone) -> int:
-    """Weights that every token is multiplied with: all but embeddings and norms."""
+    """Number of weights that every token is multiplied with: all but embeddings and norms."""
     dim = backbone.dim
     block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
     return backbone.layers * block + backbone.codebook_size * dim
 
 
 def parameters(backbone: Backbone) -> int:
-    """All weights of a policy, to a thousandth: its norms and biases are left out."""
+    """Number of all weights of a policy, to a thousandth: norms and biases are left out."""
     rows = backbone.codebook_size + (backbone.tokens if backbone.family == "vqgan" else backbone.classes + 1)
     return matrix_weights(backbone) + rows * backbone.dim
 

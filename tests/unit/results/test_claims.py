@@ -153,7 +153,7 @@ def test_the_papers_own_numbers_bear_its_claims_out_but_for_one(measured):
         ("lower: [fid], higher: [inception_score, clip", "lower: [sfid], higher: [inception_score, clip", r"unknown 'sfid'"),
         ("falls: [fid/ema]", "falls: [fid/emma]", r"dynamics-fid: curves\.0: .*curve: unknown 'fid/emma'"),
         ("stage: time/generate", "stage: time/generation", r"nocfg-cost: times\.0: .*stage: unknown 'time/generation'"),
-        ("{setting: CFG, task: Realism}", "{setting: CFG, task: Beauty}", r"human-cfg: votes: CFG / Beauty is no row"),
+        ("{setting: CFG, task: Realism}", "{setting: CFG, task: Beauty}", r"human-cfg: votes: CFG / Beauty is not a row"),
         ("untested:\n    every:", "untested:\n    mnist:", r"training-cost: .*untested\.every"),
         ("below: 0.6,", "", r"nocfg-cost: times\.0: .*either below or above"),
         ("where: Table 1\n", "wear: Table 1\n", r"table1-quality: "),

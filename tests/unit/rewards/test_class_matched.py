@@ -180,7 +180,7 @@ def test_only_a_run_that_compares_class_by_class_waits_for_the_classes_moments()
 
 @pytest.mark.parametrize("change", [{"covariance": "full"}, {"pca": 2}])
 def test_a_full_covariance_or_pca_is_refused(change):
-    with pytest.raises(ValueError, match="class_matched holds variances"):
+    with pytest.raises(ValueError, match="class_matched holds only variances"):
         reward_of(**change)
 
 
