@@ -1,4 +1,4 @@
-"""What is recorded of a run: JSON lines are the record, MLflow is a view that can be rebuilt from them.
+"""Records of a run: JSON lines are the record, and MLflow is a view that can be rebuilt from them.
 
 - run_logger: a training's JSON lines and its live view in MLflow
 - mlflow_run: one run in MLflow

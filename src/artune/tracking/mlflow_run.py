@@ -1,4 +1,4 @@
-"""One run in MLflow: found by its name or made, and never given the same point twice."""
+"""One run in MLflow: found by its name or created, and never given the same point twice."""
 
 import contextlib
 import fcntl
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 Point = tuple[str, float, int]  # metric, value, step
 Picture = tuple[Path, int]  # file, step
-MOST = 900  # metrics a request; MLflow takes 1,000
+MOST = 900  # metrics per request; MLflow accepts 1,000
 GRIDS = "samples"  # name of the grids drawn while tuning
 
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """What MLflow is told of a run before it has any numbers."""
+    """Name, settings and tags of a run: all that MLflow stores before the first numbers."""
 
-    uri: str  # of the store; a sqlite file must exist (``artune mlflow_store`` makes it)
+    uri: str  # address of the store; a sqlite file must exist (``artune mlflow_store`` creates it)
     experiment: str  # name of the experiment, the scale
     name: str
     params: Mapping[str, Any]  # settings, nested or flat; MLflow gets dotted keys
@@ -35,7 +35,7 @@ class MlflowRun:
 
 
 def connect_mlflow(uri: str) -> "MlflowClient":
-    """A client that neither reports home, nor chatters, nor waits long for a dead server."""
+    """A client without telemetry and log messages that does not wait long for a server that is down."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
@@ -53,7 +53,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
-    """Id of an experiment, made where it is missing; beside a database its artifacts get a folder of its name."""
+    """Id of an experiment, created if it is missing; its artifacts get a folder of its name beside the database."""
     database = sqlite_file(uri)
     folder = None if database is None else (database.parent / database.stem / name).resolve().as_uri()
     found = client.get_experiment_by_name(name)
@@ -62,7 +62,11 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
 
 @contextlib.contextmanager
 def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
-    """Keep other processes that bring this database up to date away: two could log the same points."""
+    """Hold a lock on the database in a ``with`` block, because two processes could log the same points.
+
+    Raises:
+        TimeoutError: another process still holds the lock after ``wait`` seconds.
+    """
     database = sqlite_file(uri)
     if database is None:
         yield
@@ -81,12 +85,12 @@ def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
 
 
 class RunView:
-    """A run in the store, found by its name or made, to which points are added once.
+    """A run in the store, found by its name or created, to which each point is added once.
 
     Args:
-        record: the run's name, settings and tags, and where they go.
-        fresh: put an existing run of this name away and make a new one.
-        times: start and end of a run that is made here, milliseconds; now, if None.
+        record: the run's name, settings and tags, and the store.
+        fresh: whether to delete existing runs of this name and create a new one.
+        times: start and end of a run that is created here, in milliseconds; None stands for the present time.
 
     Raises:
         Exception: whatever the store raises; callers turn it into a warning.
@@ -129,7 +133,7 @@ class RunView:
         return self.known[key]
 
     def outdated(self, points: Sequence[Point]) -> bool:
-        """Whether the store has other params, or says of a metric in ``points`` what they do not say."""
+        """Whether the store has other parameters, or a value of a metric in ``points`` that differs from them."""
         there = self.run.data.params
         if any(there.get(key, value) != value for key, value in self.params.items()):
             return True
@@ -139,7 +143,7 @@ class RunView:
         return any(not self.steps(key).items() <= values.items() for key, values in wanted.items())
 
     def replace(self) -> None:
-        """Put the run away and start an empty one."""
+        """Delete the run and create an empty one."""
         self.client.delete_run(self.id)
         self._open(None)
 
@@ -156,7 +160,7 @@ class RunView:
                 self.known[key][step] = value
 
     def show(self, pictures: Sequence[Picture]) -> None:
-        """Log pictures whose step the store does not have; the run's page shows them one after the other."""
+        """Log the pictures whose step the store does not have; the run's page shows them one after the other."""
         if not pictures:
             return
         import numpy as np
@@ -170,7 +174,7 @@ class RunView:
                     self.client.log_image(self.id, np.asarray(image.convert("RGB")), key=GRIDS, step=step)
 
     def attach(self, paths: Sequence[Path]) -> None:
-        """Upload files, unless these very bytes are there already."""
+        """Upload files, unless the store has the same bytes already."""
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
         if paths and self.run.data.tags.get("artifacts") != digest:
             for path in paths:
@@ -178,7 +182,7 @@ class RunView:
             self.client.set_tag(self.id, "artifacts", digest)
 
     def reopen(self) -> None:
-        """Mark a run that goes on as running."""
+        """Mark a resumed run as running."""
         if self.run.info.status != "RUNNING":
             self.client.update_run(self.id, status="RUNNING")
             self.run = self.client.get_run(self.id)
@@ -189,4 +193,4 @@ class RunView:
             self.client.set_terminated(self.id, status, self.times[1])
 
 
-RUN_ID = "RUN_ID"  # in a description: the store's own id of the run, once there is one
+RUN_ID = "RUN_ID"  # placeholder in a description for the run's id, which the store assigns

@@ -16,17 +16,17 @@ from artune.tracking.run_logger import read_lines
 from artune.tracking.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
 
 ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
-MOST_OF_A_TAG = 8000  # characters that the store takes
+MOST_OF_A_TAG = 8000  # largest number of characters per tag that the store accepts
 
 
 def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
-    """Create the store and its experiments where they are missing; artifacts go beside the database.
+    """Create the store and its experiments if they are missing; artifacts go beside the database.
 
-    A database is made under another name and put in place whole: MLflow's migrations, begun by several processes
-    at once or cut off, would leave one that nobody can use.
+    A database is created under another name and renamed when it is complete: MLflow's migrations, started by several
+    processes at once or interrupted, would leave a database that cannot be used.
 
     Returns:
-        False, after one warning, if the store cannot be had.
+        False, after one warning, if the store cannot be used.
     """
     try:
         database = sqlite_file(uri)
@@ -58,7 +58,7 @@ def _create_database(database: Path) -> None:
 def run_tags(
     registry: Registry, spec: Mapping[str, Any], commit: str = "unknown", scores: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
-    """Tags that runs are found by (``tags.table4 IS NOT NULL`` is Table 4), and the description of the run's page."""
+    """Tags for finding runs (``tags.table4 IS NOT NULL`` gives Table 4's), and the description of the run's page."""
     rewards = "+".join(spec["rewards"]["terms"]) if spec.get("rewards") else "none"
     tags = {"backbone": spec.get("backbone_name", "none"), "method": spec["method"], "rewards": rewards}
     tags |= {
@@ -87,7 +87,7 @@ def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, 
 
 
 def _times(folder: Path) -> tuple[int, int] | None:
-    """When a run's training began and ended, in milliseconds; None where nothing was trained."""
+    """Start and end of a run's training in milliseconds; None if nothing was trained."""
     manifest = folder / "manifest.json"
     if not manifest.exists():
         return None
@@ -96,14 +96,14 @@ def _times(folder: Path) -> tuple[int, int] | None:
 
 
 def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
-    """Bring the store up to date with the finished runs among ``folders``; what is there is not logged twice.
+    """Bring the store up to date with the finished runs among ``folders``; no point is logged twice.
 
-    A run that the store tells otherwise (trained or scored again since) is put away and logged afresh.
+    A run whose numbers in the store differ (it was trained or scored again since) is deleted there and logged again.
 
     Args:
         uri: tracking URI.
-        registry: of the folders' scale.
-        folders: ``results/{scale}/runs/{run}``; one without scores.json is passed over.
+        registry: registry of the runs' scale.
+        folders: folders ``results/{scale}/runs/{run}``; those without scores.json are skipped.
 
     Returns:
         False, after one warning, if the store is down or too slow.

@@ -1,4 +1,4 @@
-"""What a number was made with."""
+"""Provenance of a number: commit, versions of the libraries, device and threads."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "open_clip_torch", "torch
 
 
 def git(*arguments: str) -> str | None:
-    """Output of a git command in the source's own repository; None without git or outside one."""
+    """Output of a git command in the source's own repository; None without git or outside a repository."""
     command = ["git", *arguments]
     try:
         done = subprocess.run(command, cwd=Path(artune.__file__).parent, capture_output=True, text=True, check=False)
@@ -29,7 +29,7 @@ def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
-    if cpu.exists():  # Linux: platform knows no more than x86_64
+    if cpu.exists():  # on Linux platform returns only the architecture, such as x86_64
         models = [
             line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
         ]
@@ -38,7 +38,7 @@ def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, device, threads."""
+    """Versions, commit, device, threads and SLURM job of this process, by name."""
     return {
         "artune": artune.__version__,
         "results_version": artune.RESULTS_VERSION,
@@ -53,7 +53,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _version(library: str) -> str | None:
-    """Installed version; None where it is absent, as Snakemake is on a machine that only computes."""
+    """Installed version of a library; None if it is missing, as Snakemake is on a machine that only computes."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What a training logs: JSON lines are the record, MLflow a live view of them that may fail without harm."""
+"""Logs of a training: JSON lines are the record, and MLflow is a live view of them that may fail without harm."""
 
 import contextlib
 import json
@@ -20,12 +20,12 @@ Number = float | None
 
 
 def tracking_uri(configured: str) -> str:
-    """Where MLflow is: the environment's ``MLFLOW_TRACKING_URI``, else what the configuration says."""
+    """Address of the MLflow store: ``MLFLOW_TRACKING_URI`` of the environment, otherwise ``configured``."""
     return os.environ.get("MLFLOW_TRACKING_URI") or configured
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file, [] if there is none; a last line that a kill tore off is left out.
+    """The objects of a JSONL file, [] if there is no file; a last line that a kill cut short is left out.
 
     Raises:
         ArtuneError: an earlier line is damaged or has no ``iteration``.
@@ -48,7 +48,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _clean(values: Mapping[str, float]) -> dict[str, Number]:
-    """Plain floats in the given order; what JSON cannot hold (NaN, infinity) becomes null."""
+    """Plain floats in the given order; NaN and infinity, which JSON cannot hold, become None."""
     return {key: value if math.isfinite(value := float(number)) else None for key, number in values.items()}
 
 
@@ -56,12 +56,11 @@ class RunLogger:
     """Logs a training, one line per iteration, flushed at once.
 
     ``metrics.jsonl`` holds only numbers that a repetition reproduces to the bit; wall-clock seconds are in
-    ``timings.jsonl``. NaN and infinity are written as null. With a ``record`` the same numbers go to MLflow from a
-    thread of its own: whatever goes wrong there is one warning, and
-    :func:`artune.tracking.mlflow_store.upsert` mends it.
+    ``timings.jsonl``. NaN and infinity are written as null. With a ``record`` a separate thread sends the same numbers
+    to MLflow: a failure there gives one warning, and :func:`artune.tracking.mlflow_store.upsert` fills the gap later.
 
     Args:
-        folder: where the two files are.
+        folder: folder of the two files.
         record: the run in MLflow; None for files only.
     """
 
@@ -72,14 +71,18 @@ class RunLogger:
         self.view: LiveView | None = None
 
     def resume(self, iteration: int) -> None:
-        """Cut both files to the lines before ``iteration``, in one step each; 0 starts afresh."""
+        """Cut each file, in one step, to the lines before ``iteration``; 0 empties both."""
         self._close_files()
         for path in self.paths:
             kept = [line for line in read_lines(path) if line["iteration"] < iteration]
             write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
     def log(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
-        """Append an iteration; ``seconds`` are the ``time/*`` keys."""
+        """Append the metrics and the seconds (``time/*`` keys) of an iteration.
+
+        Raises:
+            ArtuneError: a file cannot be written.
+        """
         if self.record is not None and self.view is None:
             self.view = LiveView(self.record, fresh=iteration == 0)
         if not self.handles:
@@ -93,7 +96,7 @@ class RunLogger:
             except OSError as error:
                 reason = error.strerror or error
                 raise ArtuneError(
-                    f"{path}: cannot be written ({reason}); make room and start again: it goes on from its last state"
+                    f"{path}: cannot be written ({reason}); make room and run again: it resumes from the last state"
                 ) from error
         if self.view is not None:
             self.view.put(iteration, both[0] | both[1])
@@ -112,17 +115,17 @@ class RunLogger:
 
     def _close_files(self) -> None:
         for handle in self.handles:
-            with contextlib.suppress(OSError):  # every line was flushed; what is left could not be, and was said
+            with contextlib.suppress(OSError):  # a line that could not be flushed has raised an error already
                 handle.close()
         self.handles = []
 
 
 class LiveView:
-    """A thread that passes an iteration's numbers on to MLflow, in batches, until something fails.
+    """A thread that sends the numbers of iterations to MLflow, in batches, until something fails.
 
     Args:
         record: the run in MLflow.
-        fresh: the training starts at iteration 0, so an older MLflow run of this name is of another training.
+        fresh: whether the training starts at iteration 0, so that an older MLflow run of this name is another training.
         every: seconds between batches.
     """
 
@@ -139,7 +142,7 @@ class LiveView:
             self.queue.put((iteration, values))
 
     def close(self, status: str, wait: float = 8.0) -> None:
-        """Pass on the rest and set the run's status; give up after ``wait`` seconds."""
+        """Send what is queued and set the run's status; give up after ``wait`` seconds."""
         self.status = status
         self.stop.set()
         self.thread.join(wait)
@@ -149,7 +152,7 @@ class LiveView:
 
     def _run(self) -> None:
         try:
-            view = RunView(self.record, fresh=self.fresh)  # imports mlflow: seconds, here where nobody waits for them
+            view = RunView(self.record, fresh=self.fresh)  # importing mlflow takes seconds; nobody waits for them here
             view.reopen()
             last = False
             while not last:
@@ -158,7 +161,7 @@ class LiveView:
                 view.add(points)
                 view.show(pictures)
             view.finish(self.status)
-        except Exception as error:  # a view: no failure of it may reach the training
+        except Exception as error:  # no failure of the view may stop the training
             if not self.failed:
                 self.failed = True
                 warn(f"MLflow at {self.record.uri} failed, training goes on ({type(error).__name__}: {error})")

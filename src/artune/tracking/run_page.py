@@ -1,4 +1,4 @@
-"""What the tracking page of a run says above its curves: the run in words, as in a lab notebook (Markdown)."""
+"""Description of a run on its MLflow page, above its curves: the run in words, as in a lab notebook (Markdown)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,25 +10,25 @@ from artune.config.registry import RUN_SECTIONS, Registry
 from artune.config.yaml_layers import leaves
 from artune.tracking.mlflow_run import RUN_ID
 
-PICTURE, BROAD = "samples.png", 800  # of the page; pixels that fit beside its margins
+PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
 REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
 
 
 def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
-    """What a run is, where the paper has it, how it differs from its base, its results, and how to make it again.
+    """Markdown that says what a run is, where the paper has it, its results, its base and how to reproduce it.
 
     Args:
-        registry: of the run's scale.
+        registry: registry of the run's scale.
         spec: the run's resolved settings.
-        scores: its scores.json; None while it is being trained.
+        scores: contents of the run's scores.json; None while the run is trained.
     """
     parts = [f"**{_sentence(registry, spec)}**"]
     if registry.about.note:
         parts.append(f"> {registry.about.note}")
     parts.append(_results(registry, spec["base"], scores))
     if scores is not None:
-        while_tuning = ", again and again while tuning" if spec["method"] == "grpo" else ""
-        told = f"Samples of every class, the same draws{while_tuning}; nothing was picked."
+        while_tuning = ", repeated while tuning" if spec["method"] == "grpo" else ""
+        told = f"Samples of every class from the same draws{while_tuning}; none was selected by its looks."
         parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
     parts += [_places(registry, spec), _differences(registry, spec)]
     parts.append(
@@ -40,7 +40,7 @@ def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[st
     parts.append(
         "### On this page\n"
         "- *Model metrics*: `eval/*` are the final scores, `paper/*` the paper's values of the same names, the rest "
-        "curves over the iterations; `samples` is a grid of the same draws, again and again while tuning (press its "
+        "curves over the iterations; `samples` is a grid of the same draws, repeated while tuning (press its "
         "full-screen sign).\n"
         "- *Artifacts*: `grid.png` (pretrained beside tuned, same seeds), settings, scores, provenance.\n"
         "- The experiment's own description says what every metric means and how to find the runs of a table."
@@ -49,7 +49,7 @@ def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[st
 
 
 def draw_page_picture(folder: Path, output: Path) -> None:
-    """The grids that a training drew on its way side by side, or a run's only grid, as broad as the page."""
+    """Write the grids that a training drew, or else the run's grid.png, side by side as one picture for the page."""
     from PIL import Image
 
     grids = sorted(folder.glob("grids/iteration-*.png")) or [folder / "grid.png"]
@@ -63,7 +63,7 @@ def draw_page_picture(folder: Path, output: Path) -> None:
 
 
 def describe_experiment(registry: Registry) -> str:
-    """What an experiment holds, how its runs are found, and the meaning of every metric (Markdown)."""
+    """Markdown that says what an experiment holds, how to find its runs, and what every metric means."""
     filters = "\n".join(
         f"| `tags.{key} IS NOT NULL` | {table.title} |"
         for key, table in registry.tables.items()
@@ -104,7 +104,7 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
     if spec["method"] == "mle":
         mle = spec["mle"]
         images = f"{mle['iterations']} iterations of {mle['batch']} images"
-        return f"{name} trained on by maximum likelihood for {images}, sampled {guidance}, {seed}."
+        return f"{name} trained further by maximum likelihood for {images}, sampled {guidance}, {seed}."
     if spec["method"] == "vapi":
         vapi = spec["vapi"]
         images = f"{vapi['iterations']} iterations of {vapi['images']} x {vapi['group_size']} sequences"
@@ -127,7 +127,7 @@ def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
 
 
 def _differences(registry: Registry, spec: Mapping[str, Any]) -> str:
-    base = registry.lines.get(spec["base"], {}).get("base")  # a run of no line: a config.yaml edited by hand
+    base = registry.lines.get(spec["base"], {}).get("base")  # {} if a config.yaml edited by hand names no known run
     if base is None:
         return "### How it differs\nA line of its own in `config/experiments.yaml`: nothing but the axis files' values."
     sections = (*RUN_SECTIONS, "method", "checkpoint", "backbone_name")
