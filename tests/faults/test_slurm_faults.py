@@ -280,7 +280,7 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         for pid in orphan:
             os.kill(pid, signal.SIGCONT)
         ends_well(cluster, again, project, undisturbed, before)
-        assert "given back" in slurm_logs(project)
+        assert "outputs restored" in slurm_logs(project)
         assert json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] == 0
         fault.done = (
             "`kill -9` of Snakemake, `kill -STOP` of the orphan, `snakemake --unlock`, the same command with a second "
@@ -325,7 +325,7 @@ def test_snakemake_killed(slurm, project, undisturbed, fault):
     second = slurm.jobs("train")[-1]["JobId"]
     assert second != job
     held = slurm_logs(project)
-    assert f"held by SLURM job {job} on" in held or "given back" in held
+    assert f"held by SLURM job {job} on" in held or "outputs restored" in held
     fault.done = (
         f"`kill -9` of Snakemake while job {job} trained; the message about the lock; `snakemake --unlock`; the same "
         "command"
@@ -334,7 +334,9 @@ def test_snakemake_killed(slurm, project, undisturbed, fault):
     waited = (
         f"said that job {job} held the run and waited" if "held by" in held else f"started after job {job} had ended"
     )
-    given = "the orphan's outputs were restored for it" if "given back" in held else f"it resumed {resumed(project)}"
+    given = (
+        "the orphan's outputs were restored for it" if "outputs restored" in held else f"it resumed {resumed(project)}"
+    )
     fault.happened = f"job {second} {waited}; {given}; Table 4 was made"
     fault.lost = LOST
 

@@ -92,7 +92,7 @@ def test_orphan(project, undisturbed, fault):
     snakemake(project, "--unlock", *SMOKE, TARGET)
     text = snakemake(project, *SMOKE, TARGET)
     assert result(project) == undisturbed
-    assert "given back" in text or "Nothing to be done" in text
+    assert "outputs restored" in text or "Nothing to be done" in text
     fault.done = "`kill -9` of Snakemake only; `snakemake --unlock`; then the same command"
     fault.happened = (
         "Snakemake considered the outputs incomplete and removed them; they were restored without training again"

@@ -154,7 +154,7 @@ def test_outputs_removed(training, undisturbed, fault):
         (training.folder / name).unlink()
     done = training.start().wait()
     assert done.status == 0
-    assert "finished before by this code, given back" in done.line
+    assert "finished before by this code, outputs restored" in done.line
     assert {name: (training.folder / name).read_bytes() for name in names} == before
     fault.done = "`rm` of the four files, then the same command"
     fault.happened = "the four files were restored within seconds, without training"
@@ -176,7 +176,7 @@ def test_two_at_once(training, undisturbed, fault):
     done = second.wait()
     assert done.status == 0, done.text
     assert "held by process" in done.text
-    assert "given back" in done.line
+    assert "outputs restored" in done.line
     assert training.result() == undisturbed
     fault.done = "the same command twice at once"
     fault.happened = "the second said which process held the run, waited, and took over the finished result"

@@ -58,7 +58,7 @@ def combined_advantages(
         weights: name -> factor of the reward (w_c, w_h, w_fid of Alg. 1 line 9).
         group_size: G.
         combine: "sum" is Eq. 4; "separate" normalises every group of rewards on its own.
-        groups: for "separate", the rewards normalised together; None puts each alone.
+        groups: for "separate", the rewards normalised together; None normalises each reward on its own.
         group_weights: for "separate", one factor per group; None means 1 for each.
         add: for "separate", add up the groups' "advantages", or their "losses" (several rows are returned).
         epsilon: see :func:`group_advantages`.

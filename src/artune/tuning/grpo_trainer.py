@@ -113,7 +113,7 @@ class GRPOTrainer(Trainer):
     def _reward(
         self, batch: RolloutBatch, prompts: Tensor, share: Share, iteration: int, clock: Clock
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Rewards [B] of the images of all processes, by name and each in its unit, and the metrics to log."""
+        """Rewards [B] of the images of all processes by name, each scaled by its unit, and the metrics to log."""
         rewards, scores, metrics = self.run.rewards, {}, {}
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=rewards.autocast == "bfloat16")
         for reward in self.rewards:
@@ -150,7 +150,7 @@ class GRPOTrainer(Trainer):
             self.loo_fid.load_state_dict(state["loo_fid"])
 
     def note(self, metrics: dict[str, float]) -> str:
-        """The numbers that matter, for the progress line."""
+        """Total reward, FID, entropy and KL for the progress line."""
         shown = {
             "reward": "reward/total",
             "fid_ema": "fid/ema",

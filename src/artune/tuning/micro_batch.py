@@ -47,7 +47,7 @@ def number_bytes(grpo: GRPO) -> int:
 
 
 def block_bytes(backbone: Backbone, grpo: GRPO) -> float:
-    """Bytes that a block saves per token."""
+    """Bytes that a block saves per token for its backward pass."""
     size = number_bytes(grpo)
     dim, copies = backbone.dim, 2 if size == 2 else 1  # under autocast every product casts its own input
     if backbone.family == "vqgan":
@@ -87,7 +87,7 @@ def sequence_bytes(run: GrpoRun, checkpointing: bool) -> float:
     begun = kept + 4 * PASSING * tokens * run.backbone.codebook_size
     if not checkpointing:
         return begun
-    # By then the head's memory is free; a block's gradients lie beside its saved tensors.
+    # When a block is computed again, the head's memory is free and the block's gradients lie beside its saved tensors.
     again = kept + tokens * (2 * _rows(run) * block_bytes(run.backbone, run.grpo) - head_bytes(run))
     return max(begun, again)
 
@@ -105,8 +105,8 @@ def plan_micro_batches(run: GrpoRun, sequences: int, free: float | None, states:
     Args:
         run: the run whose policy is updated.
         sequences: number of sequences of this process.
-        free: bytes of the device that the update may take; None on a CPU, where ``auto`` does not cut the batch.
-        states: whether AdamW's states exist already and so take nothing of ``free``.
+        free: free bytes of the device; None on a CPU, where ``auto`` does not cut the batch.
+        states: whether AdamW's states exist already and need no further memory.
 
     Raises:
         ArtuneError: not even one sequence fits.

@@ -80,5 +80,5 @@ class MLETrainer(Trainer):
         self.optimizer.load_state_dict(state["optimizer"])
 
     def note(self, metrics: dict[str, float]) -> str:
-        """The numbers that matter, for the progress line."""
+        """The loss, for the progress line."""
         return f"loss {metrics['mle/loss']:.4f}" if metrics else ""

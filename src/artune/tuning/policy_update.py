@@ -24,8 +24,8 @@ from artune.tuning.trainer import check_finite
 class PolicyUpdate:
     """The policy's optimiser, reference and initial entropy; :meth:`__call__` is one update.
 
-    With several processes each takes its share of the batch; the gradient, and so the policy, is the
-    same on all of them.
+    With several processes each takes its share of the batch; the gradient, and so the policy, is the same on all of
+    them unless ``grpo.gradients`` is ``local``.
 
     Args:
         run: the settings.
@@ -109,7 +109,7 @@ class PolicyUpdate:
         return totals | {"optim/grad_norm": norm, "optim/learning_rate": learning_rate(grpo, iteration)}
 
     def planned(self, sequences: int) -> MicroBatches:
-        """The slices of this process' share; planned again unless the saved ones are of a share of this size."""
+        """The slices of this process' share; planned again if the kept ones belong to a share of another size."""
         if self.split is None or self.split.slices[-1].stop != sequences:
             self.split = split_update(self.run, sequences, self.device, bool(self.optimizer.state))
         return self.split

@@ -118,12 +118,12 @@ def train(
     run, folder = read_policy_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
-    # A training from another prior, tokenizer or network is another training, even under the same settings.
+    # A training from another pretrained policy, tokenizer or network has another identity under the same settings.
     digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
-        return f"{output}: finished before by this code, given back"
+        return f"{output}: finished before by this code, outputs restored"
     policy = load_policy(run.backbone, inputs.policy, device)
     if isinstance(run, GrpoRun) and world.leads:
         check_target(run.backbone.family, run.entropy)

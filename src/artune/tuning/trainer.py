@@ -57,7 +57,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def note(self, metrics: dict[str, float]) -> str:
-        """The numbers that matter, for the progress line."""
+        """A few of the ``metrics`` as text for the progress line."""
 
     def begin(self) -> None:
         """Prepare a new training; called on every process before its first iteration, but not on resuming."""
@@ -68,7 +68,7 @@ class Trainer(ABC):
         return None
 
     def keep_state(self) -> None:
-        """Keep a copy of the present state, which later updates cannot reach."""
+        """Keep a copy of the present state on the CPU, which later updates do not change."""
         self._before = on_cpu(self.state_dict())
 
     def good_state(self) -> dict[str, Any]:

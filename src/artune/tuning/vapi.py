@@ -111,7 +111,7 @@ class VAPiTrainer(Trainer):
 
     @torch.no_grad()
     def _reward(self, drawn: Tensor, images: Tensor, clock: Clock) -> tuple[Tensor, dict[str, float]]:
-        """Rewards [B] and metrics: -(MSE + feature distance) between every drawn image and its training image."""
+        """Rewards [B], minus the weighted MSE and feature distance to the training image, and the metrics to log."""
         with clock("decode"):
             decoded = self.render(drawn)
         group = self.settings.group_size
@@ -166,5 +166,5 @@ class VAPiTrainer(Trainer):
         self.optimizer.load_state_dict(state["optimizer"])
 
     def note(self, metrics: dict[str, float]) -> str:
-        """The numbers that matter, for the progress line."""
+        """The mean reward, for the progress line."""
         return f"reward {metrics['vapi/reward']:.4f}" if metrics else ""

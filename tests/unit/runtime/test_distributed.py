@@ -195,7 +195,7 @@ def test_a_signal_to_one_process_stops_all_after_the_iteration_and_nothing_is_lo
 
     before = signal.getsignal(number)
     for said in fitted(tmp_path / "cut", number):
-        assert "after 3 of 6 iterations; the state is saved, the same command goes on from it" in said
+        assert "after 3 of 6 iterations; the state is saved, the same command resumes from it" in said
     assert number.name in said  # the last process received the signal and names it
     assert signal.getsignal(number) is before
     assert load_state(tmp_path / "cut", "text")[0] == 3  # without a signal a state is saved every 2 iterations
