@@ -1,4 +1,4 @@
-"""Rewards of samples. Needs no policy and no tokenizer.
+"""Rewards of samples, which need no policy and no tokenizer.
 
 - reward: the interface of a reward, and a run's instance-level rewards
 - clip: CLIP score

@@ -73,8 +73,8 @@ def loo_fid_reward(
             same with alpha = 1 (``assign``), zeros (``zero``, biased for about 1/alpha batches), or an error
             (``given``: the caller must pass a state).
         solver: solver for a full covariance: an eigendecomposition, or Cholesky factors at the nodes of a quadrature
-            (equal to 1e-8 of the largest reward, to 1e-4 if moments are singular); None chooses Cholesky factors on a
-            GPU from 512 features on.
+            (the rewards agree to 1e-8 of the largest one, to 1e-4 if moments are singular); None chooses Cholesky
+            factors on a GPU from 512 features on.
 
     Raises:
         ArtuneError: fewer than two samples, NaN or infinity, shapes that do not fit, or an argument out of range.
@@ -156,7 +156,7 @@ def _by_eigenvectors(step: _Step, now: Tensor, d_root: Tensor, delta_root: Tenso
     values, vectors = torch.linalg.eigh(extended)
     values_now = torch.linalg.eigvalsh(now)
 
-    # M and root^T S+ root have the same rank, so the same number of directions is rounding error in both.
+    # Both matrices have the same rank, so the same number of their eigenvalues is rounding error.
     rank = numerical_rank(values)
     values, vectors = values[len(values) - rank :], vectors[:, len(vectors) - rank :]
     values_now = values_now[len(values_now) - rank :].clamp_min(0)

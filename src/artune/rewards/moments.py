@@ -41,7 +41,7 @@ class FeatureMoments:
         return FeatureMoments(batch.mean + (1 - alpha) * gap, spread)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Both tensors by name, for a checkpoint."""
+        """Both tensors by name, for a saved state."""
         return {"mean": self.mean, "covariance": self.covariance}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Rewards by name: each is a module in this folder with its class under ``REWARD``, and a line in ``REWARDS``."""
+"""Rewards by name: each is a module of this package with its class under ``REWARD``, and a line in ``REWARDS``."""
 
 import importlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from artune.sampling.batch import RolloutBatch
 
 
 class Reward(Protocol):
-    """An instance-level reward. It sees images and class ids, never weights or tokens' gradients.
+    """An instance-level reward. It sees the samples of a batch, never the policy's weights or gradients.
 
     A reward is built as ``REWARD(network, data)`` from the network named in ``rewards.networks``, or None, and the data
     set, whose prompts it may need.

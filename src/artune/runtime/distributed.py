@@ -146,7 +146,7 @@ class World:
         return box[0]
 
     def wait(self) -> None:
-        """Wait until all processes are here, however long one of them takes; a death is noticed at once."""
+        """Wait until all processes have called this, however long one takes; a death is noticed at once."""
         if self.size > 1:
             with self._contact():
                 dist.barrier()

@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 
 @dataclass(frozen=True)
 class Launch:
-    """Number of this process and of all processes, on all machines and on this machine."""
+    """Rank of this process and number of processes: among all machines, and on this machine."""
 
     rank: int
     size: int

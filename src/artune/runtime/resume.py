@@ -122,7 +122,7 @@ def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
 
 
 def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
-    """Restore ``outputs`` that were kept under the same identity and code; False if they were not or are damaged."""
+    """Restore ``outputs`` that were kept under the same identity and code; False if one is missing or damaged."""
     kept = folder / FOLDER
     try:
         note = read_json(kept / NOTE)

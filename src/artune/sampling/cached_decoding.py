@@ -53,7 +53,7 @@ class PlainDecoder:
 
 
 class BucketedDecoder:
-    """Decodes by steps without host values: on CUDA each bucket's step is recorded once, then replayed as one launch.
+    """Decodes by steps that read no value on the host: on CUDA each bucket's step is recorded once, then replayed.
 
     Filtering and drawing follow the replay as ordinary kernels, enqueued while the graph runs.
 
@@ -99,7 +99,7 @@ class BucketedDecoder:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # warm-up: kernels and workspaces are chosen before the recording
-            for _ in range(2):  # each writes this position's keys and values, which the replay writes again
+            for _ in range(2):  # each step writes the keys and values of this position, which the replay writes again
                 self.policy.decode(self.token, self.cache)
                 self.cache.position.fill_(self.position)
         torch.cuda.current_stream().wait_stream(side)

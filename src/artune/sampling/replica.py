@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from artune.models.policies.policy import Policy
 
-PACKED = 2**19  # weights from which a matrix is packed; smaller ones fit into the CPU's caches and stay as they are
+PACKED = 2**19  # least number of weights of a matrix that is packed; smaller matrices fit into the CPU's caches
 
 
 class PackedLinear(nn.Module):
@@ -72,5 +72,5 @@ def cast_replica(policy: Policy, dtype: torch.dtype) -> Policy:
 
 @torch.no_grad()
 def refresh(replica: Policy, policy: Policy) -> None:
-    """Copy the policy's present weights into a replica of :func:`cast`, in place."""
+    """Copy the policy's present weights into a replica of :func:`cast_replica`, in place."""
     torch._foreach_copy_(list(replica.parameters()), list(policy.parameters()))

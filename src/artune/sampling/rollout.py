@@ -38,8 +38,8 @@ def make_renderer(
     """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round.
 
     Args:
-        tokenizer: the tokenizer; its decoder is cast to ``dtype`` in place, in half precision or on a GPU with the
-            channels last in memory.
+        tokenizer: the tokenizer; its decoder is cast to ``dtype`` in place. In half precision or on a GPU its channels
+            are last in memory.
         side: side of a decoded image in pixels.
         image_size: side of the returned images in pixels.
         uint8_rule: how floats become levels, see :func:`artune.data.pixels.to_uint8`.
