@@ -65,7 +65,7 @@ def bench_rewards(request: Request) -> list[BenchRow]:
 
 
 def bench_update(request: Request) -> list[BenchRow]:
-    """Time the reference's log-probabilities and all epochs on a batch of random tokens; model FLOPs over the peak."""
+    """Time the reference's log-probabilities and all epochs on random tokens; the sum with its share of the peak."""
     run, device = request.run, request.device
     torch.manual_seed(0)
     update = PolicyUpdate(run, random_policy(run.backbone, device), device, ALONE)

@@ -74,7 +74,7 @@ COMMANDS: dict[str, Command] = {
         "inputs", "train or import a frozen network", positional="name", required="output", optional="data tokenizer"
     ),
     "pretrained_policy": Command(
-        "inputs", "train or import a prior", positional="name", required="output", optional="codes"
+        "inputs", "train or import a pretrained policy", positional="name", required="output", optional="codes"
     ),
     "external_policy": Command(
         "inputs",

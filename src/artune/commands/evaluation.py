@@ -39,7 +39,7 @@ def sample(context: Context, arguments: Namespace) -> str:
 
 
 def _extractor(context: Context, folder: Path | None, world: "World") -> "Extractor | None":
-    """The evaluation's networks, if all their files exist already: sampling does not wait for them, features do."""
+    """Extractor of the evaluation's features, or None if a network's file is still missing: sampling does not wait."""
     from artune.evaluation.features import Extractor, identity_of
 
     registry, device = context.registry, context.device

@@ -90,7 +90,7 @@ def network(context: Context, arguments: Namespace) -> str:
 
 
 def pretrained_policy(context: Context, arguments: Namespace) -> str:
-    """Train or import a prior; ``llamagen_l-s1`` is the second seed of ``llamagen_l``."""
+    """Train or import a pretrained policy (a prior); ``llamagen_l-s1`` is the second seed of ``llamagen_l``."""
     context.prepare()
     registry = context.registry
     name, seed = registry.split_prior(arguments.name)

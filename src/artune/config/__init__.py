@@ -1,4 +1,4 @@
-"""What ``config/*.yaml`` says: the type of ``config/X.yaml`` is in ``config/X.py``. Never imports torch.
+"""Types and readers of ``config/*.yaml``. Never imports torch.
 
 - fields: the frozen base of every type, and ranges of numbers
 - yaml_layers: reading, validating, merging and flattening YAML
@@ -11,5 +11,5 @@
 - study: the human study
 - claims: the paper's claims
 - registry: resolves a run's name into its settings
-- paper: which runs the paper's tables need, and what they say about a run
+- paper: which runs the paper's tables need, and a run's rows and values in them
 """

@@ -68,7 +68,7 @@ class TimeTest(Frozen):
     left: str
     right: str
     stage: str
-    of: str | None = None  # stage of right; None: the same as of left
+    of: str | None = None  # stage of right; None: the stage of left
     below: float | None = Field(default=None, gt=0)
     above: float | None = Field(default=None, gt=0)
     paper: float | None = None  # the paper's ratio

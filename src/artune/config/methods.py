@@ -29,7 +29,7 @@ RewardName = Annotated[str, AfterValidator(_known_reward)]
 
 
 class GRPO(Frozen):
-    """Policy optimisation (Sec. 3.1, Alg. 1). The literals are the readings of config/README.md's open choices."""
+    """Policy optimisation (Sec. 3.1, Alg. 1)."""
 
     iterations: Positive
     prompts: Positive  # classes per iteration, each once unless prompts_drawn is with_replacement
@@ -55,11 +55,11 @@ class GRPO(Frozen):
     reference_decay: Fraction = 0.999
     score_logits: Literal["conditional", "guided"] = "conditional"
     score_softmax: Literal["full", "truncated"] = "full"  # truncated: over the tokens that top-k and top-p keep
-    class_dropout: Fraction = 0.0  # while scoring
-    dropout: Fraction = 0.0  # while scoring
-    reduction: Literal["mean", "sum"] = "mean"  # of the loss over samples
+    class_dropout: Fraction = 0.0  # rate while scoring
+    dropout: Fraction = 0.0  # rate while scoring
+    reduction: Literal["mean", "sum"] = "mean"  # how the loss is reduced over the samples of a group
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
-    decode_dtype: Literal["float32", "bfloat16"] = "float32"  # of the token-to-image decoder while tuning
+    decode_dtype: Literal["float32", "bfloat16"] = "float32"  # type of the token-to-image decoder while tuning
     autocast: Literal["off", "bfloat16"] = "off"
     # sequences per forward pass and process; auto: as many as fit. Rounding, slices and dropout depend on the number
     micro_batch: Positive | Literal["auto"] = 144
@@ -114,7 +114,7 @@ class Entropy(Frozen):
     warmup: Fraction
     decay_from: Fraction
     decay_to: Literal["zero", "c_min"] = "zero"
-    target: float  # fraction of log K; with target_is: offset, what is added to the initial fraction
+    target: float  # fraction of log K; with target_is: offset, the difference to the initial fraction
     target_is: Literal["absolute", "offset"] = "absolute"
     deadband: NonNegative
     gain: NonNegative  # k of Eq. 33
@@ -161,7 +161,7 @@ class Rewards(Frozen):
     group_weights: tuple[NonNegative, ...] | None = None
     add: Literal["advantages", "losses"] = "advantages"  # for separate: what is summed over the groups
     networks: dict[RewardName, str | None]  # networks of the instance-level rewards; null: none needed
-    autocast: Literal["off", "bfloat16"] = "off"  # of the rewards' networks; LOO-FID's features are always float32
+    autocast: Literal["off", "bfloat16"] = "off"  # for the rewards' networks; LOO-FID's features are always float32
     loo_fid: LooFidSettings
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""The paper's tables: which runs they need, and what they say about a run (its table, its row, the paper's numbers)."""
+"""The paper's tables: which runs they need, and the tables, rows and paper's values of a run."""
 
 import re
 from collections.abc import Iterable

@@ -115,7 +115,7 @@ class Sampling(Frozen):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    weights_dtype: Literal["own", "bfloat16"] = "own"  # of weights and cache while drawing; logits are float32
+    weights_dtype: Literal["own", "bfloat16"] = "own"  # type of weights and cache while drawing; logits are float32
     rows: Positive | None = None  # images drawn at once, which changes no draw; None: as many as fit the device
 
 

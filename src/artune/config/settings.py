@@ -1,4 +1,4 @@
-"""Types of ``config/config.yaml``: what a user sets."""
+"""Types of ``config/config.yaml``, which holds the user's settings, of a scale's remarks and of the assets."""
 
 from typing import Literal
 
@@ -8,14 +8,14 @@ from artune.config.fields import Frozen, Positive
 
 
 class Figure2(Frozen):
-    """What may be changed about Figure 2 without training anything."""
+    """Settings of Figure 2 whose change trains nothing again."""
 
     smoothing: Positive = 15  # iterations of the moving average
     compare: tuple[str, ...] = ()  # further runs to draw
 
 
 class Settings(Frozen):
-    """``config/config.yaml``: what a user sets."""
+    """The user's settings in ``config/config.yaml``."""
 
     scale: str
     seeds: Positive = 1

@@ -1,4 +1,4 @@
-"""Types of ``config/study.yaml``: which pairs people are shown, and when a rater counts."""
+"""Types of ``config/study.yaml``: the pairs that people are shown, and the conditions under which a rater counts."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class StudySetting(Frozen):
 
 
 class HumanStudy(Frozen):
-    """``config/study.yaml``: which pairs people are shown, and when a rater counts."""
+    """Contents of ``config/study.yaml``; its comments explain the fields."""
 
     settings: dict[str, StudySetting] = Field(min_length=1)
     seed: int = Field(ge=0)

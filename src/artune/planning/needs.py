@@ -96,7 +96,7 @@ def needed_assets(registry: Registry) -> list[str]:
 
 
 def asset_state(registry: Registry, key: str, folder: Path) -> str:
-    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file with its pinned size and time is not read."""
+    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file of pinned size and time is not read."""
     path = find_asset(registry, key, folder)
     if path is None:
         return "in part" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"

@@ -44,7 +44,7 @@ class Plan(Sources):
                 protocol.grid_per_class]  # fmt: skip
 
     def timed(self) -> str:
-        """The folder whose timings.jsonl costs.csv is made from.
+        """The folder of the timings.jsonl from which costs.csv is made.
 
         LlamaGen-L's training or, if its weights are an external file that is missing, iterations on random weights.
         """
