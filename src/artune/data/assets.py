@@ -73,7 +73,7 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) 
 
 
 def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
-    """Check the digest of an asset and pin it; without a published digest, the pin of the first use is compared with.
+    """Check the digest of an asset and pin it; without a published digest it must equal the pin of the first use.
 
     Returns:
         The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (whether the source publishes a

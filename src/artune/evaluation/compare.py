@@ -90,7 +90,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 
 
 def two_sided(difference: float, error: float, seeds: int) -> float:
-    """Two-sided p-value of ``difference``: normal with one seed, Student's t of seeds - 1 with several."""
+    """Two-sided p-value of ``difference``: normal for one seed, Student's t (seeds - 1) for several."""
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     if seeds == 1:

@@ -85,7 +85,7 @@ def evaluate_official(
     Args:
         run: name of the run.
         samples: samples.npz of the run.
-        features: features.npz of the run, made by the port.
+        features: features.npz of the run, written by the port.
         scores: scores.json of the run.
         reference: ADM's reference file.
         graph: classify_image_graph_def.pb.

@@ -27,7 +27,7 @@ def likelihood_loss(
         class_dropout: probability of replacing a label by the null class (classifier-free guidance).
         dropout: dropout rate inside the model.
         generator: generator of the class dropout, on the device of ``class_ids``.
-        share: rows that these are in a larger batch; the same labels are dropped however that batch is split.
+        share: rows of these sequences in a larger batch; the same labels are dropped however that batch is split.
 
     Returns:
         Scalar.

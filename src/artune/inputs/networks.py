@@ -188,7 +188,7 @@ def draw_pairs(material: Decodings, count: int, generator: torch.Generator) -> t
 
 
 def prepare_preference(module: MnistCLIP, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
-    """HPS: the likelihood of the preferred of two images under the softmax of their scaled cosines to the prompt.
+    """Loss of HPS: minus log-likelihood of the preferred of two images by the softmax of their cosines to the prompt.
 
     As HPSv2 is CLIP fine-tuned on preferences, the first steps use CLIP's loss: the pairs alone hardly teach the
     labels.

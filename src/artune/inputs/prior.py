@@ -1,4 +1,4 @@
-"""Trains a prior: a policy fitted to the tokens of real images by maximum likelihood."""
+"""Trains a prior: the pretrained policy of a run, fitted to the tokens of real images by maximum likelihood."""
 
 from pathlib import Path
 

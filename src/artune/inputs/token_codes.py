@@ -1,4 +1,4 @@
-"""Token codes of ImageNet's training images: the data of the likelihood baseline (Table 12)."""
+"""Token codes of a data set: the training data of priors, of the likelihood baseline (Table 12) and of VA-pi."""
 
 import shutil
 import zipfile

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from artune.errors import ArtuneError
 
-SIGMA = 10.0  # bandwidth of the Gaussian kernel, as by the authors
-UNIT = 1000.0  # factor of the printed value, as by the authors
+SIGMA = 10.0  # bandwidth of the Gaussian kernel, the authors' value
+UNIT = 1000.0  # factor of the printed value, the authors' value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from artune.metrics.precision_recall import DISTANCES, neighbour_radii
 def realism_score(reference: Tensor, samples: Tensor, k: int = 3) -> Tensor:
     """``max_r |r - NN_k(r)| / |s - r|`` [n]: at least 1 inside a reference ball, higher is nearer to the real images.
 
-    As by its authors, the half of the balls with the larger radii is left out: these lie where images are sparse.
+    As in the authors' code, the half of the balls with the larger radii is left out: these lie where images are sparse.
 
     Args:
         reference: [m, D] features of distinct real images, m > k.

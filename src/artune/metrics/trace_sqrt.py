@@ -69,7 +69,7 @@ FLOOR = 1e-14  # times the largest eigenvalue is added to both matrices, so that
 def elliptic_nodes(low: float, high: float, nodes: int) -> tuple[list[float], list[float]]:
     """Nodes s and weights w with ``sqrt(x) = sum w log(1 + x / s)`` up to terms that are equal for all x.
 
-    From ``2 pi sqrt(x)``, the integral of ``log(1 + x / s) / sqrt(s)``, by the midpoint rule in the elliptic
+    They come from ``2 pi sqrt(x)``, the integral of ``log(1 + x / s) / sqrt(s)``, by the midpoint rule in the elliptic
     parameter y of ``s = low sc(y)^2``. Differences between x in [low, high] converge as ``exp(-2 pi^2 nodes /
     log(high / low))`` (Hale, Higham and Trefethen, 2008, method 3).
     """

@@ -32,7 +32,7 @@ class DINOv2(VisionTransformer):
     """The class token of DINOv2's last layer; parameter names are those of the released file and of timm.
 
     Args:
-        architecture: vit_large_patch14_dinov2, or the path of a JSON file with the fields of :class:`Sizes`.
+        architecture: vit_large_patch14_dinov2, or the path of a JSON file with the fields of :class:`DINOv2Sizes`.
         empty: leave the weights unset, for a checkpoint to fill.
 
     Raises:

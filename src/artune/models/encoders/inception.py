@@ -13,7 +13,7 @@ from artune.errors import ArtuneError
 from artune.models.encoders.feature_network import FeatureNetwork
 
 ARCHITECTURE = "inception-v3-compat"
-SPATIAL_CHANNELS = 7  # used of the 192 channels of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
+SPATIAL_CHANNELS = 7  # channels used, out of the 192 of Mixed_6d's 1 x 1 branch; 17 x 17 x 7 = 2023
 IMAGES_AT_ONCE = 64  # bounds the memory of one call; activations take about 25 MB per image
 
 

@@ -50,7 +50,7 @@ class Maniqa(nn.Module):
     Args:
         architecture: vit_base_patch8_224 (the mean over 20 seeded random crops, the official score), the same with
             ``-grid`` (20 crops on a grid, pooled over all patches, as in IQA-PyTorch), or the path of a JSON file
-            with the fields of :class:`Sizes`.
+            with the fields of :class:`ManiqaSizes`.
         empty: leave the weights unset, for a checkpoint to fill.
 
     Raises:
