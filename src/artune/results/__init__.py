@@ -1,4 +1,4 @@
-"""What a reader sees: tables, figures, claims, the report, the human study.
+"""Results for a reader: tables, figures, claims, the report, the human study.
 
 - tables: a table's rows from the scores of its runs
 - table_text: a table as Markdown and LaTeX

@@ -15,7 +15,7 @@ def draw_figure(
     """Draw a figure from result files, as PDF and as PNG beside it.
 
     Args:
-        registry: supplies the layout and the scale's note.
+        registry: registry of the scale, with the figure's layout and the scale's note.
         key: name of the figure, such as ``figure2``.
         results: ``results/{scale}``.
         output: the PDF.

@@ -1,4 +1,4 @@
-"""The file of pairs: a zip of PNG images under meaningless names, and ``pairs.json``, which says what each one is."""
+"""The file of pairs: a zip of PNG images under meaningless names, and ``pairs.json``, which says what each image is."""
 
 import hashlib
 import json

@@ -24,7 +24,7 @@ def build_study_table(
     """Table 3: pairs by verdict per setting and task, with the paper's counts beside them.
 
     Args:
-        registry: supplies the layout.
+        registry: registry of the scale, with the table's layout.
         key: ``table3``.
         tally: result of :func:`artune.results.study.tally.tally_votes`; if it is None, or a task has no votes, the
             cells contain the words "no votes yet", never a number.
