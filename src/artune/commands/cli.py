@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.log is not None:
             sys.stderr = open_log(arguments.log)  # type: ignore[assignment]
         with_threads(arguments.threads and here.threads(arguments.threads))
-        from artune.commands.context import Context  # not for --help, which reads no configuration
+        from artune.commands.context import Context  # imported here because --help reads no configuration
 
         module = importlib.import_module(f"artune.commands.{COMMANDS[arguments.command].module}")
         line = getattr(module, arguments.command)(Context(arguments), arguments)

@@ -43,7 +43,7 @@ def score(
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
     probabilities = arrays["probabilities"]
-    if evaluation.inception_shuffle:  # in a file sorted by class a chunk would hold only a few classes
+    if evaluation.inception_shuffle:  # a chunk of a file sorted by class would hold only a few classes
         probabilities = probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
     scores = {

@@ -93,7 +93,7 @@ class World:
     def sum_(self, rows: Tensor) -> None:
         """Sum in place an array on the CPU in which every element is zero on all processes but one."""
         if self.size > 1:
-            with self._contact():  # as integers, which alter neither -0.0 nor NaN
+            with self._contact():  # summed as integers, which alter neither -0.0 nor NaN
                 dist.all_reduce(rows.view(BITS.get(rows.dtype, rows.dtype)), group=self.exchange)
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -176,4 +176,4 @@ def started(device: torch.device) -> Iterator[World]:
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
     yield World(dist.get_rank(), dist.get_world_size(), exchange, gradients)
-    dist.destroy_process_group()  # not after an error: it would wait for the others
+    dist.destroy_process_group()  # skipped after an error, because it would wait for the other processes

@@ -127,7 +127,7 @@ class Lease:
             if raw is None:
                 continue
             holder, quiet = _holder(raw), now - since
-            if quiet > 2 * self.every and now - asked > self.every:  # not at once: a job's processes may outlive it
+            if quiet > 2 * self.every and now - asked > self.every:  # asks late: a job's processes may outlive it
                 asked, ended = now, _ended(holder)
             if ended or _dead(holder) or quiet > self.missed * self.every:
                 self._remove(raw)
@@ -190,7 +190,7 @@ class Lease:
     def check(self) -> None:
         """End this process at once if another one has the lease. Raises OSError: the lease cannot be read."""
         raw = self._read(self.path)
-        if raw is None:  # for an instant, while a process puts back a lease that it removed by mistake
+        if raw is None:  # the lease may be missing for an instant: a process puts back one that it removed by mistake
             time.sleep(min(0.2, self.every))
             raw = self._read(self.path)
         if not (raw or b"").startswith(self.head):

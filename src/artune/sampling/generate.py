@@ -67,7 +67,7 @@ def draw_token(logits: Tensor, generator: torch.Generator | None = None, share: 
     clocks = torch.empty_like(logits) if share is None else logits.new_empty(share.total, logits.shape[-1])
     if clocks.device.type == "cpu":  # takes a quarter of exponential_'s time; 24 bits, with half a step in place of 0
         clocks.uniform_(generator=generator).neg_().log1p_().neg_().clamp_(min=2**-25)
-    else:  # for an excluded token an exact 0 would give 0 / 0
+    else:  # an exact 0 would give 0 / 0 for an excluded token
         clocks.exponential_(generator=generator).clamp_(min=torch.finfo(logits.dtype).tiny)
     clocks = clocks if share is None else clocks[share.rows]
     return logits.softmax(-1).div_(clocks).argmax(-1)

@@ -167,7 +167,7 @@ class RunView:
         from PIL import Image
 
         names = " ".join(Path(file.path).name for file in self.client.list_artifacts(self.id, "images"))
-        there = {int(step) for step in re.findall(rf"\b{GRIDS}\Wstep\W(\d+)\W", names)}  # as log_image names its files
+        there = {int(step) for step in re.findall(rf"\b{GRIDS}\Wstep\W(\d+)\W", names)}  # log_image's file names
         for path, step in pictures:
             if step not in there:
                 with Image.open(path) as image:

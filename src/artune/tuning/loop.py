@@ -68,7 +68,7 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
             except ArtuneError as error:
                 if world.leads:
                     save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
-                if isinstance(error, SharedError):  # once one process has ended, torchrun soon ends the others
+                if isinstance(error, SharedError):  # as soon as one process ends, torchrun ends the others
                     world.wait()
                 raise
             if world.leads:

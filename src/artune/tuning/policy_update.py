@@ -82,7 +82,7 @@ class PolicyUpdate:
         grpo, split = self.grpo, self.planned(len(batch.tokens))
         parts, self.policy.checkpointing = split
         reference = None
-        if self.reference is not None:  # once per iteration: neither the tokens nor the reference change
+        if self.reference is not None:  # scored once per iteration: neither the tokens nor the reference change
             with clock("reference"), torch.no_grad():
                 reference = torch.cat([self._score(self.reference, batch, part)[0] for part in parts])
         old: Tensor | None = None

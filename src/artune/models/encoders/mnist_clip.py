@@ -65,7 +65,7 @@ class MnistCLIP(nn.Module):
 
     def __init__(self, architecture: str, data: Data) -> None:
         super().__init__()
-        with unseen("transformers", "timm"):  # for towers that are not used here; half of the import time
+        with unseen("transformers", "timm"):  # both serve towers that are not used here, and double the import time
             from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
         templates = (data.prompt, *TEMPLATES)

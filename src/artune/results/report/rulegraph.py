@@ -70,7 +70,7 @@ def lay_out(rules: list[str], edges: list[tuple[str, str]]) -> Layout:
     graph = nx.transitive_reduction(graph)
     layers = [sorted(layer) for layer in nx.topological_generations(graph)]
     level = {name: at for at, layer in enumerate(layers) for name in layer}
-    for name in sorted(rules, key=level.__getitem__, reverse=True):  # as late as the rules that need it allow
+    for name in sorted(rules, key=level.__getitem__, reverse=True):  # moves a rule next to the first that needs it
         after = [level[other] for other in graph.successors(name)]
         level[name] = min(after) - 1 if after else level[name]
     rows: list[list[str]] = [sorted(n for n in rules if level[n] == at) for at in range(len(layers))]
