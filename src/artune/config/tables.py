@@ -70,7 +70,7 @@ class Figure(Frozen):
     title: str
     runs: tuple[str, ...] = ()  # samples: pretrained, then tuned
     classes: tuple[str, ...] = ()  # samples: the classes that the caption names
-    number: int = Field(default=2, gt=0)  # samples: number of classes if the data set has none of ``classes``
+    number: int = Field(default=2, gt=0)  # samples: number of classes if ``classes`` is empty
     per_class: int = Field(default=6, gt=0)
     seed: int = Field(default=0, ge=0)
 

@@ -108,7 +108,7 @@ def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def measure_file(path: Path) -> dict[str, Any]:
-    """Bytes, time and SHA-256 of a file; of a folder, the digest of file names and sizes (reading it takes hours)."""
+    """Bytes, time and SHA-256 of a file; for a folder, a digest of names and sizes (reading its files takes hours)."""
     if path.is_file():
         return {**size_and_time(path), "sha256": sha256(path)}
     members = (member for member in path.rglob("*") if member.is_file())
