@@ -37,7 +37,7 @@ MAY_IMPORT = {
 AT_THE_TOP = ("__init__", "__main__", "errors")  # the only modules beside the packages
 LIGHT = ("config", "planning", "tracking", "commands")  # modules of these packages never load torch or mlflow
 HEAVY = ("tracking.provenance",)  # exceptions to LIGHT: these modules may load them
-MOST_MODULES, MOST_LINES, MOST_LINES_OF_MODELS = 12, 300, 400
+MOST_MODULES, MOST_LINES, MOST_LINES_OF_MODELS, MOST_LINES_OF_A_FUNCTION = 12, 300, 400, 60
 
 
 def imports(path):
@@ -48,7 +48,10 @@ def imports(path):
             module = (node.module or "").removeprefix("artune").lstrip(".")
             for name in (name.name for name in node.names):
                 whole = f"{module}.{name}".lstrip(".")
-                yield whole if whole in known else module
+                package = f"{whole}.__init__" in known  # `from artune import results`
+                yield whole if whole in known or package else module
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield f"relative import in line {node.lineno}"  # which no package may do
         elif isinstance(node, ast.Import):
             yield from (name.name.removeprefix("artune.") for name in node.names if name.name.startswith("artune."))
 
@@ -97,6 +100,9 @@ def test_files_stay_readable(path):
     lines = len(path.read_text().splitlines())
     assert lines <= (MOST_LINES_OF_MODELS if "models" in path.parts else MOST_LINES), f"{path.name} has {lines} lines"
     assert path.stem not in ("utils", "helpers", "misc", "common", "base")
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    long = [node.name for node in functions if node.end_lineno - node.lineno >= MOST_LINES_OF_A_FUNCTION]
+    assert not long, f"{path.name}: longer than {MOST_LINES_OF_A_FUNCTION} lines: {', '.join(long)}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda path: path.name)

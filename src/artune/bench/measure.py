@@ -176,6 +176,11 @@ def measured_ceiling(device: torch.device, dtype: torch.dtype) -> Ceiling:
     )
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """``bfloat16`` for ``torch.bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def now(device: torch.device) -> float:
     """Time in seconds, read after the device has finished its work."""
     if device.type == "cuda":

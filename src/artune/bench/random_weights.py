@@ -10,7 +10,6 @@ from artune.config.run import Backbone, Data, GrpoRun, Network, PolicyRun
 from artune.config.sizes import decoded_size
 from artune.models.encoders.build import build_network
 from artune.models.policies.build import build_policy
-from artune.models.policies.llamagen import LlamaGen
 from artune.models.policies.policy import Policy
 from artune.models.tokenizers.build import build_tokenizer
 from artune.rewards.distribution import DistributionReward
@@ -70,11 +69,3 @@ def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.d
     network, side = networks[run.rewards.loo_fid.network], run.data.image_size
     width = network.features(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).shape[1]
     return DistributionReward(network, run.rewards.loo_fid, torch.zeros(width), torch.eye(width), device)
-
-
-def random_llamagen(backbone: Backbone) -> nn.Module:
-    """A policy with a random output head instead of zeros, so that its logits differ."""
-    policy = build_policy(backbone)
-    head = policy.output if isinstance(policy, LlamaGen) else policy.head
-    nn.init.normal_(head.weight, std=0.02)
-    return policy

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from artune.bench.random_weights import random_llamagen
+from artune.bench.measure import dtype_name
+from artune.bench.random_weights import random_policy
 from artune.config.registry import Registry
 from artune.config.sizes import decoded_size
 from artune.data.prompts import prompts
@@ -103,9 +104,14 @@ def selfcheck(
     rows = [check_part(part, machine) for part in network_parts(registry, backbone, machine)]
     peak = max(row.peak_gb for row in rows)
     if output is not None:
-        about = {"device": machine.device.type, "dtype": _name(machine.dtype), "backbone": backbone, "peak_gb": peak}
+        about = {
+            "device": machine.device.type,
+            "dtype": dtype_name(machine.dtype),
+            "backbone": backbone,
+            "peak_gb": peak,
+        }
         write_json(output, about | {"rows": [asdict(row) for row in rows], "versions": provenance(machine.device)})
-    where = f"on {machine.device.type} in {_name(machine.dtype)}"
+    where = f"on {machine.device.type} in {dtype_name(machine.dtype)}"
     line = f"{len(rows)} networks {where}, all checks passed, peak {peak:.1f} GB"
     return rows, f"{output}: {line}" if output else line
 
@@ -124,7 +130,12 @@ def network_parts(registry: Registry, backbone: str, machine: Machine) -> list[P
         return Part(name, lambda: build_network(registry.networks[name], data), dtype, run)
 
     return [
-        Part(backbone, lambda: random_llamagen(policy), machine.dtype, lambda found: run_policy(found, machine)),
+        Part(
+            backbone,
+            lambda: random_policy(policy, torch.device("cpu")),
+            machine.dtype,
+            lambda found: run_policy(found, machine),
+        ),
         Part(
             policy.tokenizer,
             lambda: build_tokenizer(tokenizer, side),
@@ -152,7 +163,7 @@ def check_part(part: Part, machine: Machine) -> CheckRow:
     row = CheckRow(
         network=part.name,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        dtype=_name(part.dtype),
+        dtype=dtype_name(part.dtype),
         batch=batch,
         build_s=round(built - began, 1),
         run_s=round(time.monotonic() - built, 1),
@@ -239,10 +250,6 @@ def _finite(found: Tensor) -> Tensor:
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ArtuneError(f"selfcheck: {otherwise}")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _forget_peak(machine: Machine) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from artune.bench.measure import BenchRow, Request, Timing, counted, forget_peak, now, peak, row, time_call
+from artune.bench.measure import BenchRow, Request, Timing, counted, dtype_name, forget_peak, now, peak, row, time_call
 from artune.bench.random_weights import random_batch, random_loo_fid, random_networks, random_policy, random_renderer
 from artune.evaluation.features import Extractor
 from artune.evaluation.samples import Drawing, draw_all, draw_labels
@@ -41,7 +41,7 @@ def bench_rewards(request: Request) -> list[BenchRow]:
             time_call(lambda: render(batch.tokens), request),
             counted(lambda: render(one.tokens), request.batch),
             request.ceiling(decoded),
-            arithmetic=_name(decoded),
+            arithmetic=dtype_name(decoded),
         )
     ]
     for reward in build_rewards(run.rewards, run.data, networks):
@@ -49,14 +49,14 @@ def bench_rewards(request: Request) -> list[BenchRow]:
             timing = time_call(functools.partial(reward, batch), request)
             work = counted(functools.partial(reward, one), request.batch)
         paper = (reward.name,) if reward.name in ("clip", "hps") else ()
-        rows.append(row(reward.name, request, timing, work, request.ceiling(seen), paper, arithmetic=_name(seen)))
+        rows.append(row(reward.name, request, timing, work, request.ceiling(seen), paper, arithmetic=dtype_name(seen)))
     loo_fid = random_loo_fid(run, networks, device)
     if loo_fid is None:
         return rows
     features = loo_fid.features(batch)
     work = counted(lambda: loo_fid.features(one), request.batch)
     rows.append(row("LOO-FID features", request, time_call(lambda: loo_fid.features(batch), request), work,
-                    request.ceiling(single), arithmetic=_name(single)))  # fmt: skip
+                    request.ceiling(single), arithmetic=dtype_name(single)))  # fmt: skip
     loo_fid(features, batch.class_ids)
     loo_fid.commit()  # the timed calls have a state, as in every iteration but the first
     timing = time_call(lambda: loo_fid(features, batch.class_ids), request)
@@ -91,7 +91,7 @@ def bench_update(request: Request) -> list[BenchRow]:
         if timing.seconds:
             work, ceiling = (update_floor(run), request.ceiling(used)) if whole else (None, None)
             rows.append(row(stage, request, timing, work, ceiling, ("update",) if whole else (),
-                            arithmetic=_name(used), split=split))  # fmt: skip
+                            arithmetic=dtype_name(used), split=split))  # fmt: skip
     return rows
 
 
@@ -128,7 +128,3 @@ def bench_sample(request: Request) -> list[BenchRow]:
     extrapolated = row(f"{protocol.samples:,} samples, extrapolated", request, whole)
     per_second = {"images/s": size / Timing(each).median, "batches timed": len(each)}
     return [found | per_second | {"images": size} for found in (one, extrapolated)]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

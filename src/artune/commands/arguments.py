@@ -262,8 +262,17 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         ArtuneError: no such command; the message names similar ones.
     """
-    known = {**COMMANDS, **GROUPS}
-    if words and not words[0].startswith("-") and words[0] not in known:
-        shown = [name for name in known if name.split("_")[0] not in GROUPS or name in GROUPS]
-        raise ArtuneError(f"command: {unknown(words[0], shown, most=len(shown))}")
+    first, second = (*words[:2], "", "")[:2]
+    if first not in GROUPS and f"{first}_{second}" in COMMANDS:  # any command of two words may be typed as such
+        return parser().parse_args([f"{first}_{second}", *words[2:]])
+    if first in GROUPS:
+        members = [name.removeprefix(f"{first}_") for name in COMMANDS if name.startswith(f"{first}_")]
+        _require(second, members, f"command {first}")
+    _require(first, [*(name for name in COMMANDS if name.split("_")[0] not in GROUPS), *GROUPS], "command")
     return parser().parse_args(words)
+
+
+def _require(word: str, known: Sequence[str], what: str) -> None:
+    """Raise an ArtuneError if a word that is no option names nothing that is known."""
+    if word and not word.startswith("-") and word not in known and word not in COMMANDS:
+        raise ArtuneError(f"{what}: {unknown(word, known, most=len(known))}")

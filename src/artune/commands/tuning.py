@@ -2,14 +2,10 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from artune.commands.context import Context
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_config(context: Context, arguments: Namespace) -> str:

@@ -255,7 +255,7 @@ def parse_run(tree: Tree, where: str) -> Run:
     Raises:
         ArtuneError: an unknown method, an unknown key, or a value out of range; names ``where`` and the key.
     """
-    method = tree.get("method")
+    method = tree.get("method") if isinstance(tree, dict) else None
     if not isinstance(method, str) or method not in RUNS:
         raise ArtuneError(f"{where}: method: {unknown(method, RUNS)}")
     return parse(RUNS[method], tree, where)

@@ -5,15 +5,15 @@ import math
 from artune.config.run import Backbone, Tokenizer
 
 
-def feed_forward_width(backbone: Backbone) -> int:
-    """Hidden width of a LlamaGen block's feed-forward layer."""
-    return math.ceil((8 * backbone.dim // 3) / backbone.ffn_multiple_of) * backbone.ffn_multiple_of
+def feed_forward_width(dim: int, multiple_of: int) -> int:
+    """Hidden width of LlamaGen's feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple."""
+    return math.ceil((8 * dim // 3) / multiple_of) * multiple_of
 
 
 def matrix_weights(backbone: Backbone) -> int:
     """Number of weights that every token is multiplied with: all but embeddings and norms."""
-    dim = backbone.dim
-    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * feed_forward_width(backbone)
+    dim, hidden = backbone.dim, feed_forward_width(backbone.dim, backbone.ffn_multiple_of)
+    block = 12 * dim**2 if backbone.family == "vqgan" else 4 * dim**2 + 3 * dim * hidden
     return backbone.layers * block + backbone.codebook_size * dim
 
 

@@ -64,10 +64,8 @@ def identity_of(registry: Registry, folder: Path, device: torch.device) -> str:
     Raises:
         ArtuneError: the file of a network is missing in ``folder``.
     """
-    evaluation, facts = (
-        registry.evaluation,
-        [prompts_digest(registry.data), str(registry.evaluation.batch), device.type],
-    )
+    evaluation = registry.evaluation
+    facts = [prompts_digest(registry.data), str(registry.evaluation.batch), device.type]
     for role, name in evaluation.networks.items():
         path = folder / f"{name}.safetensors"
         if not path.exists():

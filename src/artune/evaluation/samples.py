@@ -120,6 +120,7 @@ def draw_grids(
         if drawn_from is not None:
             columns.append(grid_images(drawn_from, render, ids, evaluation.grid_per_class, evaluation.seed, device))
             titles.append(title)
+            drawn_from.forget()  # two policies' caches may not fit a GPU together
     names = class_names(run.data)
     draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", path)
 
@@ -176,27 +177,33 @@ def sample(
     world.wait()
     if not world.leads:
         return ""
+    sampler.forget()  # the cache of a whole chunk, before the grids need theirs
     before = Sampler(pretrained, run.sampling) if pretrained is not None else None
     draw_grids(run, evaluation, sampler, before, render, files.grid, device)
-    write_samples(output, labels.numpy(), chunks, features, extractor)
+    write_samples(output, labels.numpy(), number, chunks, features, extractor)
     taken.remove()
     return f"{output}: {len(labels)} images" + (", features computed" if features is not None else "")
 
 
 def write_samples(
-    output: Path, labels: np.ndarray, chunks: Chunks, features: Chunks | None, extractor: Extractor | None
+    output: Path,
+    labels: np.ndarray,
+    number: int,
+    chunks: Chunks,
+    features: Chunks | None,
+    extractor: Extractor | None,
 ) -> None:
     """Write samples.npz from all chunks, which are then removed, and the features beside it.
 
     Args:
         output: samples.npz.
         labels: class ids [n] int64.
+        number: number of chunks.
         chunks: chunks of images.
         features: chunks of feature rows; None without features.
         extractor: the extractor of these features; None without features.
     """
     digest = hashlib.sha256(chunks.digest().encode() + labels.tobytes()).digest()
-    number = chunks.count()
     forget_beside(output)
     if features is not None and extractor is not None:
         rows = np.concatenate([features.load(at) for at in range(number)])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from artune.config.methods import LooFidSettings as Settings
+from artune.config.methods import LooFidSettings
 from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import ClassMoments, FeatureMoments, ReferenceMoments
 from artune.sampling.batch import RolloutBatch
@@ -34,7 +34,7 @@ class DistributionReward:
     def __init__(
         self,
         network: nn.Module,
-        settings: Settings,
+        settings: LooFidSettings,
         mu: Tensor,
         sigma: Tensor,
         device: torch.device | str = "cpu",

@@ -57,7 +57,7 @@ def block_bytes(backbone: Backbone, grpo: GRPO) -> float:
     else:
         # inputs and outputs of the two norms (float32) with their scale; input of qkv; q, k, v and the rotated q, k;
         # output of attention; input of w1 and w3; the hidden layer: w1 x, silu(w1 x), w3 x, and the product
-        hidden = feed_forward_width(backbone)
+        hidden = feed_forward_width(dim, backbone.ffn_multiple_of)
         saved = 2 * (8 * dim + 4) + size * (dim * (1 + 5 + 1 + copies) + 4 * hidden)
     masks = 2 * 4 * dim if grpo.dropout else 0
     return saved + 4 * backbone.heads + masks  # the log-sum-exp of attention

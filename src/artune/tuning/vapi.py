@@ -92,7 +92,7 @@ class VAPiTrainer(Trainer):
         """Draw and decode sequences, compare them with their images, and update the policy.
 
         Raises:
-            ArtuneError: the loss or the gradient is NaN or infinite.
+            SharedError: the loss or the gradient is NaN or infinite.
         """
         vapi, clock = self.settings, Clock(self.device)
         generator = generator_for(self.seed, "vapi", iteration, device=self.device)

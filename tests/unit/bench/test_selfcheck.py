@@ -12,7 +12,7 @@ import torch
 from imagenet_world import shrink
 from project import ROOT
 
-from artune.bench.random_weights import random_llamagen
+from artune.bench.random_weights import random_policy
 from artune.bench.selfcheck import Machine, check_part, network_parts, run_policy, selfcheck
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
@@ -112,11 +112,11 @@ def test_arithmetic_that_is_too_coarse_is_noticed(registry, monkeypatch):
     with pytest.raises(
         ArtuneError, match=r"selfcheck: bfloat16 differs by .* from the teacher-forced forward, more than"
     ):
-        run_policy(random_llamagen(registry.backbones["llamagen_l"]).requires_grad_(False), CPU)
+        run_policy(random_policy(registry.backbones["llamagen_l"], CPU.device).requires_grad_(False), CPU)
 
 
 def test_nan_is_noticed(registry):
-    policy = random_llamagen(registry.backbones["llamagen_b"]).requires_grad_(False)
+    policy = random_policy(registry.backbones["llamagen_b"], CPU.device).requires_grad_(False)
     policy.norm.weight[0] = torch.nan
     with pytest.raises(ArtuneError, match="selfcheck: NaN or infinity came out"):
         run_policy(policy, CPU)

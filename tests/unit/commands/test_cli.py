@@ -50,12 +50,15 @@ def test_a_command_of_two_words_is_the_one_with_the_underscore(capsys):
         assert COMMANDS[f"study_{name}"].summary in out
     assert parse_words(["study", "serve", "--port", "0"]) == parse_words(["study_serve", "--port", "0"])
     assert parse_words(["study", "serve", "--port", "0"]).command == "study_serve"
+    assert parse_words(["mlflow", "store", "--output", "x"]).command == "mlflow_store"
+    assert parse_words(["mlflow", "--runs", "x"]).command == "mlflow"
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["tabel", "table4"], "error: command: unknown 'tabel'; did you mean table?"),
+        (["study", "serv"], "error: command study: unknown 'serv'; did you mean serve?"),
         (["qqq"], "error: command: unknown 'qqq'; known are run_config, asset, "),
         (["show", "llamagen_l-our"], "error: run: unknown run 'llamagen_l-our'; did you mean llamagen_l-ours"),
         (["show", "nothing-like-it"], "error: run: unknown run 'nothing-like-it'; known are "),

@@ -10,12 +10,14 @@ from scored import OFFICIAL, Network, Spatial
 from tiny import tiny_policy, tiny_renderer, tiny_run
 
 from artune.errors import ArtuneError
+from artune.evaluation import samples
 from artune.evaluation.features import Extractor, take_up, write_features
 from artune.evaluation.samples import Drawing, SampleFiles, draw_labels, sample
 from artune.runtime.chunks import Chunks, Writer
 from artune.runtime.distributed import ALONE
 from artune.runtime.files import load_npz, save_npz, save_npz_rows
 from artune.runtime.seeds import generator_for
+from artune.sampling.cached_decoding import KeptDecoder
 from artune.sampling.generate import Sampler
 from artune.sampling.rollout import roll_out
 
@@ -30,12 +32,12 @@ def extractor(batch, identity):
     return Extractor(EVALUATION.model_copy(update={"batch": batch}), tiny_run().data, networks, CPU, identity)
 
 
-def drawn(world, folder, seed=0, batch=8, identity=None):
+def drawn(world, folder, seed=0, batch=8, identity=None, pretrained=False):
     """Draw samples.npz of a tiny policy in seven chunks; returns its bytes in the leading process, None in others."""
     folder.mkdir(exist_ok=True)
     (folder / "policy").write_text(str(seed))
     run = tiny_run()
-    arguments = (tiny_policy(run, seed), None, tiny_renderer(run))
+    arguments = (tiny_policy(run, seed), tiny_policy(run) if pretrained else None, tiny_renderer(run))
     sample(
         run,
         EVALUATION.model_copy(update={"batch": batch}),
@@ -76,6 +78,44 @@ def test_every_chunk_has_a_seed_of_its_own(tmp_path):
     arrays = load_npz(tmp_path / "one/samples.npz")
     assert np.array_equal(arrays["arr_0"], torch.cat(images).permute(0, 2, 3, 1).numpy())
     assert np.array_equal(arrays["labels"], labels.numpy())
+
+
+def test_a_second_file_of_one_chunk_is_not_counted_as_another_chunk(tmp_path, monkeypatch):
+    whole = drawn(ALONE, tmp_path / "one")
+
+    def twice(sampler, render, *rest):
+        for path in (tmp_path / "two/sampling").glob("*/chunk-000003-*.npy"):
+            rows = np.load(path)
+            rows[0, 0, 0, 0] ^= 1  # what another process drew with other rounding, intact too
+            Chunks.save(chunks_of(path), 3, rows)
+        return grid_images(sampler, render, *rest)
+
+    def chunks_of(path):
+        chunks = Chunks(tmp_path / "two/sampling", "")
+        chunks.folder = path.parent
+        return chunks
+
+    grid_images = samples.grid_images
+    monkeypatch.setattr(samples, "grid_images", twice)
+    drawn(ALONE, tmp_path / "two")
+    arrays, expected = (load_npz(tmp_path / f"{name}/samples.npz") for name in ("two", "one"))
+    assert arrays["arr_0"].shape == expected["arr_0"].shape
+    assert len(whole) > 0
+
+
+def test_the_decoder_of_one_policy_is_freed_before_the_next_one_is_drawn_from(tmp_path, monkeypatch):
+    alive, kept = [], KeptDecoder.__call__
+
+    def watched(self, class_ids):
+        alive.append([other._decoder is not None for other in made if other is not self])
+        return kept(self, class_ids)
+
+    made, start = [], KeptDecoder.__init__
+    monkeypatch.setattr(KeptDecoder, "__init__", lambda self, *rest: (made.append(self), start(self, *rest))[1])
+    monkeypatch.setattr(KeptDecoder, "__call__", watched)
+    drawn(ALONE, tmp_path / "one", pretrained=True)
+    assert len(made) == 2
+    assert not any(map(any, alive))
 
 
 class KilledError(Exception):

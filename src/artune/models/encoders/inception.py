@@ -62,7 +62,7 @@ class Inception(FeatureExtractorInceptionV3, FeatureNetwork):
         return self.pooled(images)[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], without the bias as in the official code."""
+        """Images uint8 [B, 3, H, W] -> softmax(pool_3 W) float32 [B, 1008], without the bias, as officially."""
         return self.pooled(images)[1].softmax(dim=-1)
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:

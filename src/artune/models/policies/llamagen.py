@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from artune.config.sizes import feed_forward_width
 from artune.errors import ArtuneError
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.policy import Policy
@@ -37,11 +38,6 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate the interleaved channel pairs (2i, 2i + 1) of [..., head_dim] in float32; the result keeps the dtype."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
-
-
-def ffn_width(dim: int, multiple_of: int) -> int:
-    """Hidden width of the feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple of ``multiple_of``."""
-    return math.ceil((8 * dim // 3) / multiple_of) * multiple_of
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
@@ -179,7 +175,7 @@ class LlamaGen(Policy):
         self.classes, self.tokens, self.null_class = classes, tokens, classes
         self.cls_embedding = ClassEmbedding(classes, dim)
         self.tok_embeddings = nn.Embedding(codebook_size, dim)
-        hidden = ffn_width(dim, ffn_multiple_of)
+        hidden = feed_forward_width(dim, ffn_multiple_of)
         self.layers = nn.ModuleList(Block(dim, heads, hidden) for _ in range(layers))
         self.norm = RMSNorm(dim)
         self.output = nn.Linear(dim, codebook_size, bias=False)

@@ -7,11 +7,12 @@ import torch
 from project import ROOT
 
 from artune.config.registry import Registry
+from artune.config.sizes import feed_forward_width
 from artune.data.pixels import resize, to_uint8
 from artune.errors import ArtuneError
 from artune.models.policies.build import build_policy
 from artune.models.policies.cache import attend_one, attend_one_fused
-from artune.models.policies.llamagen import LlamaGen, ffn_width, rotary_table, rotate
+from artune.models.policies.llamagen import LlamaGen, rotary_table, rotate
 from artune.models.tokenizers.build import build_tokenizer
 
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "codebook_size": 20, "classes": 3, "tokens": 9, "ffn_multiple_of": 8}
@@ -139,7 +140,7 @@ def test_the_class_token_is_turned_to_zero():
 
 @pytest.mark.parametrize(("dim", "width"), [(768, 2048), (1024, 2816), (1280, 3584), (1536, 4096), (3200, 8704)])
 def test_feed_forward_widths_are_the_official_ones(dim, width):
-    assert ffn_width(dim, 256) == width
+    assert feed_forward_width(dim, 256) == width
 
 
 @pytest.mark.parametrize(("name", "layers", "parameters"), [("llamagen_xxl", 48, 1.4e9), ("llamagen_3b", 24, 3.1e9)])
