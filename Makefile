@@ -50,7 +50,7 @@ reproduce: $(STAMP)
 WORLD := tests/end_to_end/test_imagenet_world.py
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
-	@echo "tests: about 13 minutes on 2 cores"
+	@echo "tests: 13 to 26 minutes on 2 cores, by the processor"
 	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser $(WORLD) & first=$$!; second=0; \
 		$(BIN)/python -m pytest -m "not faults" --ignore $(WORLD) tests/workflow tests/end_to_end tests/faults || second=$$?; \
 		wait $$first && exit $$second
