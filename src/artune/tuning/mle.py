@@ -1,8 +1,6 @@
 """Likelihood continuation of a pretrained policy: the MLE baseline of Table 12."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +13,10 @@ from artune.models.policies.policy import Policy
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.seeds import draw_indices, generator_for
-from artune.tuning.trainer import Trainer, check_finite
+from artune.tuning.trainer import OptimizerTrainer, check_finite
 
 
-class MLETrainer(Trainer):
+class MLETrainer(OptimizerTrainer):
     """AdamW on the token codes of training images; weight decay on matrices only (LlamaGen's recipe)."""
 
     def __init__(self, run: MleRun, policy: Policy, codes: Path, device: torch.device, world: World = ALONE):
@@ -69,15 +67,6 @@ class MLETrainer(Trainer):
 
     def _check(self, value: float, what: str, iteration: int) -> None:
         check_finite(value, what, iteration, self.name, "lower mle.learning_rate")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next iteration depends on."""
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def note(self, metrics: dict[str, float]) -> str:
         """The loss, for the progress line."""

@@ -76,6 +76,21 @@ class Trainer(ABC):
         return self.state_dict() if self._before is None else self._before
 
 
+class OptimizerTrainer(Trainer):
+    """A method whose whole state is the policy and its optimiser."""
+
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next iteration depends on."""
+        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
 def check_finite(value: float, what: str, iteration: int, name: str, remedy: str) -> None:
     """Stop every process of a training if ``value``, which is the same on all of them, is not finite.
 

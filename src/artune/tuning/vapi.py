@@ -5,9 +5,7 @@ position. G sequences are drawn from these distributions, position by position, 
 look most like the image likelier. Nothing is sampled autoregressively, and training uses no guidance.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +22,7 @@ from artune.runtime.distributed import ALONE
 from artune.runtime.seeds import draw_indices, generator_for
 from artune.sampling.rollout import Renderer
 from artune.tuning.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
-from artune.tuning.trainer import Trainer, check_finite
+from artune.tuning.trainer import OptimizerTrainer, check_finite
 
 
 def noisy_context(tokens: Tensor, codes: int, share: float, generator: torch.Generator) -> Tensor:
@@ -51,7 +49,7 @@ def bounded_advantages(rewards: Tensor, group_size: int, epsilon: float, bound: 
     return group_advantages(rewards, group_size, epsilon=epsilon).clamp(-bound, bound)
 
 
-class VAPiTrainer(Trainer):
+class VAPiTrainer(OptimizerTrainer):
     """AdamW on the policy loss of each token and the likelihood of the images' own tokens.
 
     Args:
@@ -155,15 +153,6 @@ class VAPiTrainer(Trainer):
 
     def _check(self, value: Tensor, what: str, iteration: int) -> None:
         check_finite(value.item(), what, iteration, self.name, "lower vapi.learning_rate")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next iteration depends on."""
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def note(self, metrics: dict[str, float]) -> str:
         """The mean reward, for the progress line."""
