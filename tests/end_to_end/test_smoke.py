@@ -242,3 +242,61 @@ def test_an_unwritable_tracking_store_does_not_stop_the_work(smoke, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "warning" in done.stderr
     assert json.loads((tmp_path / "t.json").read_text())["logged"] is False
+
+
+@pytest.mark.parametrize(
+    "setting", ["device=cpu", "threads=2", "tracking_uri=sqlite:///elsewhere.db", "assets=elsewhere"]
+)
+def test_a_setting_of_the_machine_replans_nothing(smoke, setting):
+    assert replanned(smoke, config=("scale=smoke", setting)) == {}
+
+
+def test_a_new_reward_that_no_run_uses_replans_nothing(changed):
+    for path, old, new in (
+        (changed / "config/rewards.yaml", "maniqa: maniqa}", "maniqa: maniqa, brightness: null}"),
+        (
+            changed / "src/artune/config/methods.py",
+            "REWARDS = {\n",
+            'REWARDS = {\n    "brightness": "mean grey level",\n',
+        ),
+    ):
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+    try:
+        assert replanned(changed) == {}
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("rewards.yaml", "maniqa: 1.0}", "maniqa: 0.5}"),  # a weight of a reward that only two of the four runs use
+        (
+            "scales/smoke.yaml",
+            "warmup: 1, micro_batch: 12, save_every: 1}",
+            "warmup: 1, micro_batch: 12, save_every: 2}",
+        ),
+        ("data.yaml", "source: imagenet", "source: imagenet\n  moment_images: 5000"),
+    ],
+)
+def test_a_setting_that_decides_nothing_replans_nothing(changed, file, old, new):
+    path = changed / "config" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    counts = replanned(changed)
+    if file == "rewards.yaml":
+        assert counts["train"] == 2
+        assert counts["run_config"] == 2
+    else:
+        assert counts == {}
+
+
+def test_the_release_preset_has_its_own_folder_and_shares_what_it_does_not_change(smoke):
+    counts = replanned(smoke, config=("scale=smoke", "preset=release"))
+    assert counts["train"] == counts["sample"] == counts["evaluate"] == 4
+    assert counts["network"] == 3  # clip, clip_judge and hps read the prompts, which the preset changes
+    assert not {"data", "tokenizer", "codes", "pretrained_policy", "reference"} & set(counts)
+    assert replanned(smoke) == {}

@@ -6,13 +6,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
+from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
 from artune.errors import ArtuneError
+from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
+from artune.planning.snapshot import snapshot_of
 
+# Jobs read a copy of the settings that is made here, when Snakemake plans them; an edit of config/ while they wait or run
+# reaches none of them. A job on a cluster runs this file again: it plans from the same copy.
 try:
-    PLAN = Plan(dict(config), Path(workflow.basedir) / "config")
+    if workflow.is_main_process or FOLDER not in os.environ:
+        PLAN = Plan(dict(config), Path(workflow.basedir) / "config")
+        SNAPSHOT = snapshot_of(PLAN.settings, PLAN.registry.root)
+        os.environ[FOLDER] = str(SNAPSHOT.folder)
+        for line in edits_without_effect(PLAN.registry):
+            logger.warning(f"warning: {line}")
+    else:
+        PLAN, SNAPSHOT = Plan(read_yaml(config_folder() / "config.yaml"), config_folder()), None
 except ArtuneError as error:
     raise WorkflowError(str(error))
+
+
+envvars:
+    FOLDER,
+
+
+onstart:
+    if SNAPSHOT:
+        SNAPSHOT.write()
+
 
 SCALE = PLAN.scale
 SETTINGS = PLAN.settings
@@ -25,8 +47,9 @@ PAPER_TABLES = [name for name in REGISTRY.tables if name not in EXTRA_TABLES]
 # end. On ImageNet a training takes hours, and early scores are worth more (0).
 TRAIN_FIRST = 2 if REGISTRY.data.source == "mnist" else 0
 
-# Options that every command receives: the settings of this call of Snakemake.
-SHARED = f"--scale {SCALE} --preset {SETTINGS.preset} --device {SETTINGS.device} --threads {{threads}} --log {{log}}"
+# Options that every command receives. All other settings of this call are in the copy that ARTUNE_CONFIG names: a device
+# or a preset in the text of a command would count as a change of the command, and all its outputs would be made again.
+SHARED = f"--scale {SCALE} --threads {{threads}} --log {{log}}"
 
 # Jobs use the Python that runs Snakemake, even if its environment is not activated. With --sdm conda they use the Python
 # of the rule's environment.
@@ -46,7 +69,8 @@ def runs_of(names):
 
 
 wildcard_constraints:
-    scale=SCALE,
+    scale=Path(PLAN.folder).name,  # mnist, or mnist-release
+    home="|".join({Path(PLAN.folder).name, Path(PLAN.shared).name}),  # of files that two presets may share
     run=runs_of(REGISTRY.run_names),
     prior=rf"({'|'.join(REGISTRY.backbones)})(-s[1-9]\d*)?",
     tokenizer="|".join(REGISTRY.tokenizers),
@@ -54,6 +78,11 @@ wildcard_constraints:
     asset="|".join(REGISTRY.assets),
     table="|".join(REGISTRY.tables),
     figure="|".join(REGISTRY.figures),
+
+
+def networks(files):
+    """`--networks FILE...` for these weight files, or an empty string."""
+    return f"--networks {' '.join(files)}" if files else ""
 
 
 def option(name, files):

@@ -31,7 +31,7 @@ rule sample:
     shell:
         "{resources.launcher} -m artune sample --config {input.config} --policy {input.policy}"
         " --pretrained {input.pretrained} --tokenizer {input.tokenizer} --output {output.samples}"
-        f" --networks {PLAN.inputs}/networks"  # not an input, so that sampling does not wait for them
+        f" --networks {' '.join(PLAN.evaluation_networks())}"  # not an input, so that sampling does not wait for them
         f" --grid {{output.grid}} {SHARED}"
 
 
@@ -74,14 +74,10 @@ rule features:
     resources:
         launcher="python",
     params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
         roles=REGISTRY.evaluation.networks,  # features are stored per role; another network in a role outdates them
     shell:
-        "{resources.launcher} -m artune features --samples {input.samples} --networks {params.networks}"
+        "{resources.launcher} -m artune features --samples {input.samples} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
-
-
-FURTHER = f" --references {PLAN.folder}/references" if PLAN.further_references() else ""
 
 
 rule evaluate:
@@ -89,7 +85,7 @@ rule evaluate:
         **PLAN.further_references(),
         config="results/{scale}/runs/{run}/config.yaml",
         features="results/{scale}/runs/{run}/features.npz",
-        reference="results/{scale}/reference.npz",
+        reference=PLAN.reference_moments(),
         timings=lambda wildcards: PLAN.timings(wildcards.run),
     output:
         "results/{scale}/runs/{run}/scores.json",
@@ -101,11 +97,12 @@ rule evaluate:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        protocol=REGISTRY.tree["evaluation"],
+        protocol=PLAN.scoring_protocol(),
+        further=lambda wildcards, input: option("references", input),
         timings=lambda wildcards, input: (f"--timings {input.timings}" if input.timings else ""),
     shell:
         "python -m artune evaluate --config {input.config} --features {input.features} --reference {input.reference}"
-        f"{FURTHER} {{params.timings}} --output {{output}} {SHARED}"
+        f" {{params.further}} {{params.timings}} --output {{output}} {SHARED}"
 
 
 # The official evaluator's own TensorFlow graph, to compare the torch port with. It runs in an environment of its own:

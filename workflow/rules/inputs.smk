@@ -1,16 +1,17 @@
 # Data, downloaded files, frozen networks, and moments of the real images.
+from artune.planning import recipes
 from artune.planning.needs import needed_assets
 
 
 rule asset:
     output:
-        "results/{scale}/assets/{asset}.json",
+        "results/{home}/assets/{asset}.json",
     log:
-        "results/{scale}/assets/{asset}.log",
+        "results/{home}/assets/{asset}.log",
     conda:
         "../../envs/artune.yaml"
     params:
-        asset=lambda wildcards: REGISTRY.assets[wildcards.asset].model_dump(),
+        asset=lambda wildcards: recipes.asset_recipe(REGISTRY, wildcards.asset),
     shell:
         f"python -m artune asset {{wildcards.asset}} --output {{output}} {SHARED}"
 
@@ -30,14 +31,14 @@ if REGISTRY.data.source == "mnist":
 
     rule data:
         output:
-            "results/{scale}/inputs/data.npz",
+            "results/{home}/inputs/data.npz",
         log:
-            "results/{scale}/inputs/data.log",
+            "results/{home}/inputs/data.log",
         priority: 4
         conda:
             "../../envs/artune.yaml"
         params:
-            data=REGISTRY.tree["data"],
+            data=lambda wildcards: PLAN.recipe(wildcards.home, recipes.data_recipe),
         shell:
             f"python -m artune data --output {{output}} {SHARED}"
 
@@ -46,16 +47,16 @@ rule network:
     input:
         unpack(lambda wildcards: PLAN.network(wildcards.network)),
     output:
-        "results/{scale}/inputs/networks/{network}.safetensors",
+        "results/{home}/inputs/networks/{network}.safetensors",
     log:
-        "results/{scale}/inputs/networks/{network}.log",
+        "results/{home}/inputs/networks/{network}.log",
     benchmark:
-        "results/{scale}/inputs/networks/{network}.benchmark.tsv"
+        "results/{home}/inputs/networks/{network}.benchmark.tsv"
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        network=lambda wildcards: REGISTRY.tree["networks"][wildcards.network],
+        network=lambda wildcards: PLAN.recipe(wildcards.home, recipes.network_recipe, wildcards.network),
         data=lambda wildcards, input: option("data", input),
         tokenizer=lambda wildcards, input: option("tokenizer", input),
     shell:
@@ -67,16 +68,16 @@ rule further_reference:
         data=lambda wildcards: PLAN.asset(wildcards.asset),
         networks=PLAN.reference()["networks"],
     output:
-        "results/{scale}/references/{asset}.npz",
+        "results/{home}/references/{asset}.npz",
     log:
-        "results/{scale}/references/{asset}.log",
+        "results/{home}/references/{asset}.log",
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.reference_recipe, wildcards.asset),
     shell:
-        "python -m artune further_reference --data {input.data} --networks {params.networks}"
+        "python -m artune further_reference --data {input.data} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
 
 
@@ -84,17 +85,17 @@ rule reference:
     input:
         **PLAN.reference(),
     output:
-        "results/{scale}/reference.npz",
+        "results/{home}/reference.npz",
     log:
-        "results/{scale}/reference.log",
+        "results/{home}/reference.log",
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.reference_recipe),
         moments=lambda wildcards, input: option("moments", input),
     shell:
-        "python -m artune reference --data {input.data} --networks {params.networks} {params.moments}"
+        "python -m artune reference --data {input.data} --networks {input.networks} {params.moments}"
         f" --output {{output}} {SHARED}"
 
 
@@ -102,16 +103,16 @@ rule class_moments:  # moments of the training images per class, for rewards.loo
     input:
         **PLAN.class_moments(),
     output:
-        "results/{scale}/class_moments.npz",
+        "results/{home}/class_moments.npz",
     log:
-        "results/{scale}/class_moments.log",
+        "results/{home}/class_moments.log",
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
+        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.class_moments_recipe),
     shell:
-        f"python -m artune class_moments --data {{input.data}} --networks {{params.networks}} --output {{output}} {SHARED}"
+        f"python -m artune class_moments --data {{input.data}} --networks {{input.networks}} --output {{output}} {SHARED}"
 
 
 if REGISTRY.data.source == "imagenet":
@@ -121,15 +122,14 @@ if REGISTRY.data.source == "imagenet":
             data=PLAN.asset("imagenet"),
             network=lambda wildcards: PLAN.networks([wildcards.network]),
         output:
-            "results/{scale}/references/train-{network}.npz",
+            "results/{home}/references/train-{network}.npz",
         log:
-            "results/{scale}/references/train-{network}.log",
+            "results/{home}/references/train-{network}.log",
         conda:
             "../../envs/artune.yaml"
         threads: SETTINGS.threads
         params:
-            networks=lambda wildcards, input: Path(input.network[0]).parent,
-            images=REGISTRY.data.moment_images,
+            recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.train_moments_recipe, wildcards.network),
         shell:
-            "python -m artune train_moments {wildcards.network} --data {input.data} --networks {params.networks}"
+            "python -m artune train_moments {wildcards.network} --data {input.data} --networks {input.network}"
             f" --output {{output}} {SHARED}"

@@ -5,33 +5,35 @@ rule tokenizer:
     input:
         lambda wildcards: PLAN.tokenizer_source(wildcards.tokenizer),
     output:
-        "results/{scale}/pretrained/{tokenizer}/tokenizer.safetensors",
+        "results/{home}/pretrained/{tokenizer}/tokenizer.safetensors",
     log:
-        "results/{scale}/pretrained/{tokenizer}/tokenizer.log",
+        "results/{home}/pretrained/{tokenizer}/tokenizer.log",
     benchmark:
-        "results/{scale}/pretrained/{tokenizer}/tokenizer.benchmark.tsv"
+        "results/{home}/pretrained/{tokenizer}/tokenizer.benchmark.tsv"
     priority: 3
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        tokenizer=lambda wildcards: REGISTRY.tree["tokenizers"][wildcards.tokenizer],
+        tokenizer=lambda wildcards: PLAN.recipe(wildcards.home, recipes.tokenizer_recipe, wildcards.tokenizer),
     shell:
         f"python -m artune tokenizer {{wildcards.tokenizer}} --data {{input}} --output {{output}} {SHARED}"
 
 
 rule codes:
     input:
-        tokenizer="results/{scale}/pretrained/{tokenizer}/tokenizer.safetensors",
+        tokenizer="results/{home}/pretrained/{tokenizer}/tokenizer.safetensors",
         data=PLAN.images(),
     output:
-        "results/{scale}/pretrained/{tokenizer}/codes.npz",
+        "results/{home}/pretrained/{tokenizer}/codes.npz",
     log:
-        "results/{scale}/pretrained/{tokenizer}/codes.log",
+        "results/{home}/pretrained/{tokenizer}/codes.log",
     priority: 3
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
+    params:
+        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.codes_recipe, wildcards.tokenizer),
     shell:
         f"python -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
         f" --output {{output}} {SHARED}"
@@ -41,17 +43,17 @@ rule pretrained_policy:
     input:
         lambda wildcards: PLAN.prior_source(wildcards.prior),
     output:
-        "results/{scale}/pretrained/{prior}/policy.safetensors",
+        "results/{home}/pretrained/{prior}/policy.safetensors",
     log:
-        "results/{scale}/pretrained/{prior}/policy.log",
+        "results/{home}/pretrained/{prior}/policy.log",
     benchmark:
-        "results/{scale}/pretrained/{prior}/policy.benchmark.tsv"
+        "results/{home}/pretrained/{prior}/policy.benchmark.tsv"
     priority: 3
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        backbone=lambda wildcards: PLAN.backbone(wildcards.prior),
+        backbone=lambda wildcards: PLAN.recipe(wildcards.home, recipes.prior_recipe, wildcards.prior),
     shell:
         f"python -m artune pretrained_policy {{wildcards.prior}} --codes {{input}} --output {{output}} {SHARED}"
 
@@ -60,9 +62,9 @@ rule external_policy:
     input:
         lambda wildcards: PLAN.asset(wildcards.asset),
     output:
-        "results/{scale}/pretrained/external/{asset}/policy.safetensors",
+        "results/{home}/pretrained/external/{asset}/policy.safetensors",
     log:
-        "results/{scale}/pretrained/external/{asset}/policy.log",
+        "results/{home}/pretrained/external/{asset}/policy.log",
     conda:
         "../../envs/artune.yaml"
     params:

@@ -85,7 +85,7 @@ rule publish_costs:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,
+        folder=PLAN.folder,
     shell:
         "cp {input} {output} 2> {log}"
 
@@ -133,7 +133,7 @@ rule report:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # a change of the scale replaces the published copy
+        folder=PLAN.folder,  # another scale or preset replaces the published copy
         results=lambda wildcards, output: Path(output[0]).parent,
         seeds=SETTINGS.seeds,
     shell:

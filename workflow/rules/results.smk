@@ -33,7 +33,7 @@ rule table:
 rule compare:  # beyond the paper: compares every row of a table with the first row of its block
     input:
         features=lambda wildcards: PLAN.compared(wildcards.table),
-        reference="results/{scale}/reference.npz",
+        reference=PLAN.reference_moments(),
     output:
         "results/{scale}/tables/{table}.compare.csv",
     log:
@@ -45,7 +45,7 @@ rule compare:  # beyond the paper: compares every row of a table with the first 
     threads: SETTINGS.threads
     params:
         layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
-        protocol=REGISTRY.tree["evaluation"],
+        protocol=PLAN.scoring_protocol(),
         runs=PLAN.runs,
         seeds=SETTINGS.seeds,
     shell:
@@ -55,9 +55,9 @@ rule compare:  # beyond the paper: compares every row of a table with the first 
 
 rule publish_table:
     input:
-        csv=f"results/{SCALE}/tables/{{table}}.csv",
-        markdown=f"results/{SCALE}/tables/{{table}}.md",
-        latex=f"results/{SCALE}/tables/{{table}}.tex",
+        csv=f"{PLAN.folder}/tables/{{table}}.csv",
+        markdown=f"{PLAN.folder}/tables/{{table}}.md",
+        latex=f"{PLAN.folder}/tables/{{table}}.tex",
         tracked=lambda wildcards: PLAN.tracked(wildcards.table),
     output:
         csv="results/{table}.csv",
@@ -68,7 +68,7 @@ rule publish_table:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # a change of the scale replaces the published copy
+        folder=PLAN.folder,  # another scale or preset replaces the published copy
     shell:
         "cp {input.csv} {output.csv} 2> {log} && cp {input.markdown} {output.markdown} 2>> {log}"
         " && cp {input.latex} {output.latex} 2>> {log}"
@@ -120,8 +120,8 @@ rule figure:
 
 rule publish_figure:
     input:
-        pdf=f"results/{SCALE}/figures/{{figure}}.pdf",
-        png=f"results/{SCALE}/figures/{{figure}}.png",
+        pdf=f"{PLAN.folder}/figures/{{figure}}.pdf",
+        png=f"{PLAN.folder}/figures/{{figure}}.png",
     output:
         pdf="results/{figure}.pdf",
         png="results/{figure}.png",
@@ -130,6 +130,6 @@ rule publish_figure:
     conda:
         "../../envs/artune.yaml"
     params:
-        scale=SCALE,  # a change of the scale replaces the published copy
+        folder=PLAN.folder,  # another scale or preset replaces the published copy
     shell:
         "cp {input.pdf} {output.pdf} 2> {log} && cp {input.png} {output.png} 2>> {log}"

@@ -50,10 +50,8 @@ rule study_judge:
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
-    params:
-        networks=lambda wildcards, input: Path(input.networks[0]).parent,
     shell:
-        "python -m artune study_judge --pairs {input.pairs} --networks {params.networks}"
+        "python -m artune study_judge --pairs {input.pairs} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
 
 

@@ -10,7 +10,7 @@ rule run_config:
     conda:
         "../../envs/artune.yaml"
     params:
-        spec=lambda wildcards: PLAN.spec(wildcards.run),  # an edit of one run's settings outdates only that run
+        spec=lambda wildcards: PLAN.deciding(wildcards.run),  # an edit of one run's settings outdates only that run
     shell:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
 
@@ -35,12 +35,12 @@ rule train:
     resources:
         launcher="python",
     params:
-        networks=f"{PLAN.inputs}/networks",  # method mle uses none of them
+        networks=lambda wildcards, input: networks(input.get("networks")),
         codes=lambda wildcards, input: option("codes", input),
         data=lambda wildcards, input: option("data", input),
         reference=lambda wildcards, input: option("reference", input),
         class_moments=lambda wildcards, input: option("class_moments", input),
     shell:
         "{resources.launcher} -m artune train --config {input.config} --policy {input.policy}"
-        " --tokenizer {input.tokenizer} --networks {params.networks} {params.codes} {params.data} {params.reference}"
+        " --tokenizer {input.tokenizer} {params.networks} {params.codes} {params.data} {params.reference}"
         f" {{params.class_moments}} --output {{output.policy}} {SHARED}"

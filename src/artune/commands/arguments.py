@@ -17,10 +17,8 @@ PATHS = {
     "tokenizer": "weights of the tokenizer",
     "codes": "token codes of the data set",
     "data": "data.npz",
-    "networks": "folder of the frozen networks",
     "reference": "reference.npz",
     "class_moments": "class_moments.npz",
-    "references": "folder of further references",
     "moments": "moments of the training images under the reward's own network",
     "samples": "samples.npz",
     "features": "features.npz",
@@ -39,6 +37,12 @@ PATHS = {
 }
 
 
+SEVERAL = {  # options with several paths
+    "networks": "files of the frozen networks, or their folder",
+    "references": "files of further references, named by their reference",
+}
+
+
 @dataclass(frozen=True)
 class Command:
     """A command; the function of the same name in ``artune.commands.{module}`` carries it out."""
@@ -46,8 +50,8 @@ class Command:
     module: str
     summary: str
     positional: str | None = None  # name of its positional argument
-    required: str = ""  # required options, keys of PATHS separated by spaces
-    optional: str = ""  # further options, keys of PATHS separated by spaces
+    required: str = ""  # required options, keys of PATHS and SEVERAL separated by spaces
+    optional: str = ""  # further options, keys of PATHS and SEVERAL separated by spaces
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # other options -> arguments of argparse
 
 
@@ -99,8 +103,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         "tuning",
         "tune a policy",
-        required="config policy tokenizer networks output",
-        optional="codes data reference class_moments",
+        required="config policy tokenizer output",
+        optional="networks codes data reference class_moments",
     ),
     "sample": Command(
         "evaluation",
@@ -242,10 +246,12 @@ def _fill(sub: argparse.ArgumentParser, name: str) -> None:
     sub.set_defaults(command=name)
     if command.positional:
         sub.add_argument(command.positional)
-    for path in command.required.split():
-        sub.add_argument(f"--{path}", type=Path, required=True, metavar="PATH", help=PATHS[path])
-    for path in command.optional.split():
-        sub.add_argument(f"--{path}", type=Path, metavar="PATH", help=PATHS[path])
+    for path in [*command.required.split(), *command.optional.split()]:
+        needed = path in command.required.split()
+        if path in SEVERAL:
+            sub.add_argument(f"--{path}", type=Path, nargs="+", required=needed, metavar="PATH", help=SEVERAL[path])
+        else:
+            sub.add_argument(f"--{path}", type=Path, required=needed, metavar="PATH", help=PATHS[path])
     for option, settings in command.options.items():
         sub.add_argument(option, **settings)
     sub.add_argument("--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)")

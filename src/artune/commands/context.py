@@ -4,13 +4,13 @@ import functools
 import os
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from artune.config.registry import Registry
 from artune.config.settings import Settings
-from artune.config.yaml_layers import parse, read_yaml
+from artune.config.yaml_layers import config_folder, parse, read_yaml
 from artune.errors import ArtuneError, unknown
 from artune.runtime.processes import launch
 
@@ -35,8 +35,8 @@ class Context:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """``config/config.yaml``, overridden by the options of the command line."""
-        values = read_yaml(Path("config/config.yaml"))
+        """``config.yaml`` of :func:`config_folder`, overridden by the options of the command line."""
+        values = read_yaml(config_folder() / "config.yaml")
         values |= {name: value for name, value in self._given.items() if value is not None}
         return parse(Settings, values, "config/config.yaml")
 
@@ -87,17 +87,31 @@ class Context:
 
         return tracking_uri(self.settings.tracking_uri)
 
-    def networks(self, names: set[str], folder: Path) -> dict[str, "nn.Module"]:
-        """The frozen networks called ``names``, from ``folder``, on the device."""
+    def networks(self, names: Iterable[str], given: Sequence[Path]) -> dict[str, "nn.Module"]:
+        """The frozen networks called ``names`` on the device; their files are looked for as by :func:`files_of`."""
         from artune.models.encoders.build import load_network
 
-        registry = self.registry
+        registry, files = self.registry, files_of(names, given, ".safetensors", "--networks")
         return {
-            name: load_network(
-                folder / f"{name}.safetensors", entry(registry.networks, name, "network"), registry.data, self.device
-            )
-            for name in sorted(names)
+            name: load_network(path, entry(registry.networks, name, "network"), registry.data, self.device)
+            for name, path in files.items()
         }
+
+
+def files_of(names: Iterable[str], given: Sequence[Path] | None, suffix: str, option: str) -> dict[str, Path]:
+    """The file of each name among the paths ``given`` to an option: the file of that name, or that of a folder.
+
+    Raises:
+        ArtuneError: no path that was given is the file of a name, and none is a folder.
+    """
+    found = {}
+    for name in sorted(set(names)):
+        own = [path for path in given or () if path.name == f"{name}{suffix}"]
+        own += [path / f"{name}{suffix}" for path in given or () if path.suffix != suffix]
+        if not own:
+            raise ArtuneError(f"{option}: {name}{suffix} is needed too; give the file or its folder")
+        found[name] = own[0]
+    return found
 
 
 def entry(section: Mapping[str, Value], name: str, what: str) -> Value:

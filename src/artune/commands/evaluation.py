@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artune.commands.context import Context
+from artune.commands.context import Context, files_of
 
 if TYPE_CHECKING:
     from artune.evaluation.features import Extractor
@@ -38,19 +38,20 @@ def sample(context: Context, arguments: Namespace) -> str:
         )
 
 
-def _extractor(context: Context, folder: Path | None, world: "World") -> "Extractor | None":
+def _extractor(context: Context, given: list[Path] | None, world: "World") -> "Extractor | None":
     """Extractor of the evaluation's features, or None if a network's file is still missing: sampling does not wait."""
     from artune.evaluation.features import Extractor, identity_of
 
     registry, device = context.registry, context.device
     names = set(registry.evaluation.networks.values())
-    if folder is None:
+    if given is None:
         return None
-    there = all((folder / f"{name}.safetensors").exists() for name in names)
+    files = files_of(names, given, ".safetensors", "--networks")
+    there = all(path.exists() for path in files.values())
     if not world.from_leader(there):  # another job may finish the last file while the processes look
         return None
-    identity = identity_of(registry, folder, device)
-    networks = context.networks(names, folder)
+    identity = identity_of(registry, files, device)
+    networks = context.networks(names, given)
     return Extractor(registry.evaluation, registry.data, networks, device, identity)
 
 
@@ -72,14 +73,15 @@ def features(context: Context, arguments: Namespace) -> str:
     from artune.evaluation.features import identity_of, take_up, write_features
     from artune.runtime.distributed import started
 
-    registry, device, folder = context.registry, context.device, arguments.networks
+    registry, device = context.registry, context.device
     protocol = registry.evaluation
+    files = files_of(protocol.networks.values(), arguments.networks, ".safetensors", "--networks")
     with started(device) as world:
         if world.from_leader(
-            world.leads and take_up(arguments.samples, identity_of(registry, folder, device), arguments.output)
+            world.leads and take_up(arguments.samples, identity_of(registry, files, device), arguments.output)
         ):
             return f"{arguments.output}: computed while the images were drawn"
-        networks = context.networks(set(protocol.networks.values()), folder)
+        networks = context.networks(protocol.networks.values(), arguments.networks)
         return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
 
 
@@ -91,8 +93,8 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     from artune.evaluation.scores import evaluate as score
     from artune.tracking.provenance import provenance
 
-    registry, folder = context.registry, arguments.references
-    references = {name: folder / f"{name}.npz" for name in registry.evaluation.references} if folder else {}
+    registry, given = context.registry, arguments.references
+    references = files_of(registry.evaluation.references, given, ".npz", "--references") if given else {}
     files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
     outside = evaluation_files(registry, context.assets)
     return score(read_run(arguments.config), registry.evaluation, files, provenance(context.device), outside)
@@ -121,6 +123,7 @@ def compare(context: Context, arguments: Namespace) -> str:
     from artune.errors import ArtuneError
     from artune.evaluation.compare import compare as differences
     from artune.evaluation.compare import pairs_of
+    from artune.planning.sources import Sources
     from artune.results.tables import write_csv
 
     registry, seeds = context.registry, arguments.seeds or 1
@@ -134,8 +137,8 @@ def compare(context: Context, arguments: Namespace) -> str:
         if find_table(registry, arguments.table).kind != "scores":
             raise ArtuneError(f"compare: {arguments.table} holds votes, not scores")
         pairs, seeds = pairs_of(registry, arguments.table), context.settings.seeds
-    folder = Path("results") / registry.scale
-    runs, reference = arguments.runs or folder / "runs", arguments.reference or folder / "reference.npz"
+    sources = Sources(registry)
+    runs, reference = arguments.runs or Path(sources.runs), arguments.reference or Path(sources.reference_moments())
     frame = differences(registry, pairs, runs, reference, seeds)
     print(frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format))  # noqa: T201
     if arguments.output:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from artune.commands.context import Context
 from artune.config.registry import Registry
+from artune.config.yaml_layers import config_folder
 
 PROFILE = Path("slurm_a100")
 
@@ -21,9 +22,9 @@ def plan(context: Context, arguments: Namespace) -> str:
     if arguments.scale not in (None, "imagenet"):
         raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
     settings = context.settings.model_dump() | {"scale": "imagenet"}
-    figures = read_costs(Path("config"))
+    figures = read_costs(config_folder())
     costs = figures.measured or figures.paper
-    plan = Plan(settings, Path("config"))
+    plan = Plan(settings, config_folder())
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
     lines = budget(plan, costs, arguments.target, machine)
     print(format_budget(lines))  # noqa: T201
@@ -56,12 +57,19 @@ def doctor(context: Context, arguments: Namespace) -> str:
 
 
 def show(context: Context, arguments: Namespace) -> str:
-    """Print a run's settings and the layer that set each."""
+    """Print the settings of a run and of its evaluation, and the layer that set each."""
+    from artune.planning.layers import edits_without_effect, origins
+    from artune.runtime.progress import warn
+
     registry = context.registry
     registry.resolve(arguments.run)
-    for key, (value, where) in registry.origins(arguments.run).items():
-        print(f"{key:38} {value!s:28} {where}")  # noqa: T201
-    return f"{arguments.run} at the {registry.scale} scale"
+    for key, settings in origins(registry, arguments.run).items():
+        value, where = settings[-1]
+        below = "; ".join(f"{other!s} in {layer}" for other, layer in reversed(settings[:-1]) if other != value)
+        print(f"{key:38} {value!s:28} {where}{f'  (overrides {below})' if below else ''}")  # noqa: T201
+    for line in edits_without_effect(registry):
+        warn(line)
+    return f"{arguments.run} at the {registry.scale} scale, preset {registry.preset}"
 
 
 def bench(context: Context, arguments: Namespace) -> str:

@@ -7,8 +7,8 @@ from artune.commands.context import Context
 
 
 def _folder(context: Context) -> Path:
-    """Default folder of the study at a scale."""
-    return Path("results") / context.settings.scale / "study"
+    """Default folder of the study at a scale and preset."""
+    return Path("results") / context.registry.results_name / "study"
 
 
 def study_samples(context: Context, arguments: Namespace) -> str:
@@ -37,7 +37,7 @@ def study_make(context: Context, arguments: Namespace) -> str:
     from artune.results.study.make import make_pairs
 
     folder = _folder(context)
-    data = arguments.data or Path(Plan(context.settings.model_dump(), Path("config")).study_images())
+    data = arguments.data or Path(Plan(context.settings.model_dump(), context.registry.root).study_images())
     samples, output = arguments.samples or folder / "samples", arguments.output or folder / "pairs.zip"
     return make_pairs(context.registry, samples, stamped_path(data), output)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from artune.commands.context import Context
+from artune.commands.context import Context, files_of
 
 
 def run_config(context: Context, arguments: Namespace) -> str:
@@ -38,7 +38,7 @@ def train(context: Context, arguments: Namespace) -> str:
             inputs=Inputs(
                 policy=arguments.policy,
                 tokenizer=arguments.tokenizer,
-                networks={name: arguments.networks / f"{name}.safetensors" for name in run.networks},
+                networks=files_of(run.networks, arguments.networks, ".safetensors", "--networks"),
                 codes=arguments.codes,
                 data=arguments.data,
                 reference=arguments.reference,
@@ -57,6 +57,6 @@ def export(context: Context, arguments: Namespace) -> str:
     from artune.models.policies.export import export_policy
     from artune.planning.plan import Plan
 
-    plan = Plan(context.settings.model_dump(), Path("config"))
+    plan = Plan(context.settings.model_dump(), context.registry.root)
     config = Path(plan.runs) / arguments.run / "config.yaml"
     return export_policy(config, Path(plan.policy(arguments.run)), arguments.output, arguments.format)

@@ -120,6 +120,13 @@ class Entropy(Frozen):
     gain: NonNegative  # k of Eq. 33
     over: Literal["batch", "slice"] = "batch"  # the feedback sees the mean entropy of the batch, or of a slice
 
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, values: Any) -> Any:
+        """``{enabled: false}`` is complete: nothing else is used."""
+        needed = ("c0", "c_min", "c_max", "warmup", "decay_from", "target", "deadband", "gain")
+        return dict.fromkeys(needed, 0.0) | values if values == {"enabled": False} else values
+
     @model_validator(mode="after")
     def _ordered(self) -> "Entropy":
         if self.c_min > self.c_max:
@@ -162,7 +169,7 @@ class Rewards(Frozen):
     add: Literal["advantages", "losses"] = "advantages"  # for separate: what is summed over the groups
     networks: dict[RewardName, str | None]  # networks of the instance-level rewards; null: none needed
     autocast: Literal["off", "bfloat16"] = "off"  # for the rewards' networks; LOO-FID's features are always float32
-    loo_fid: LooFidSettings
+    loo_fid: LooFidSettings = LooFidSettings(network="")  # unused unless it is one of terms
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +183,8 @@ class Rewards(Frozen):
     def _consistent(self) -> "Rewards":
         if len(set(self.terms)) != len(self.terms):
             raise ValueError(f"terms: {list(self.terms)} names a reward twice")
+        if "loo_fid" in self.terms and not self.loo_fid.network:
+            raise ValueError("loo_fid: missing; the reward loo_fid needs its settings")
         for name in self.terms:
             if name not in (*self.networks, "loo_fid"):
                 raise ValueError(f"networks: need an entry for {name}, null if it looks at the images alone")
@@ -187,3 +196,30 @@ class Rewards(Frozen):
         if self.group_weights is not None and len(self.group_weights) != len(self.groups or ()):
             raise ValueError("group_weights: give one weight per group")
         return self
+
+
+def used_rewards(rewards: dict[str, Any]) -> dict[str, Any]:
+    """The part of a section ``rewards`` that decides anything: what belongs to a reward outside ``terms`` is left out.
+
+    A run's settings hold only this part, so that a new reward or another reward's setting outdates no run.
+    """
+    terms = rewards["terms"]
+    unused = {*(["loo_fid"] if "loo_fid" not in terms else []),
+              *(["groups", "group_weights", "add"] if rewards.get("combine", "sum") == "sum" else [])}  # fmt: skip
+    used = {key: value for key, value in rewards.items() if key not in unused}
+    for key in ("weights", "units", "networks"):
+        if isinstance(used.get(key), dict):
+            used[key] = {name: value for name, value in used[key].items() if name in terms}
+    return used
+
+
+def used(spec: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that decide anything, so that a setting that it does not use outdates nothing of it."""
+    kept = dict(spec)
+    if isinstance(kept.get("rewards"), dict):
+        kept["rewards"] = used_rewards(kept["rewards"])
+    if isinstance(kept.get("entropy"), dict) and kept["entropy"].get("enabled") is False:
+        kept["entropy"] = {"enabled": False}
+    if isinstance(kept.get("data"), dict):  # how many images a reference takes is a matter of that reference
+        kept["data"] = {key: value for key, value in kept["data"].items() if key != "moment_images"}
+    return kept

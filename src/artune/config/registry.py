@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.claims import read_claims
-from artune.config.methods import REWARDS
+from artune.config.methods import REWARDS, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
-from artune.config.settings import About, Asset
+from artune.config.settings import PRESETS, About, Asset, results_name
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
-from artune.config.yaml_layers import Model, Tree, leaves, merge, parse, read_yaml, undot
+from artune.config.yaml_layers import Model, Tree, config_folder, merge, parse, read_yaml, undot
 from artune.errors import ArtuneError, unknown
 
 SECTIONS = (  # names of the axis files; each file holds the section of the same name
@@ -55,19 +55,19 @@ class Registry:
     Args:
         scale: mnist, imagenet or smoke.
         preset: paper or release.
-        root: the ``config`` folder.
+        root: folder of the settings; None: :func:`artune.config.yaml_layers.config_folder`.
 
     Raises:
         ArtuneError: an unknown scale or preset, an unknown key, a row that names an unknown run, a row with a wrong
             number of paper values; one line that names file and key.
     """
 
-    def __init__(self, scale: str, preset: str = "paper", root: Path | str = "config"):
-        self.scale, self.preset, self.root = scale, preset, Path(root)
+    def __init__(self, scale: str, preset: str = "paper", root: Path | str | None = None):
+        self.scale, self.preset, self.root = scale, preset, config_folder() if root is None else Path(root)
         if scale not in SCALES:
             raise ArtuneError(f"scale: {unknown(scale, SCALES)}")
-        if preset not in ("paper", "release"):
-            raise ArtuneError(f"preset: unknown {preset!r}; choose paper or release")
+        if preset not in PRESETS:
+            raise ArtuneError(f"preset: unknown {preset!r}; choose {' or '.join(PRESETS)}")
         overlay = self._overlay(scale)
         self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
         self._scale_lines = lines_of(overlay.pop("experiments", {}), f"config/scales/{scale}.yaml: experiments")
@@ -158,6 +158,11 @@ class Registry:
         if not one_of(name, self.lines):
             raise ArtuneError(f"{where}: {unknown(name, self.run_names, 'run')}")
 
+    @property
+    def results_name(self) -> str:
+        """Name of the folder in ``results/`` that the runs of this scale and preset have."""
+        return results_name(self.scale, self.preset)
+
     def split_seed(self, name: str) -> tuple[str, int]:
         """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""
         base, seed = cut_seed(name)
@@ -192,7 +197,10 @@ class Registry:
         return [*below, (f"experiments.yaml: {base}", undot(own))]
 
     def spec(self, name: str) -> Tree:
-        """The run's settings as plain values: only keys of the YAML, so that a new default makes no run stale."""
+        """The settings that the run uses, as plain values: only keys of the YAML, so a new default outdates no run."""
+        return used(self._merged(name))
+
+    def _merged(self, name: str) -> Tree:
         base, seed = self.split_seed(name)
         tree = self.tree
         for _, layer in self.run_layers(base):
@@ -275,16 +283,9 @@ class Registry:
         Raises:
             ArtuneError: unknown run, unknown key, or a value out of range.
         """
-        return parse_run(self.spec(name), f"config/experiments.yaml: {name}")
-
-    def origins(self, name: str) -> dict[str, tuple[Any, str]]:
-        """Every resolved leaf key with its value and the layer that set it (for ``artune show``)."""
-        base, _ = self.split_seed(name)
-        wanted = leaves({key: value for key, value in self.spec(name).items() if key in RUN_SECTIONS})
-        found: dict[str, tuple[Any, str]] = {}
-        for where, layer in [*self.layers, *self.run_layers(base)]:
-            found |= {key: (value, where) for key, value in leaves(layer).items() if key in wanted}
-        return found
+        where = f"config/experiments.yaml: {name}"
+        parse_run(self._merged(name), where)  # names a wrong key among the settings that the run does not use, too
+        return parse_run(self.spec(name), where)
 
     def pretrained_name(self, name: str) -> str:
         """The prior that a run starts from: ``llamagen_l``, or ``llamagen_l-s1`` where priors are per seed."""

@@ -6,6 +6,13 @@ from pydantic import Field
 
 from artune.config.fields import Frozen, Positive
 
+PRESETS = ("paper", "release")
+
+
+def results_name(scale: str, preset: str) -> str:
+    """Name of a scale's folder in ``results/`` and of its MLflow experiment: ``mnist``, or ``mnist-release``."""
+    return scale if preset == "paper" else f"{scale}-{preset}"
+
 
 class Figure2(Frozen):
     """Settings of Figure 2 whose change trains nothing again."""

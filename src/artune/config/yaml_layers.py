@@ -1,5 +1,6 @@
 """YAML files as layers: reading, validating and merging them. Never imports torch."""
 
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,20 @@ Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml if PyYAML was built with it: about five times faster
 DEEPEST = 100  # levels of nesting; libyaml's loader recurses in C and crashes the process at about 50,000
+
+FOLDER = "ARTUNE_CONFIG"  # environment variable: a copy of config/ that a job reads instead of config/ itself
+
+
+def config_folder() -> Path:
+    """The folder of the settings: ``config``, or the copy that Snakemake made for its jobs when it planned them.
+
+    Raises:
+        ArtuneError: the environment variable ``ARTUNE_CONFIG`` names no folder.
+    """
+    folder = Path(os.environ.get(FOLDER) or "config")
+    if os.environ.get(FOLDER) and not folder.is_dir():
+        raise ArtuneError(f"{FOLDER}: {folder}: no such folder; unset the variable to use config/")
+    return folder
 
 
 def read_yaml(path: Path) -> Tree:

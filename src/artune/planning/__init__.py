@@ -1,7 +1,10 @@
 """Plans, costs and checks before anything runs. Never imports torch.
 
+- recipes: the settings that decide each file that trainings start from
 - sources: the files from which inputs, policies, samples and references are made
 - plan: the inputs of every rule
+- snapshot: the settings of one call of Snakemake, which its jobs read
+- layers: which layer sets a value, and which edits have no effect
 - needs: which rule needs which external file
 - floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's

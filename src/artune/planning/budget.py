@@ -12,9 +12,9 @@ from artune.planning.plan import Plan
 from artune.planning.sources import TRAINED
 
 TARGET = re.compile(
-    r"(?:results/(?:(?P<scale>\w+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
+    r"(?:results/(?:(?P<folder>[\w-]+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
 )
-RUN = re.compile(r"(?:results/(?P<scale>\w+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?")
+RUN = re.compile(r"(?:results/(?P<folder>[\w-]+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
         return _trained(plan, [*scored, *(run for runs in figures for run in runs)]), list(dict.fromkeys(scored))
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
     name = match["name"] if match else target
-    if match and match["scale"] not in (None, plan.scale):
-        raise ArtuneError(f"{target}: hours are counted at the {plan.scale} scale; give {name}")
+    own = plan.registry.results_name
+    if match and match["folder"] not in (None, own):
+        raise ArtuneError(f"{target}: hours are counted at the {plan.scale} scale, for results/{own}; give {name}")
     if name in plan.registry.tables:
         runs = plan.table_runs(name) if name in plan.score_tables else []
         return _trained(plan, runs), runs

@@ -43,6 +43,11 @@ class Plan(Sources):
         return [protocol.samples, protocol.labels, protocol.seed, protocol.batch, protocol.grid_classes,
                 protocol.grid_per_class]  # fmt: skip
 
+    def scoring_protocol(self) -> Tree:
+        """Settings of the evaluation that decide a run's scores, given its samples."""
+        drawing = ("samples", "batch", "grid_classes", "grid_per_class")
+        return {key: value for key, value in self.registry.tree["evaluation"].items() if key not in drawing}
+
     def timed(self) -> str:
         """The folder of the timings.jsonl from which costs.csv is made.
 

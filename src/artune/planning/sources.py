@@ -4,12 +4,14 @@ Never imports torch.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from artune.config.registry import Registry
-from artune.config.yaml_layers import Tree
+from artune.config.yaml_layers import Tree, read_yaml
 from artune.errors import ArtuneError
+from artune.planning import recipes
 
 RuleInputs = dict[str, Any]
 TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
@@ -18,17 +20,42 @@ TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
 class Sources:
     """The paths of a scale's files, and the files from which each of them is made.
 
+    ``results/{scale}`` is the folder of the preset ``paper``, ``results/{scale}-{preset}`` that of any other preset. A
+    file that the preset does not change (:mod:`artune.planning.recipes`) has one path, in ``results/{scale}``.
+
     Args:
-        registry: registry of the scale.
+        registry: registry of the scale and preset.
     """
 
     def __init__(self, registry: Registry):
         self.registry = registry
         self.scale = registry.scale
-        self.folder = f"results/{self.scale}"
+        self.shared = f"results/{self.scale}"
+        self.folder = f"results/{registry.results_name}"
         self.runs = f"{self.folder}/runs"
-        self.inputs = f"{self.folder}/inputs"
         self.spec = functools.cache(registry.spec)
+        self._home = functools.cache(self._home_of)
+
+    @functools.cached_property
+    def _paper(self) -> Registry:
+        """The registry under the preset ``paper``."""
+        return self.registry if self.shared == self.folder else Registry(self.scale, "paper", self.registry.root)
+
+    def _home_of(self, recipe: Callable[..., Tree], *name: str) -> str:
+        """The folder of a file: the scale's, or the preset's own if the preset changes the recipe."""
+        if self.shared == self.folder:
+            return self.folder
+        return self.shared if recipe(self.registry, *name) == recipe(self._paper, *name) else self.folder
+
+    def recipe(self, home: str, recipe: Callable[..., Tree], *name: str) -> Tree:
+        """The settings that decide a file.
+
+        Raises:
+            ArtuneError: ``results/{home}`` is not the file's folder under this preset, but another preset's.
+        """
+        if (folder := self._home(recipe, *name)) != f"results/{home}":
+            raise ArtuneError(f"results/{home}: preset {self.registry.preset} has this file in {folder}; ask for that")
+        return recipe(self.registry, *name)
 
     @property
     def _trains_inputs(self) -> bool:
@@ -36,30 +63,34 @@ class Sources:
 
     def asset(self, key: str | None) -> str:
         """The stamp of a checked external file (asset)."""
-        return f"{self.folder}/assets/{key}.json"
+        return f"{self.shared}/assets/{key}.json"
 
     def asset_key(self, path: str) -> str | None:
         """The key of the asset whose stamp is ``path``; None for any other path."""
-        before, stamp, name = path.partition(f"{self.folder}/assets/")
+        before, stamp, name = path.partition(f"{self.shared}/assets/")
         return name.removesuffix(".json") if stamp and not before else None
+
+    def shipped_data(self) -> str:
+        """The data set that a Python wheel ships."""
+        return f"{self._home(recipes.data_recipe)}/inputs/data.npz"
 
     def images(self) -> str:
         """The data set: written from a Python wheel, or the user's own."""
-        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset("imagenet")
+        return self.shipped_data() if self._trains_inputs else self.asset("imagenet")
 
     def network(self, name: str) -> RuleInputs:
         """Files from which a frozen network is made."""
         settings = self.registry.networks[name]
         if settings.train is None:
             return {"asset": self.asset(settings.checkpoint)}
-        files = {"data": f"{self.inputs}/data.npz"}
-        if settings.kind in ("preference", "quality"):  # trained on token-corrupted decodings
+        files = {"data": self.shipped_data()}
+        if settings.kind in recipes.READS_TOKENS:
             files["tokenizer"] = self.tokenizer_weights(self.registry.judged_tokenizer)
         return files
 
     def network_weights(self, name: str) -> str:
         """Weights of a frozen network."""
-        return f"{self.inputs}/networks/{name}.safetensors"
+        return f"{self._home(recipes.network_recipe, name)}/inputs/networks/{name}.safetensors"
 
     def networks(self, names: Iterable[str]) -> list[str]:
         """Weight files of frozen networks."""
@@ -71,12 +102,12 @@ class Sources:
 
     def reference_moments(self) -> str:
         """Moments of the first reference: the real images that every run is scored against."""
-        return f"{self.folder}/reference.npz"
+        return f"{self._home(recipes.reference_recipe)}/reference.npz"
 
     def reference(self) -> RuleInputs:
         """Files from which the moments of the first reference are made."""
         protocol = self.registry.evaluation
-        data = f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(protocol.reference)
+        data = self.shipped_data() if self._trains_inputs else self.asset(protocol.reference)
         names = [protocol.features, *protocol.judges.values()]
         if self._trains_inputs:
             return {"data": data, "networks": self.networks([*names, protocol.reward_features])}
@@ -87,7 +118,7 @@ class Sources:
 
     def train_moments(self, network: str) -> str:
         """Moments of the training images under a network for which ADM's file has no moments."""
-        return f"{self.folder}/references/train-{network}.npz"
+        return f"{self._home(recipes.train_moments_recipe, network)}/references/train-{network}.npz"
 
     def reward_reference(self, network: str) -> str:
         """The file with the moments that LOO-FID compares a network's features with."""
@@ -96,7 +127,7 @@ class Sources:
 
     def moments_per_class(self) -> str:
         """Moments of the training images of each class."""
-        return f"{self.folder}/class_moments.npz"
+        return f"{self._home(recipes.class_moments_recipe)}/class_moments.npz"
 
     def class_moments(self) -> RuleInputs:
         """Files from which the moments of the training images of each class are made."""
@@ -104,7 +135,7 @@ class Sources:
 
     def further_reference(self, asset: str) -> str:
         """Moments of a further reference: real images that runs are scored against as well."""
-        return f"{self.folder}/references/{asset}.npz"
+        return f"{self._home(recipes.reference_recipe, asset)}/references/{asset}.npz"
 
     def further_references(self) -> RuleInputs:
         """Moments of all further references."""
@@ -114,23 +145,32 @@ class Sources:
     def tokenizer_source(self, name: str) -> str:
         """The file from which a tokenizer is made."""
         settings = self.registry.tokenizers[name]
-        return f"{self.inputs}/data.npz" if settings.train else self.asset(settings.checkpoint)
+        return self.shipped_data() if settings.train else self.asset(settings.checkpoint)
 
     def tokenizer_weights(self, name: str) -> str:
         """Weights of a tokenizer."""
-        return f"{self.folder}/pretrained/{name}/tokenizer.safetensors"
+        return f"{self._home(recipes.tokenizer_recipe, name)}/pretrained/{name}/tokenizer.safetensors"
 
     def codes(self, tokenizer: str) -> str:
         """Token codes of the data set under a tokenizer."""
-        return f"{self.folder}/pretrained/{tokenizer}/codes.npz"
+        return f"{self._home(recipes.codes_recipe, tokenizer)}/pretrained/{tokenizer}/codes.npz"
+
+    def deciding(self, run: str) -> Tree:
+        """The settings that decide a run's result: how often states are saved outdates no finished training."""
+        spec, own = self.spec(run), Path(self.runs) / run
+        part = spec.get(spec["method"])
+        if not isinstance(part, dict) or "save_every" not in part or not (own / "manifest.json").exists():
+            return spec
+        try:
+            made = read_yaml(own / "config.yaml").get(spec["method"])
+        except ArtuneError:  # damaged, or no mapping: the settings are written again
+            return spec
+        every = made.get("save_every") if isinstance(made, dict) else None
+        return spec if every is None else spec | {spec["method"]: part | {"save_every": every}}
 
     def tokenizer(self, run: str) -> str:
         """Weights of a run's tokenizer."""
         return self.tokenizer_weights(self.spec(run)["backbone"]["tokenizer"])
-
-    def backbone(self, prior: str) -> Tree:
-        """Settings of a prior, which are the same for every seed."""
-        return self.registry.tree["backbones"][self.registry.split_prior(prior)[0]]
 
     def prior_source(self, prior: str) -> str:
         """The file from which a prior is made."""
@@ -139,7 +179,7 @@ class Sources:
 
     def prior_weights(self, prior: str) -> str:
         """Weights of a prior."""
-        return f"{self.folder}/pretrained/{prior}/policy.safetensors"
+        return f"{self._home(recipes.prior_recipe, prior)}/pretrained/{prior}/policy.safetensors"
 
     def prior(self, run: str) -> str:
         """Weights that a run starts from."""
@@ -155,7 +195,7 @@ class Sources:
         if method in TRAINED:
             return f"{self.runs}/{run}/policy.safetensors"
         if method == "external":
-            return f"{self.folder}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
+            return f"{self.shared}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
         return self.prior(run)
 
     def _sampled(self, run: str) -> str:
@@ -170,7 +210,7 @@ class Sources:
 
     def real(self, run: str) -> str:
         """The real images that a run of method ``real`` takes."""
-        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.spec(run)["images"])
+        return self.shipped_data() if self._trains_inputs else self.asset(self.spec(run)["images"])
 
     def samples(self, run: str) -> str:
         """Images of a run that are scored."""
@@ -216,7 +256,7 @@ class Sources:
 
     def study_images(self) -> str:
         """The file of the study's real images."""
-        return f"{self.inputs}/data.npz" if self._trains_inputs else self.asset(self.registry.study.reference)
+        return self.shipped_data() if self._trains_inputs else self.asset(self.registry.study.reference)
 
     def study_judge(self) -> list[str]:
         """The file of the automatic judge's preferences, if the study has a judge."""

@@ -28,7 +28,7 @@ class MlflowRun:
     """Name, settings and tags of a run: all that MLflow stores before the first numbers."""
 
     uri: str  # address of the store; a sqlite file must exist (``artune mlflow_store`` creates it)
-    experiment: str  # name of the experiment, the scale
+    experiment: str  # name of the experiment: the scale, or scale and preset
     name: str
     params: Mapping[str, Any]  # settings, nested or flat; MLflow gets dotted keys
     tags: Mapping[str, str]

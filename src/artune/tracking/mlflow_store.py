@@ -118,12 +118,12 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
             commit = scores.get("commit") or scores.get("versions", {}).get("commit", "unknown")
             points = points_of(registry, folder, spec["base"], scores)
             runs.append((folder, spec, run_tags(registry, spec, commit, scores), points))
-    if not init_store(uri, [registry.scale]):
+    if not init_store(uri, [registry.results_name]):
         return False
     try:
         for folder, spec, tags, points in runs:
             with alone(uri):
-                record = MlflowRun(uri, spec["scale"], spec["name"], spec, tags)
+                record = MlflowRun(uri, registry.results_name, spec["name"], spec, tags)
                 view = RunView(record, times=_times(folder))
                 if view.outdated(points):
                     view.replace()
@@ -136,7 +136,7 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
                     view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
                 view.finish()
         client = connect_mlflow(uri)
-        experiment = experiment_id(client, uri, registry.scale)
+        experiment = experiment_id(client, uri, registry.results_name)
         client.set_experiment_tag(experiment, "mlflow.note.content", describe_experiment(registry))
         client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # not "GenAI"
     except Exception as error:

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, read_policy_run
+from artune.config.settings import results_name
 from artune.config.yaml_layers import Tree
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError, SharedError
@@ -23,6 +24,7 @@ from artune.rewards.reward import build_rewards
 from artune.runtime import fence
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, sha256, write_json, write_text
+from artune.runtime.progress import say
 from artune.runtime.resume import give_back, keep
 from artune.sampling.rollout import Renderer, load_renderer
 from artune.tracking.mlflow_run import MlflowRun
@@ -73,6 +75,13 @@ def build_trainer(run: PolicyRun, policy: Policy, inputs: Inputs, device: torch.
         network = load_network(inputs.networks[name], run.networks[name], run.data, device)
         return VAPiTrainer(run, policy, render, network, inputs.codes or Path(), inputs.data or Path(), device)
     raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
+
+
+def say_unused_clip(run: PolicyRun) -> None:
+    """Say that the clip of the ratio has no effect: in the only epoch, the old policy is the policy itself."""
+    for method, settings in (("grpo", getattr(run, "grpo", None)), ("vapi", getattr(run, "vapi", None))):
+        if settings is not None and settings.epochs == 1:
+            say(f"{method}.clip: {settings.clip} has no effect, because with {method}.epochs: 1 every ratio is 1")
 
 
 def write_manifest(path: Path, trainer: Trainer, data: Data, config: Tree, start: int, seconds: float) -> None:
@@ -127,9 +136,12 @@ def train(
     policy = load_policy(run.backbone, inputs.policy, device)
     if isinstance(run, GrpoRun) and world.leads:
         check_target(run.backbone.family, run.entropy)
+    if world.leads:
+        say_unused_clip(run)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
-    record = MlflowRun(tracking_uri, run.scale, run.name, yaml.safe_load(text), tags) if tracking_uri else None
+    experiment = results_name(run.scale, run.preset)
+    record = MlflowRun(tracking_uri, experiment, run.name, yaml.safe_load(text), tags) if tracking_uri else None
     logger = RunLogger(work, record)
     try:
         start, metrics = run_to_end(trainer, work, logger, identity)

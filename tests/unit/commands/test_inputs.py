@@ -14,6 +14,7 @@ from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning.plan import Plan
+from artune.planning.recipes import prior_recipe
 
 NAMES = ("my-small", "x-s", "my-s2tiny")
 
@@ -49,7 +50,7 @@ def test_a_backbone_may_have_a_dash_and_an_s_in_its_name(project, name):
         assert plan.registry.pretrained_name(run) == prior
         assert plan.prior(run) == f"results/mnist/pretrained/{prior}/policy.safetensors"
         assert plan.prior_source(prior) == "results/mnist/pretrained/vq/codes.npz"
-        assert plan.backbone(prior)["dim"] == 48
+        assert plan.recipe("mnist", prior_recipe, prior)["backbone"]["dim"] == 48
 
 
 @pytest.mark.parametrize("name", NAMES)

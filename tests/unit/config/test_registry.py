@@ -48,13 +48,6 @@ def test_paper_values_reach_the_run_at_the_paper_scale():
     assert run.rewards.terms == ("clip", "hps", "loo_fid")
 
 
-def test_a_run_line_wins_over_its_base_and_show_names_the_layer():
-    registry = Registry("imagenet", root=CONFIG)
-    assert registry.origins("llamagen_l-kl2")["grpo.beta"] == (2.0, "experiments.yaml: llamagen_l-kl2")
-    assert registry.origins("llamagen_l-kl2")["grpo.clip"] == (0.2, "grpo.yaml")
-    assert registry.origins("llamagen_l-mle500")["mle.batch"] == (256, "mle.yaml")
-
-
 def test_a_seed_is_part_of_the_name_only():
     registry = Registry("mnist", root=CONFIG)
     first, second = registry.spec("llamagen_l-ours"), registry.spec("llamagen_l-ours-s1")

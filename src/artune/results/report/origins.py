@@ -36,10 +36,16 @@ def run_rows(registry: Registry, results: Path, runs: Sequence[str]) -> list[dic
     return rows
 
 
-def input_rows(results: Path) -> list[tuple[str, float]]:
-    """Names and seconds of the jobs whose outputs the runs share: tokenizers, priors, frozen networks."""
-    files = sorted([*results.glob("pretrained/*/*.benchmark.tsv"), *results.glob("inputs/networks/*.benchmark.tsv")])
-    named = ((str(path.relative_to(results)).removesuffix(".benchmark.tsv"), benchmark(path)) for path in files)
+def input_rows(results: Path, scale: str) -> list[tuple[str, float]]:
+    """Names and seconds of the jobs whose outputs the runs share: tokenizers, priors, frozen networks.
+
+    They are in ``results``, the folder of a scale and preset, or in the scale's folder beside it.
+    """
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys((results.parent / scale, results)):
+        for pattern in ("pretrained/*/*.benchmark.tsv", "inputs/networks/*.benchmark.tsv"):
+            found |= {str(path.relative_to(folder)): path for path in folder.glob(pattern)}
+    named = ((name.removesuffix(".benchmark.tsv"), benchmark(path)) for name, path in sorted(found.items()))
     return [(name, found["s"]) for name, found in named if "s" in found]
 
 

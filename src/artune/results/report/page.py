@@ -65,11 +65,11 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
         graph=lay_out(*read_rules(results / "rulegraph.mmd")),
         box=(WIDTH, HEIGHT),
         runs=rows,
-        inputs=origins.input_rows(results),
+        inputs=origins.input_rows(results, registry.scale),
         versions=origins.versions(results, runs),
         commits=list(dict.fromkeys(_commit(row) for row in rows)),
         stages=origins.STAGES,
-        command=f"snakemake -c2 --config scale={registry.scale} seeds={seeds} -- report",
+        command=f"snakemake -c2 --config scale={registry.scale} preset={registry.preset} seeds={seeds} -- report",
     )
     write_text(output, text)
     holds = [f"{len(tables)} tables", f"{len(registry.figures)} figures", f"{len(claims)} claims"]

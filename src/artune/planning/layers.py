@@ -1,0 +1,67 @@
+"""The layers of ``config/`` seen by a reader: which layer sets a value, and which edits have no effect.
+
+Never imports torch.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from artune.config.registry import RUN_SECTIONS, SCALES, SECTIONS, Registry
+from artune.config.settings import PRESETS
+from artune.config.yaml_layers import Tree, leaves
+
+RELEASED = Path(__file__).parent / "overridden_values.json"  # axis file -> key -> released value, of overridden keys
+Setting = tuple[Any, str]  # a value and the layer that sets it
+Layers = Sequence[tuple[str, Tree]]
+
+
+def origins(registry: Registry, name: str) -> dict[str, list[Setting]]:
+    """Every key of a run and of its evaluation -> its values with their layers; the last layer wins."""
+    base, _ = registry.split_seed(name)
+    shown = {key: value for key, value in registry.spec(name).items() if key in RUN_SECTIONS}
+    found: dict[str, list[Setting]] = {key: [] for key in leaves(shown | {"evaluation": registry.tree["evaluation"]})}
+    for where, layer in [*registry.layers, *registry.run_layers(base)]:
+        for key, value in leaves(layer).items():
+            if key in found:
+                found[key].append((value, where))
+    return {key: values for key, values in found.items() if values}
+
+
+def overridden(registry: Registry) -> Iterator[tuple[str, str, Any, Setting]]:
+    """Layer, key and value of every setting that a preset or the scale overrides, with the setting that wins."""
+    axes = [(where, layer) for where, layer in registry.layers if where.removesuffix(".yaml") in SECTIONS]
+    yield from _overridden(axes, registry.layers[len(axes) :])
+    for run in registry.run_names:
+        *_, own, scale = registry.run_layers(run)
+        yield from _overridden([own], [scale])
+
+
+def _overridden(below: Layers, above: Layers) -> Iterator[tuple[str, str, Any, Setting]]:
+    winners = {key: (value, where) for where, layer in above for key, value in leaves(layer).items()}
+    for where, layer in below:
+        for key, value in leaves(layer).items():
+            if key in winners:
+                yield where, key, value, winners[key]
+
+
+def overridden_values(root: Path | str | None = None) -> dict[str, dict[str, Any]]:
+    """The contents of :data:`RELEASED`: axis file -> key -> value, for keys that some scale or preset overrides."""
+    found: dict[str, dict[str, Any]] = {}
+    for scale in SCALES:
+        for preset in PRESETS:
+            for where, key, value, _ in overridden(Registry(scale, preset, root)):
+                found.setdefault(where, {})[key] = value
+    return {where: dict(sorted(values.items())) for where, values in sorted(found.items())}
+
+
+def edits_without_effect(registry: Registry) -> list[str]:
+    """One line per value of an axis file that somebody changed although the scale or the preset overrides it."""
+    released = json.loads(RELEASED.read_text(encoding="utf-8"))
+    lines = [
+        f"config/{where}: {key}: {value!r} has no effect here; config/{above} sets {winner!r}, so edit it there"
+        for where, key, value, (winner, above) in overridden(registry)
+        if key in (known := released.get(where, {})) and value not in (known[key], winner)
+    ]
+    return list(dict.fromkeys(lines))
