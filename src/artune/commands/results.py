@@ -9,7 +9,7 @@ def table(context: Context, arguments: Namespace) -> str:
     """Write a table as CSV, and as Markdown beside it."""
     from artune.config.paper import available_runs, find_table
     from artune.results.table_text import write_latex, write_markdown
-    from artune.results.tables import build_table, write_csv
+    from artune.results.tables import build_table, read_scores, write_csv
     from artune.runtime.files import read_json
 
     registry, seeds = context.registry, context.settings.seeds
@@ -21,7 +21,7 @@ def table(context: Context, arguments: Namespace) -> str:
         frame = build_study_table(registry, arguments.table, read_json(arguments.tally), judged)
     else:
         scores = {
-            run: [read_json(arguments.runs / name / "scores.json") for name in registry.seed_names(run, seeds)]
+            run: [read_scores(arguments.runs / name) for name in registry.seed_names(run, seeds)]
             for run in available_runs(registry, layout.rows)
         }
         frame = build_table(registry, arguments.table, scores)

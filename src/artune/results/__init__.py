@@ -1,6 +1,7 @@
 """Results for a reader: tables, figures, claims, the report, the human study.
 
 - tables: a table's rows from the scores of its runs
+- mixture: whether scores may stand side by side
 - table_text: a table as Markdown and LaTeX
 - claims: a verdict for each of the paper's claims
 - comparisons: the numbers behind a verdict

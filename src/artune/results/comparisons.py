@@ -15,6 +15,7 @@ from artune.config.registry import Registry
 from artune.config.study import VOTES
 from artune.config.yaml_layers import leaves
 from artune.errors import ArtuneError
+from artune.results.mixture import check_one_protocol
 from artune.results.verdicts import (
     CONTRARY,
     HOLDS,
@@ -45,13 +46,22 @@ class Evidence:
     def __init__(self, registry: Registry, results: Path, seeds: int):
         self.registry, self.results, self.seeds = registry, results, seeds
         self._json, self._lines = functools.cache(read_json), functools.cache(read_jsonl)
+        self._scored: dict[Path, dict[str, Any]] = {}
 
     def _folders(self, run: str) -> list[Path]:
         return [self.results / "runs" / name for name in self.registry.seed_names(run, self.seeds)]
 
     def scores(self, run: str, metric: str) -> list[Measure | None]:
-        """A run's score for every seed, None where it was not measured."""
-        return [score_of(self._json(folder / "scores.json"), metric) for folder in self._folders(run)]
+        """A run's score for every seed, None where it was not measured.
+
+        Raises:
+            ArtuneError: no such file, or it was scored by other settings than the files that were read before.
+        """
+        folders = self._folders(run)
+        if not self._scored.keys() >= set(folders):
+            self._scored |= {folder: self._json(folder / "scores.json") for folder in folders}
+            check_one_protocol("claims", list(self._scored.values()), self.registry.evaluation)
+        return [score_of(self._scored[folder], metric) for folder in folders]
 
     def logged(self, run: str, keys: str, file: str) -> list[list[float]]:
         """For every seed, a logged number (or the sum of several) over the iterations."""

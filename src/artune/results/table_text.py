@@ -58,7 +58,8 @@ def write_latex(frame: "DataFrame", registry: Registry, key: str, path: Path | s
 def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     """The caption of a table: scale, samples, seeds, reference, and the meaning of ±."""
     note = registry.about.note
-    parts = [f"Scale {registry.scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
+    scale = registry.scale if registry.preset == "paper" else f"{registry.scale}, preset {registry.preset}"
+    parts = [f"Scale {scale}" + (f": {note.removeprefix(f'{registry.scale} scale: ')}" if note else "")]
     if find_table(registry, key).kind == "study":
         if frame["ours_everyone"].isna().all():
             return "; ".join([*parts, NO_VOTES]) + "."
@@ -82,6 +83,7 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
         parts.append("beside the paper's values, ours - paper in standard errors of ours")
     rows = [str(run) for run in frame["run"] if str(run) in registry.about.notes]
     parts += dict.fromkeys(registry.about.notes[run] for run in rows)
+    parts += [frame.attrs["code"]] if frame.attrs.get("code") else []
     if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
         parts.append(f"empty cells: {', '.join(gaps)}")
     return "; ".join(parts) + "."

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from artune.config.glossary import AGAINST, JUDGES, SCORES
 from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
+from artune.config.settings import results_name
 from artune.config.tables import Row, Table
 from artune.errors import ArtuneError
-from artune.runtime.files import write_text
+from artune.results.mixture import check_one_protocol, code_versions, say_versions
+from artune.runtime.files import read_json, write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,6 +27,13 @@ PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks",
 PROTOCOL = (
     "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
 )  # fmt: skip
+
+
+def read_scores(folder: Path) -> Scores:
+    """A run's ``scores.json``; ``trained_by`` holds the provenance in ``manifest.json`` if the run was trained here."""
+    manifest = folder / "manifest.json"
+    trained = read_json(manifest).get("provenance") if manifest.exists() else None
+    return read_json(folder / "scores.json") | ({"trained_by": trained} if trained else {})
 
 
 def _digits(value: float | None) -> float | None:
@@ -61,9 +70,10 @@ def _error_of_mean(cells: Mapping[str, Any], metric: str, seeds: int) -> float |
 
 def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
     for record in records:
-        if record["base"] != row.run or record["scale"] != registry.scale:
-            was = f"{record['base']} at scale {record['scale']}"
-            raise ArtuneError(f"{key}: scores of {was} given for {row.run} at scale {registry.scale}")
+        was = (record["base"], results_name(record["scale"], record.get("preset", "paper")))
+        if was != (row.run, registry.results_name):
+            wanted = f"{row.run} at scale {registry.results_name}"
+            raise ArtuneError(f"{key}: scores of {was[0]} at scale {was[1]} given for {wanted}")
         for name in PROTOCOL:
             if record.get(name) != records[0].get(name):
                 both = f"{records[0].get(name)!r} and {record.get(name)!r}"
@@ -133,7 +143,8 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
         every further reference; then the columns ``PROVENANCE``.
 
     Raises:
-        ArtuneError: the table is unknown, scores are of another run or scale, or seeds were evaluated differently.
+        ArtuneError: the table is unknown, scores are of another run, scale or preset, or the rows were evaluated by
+            different settings.
     """
     from pandas import DataFrame
 
@@ -146,13 +157,17 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
         _check(registry, key, row, records)
         labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
         lines.append(labels | _score_cells(registry, table, row, records))
+    everything = [record for records in scores.values() for record in records]
+    check_one_protocol(key, everything, registry.evaluation)
     several = any((line.get("seeds") or 0) > 1 for line in lines)
-    judged = {metric for records in scores.values() for record in records for metric in record["scores"]}
+    judged = {metric for record in everything for metric in record["scores"]}
     judges = [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
     columns = _score_columns(table, several, judges, registry.evaluation.references)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = columns[len(table.labels) : -len(PROVENANCE)]
-    return frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
+    frame = frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
+    frame.attrs["code"] = say_versions(code_versions(everything))  # for the caption
+    return frame
 
 
 def write_csv(frame: "DataFrame", path: Path | str) -> None:

@@ -1,5 +1,6 @@
 """Provenance of a number: commit, versions of the libraries, device and threads."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -24,6 +25,14 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def code_digest() -> str:
+    """SHA-256 of all source files of the package, with their names: the version of the code, with or without git."""
+    root, found = Path(artune.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
 def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
     """The GPU's name, or the processor's with the number of its cores."""
     if device.type == "cuda":
@@ -38,10 +47,11 @@ def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, device, threads and SLURM job of this process, by name."""
+    """Versions, digest of the code, commit, device, threads and SLURM job of this process, by name."""
     return {
         "artune": artune.__version__,
         "results_version": artune.RESULTS_VERSION,
+        "code": code_digest(),
         "commit": git("rev-parse", "HEAD") or "unknown",
         "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),

@@ -1,0 +1,83 @@
+"""Whether the scores of several runs may stand side by side: one protocol, and which versions of the code made them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from artune.config.run import Evaluation
+from artune.errors import ArtuneError
+
+Scores = Mapping[str, Any]  # one scores.json
+# What every row must share: fields of scores.json, and the settings of the evaluation that it holds.
+SHARED = (
+    "n", "labels", "reference", "protocol", "precision_recall", "networks", "evaluation_seed", "image_size",
+    "inception_split", "inception_shuffle", "prompts_sha256",
+)  # fmt: skip
+OF_SAMPLES = ("n", "protocol", "samples")  # real images may be fewer, or more
+NOT_SCORING = ("batch", "grid_classes", "grid_per_class")  # settings that move no score
+
+
+def facts_of(record: Scores) -> dict[str, Any]:
+    """The protocol by which a ``scores.json`` was made, by name; an older file has fewer names."""
+    facts = {name: record[name] for name in SHARED if name in record}
+    facts |= {name: value for name, value in (record.get("evaluation") or {}).items() if name not in NOT_SCORING}
+    if record.get("images") not in (None, "sampled"):
+        facts = {name: value for name, value in facts.items() if name not in OF_SAMPLES}
+    return facts
+
+
+def check_one_protocol(where: str, records: Sequence[Scores], evaluation: Evaluation) -> None:
+    """Refuse scores of different protocols.
+
+    Args:
+        where: name of what is made from the scores, such as ``table4``.
+        records: contents of the ``scores.json`` files.
+        evaluation: the present protocol, which decides what the message asks the user to score again.
+
+    Raises:
+        ArtuneError: two of the files differ in a setting; the message names it, the runs and the remedy.
+    """
+    facts = {str(record["run"]): facts_of(record) for record in records}
+    for name in dict.fromkeys(name for found in facts.values() for name in found):
+        by_value: dict[str, list[str]] = {}
+        for run, found in facts.items():
+            if name in found:
+                by_value.setdefault(repr(found[name]), []).append(run)
+        if len(by_value) > 1:
+            present = repr(evaluation.model_dump(mode="json").get(name))
+            old = [run for value, runs in by_value.items() if value != present for run in runs]
+            said = "; ".join(f"{_cut(value)} for {', '.join(runs)}" for value, runs in by_value.items())
+            raise ArtuneError(
+                f"{where}: its rows were scored by different settings ({name}: {said}); delete scores.json of "
+                f"{', '.join(old)} and give the same command again"
+            )
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 60 else f"{value[:57]}..."
+
+
+def code_versions(records: Iterable[Scores]) -> dict[str, list[str]]:
+    """Version of the code -> what it made; empty if one version made everything.
+
+    Args:
+        records: contents of ``scores.json`` files; ``trained_by`` may hold the provenance in the run's manifest.json.
+
+    Returns:
+        For example ``{"3f2a9c1": ["training of llamagen_l-ours"], "8d0e11b": ["scores of llamagen_l-ours"]}``.
+    """
+    made: list[tuple[Mapping[str, Any], str]] = []
+    for record in records:
+        made.append((record.get("versions") or {}, f"scores of {record['run']}"))
+        if record.get("trained_by"):
+            made.append((record["trained_by"], f"training of {record['run']}"))
+    key = "code" if all(origin.get("code") for origin, _ in made) else "commit"  # files may be older than the digest
+    found: dict[str, list[str]] = {}
+    for origin, what in made:
+        found.setdefault(str(origin.get(key) or "unknown")[:7], []).append(what)
+    return found if len(found) > 1 else {}
+
+
+def say_versions(versions: Mapping[str, Sequence[str]]) -> str:
+    """A sentence on :func:`code_versions`, or an empty string."""
+    made = "; ".join(f"{version}: {', '.join(what)}" for version, what in versions.items())
+    return f"made by different versions of the code ({made})" if versions else ""
