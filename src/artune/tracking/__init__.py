@@ -5,4 +5,5 @@
 - mlflow_store: the tracking store, brought up to date from the files
 - run_page: the description and picture of a run in MLflow
 - provenance: commit, versions and device behind a number
+- artifact_places: artifacts that a moved results folder keeps
 """

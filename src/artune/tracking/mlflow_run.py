@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artune.config.yaml_layers import leaves
+from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,9 +56,38 @@ def sqlite_file(uri: str) -> Path | None:
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     """Id of an experiment, created if it is missing; its artifacts get a folder of its name beside the database."""
     database = sqlite_file(uri)
-    folder = None if database is None else (database.parent / database.stem / name).resolve().as_uri()
+    folder = None if database is None else artifact_address(database, name)
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=folder))
+    known = str(found.experiment_id if found else client.create_experiment(name, artifact_location=folder))
+    if database is not None:
+        keep_artifacts_beside(database)  # also if the folder was moved since
+    return known
+
+
+def create_database(database: Path) -> None:
+    """Make an empty store under another name and rename it.
+
+    MLflow's migrations, started by several processes at once or interrupted, would leave a database that cannot be
+    used.
+    """
+    temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+    try:
+        client = connect_mlflow(f"sqlite:///{temporary}")
+        client.search_experiments()
+        client._tracking_client.store._dispose_engine()
+        os.replace(temporary, database)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_if_missing(uri: str) -> None:
+    """Make the database of ``uri`` if its folder is there and no process has made it yet."""
+    database = sqlite_file(uri)
+    if database is None or database.exists() or not database.parent.is_dir():
+        return
+    with alone(uri):
+        if not database.exists():
+            create_database(database)
 
 
 @contextlib.contextmanager
@@ -174,9 +204,10 @@ class RunView:
                     self.client.log_image(self.id, np.asarray(image.convert("RGB")), key=GRIDS, step=step)
 
     def attach(self, paths: Sequence[Path]) -> None:
-        """Upload files, unless the store has the same bytes already."""
+        """Upload files, unless the store has the same bytes already; a store may have been moved without its files."""
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
-        if paths and self.run.data.tags.get("artifacts") != digest:
+        there = {file.path for file in self.client.list_artifacts(self.id)} if paths else set()
+        if not there.issuperset(path.name for path in paths) or self.run.data.tags.get("artifacts") != digest:
             for path in paths:
                 self.client.log_artifact(self.id, str(path))
             self.client.set_tag(self.id, "artifacts", digest)

@@ -1,6 +1,5 @@
 """The MLflow store: created once, filled live while training, brought up to date from the files."""
 
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,16 @@ from artune.config.registry import SCALES, Registry
 from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
 from artune.runtime.progress import warn
-from artune.tracking.mlflow_run import MlflowRun, Point, RunView, alone, connect_mlflow, experiment_id, sqlite_file
+from artune.tracking.mlflow_run import (
+    MlflowRun,
+    Point,
+    RunView,
+    alone,
+    connect_mlflow,
+    create_database,
+    experiment_id,
+    sqlite_file,
+)
 from artune.tracking.run_logger import read_lines
 from artune.tracking.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture
 
@@ -22,9 +30,6 @@ MOST_OF_A_TAG = 8000  # largest number of characters per tag that the store acce
 def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
     """Create the store and its experiments if they are missing; artifacts go beside the database.
 
-    A database is created under another name and renamed when it is complete: MLflow's migrations, started by several
-    processes at once or interrupted, would leave a database that cannot be used.
-
     Returns:
         False, after one warning, if the store cannot be used.
     """
@@ -34,7 +39,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
             database.parent.mkdir(parents=True, exist_ok=True)
         with alone(uri):
             if database is not None and not database.exists():
-                _create_database(database)
+                create_database(database)
             client = connect_mlflow(uri)
             for name in experiments:
                 experiment_id(client, uri, name)
@@ -42,17 +47,6 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
         warn(f"MLflow store {uri} cannot be used ({type(error).__name__}: {error})")
         return False
     return True
-
-
-def _create_database(database: Path) -> None:
-    temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
-    try:
-        client = connect_mlflow(f"sqlite:///{temporary}")
-        client.search_experiments()
-        client._tracking_client.store._dispose_engine()
-        os.replace(temporary, database)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def run_tags(

@@ -14,7 +14,7 @@ from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.files import write_text
 from artune.runtime.progress import warn
-from artune.tracking.mlflow_run import MlflowRun, RunView
+from artune.tracking.mlflow_run import MlflowRun, RunView, make_if_missing
 
 Number = float | None
 
@@ -152,6 +152,7 @@ class LiveView:
 
     def _run(self) -> None:
         try:
+            make_if_missing(self.record.uri)
             view = RunView(self.record, fresh=self.fresh)  # importing mlflow takes seconds; nobody waits for them here
             view.reopen()
             last = False

@@ -317,3 +317,24 @@ def test_every_metric_has_a_meaning_of_one_line():
     assert {"reward/loo_fid_std_between", "policy/clip_fraction", "time/reward_hps", "eval/fid_se", "paper/fid"} <= set(
         METRICS
     )
+
+
+def test_a_training_makes_the_store_if_nobody_has_and_its_folder_is_there(tmp_path, capfd):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    logger = RunLogger(tmp_path, MlflowRun(uri, "mnist", "first", {}, {}))
+    logger.resume(0)
+    logged(logger, range(2))
+    while not runs_where_if_any(uri, "attributes.run_name = 'first'"):
+        assert logger.view.thread.is_alive()
+        time.sleep(0.1)
+    logger.close()
+    (run,) = runs_where(uri, "attributes.run_name = 'first'")
+    assert curve(uri, run, "reward/total") == [(0, 0.0), (1, 1 / 3)]
+    assert not capfd.readouterr().err
+
+
+def runs_where_if_any(uri: str, condition: str) -> list:
+    """As :func:`runs_where`; [] while there is no database or experiment."""
+    if not Path(uri.removeprefix("sqlite:///")).exists():
+        return []
+    return runs_where(uri, condition) if connect_mlflow(uri).get_experiment_by_name("mnist") else []
