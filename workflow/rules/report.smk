@@ -7,6 +7,7 @@ rule mlflow_store:
         "results/.mlflow_store.json",
     log:
         "results/.mlflow_store.log",
+    priority: 5  # a store that is there before the first training spares the trainings the making of it
     conda:
         "../../envs/artune.yaml"
     shell:

@@ -18,7 +18,6 @@ rule run_config:
 rule train:
     input:
         unpack(lambda wildcards: PLAN.train(wildcards.run)),
-        store=ancient("results/.mlflow_store.json"),
     output:
         policy="results/{scale}/runs/{run}/policy.safetensors",
         metrics="results/{scale}/runs/{run}/metrics.jsonl",
