@@ -10,6 +10,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/records.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/tuning.smk"

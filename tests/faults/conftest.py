@@ -87,7 +87,9 @@ def training(smoke, undisturbed):
 def prepared(smoke, tmp_path_factory):
     """A project in which all of Table 4 is finished except one run, which takes long enough to be disturbed."""
     folder = copy_project(tmp_path_factory.mktemp("prepared"))
-    shutil.copytree(smoke / "results", folder / "results", symlinks=True)
+    # Without the records, by which Snakemake would notice that all four trainings have other settings below.
+    ignored = shutil.ignore_patterns("records")
+    shutil.copytree(smoke / "results", folder / "results", symlinks=True, ignore=ignored)
     shutil.rmtree(folder / RUN)
     overlay = folder / "config/scales/smoke.yaml"
     text = re.sub(r"^grpo: \{iterations: 3,(.*)save_every: 1\}", rf"grpo: {{iterations: {LONG},\1save_every: {SAVED}}}",

@@ -21,6 +21,7 @@ SECTIONS = {
     "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",
     "test_settings_faults": "Settings and code that change while jobs run",
+    "test_moved": "Results that were moved or copied",
     "test_slurm_faults": "A cluster: a real SLURM on one machine, four simulated A100s per node, the profile slurm_a100 as released",
     "test_fuzz": "Files and settings from others",
     "test_study_fuzz": "The page of the human study",

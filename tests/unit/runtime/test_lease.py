@@ -1,6 +1,7 @@
 """Leases held and contested by real processes, with a heartbeat every few hundredths of a second."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,16 @@ def test_a_silent_holder_of_another_machine_expires_after_its_missed_heartbeats(
     began = time.monotonic()
     with lease(tmp_path, "train", EVERY, missed=10):
         assert time.monotonic() - began > 10 * EVERY
+
+
+def test_the_lease_in_a_copy_of_a_folder_is_waited_out_and_the_holder_in_the_original_keeps_its_own(tmp_path, holder):
+    process = holder(seconds=6)
+    copy = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copy"))
+    with lease(copy, "train", EVERY, 10):
+        assert not list(copy.glob(f"{FILE}-*"))
+        assert process.poll() is None
+    assert (tmp_path / FILE).exists()
+    assert process.wait() == 0
 
 
 def test_a_holder_whose_job_slurm_has_ended_is_not_waited_for(tmp_path, holder, monkeypatch):
