@@ -332,6 +332,38 @@ def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeyp
     )
 
 
+def broken_off(monkeypatch, *arguments):
+    """Let an extraction end after two shards of two images; returns a list of the crops that are encoded from then on."""
+    encode, calls = token_codes.encode_crops, []
+
+    def breaks(tokenizer, crops, *rest):
+        calls.append(len(crops))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(tokenizer, crops, *rest)
+
+    monkeypatch.setattr(token_codes, "encode_crops", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        write_imagenet_codes(*arguments)
+    calls[:] = [0] * 3
+    return calls
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_an_extraction_goes_on_where_it_was_moved_to_but_never_with_other_images(tmp_path, weights, monkeypatch, other):
+    (tmp_path / "old").mkdir()
+    plan = CropPlan(shard=2, batch=60)
+    folder, output = as_folder(tmp_path / "old/train"), tmp_path / "old/codes.npz"
+    calls = broken_off(monkeypatch, VQ, weights, folder, output, CPU, DATA, plan)
+    (tmp_path / "old").rename(tmp_path / "new")
+    folder, output = tmp_path / "new/train", tmp_path / "new/codes.npz"
+    if other:  # the same names and numbers, other pictures
+        for path in folder.rglob("n*/*.*"):
+            path.write_bytes(path.read_bytes() + b"\0")
+    write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, plan)
+    assert sum(calls) == (9 if other else 9 - 4)
+
+
 # -- references ---------------------------------------------------------------------------------------------------
 
 
