@@ -94,7 +94,7 @@ def write_manifest(path: Path, trainer: Trainer, data: Data, config: Tree, start
         "processes": trainer.world.size,
         "provenance": provenance(trainer.device),
         "prompts_sha256": prompts_digest(data),
-        "command": " ".join(sys.argv[:2]),
+        "command": " ".join(["python -m artune", *sys.argv[1:2]]),
         "config": config,
     }
     write_json(path, manifest)
