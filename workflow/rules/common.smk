@@ -31,11 +31,6 @@ envvars:
     FOLDER,
 
 
-onstart:
-    if SNAPSHOT:
-        SNAPSHOT.write()
-
-
 SCALE = PLAN.scale
 SETTINGS = PLAN.settings
 REGISTRY = PLAN.registry

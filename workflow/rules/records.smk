@@ -9,7 +9,9 @@ if workflow.is_main_process:
         RECORDS.remember()
 
 
-onstart:
+onstart:  # Snakemake keeps one such block, so this one also writes the settings that the jobs read
+    if SNAPSHOT:
+        SNAPSHOT.write()
     RECORDS.begin()
 
 
