@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ UNUSED = r"freqs_cis|causal_mask|kv_cache\..*|attn\.mask|quantize\.codebook_used
 IGNORED = re.compile(rf"(^|\.)({UNUSED})$|^loss\.")
 # Entries that a file may lack, because evaluation does not use them; old files do not have them.
 OPTIONAL = re.compile(r"(^|\.)num_batches_tracked$")
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)  # of counters and masks
 
 POLICY_LAYER = re.compile(r"(?:layers|blocks)\.(\d+)\.")
 TOKEN_TABLES = ("tok_embeddings.weight", "tok_emb.weight")
@@ -59,7 +63,7 @@ def load_into(module: nn.Module, path: Path | str) -> None:
 
     Raises:
         ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the message lists
-            missing, unexpected and misshapen keys, and weights that are NaN, infinite or of another kind of dtype.
+            missing, unexpected and misshapen keys, and weights that are NaN, infinite or of a dtype that is not read.
     """
     path = Path(path)
     wanted = module.state_dict()
@@ -85,14 +89,41 @@ def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> lis
             for name, found, tensor in both
             if found.shape != tensor.shape
         ],
-        "of another kind": [
-            f"{name} (file {str(found.dtype).removeprefix('torch.')})"
-            for name, found, tensor in both
-            if found.is_floating_point() != tensor.is_floating_point()
-        ],
-        "not finite": [name for name, found, _ in both if found.is_floating_point() and not found.isfinite().all()],
     }
-    return [f"{kind} {listing(names)}" for kind, names in kinds.items() if names]
+    return [*(f"{kind} {listing(names)}" for kind, names in kinds.items() if names), *unusable(tensors, wanted)]
+
+
+def unusable(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Reasons why values of a file cannot become those of a module, one entry per kind.
+
+    Float8, quantised, complex, Boolean and integer weights are refused: their scales, if any, lie elsewhere in the
+    file, so that a cast would give other weights without a word. So are sparse tensors and ones without values.
+    """
+    both = {name: (tensors[name], tensor) for name, tensor in wanted.items() if name in tensors}
+    unread = {
+        name: f"{name} (file {_kind(found)})"
+        for name, (found, tensor) in both.items()
+        if not _plain(found) or (found.dtype in FLOATS) != (tensor.dtype in FLOATS)
+    }
+    floats = {name: found for name, (found, _) in both.items() if name not in unread and found.dtype in FLOATS}
+    infinite = [name for name, found in floats.items() if not found.isfinite().all()]
+    advice = "save weights as float32, float16 or bfloat16"
+    return [f"of another kind {listing(unread.values())}: {advice}"] * bool(unread) + (
+        [f"not finite {listing(infinite)}"] * bool(infinite)
+    )
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether a tensor is a dense array of a dtype that is read, with its values in memory."""
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    return dense and tensor.dtype in (*FLOATS, *INTEGERS)
+
+
+def _kind(tensor: Tensor) -> str:
+    """Dtype of a tensor and, where it is not a dense array in memory, what it is instead."""
+    names = {torch.sparse_coo: "sparse", torch.sparse_csr: "sparse"}
+    place = "without values" if tensor.device.type != "cpu" else names.get(tensor.layout, "")
+    return f"{str(tensor.dtype).removeprefix('torch.')} {place}".strip()
 
 
 def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ STORAGES = {
     "ShortStorage": torch.int16,
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
+    "UntypedStorage": torch.uint8,
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
@@ -79,7 +80,18 @@ def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[i
     return storage.as_strided(size, stride, offset)
 
 
+def strided_as(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], _grad: bool, _hooks: Any,
+    dtype: torch.dtype, *_: Any,
+) -> Tensor:  # fmt: skip
+    """As :func:`strided`, for a dtype without a storage class of its own, such as float8: the storage holds bytes."""
+    if not isinstance(storage, Tensor) or not isinstance(dtype, torch.dtype):
+        raise ValueError("a tensor has no storage of bytes or no dtype")
+    return strided(storage.view(dtype), offset, size, stride)
+
+
 REBUILD = {
+    ("torch._utils", "_rebuild_tensor_v3"): strided_as,
     ("torch._utils", "_rebuild_tensor_v2"): strided,
     ("torch._utils", "_rebuild_tensor"): strided,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
@@ -103,6 +115,8 @@ class Reader(pickle.Unpickler):
             return REBUILD[module, name]
         if module in ("torch", "torch.storage") and name in STORAGES:
             return STORAGES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
         top = module.split(".")[0]
         harmless = top in HARMLESS or (module == "builtins" and _is_class(name))
         if top in sys.stdlib_module_names and not harmless:

@@ -143,7 +143,7 @@ def _load_torch(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on a pickle protocol that read_pickled accepts
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, AttributeError):  # the latter on float8 in the format before 1.6
         return read_pickled(path)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
+from artune.models.weights.checkpoints import unusable
 from artune.models.weights.pickles import REBUILD, STORAGES, ArchiveReader, verify_checksums
 from artune.models.weights.tensor_files import UNREADABLE
 
@@ -52,10 +53,14 @@ def load_torchscript(module: nn.Module, path: Path | str) -> None:
     """Load the weights of an archive into ``module``, keeping the module's dtype and device.
 
     Raises:
-        ArtuneError: as :func:`read_torchscript`, or the names and shapes are not exactly the module's.
+        ArtuneError: as :func:`read_torchscript`, the names and shapes are not exactly the module's, or weights are
+            NaN, infinite or of a dtype that is not read.
     """
+    tensors, wanted = read_torchscript(path), module.state_dict()
+    if problems := unusable(tensors, wanted):
+        raise ArtuneError(f"{path}: {'; '.join(problems)}; get the file that its authors released")
     try:
-        module.load_state_dict(read_torchscript(path))
+        module.load_state_dict(tensors)
     except RuntimeError as error:  # torch lists every key on a line of its own
         detail = " ".join(str(error).split())
         raise ArtuneError(f"{path}: {detail[:300]}; check the architecture in config/networks.yaml") from error
