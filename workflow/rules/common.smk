@@ -80,6 +80,18 @@ def networks(files):
     return f"--networks {' '.join(files)}" if files else ""
 
 
+def settled(files):
+    """Inputs in which the stamp of an asset that is only checked again at another place outdates nothing.
+
+    The check fails unless the file there is the one that the stamp tells of.
+    """
+    if isinstance(files, dict):
+        return {name: settled(paths) for name, paths in files.items()}
+    if isinstance(files, str):
+        return ancient(files) if PLAN.moved(files) else files
+    return [settled(path) for path in files]
+
+
 def option(name, files):
     """`--name FILE` if the rule has an input of that name, else an empty string."""
     return f"--{name} {files.get(name)}" if name in files.keys() else ""

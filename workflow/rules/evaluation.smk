@@ -38,7 +38,7 @@ rule sample:
 rule real_samples:
     input:
         config="results/{scale}/runs/{run}/config.yaml",
-        data=lambda wildcards: PLAN.real(wildcards.run),
+        data=lambda wildcards: settled(PLAN.real(wildcards.run)),
     output:
         samples=temp("results/{scale}/runs/{run}/samples.npz"),
         grid=report(
@@ -114,8 +114,8 @@ if REGISTRY.data.source == "imagenet":
             samples="results/{scale}/runs/{run}/samples.npz",
             features="results/{scale}/runs/{run}/features.npz",
             scores="results/{scale}/runs/{run}/scores.json",
-            data=PLAN.asset(REGISTRY.evaluation.reference),
-            graph=PLAN.asset("inception_graph"),
+            data=settled(PLAN.asset(REGISTRY.evaluation.reference)),
+            graph=settled(PLAN.asset("inception_graph")),
         output:
             "results/{scale}/runs/{run}/official.json",
         log:

@@ -5,13 +5,13 @@ from artune.planning.needs import needed_assets
 
 rule asset:
     output:
-        "results/{home}/assets/{asset}.json",
+        update("results/{home}/assets/{asset}.json"),  # a check that fails leaves the stamp of the check before
     log:
         "results/{home}/assets/{asset}.log",
     conda:
         "../../envs/artune.yaml"
     params:
-        asset=lambda wildcards: recipes.asset_recipe(REGISTRY, wildcards.asset),
+        place=lambda wildcards: PLAN.asset_place(wildcards.asset),
     shell:
         f"python -m artune asset {{wildcards.asset}} --output {{output}} {SHARED}"
 
@@ -45,7 +45,7 @@ if REGISTRY.data.source == "mnist":
 
 rule network:
     input:
-        unpack(lambda wildcards: PLAN.network(wildcards.network)),
+        unpack(lambda wildcards: settled(PLAN.network(wildcards.network))),
     output:
         "results/{home}/inputs/networks/{network}.safetensors",
     log:
@@ -57,7 +57,7 @@ rule network:
     threads: SETTINGS.threads
     params:
         network=lambda wildcards: PLAN.recipe(wildcards.home, recipes.network_recipe, wildcards.network),
-        data=lambda wildcards, input: option("data", input),
+        data=lambda wildcards, input: option("data", input),  # of an imported network the stamp of its file
         tokenizer=lambda wildcards, input: option("tokenizer", input),
     shell:
         f"python -m artune network {{wildcards.network}} {{params.data}} {{params.tokenizer}} --output {{output}} {SHARED}"
@@ -65,7 +65,7 @@ rule network:
 
 rule further_reference:
     input:
-        data=lambda wildcards: PLAN.asset(wildcards.asset),
+        data=lambda wildcards: settled(PLAN.asset(wildcards.asset)),
         networks=PLAN.reference()["networks"],
     output:
         "results/{home}/references/{asset}.npz",
@@ -83,7 +83,7 @@ rule further_reference:
 
 rule reference:
     input:
-        **PLAN.reference(),
+        **settled(PLAN.reference()),
     output:
         "results/{home}/reference.npz",
     log:
@@ -101,7 +101,7 @@ rule reference:
 
 rule class_moments:  # moments of the training images per class, for rewards.loo_fid.reference: class_matched
     input:
-        **PLAN.class_moments(),
+        **settled(PLAN.class_moments()),
     output:
         "results/{home}/class_moments.npz",
     log:
@@ -119,7 +119,7 @@ if REGISTRY.data.source == "imagenet":
 
     rule train_moments:  # one pass over the whole training set: an hour or more on a GPU
         input:
-            data=PLAN.asset("imagenet"),
+            data=settled(PLAN.asset("imagenet")),
             network=lambda wildcards: PLAN.networks([wildcards.network]),
         output:
             "results/{home}/references/train-{network}.npz",

@@ -3,7 +3,7 @@
 
 rule tokenizer:
     input:
-        lambda wildcards: PLAN.tokenizer_source(wildcards.tokenizer),
+        lambda wildcards: settled(PLAN.tokenizer_source(wildcards.tokenizer)),
     output:
         "results/{home}/pretrained/{tokenizer}/tokenizer.safetensors",
     log:
@@ -23,7 +23,7 @@ rule tokenizer:
 rule codes:
     input:
         tokenizer="results/{home}/pretrained/{tokenizer}/tokenizer.safetensors",
-        data=PLAN.images(),
+        data=settled(PLAN.images()),
     output:
         "results/{home}/pretrained/{tokenizer}/codes.npz",
     log:
@@ -41,7 +41,7 @@ rule codes:
 
 rule pretrained_policy:
     input:
-        lambda wildcards: PLAN.prior_source(wildcards.prior),
+        lambda wildcards: settled(PLAN.prior_source(wildcards.prior)),
     output:
         "results/{home}/pretrained/{prior}/policy.safetensors",
     log:
@@ -60,7 +60,7 @@ rule pretrained_policy:
 
 rule external_policy:
     input:
-        lambda wildcards: PLAN.asset(wildcards.asset),
+        lambda wildcards: settled(PLAN.asset(wildcards.asset)),
     output:
         "results/{home}/pretrained/external/{asset}/policy.safetensors",
     log:
@@ -70,4 +70,5 @@ rule external_policy:
     params:
         backbone=lambda wildcards: PLAN.external_backbone(wildcards.asset),
     shell:
-        f"python -m artune external_policy {{params.backbone}} --asset {{wildcards.asset}} --output {{output}} {SHARED}"
+        "python -m artune external_policy {params.backbone} --asset {wildcards.asset} --data {input}"
+        f" --output {{output}} {SHARED}"

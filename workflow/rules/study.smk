@@ -25,7 +25,7 @@ rule study_samples:
 rule study_make:
     input:
         samples=PLAN.study_samples(),
-        data=PLAN.study_images(),
+        data=settled(PLAN.study_images()),
     output:
         "results/{scale}/study/pairs.zip",
     log:

@@ -17,7 +17,7 @@ rule run_config:
 
 rule train:
     input:
-        unpack(lambda wildcards: PLAN.train(wildcards.run)),
+        unpack(lambda wildcards: settled(PLAN.train(wildcards.run))),
     output:
         policy="results/{scale}/runs/{run}/policy.safetensors",
         metrics="results/{scale}/runs/{run}/metrics.jsonl",

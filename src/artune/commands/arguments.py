@@ -16,7 +16,7 @@ PATHS = {
     "pretrained": "weights of the pretrained policy, for the grid",
     "tokenizer": "weights of the tokenizer",
     "codes": "token codes of the data set",
-    "data": "data.npz",
+    "data": "data.npz, or the stamp of an external file",
     "reference": "reference.npz",
     "class_moments": "class_moments.npz",
     "moments": "moments of the training images under the reward's own network",
@@ -61,7 +61,10 @@ COMMANDS: dict[str, Command] = {
     "assets": Command(
         "inputs",
         "list the external files: present, missing, wrong digest",
-        options={"--fetch": {"action": "store_true", "help": "fetch the needed files that may be fetched"}},
+        options={
+            "--fetch": {"action": "store_true", "help": "fetch the needed files that may be fetched"},
+            "--accept": {"metavar": "ASSET", "help": "take the file that is there in place of the one first used"},
+        },
     ),
     "data": Command("inputs", "write the data set of a scale that ships one", required="output"),
     "tokenizer": Command(
@@ -85,6 +88,7 @@ COMMANDS: dict[str, Command] = {
         "import a policy that others released",
         positional="name",
         required="output",
+        optional="data",
         options={"--asset": {"required": True, "help": "key of config/assets.yaml"}},
     ),
     "reference": Command(

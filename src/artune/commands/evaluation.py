@@ -58,14 +58,15 @@ def _extractor(context: Context, given: list[Path] | None, world: "World") -> "E
 def real_samples(context: Context, arguments: Namespace) -> str:
     """Take real images in place of samples."""
     from artune.config.run import RealRun, read_run
-    from artune.data.assets import stamped_path
+    from artune.data.stamps import used_path
     from artune.errors import ArtuneError
     from artune.evaluation.real_samples import write_real_samples
 
     run, protocol = read_run(arguments.config), context.registry.evaluation
     if not isinstance(run, RealRun):
         raise ArtuneError(f"{arguments.config}: method {run.method} draws its samples; real_samples is for method real")
-    return write_real_samples(run, protocol, stamped_path(arguments.data), arguments.output, arguments.grid)
+    images = used_path(context.registry, context.assets, arguments.data)
+    return write_real_samples(run, protocol, images, arguments.output, arguments.grid)
 
 
 def features(context: Context, arguments: Namespace) -> str:
@@ -91,18 +92,19 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     from artune.data.assets import evaluation_files
     from artune.evaluation.scores import ScoreFiles
     from artune.evaluation.scores import evaluate as score
+    from artune.planning.sources import Sources
     from artune.tracking.provenance import provenance
 
     registry, given = context.registry, arguments.references
     references = files_of(registry.evaluation.references, given, ".npz", "--references") if given else {}
     files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
-    outside = evaluation_files(registry, context.assets)
+    outside = evaluation_files(registry, context.assets, Path(Sources(registry).stamps))
     return score(read_run(arguments.config), registry.evaluation, files, provenance(context.device), outside)
 
 
 def evaluate_official(context: Context, arguments: Namespace) -> str:
     """Score a run by TensorFlow's own graph, in the environment that has TensorFlow."""
-    from artune.data.assets import stamped_path
+    from artune.data.stamps import used_path
     from artune.evaluation.official_graph import evaluate_official as score
 
     return score(
@@ -110,8 +112,8 @@ def evaluate_official(context: Context, arguments: Namespace) -> str:
         arguments.samples,
         arguments.features,
         arguments.scores,
-        stamped_path(arguments.data),
-        stamped_path(arguments.graph),
+        used_path(context.registry, context.assets, arguments.data),
+        used_path(context.registry, context.assets, arguments.graph),
         context.registry.evaluation,
         arguments.output,
     )

@@ -16,12 +16,17 @@ def asset(context: Context, arguments: Namespace) -> str:
 
 
 def assets(context: Context, arguments: Namespace) -> str:
-    """Print which external files are present; with ``--fetch``, fetch missing ones first."""
+    """Print which external files are present; ``--fetch`` fetches missing ones first, ``--accept`` replaces a pin."""
+    from artune.data.stamps import accept_asset
     from artune.planning.needs import assets_table, fetch_needed
+    from artune.planning.sources import Sources
 
     registry, folder = context.registry, context.assets
-    problems = fetch_needed(registry, folder) if arguments.fetch else []
-    print(assets_table(registry, folder))  # noqa: T201
+    if arguments.accept:
+        return accept_asset(registry, arguments.accept, folder, Path("results"))
+    stamps = Path(Sources(registry).stamps)
+    problems = fetch_needed(registry, folder, stamps) if arguments.fetch else []
+    print(assets_table(registry, folder, stamps))  # noqa: T201
     if problems:
         raise ArtuneError("; ".join(problems))
     return f"{folder} at the {registry.scale} scale"
@@ -44,7 +49,7 @@ def tokenizer(context: Context, arguments: Namespace) -> str:
     if chosen.train is None:
         from artune.inputs.released import import_tokenizer
 
-        return import_tokenizer(registry, chosen, context.assets, arguments.output)
+        return import_tokenizer(registry, chosen, context.assets, arguments.output, arguments.data)
     return train_tokenizer(chosen, arguments.data, arguments.output, seed=0)
 
 
@@ -56,10 +61,9 @@ def codes(context: Context, arguments: Namespace) -> str:
     registry = context.registry
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if registry.data.source == "imagenet":
-        from artune.data.assets import stamped_path
         from artune.inputs.token_codes import CropPlan, write_imagenet_codes
 
-        images, protocol = stamped_path(arguments.data), registry.data
+        images, protocol = _images(context, arguments), registry.data
         return write_imagenet_codes(
             chosen, arguments.tokenizer, images, arguments.output, device, protocol, CropPlan(arguments.crops)
         )
@@ -74,7 +78,7 @@ def network(context: Context, arguments: Namespace) -> str:
     if chosen.train is None:
         from artune.inputs.released import import_network
 
-        return import_network(registry, chosen, context.assets, arguments.output, device)
+        return import_network(registry, chosen, context.assets, arguments.output, device, arguments.data)
     from artune.inputs.networks import train_network
 
     return train_network(
@@ -98,7 +102,7 @@ def pretrained_policy(context: Context, arguments: Namespace) -> str:
     if chosen.train is None:
         from artune.inputs.released import import_policy
 
-        return import_policy(registry, chosen, context.assets, arguments.output)
+        return import_policy(registry, chosen, context.assets, arguments.output, arguments.codes)
     from artune.inputs.prior import pretrain
 
     return pretrain(chosen, arguments.codes, arguments.output, seed=seed)
@@ -111,7 +115,7 @@ def external_policy(context: Context, arguments: Namespace) -> str:
     registry = context.registry
     chosen = entry(registry.backbones, arguments.name, "backbone")
     released = chosen.model_copy(update={"checkpoint": arguments.asset})
-    return import_policy(registry, released, context.assets, arguments.output)
+    return import_policy(registry, released, context.assets, arguments.output, arguments.data)
 
 
 def reference(context: Context, arguments: Namespace) -> str:
@@ -121,12 +125,11 @@ def reference(context: Context, arguments: Namespace) -> str:
     registry, device = context.registry, context.device
     protocol = registry.evaluation
     if registry.data.source == "imagenet":
-        from artune.data.assets import stamped_path
         from artune.inputs.references import write_adm_reference
 
         networks = context.networks({protocol.features}, arguments.networks)
         return write_adm_reference(
-            stamped_path(arguments.data),
+            _images(context, arguments),
             networks[protocol.features],
             arguments.output,
             device,
@@ -140,23 +143,21 @@ def reference(context: Context, arguments: Namespace) -> str:
 
 def class_moments(context: Context, arguments: Namespace) -> str:
     """Moments of the training images of each class, under LOO-FID's network."""
-    from artune.data.assets import stamped_path
     from artune.inputs.training_moments import write_class_moments
 
     registry, device = context.registry, context.device
     name = registry.tree["rewards"]["loo_fid"]["network"]
     network = context.networks({name}, arguments.networks)[name]
-    return write_class_moments(stamped_path(arguments.data), registry.data, name, network, arguments.output, device)
+    return write_class_moments(_images(context, arguments), registry.data, name, network, arguments.output, device)
 
 
 def further_reference(context: Context, arguments: Namespace) -> str:
     """Moments and features of another split of real images that runs are scored against."""
-    from artune.data.assets import stamped_path
     from artune.inputs.references import write_val_reference
 
     registry, device = context.registry, context.device
     return write_val_reference(
-        stamped_path(arguments.data),
+        _images(context, arguments),
         context.networks({registry.evaluation.features}, arguments.networks),
         arguments.output,
         device,
@@ -168,7 +169,6 @@ def further_reference(context: Context, arguments: Namespace) -> str:
 
 def train_moments(context: Context, arguments: Namespace) -> str:
     """Moments of ImageNet's training images under a network of LOO-FID."""
-    from artune.data.assets import stamped_path
     from artune.inputs.training_moments import write_train_moments
 
     registry, device = context.registry, context.device
@@ -176,7 +176,7 @@ def train_moments(context: Context, arguments: Namespace) -> str:
     if registry.data.source != "imagenet":
         raise ArtuneError(f"train_moments: the {registry.scale} scale has all its moments in reference.npz")
     return write_train_moments(
-        stamped_path(arguments.data),
+        _images(context, arguments),
         arguments.name,
         context.networks({arguments.name}, arguments.networks)[arguments.name],
         arguments.output,
@@ -185,6 +185,13 @@ def train_moments(context: Context, arguments: Namespace) -> str:
         classes=registry.data.classes,
         images=registry.data.moment_images,
     )
+
+
+def _images(context: Context, arguments: Namespace) -> Path:
+    """The images of ``--data``: if that is the stamp of an asset, its unaltered file in the folder of the assets."""
+    from artune.data.stamps import used_path
+
+    return used_path(context.registry, context.assets, arguments.data)
 
 
 def _judges(context: Context, arguments: Namespace) -> dict:

@@ -32,14 +32,14 @@ def study_samples(context: Context, arguments: Namespace) -> str:
 
 def study_make(context: Context, arguments: Namespace) -> str:
     """Draw the pairs and write them to a file."""
-    from artune.data.assets import stamped_path
+    from artune.data.stamps import used_path
     from artune.planning.plan import Plan
     from artune.results.study.make import make_pairs
 
     folder = _folder(context)
     data = arguments.data or Path(Plan(context.settings.model_dump(), context.registry.root).study_images())
     samples, output = arguments.samples or folder / "samples", arguments.output or folder / "pairs.zip"
-    return make_pairs(context.registry, samples, stamped_path(data), output)
+    return make_pairs(context.registry, samples, used_path(context.registry, context.assets, data), output)
 
 
 def study_serve(context: Context, arguments: Namespace) -> str:

@@ -1,8 +1,11 @@
 """Types of ``config/config.yaml``, which holds the user's settings, of a scale's remarks and of the assets."""
 
+import os
+import re
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from artune.config.fields import Frozen, Positive
 
@@ -32,6 +35,16 @@ class Settings(Frozen):
     assets: str = "data/assets"
     tracking_uri: str = "sqlite:///results/mlflow.db"
     figure2: Figure2 = Figure2()
+
+    @field_validator("assets")
+    @classmethod
+    def _in_full(cls, assets: str) -> str:
+        """Replace ``~`` and environment variables; a variable that is not set is an error."""
+        full = os.path.expandvars(os.path.expanduser(assets))
+        unset = re.search(r"\$\{?\w+\}?", full)
+        if unset and not os.path.exists(full):
+            raise ValueError(f"{unset[0]} is not set")
+        return str(Path(full))  # without a slash at its end
 
 
 class About(Frozen):

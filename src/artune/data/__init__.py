@@ -6,6 +6,10 @@
 - npz_images: reading the images of an npz file in batches
 - prompts: class names and prompts
 - pixels: uint8 images and floats, resizing, normalisation
-- assets: finding, checking and pinning files from outside
+- assets: finding, fetching, checking and pinning files from outside
+- pins: the records of their digests
+- stamps: comparing such a file, whenever it is used, with what was checked
+- digests: sizes, times and digests of files and folders
+- formats: whether a file is what its name claims
 - download: fetching a file over HTTPS
 """

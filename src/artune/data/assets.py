@@ -1,9 +1,14 @@
 """Finds, fetches, checks and pins assets, which are the files from outside the project.
 
-Planning imports this module, so torch, requests and the networks are imported only where they are used.
+The digest of an asset is the published one or, where none is published, that of its first use, its pin. Pins lie beside
+the assets, for all who use that folder, and in the results, for what was made from them: a folder of assets that cannot
+be written needs no pins of its own. Planning imports this module, so torch, requests and the networks are imported only
+where they are used.
 """
 
-import hashlib
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,13 @@ from filelock import FileLock
 
 from artune.config.registry import Registry
 from artune.config.settings import Asset
+from artune.data.digests import holds_bytes, measure
+from artune.data.formats import leftover, misfit
+from artune.data.pins import PINS, USED, other_content, put_pin, put_used, read_pins, read_used
 from artune.errors import ArtuneError, unknown
-from artune.runtime.files import read_json, sha256, write_json
+from artune.runtime.files import read_json, write_json
 
-PINS = "pins.json"  # file beside the assets with the size, time and digest of each
+SIZE = re.compile(r"([\d.]+) ([GM])B")
 
 
 def asset_of(registry: Registry, key: str | None) -> Asset:
@@ -31,10 +39,13 @@ def published_digest(registry: Registry, key: str) -> str | None:
 
 
 def find_asset(registry: Registry, key: str | None, folder: Path) -> Path | None:
-    """The path of the asset ``key``, None if it is missing; a folder may be present as a tar file of the same name."""
+    """The path of the asset ``key``, None if it is missing; a folder may be present as a tar file of the same name.
+
+    An empty file and a folder without files count as missing.
+    """
     path = folder / asset_of(registry, key).file
     candidates = (path,) if path.suffix else (path, path.with_name(f"{path.name}.tar"))
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    return next((candidate for candidate in candidates if holds_bytes(candidate)), None)
 
 
 def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
@@ -46,107 +57,191 @@ def asset_path(registry: Registry, key: str | None, folder: Path) -> Path:
     path = find_asset(registry, key, folder)
     if path is None:
         asset = asset_of(registry, key)
+        place = folder / asset.file
+        begun = leftover(place)
+        there = f"; {begun.name} beside it is an unfinished download" if begun else ""
+        there = "; what lies there is empty" if place.exists() and not begun else there
         raise ArtuneError(
-            f"asset {key}: missing; get {asset.file} from {asset.source} (licence: {asset.license}) "
-            f"and put it at {folder / asset.file}"
+            f"asset {key}: missing; get {asset.file} from {asset.source} (licence: {asset.license}) and put it at "
+            f"{place}{there}"
         )
     return path
 
 
-def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0) -> Path:
-    """The path of the asset ``key``, fetched if it is missing and has a URL; its digest is checked.
+def wrong_file(registry: Registry, key: str, path: Path, thorough: bool = False) -> str | None:
+    """What the file of an asset is in place of what its name claims, such as an HTML page; None if it fits."""
+    try:
+        return misfit(path, asset_of(registry, key).file, thorough)
+    except (OSError, ArtuneError) as error:
+        return f"not readable ({getattr(error, 'strerror', None) or error})"
+
+
+def far_from_size(asset: Asset, size: int) -> bool:
+    """Whether ``size`` in bytes is less than half or more than twice the asset's approximate size, if that is known."""
+    about = SIZE.fullmatch(asset.size or "")
+    if about is None:
+        return False
+    wanted = float(about[1]) * {"G": 1e9, "M": 1e6}[about[2]]
+    return not wanted / 2 <= size <= wanted * 2
+
+
+def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0, stamps: Path | None = None) -> Path:
+    """The path of the asset ``key``, fetched if it is missing and has a URL; it is checked as :func:`verify` does.
 
     Raises:
-        ArtuneError: the asset is missing and has no URL, cannot be fetched, or has a wrong digest.
+        ArtuneError: the asset is missing and has no URL, cannot be fetched, or is not what it should be.
     """
     asset = asset_of(registry, key)
     if find_asset(registry, key, folder) is None and asset.url:
         from artune.data.download import download
 
-        path = folder / asset.file
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{key}.lock"):  # several jobs may need the same file
-            if not path.exists():
-                download(asset.url, path, published_digest(registry, key), label=f"asset {key}", pause=pause)
-    verify(registry, key, folder)
+        path, wanted = folder / asset.file, published_digest(registry, key)
+        with _written(key, folder, asset):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f".{key}.lock")  # several jobs may need the same file
+            lock.acquire()
+        try:
+            if find_asset(registry, key, folder) is None:
+                label = f"asset {key}"
+                download(asset.url, path, wanted, label=label, pause=pause, check=lambda part: misfit(part, path.name))
+        finally:
+            lock.release()
+    verify(registry, key, folder, stamps)
     return asset_path(registry, key, folder)
 
 
-def verify(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
-    """Check the digest of an asset and pin it; without a published digest it must equal the pin of the first use.
+@contextlib.contextmanager
+def _written(key: str, folder: Path, asset: Asset) -> Iterator[None]:
+    """Turn the error of a folder that cannot be written into one line."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtuneError(
+            f"asset {key}: missing, and {folder} cannot be written ({reason}); put {asset.file} from {asset.source} "
+            "there yourself, or set assets in config/config.yaml to a folder that can be written"
+        ) from error
+
+
+def verify(registry: Registry, key: str, folder: Path, stamps: Path | None = None) -> dict[str, Any]:
+    """Check that an asset is what it should be, and pin it.
+
+    It must have the published digest. Where only its source is known, its digest must equal the pin of the first use,
+    and what is pinned first must be a whole file of the format that its name claims.
+
+    Args:
+        registry: registry with the asset.
+        key: the asset.
+        folder: folder of the assets; pins are written there if it can be written.
+        stamps: folder of the stamps; the digests of what the results were made from are compared and written there.
 
     Returns:
-        The pin: ``file``, ``bytes``, ``mtime_ns``, ``sha256``, and ``published`` (whether the source publishes a
-        digest).
+        The pin: ``file``, ``published`` (whether the source publishes a digest), and what
+        :func:`artune.data.digests.measure` returns.
 
     Raises:
-        ArtuneError: the asset is missing, or its digest is not the published one or not that of its first use.
+        ArtuneError: the asset is missing, is not what it claims to be, or its digest is not the published one, that of
+            its first use, or that of the file from which the results were made.
     """
-    path, published = asset_path(registry, key, folder), published_digest(registry, key)
-    found = {"file": str(path.relative_to(folder)), **measure_file(path)}
-    if published is not None and not found["sha256"].startswith(published.lower()):
-        raise ArtuneError(
-            f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
-        )
-    with FileLock(folder / f".{PINS}.lock"):
-        pins = read_pins(folder)
-        pinned = pins.get(key)
-        if published is None and pinned and pinned["sha256"] != found["sha256"]:
+    pin = examine(registry, key, folder)
+    path = folder / pin["file"]
+    kept = {} if pin["published"] else {folder / PINS: read_pins(folder)}
+    kept |= {stamps / USED: read_used(stamps)} if stamps else {}
+    for place, pins in kept.items():
+        if key in pins and (changed := other_content(pin, pins[key])):
             raise ArtuneError(
-                f"asset {key}: {path} has sha256 {found['sha256']}, but {pinned['sha256']} when it was first used; "
-                f"put the old file back, or delete {key} from {folder / PINS} to take the new one"
+                f"asset {key}: {path} has {changed} when it was first used ({place}); put the old file back, or take "
+                f"the new one by `python -m artune assets --accept {key}`"
             )
-        pin = {**found, "published": published is not None}
-        if pin != pinned:
-            write_json(folder / PINS, {**pins, key: pin})
+    if not pin["published"] and (wrong := wrong_file(registry, key, path, thorough=True)):
+        raise ArtuneError(_refusal(registry, key, path, wrong))
+    put_pin(folder, key, pin)
+    if stamps:
+        put_used(stamps, key, {**pin, **whereabouts(registry, key, folder, path)})
     return pin
 
 
-def read_pins(folder: Path) -> dict[str, dict[str, Any]]:
-    """The pins of ``folder``; empty before the first use of any asset."""
-    return read_json(folder / PINS) if (folder / PINS).exists() else {}
+def whereabouts(registry: Registry, key: str, folder: Path, path: Path) -> dict[str, str]:
+    """What a pin in the results says beside digests: the path of the file, and :func:`place_of` the asset."""
+    return {"path": str(path), "place": place_of(registry, key, folder)}
 
 
-def measure_file(path: Path) -> dict[str, Any]:
-    """Bytes, time and SHA-256 of a file; for a folder, a digest of names and sizes (reading its files takes hours)."""
-    if path.is_file():
-        return {**size_and_time(path), "sha256": sha256(path)}
-    members = (member for member in path.rglob("*") if member.is_file())
-    sizes = {member.relative_to(path).as_posix(): member.stat().st_size for member in members}
-    lines = "".join(f"{name}\t{sizes[name]}\n" for name in sorted(sizes))
-    return {"bytes": sum(sizes.values()), "mtime_ns": 0, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+def place_of(registry: Registry, key: str, folder: Path) -> str:
+    """Place and published digest of an asset by the configuration; another place means another check."""
+    return f"{folder / asset_of(registry, key).file} {published_digest(registry, key) or ''}".strip()
 
 
-def size_and_time(path: Path) -> dict[str, int]:
-    """Size in bytes and modification time of a file."""
-    return {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+def examine(registry: Registry, key: str, folder: Path) -> dict[str, Any]:
+    """The pin that an asset would have now. Raises ArtuneError: it is missing or has not its published digest."""
+    path, published = asset_path(registry, key, folder), published_digest(registry, key)
+    found = {"file": str(path.relative_to(folder)), **measure(path), "published": published is not None}
+    if published is not None and not found["sha256"].startswith(published.lower()):
+        wrong = wrong_file(registry, key, path)
+        raise ArtuneError(
+            f"asset {key}: {path} has sha256 {found['sha256']}, not {published}; delete it and fetch it again"
+            + (f" (it is {wrong})" if wrong else "")
+        )
+    return found
+
+
+def _refusal(registry: Registry, key: str, path: Path, wrong: str) -> str:
+    asset = asset_of(registry, key)
+    return f"asset {key}: {path} is {wrong}; delete it, get {asset.file} from {asset.source} and put it there" + (
+        f", or fetch it by `python -m artune assets --fetch --scale {registry.scale}`" if asset.url else ""
+    )
 
 
 def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
-    """Fetch an asset if it is missing, check its digest, and write its path, size and digest to ``output``.
+    """Fetch an asset if it is missing, check it, and write its stamp to ``output``.
 
     Raises:
-        ArtuneError: as :func:`fetch_asset`.
+        ArtuneError: as :func:`artune.data.assets.fetch_asset`.
     """
-    path = fetch_asset(registry, key, folder)
-    pin = read_pins(folder)[key]
-    kept = {name: pin[name] for name in ("bytes", "sha256", "published")}
-    write_json(output, {"asset": key, "path": str(path), **kept})
+    path = fetch_asset(registry, key, folder, stamps=output.parent)
+    pin = read_used(output.parent)[key]
+    write_stamp(output, key, pin)
     how = "as published" if pin["published"] else "no digest is published: pinned on first use"
-    return f"{path}: sha256 {pin['sha256'][:16]} ({how})"
+    about, size = asset_of(registry, key), f"{pin['bytes'] / 1e9:.3f} GB"
+    doubt = f"; {size}, where about {about.size} are expected" if far_from_size(about, pin["bytes"]) else ""
+    return f"{path}: sha256 {pin['sha256'][:16]} ({how}){doubt}"
 
 
-def stamped_path(path: Path) -> Path:
-    """The path that an asset's stamp from :func:`check_asset` contains; any other path is returned unchanged."""
-    return Path(read_json(path)["path"]) if path.suffix == ".json" else path
+def write_stamp(output: Path, key: str, pin: dict[str, Any]) -> None:
+    """Write the stamp of an asset: its size and digest, and not its place or times, which a copy has not."""
+    kept = {name: pin[name] for name in ("bytes", "sha256", "contents", "published") if name in pin}
+    write_json(output, {"asset": key, **kept})
 
 
-def evaluation_files(registry: Registry, folder: Path) -> dict[str, dict[str, str | None]]:
+def stamped_path(stamp: Path) -> Path:
+    """The place at which an asset was checked, by its stamp; any other path is returned unchanged.
+
+    Raises:
+        ArtuneError: the stamp is missing, damaged or not one.
+    """
+    if stamp.suffix != ".json":
+        return stamp
+    kept = read_stamp(stamp)
+    place = kept.get("path") or read_used(stamp.parent).get(kept["asset"], {}).get("path")  # old stamps had the path
+    if place is None:
+        raise ArtuneError(f"{stamp}: its place is not in {stamp.parent}; delete the stamp and run again")
+    return Path(place)
+
+
+def read_stamp(stamp: Path) -> dict[str, Any]:
+    """The stamp of an asset. Raises ArtuneError: it is missing or damaged, or the file is no stamp."""
+    kept = read_json(stamp)
+    if not isinstance(kept, dict) or not {"asset", "bytes", "sha256"} <= kept.keys():
+        raise ArtuneError(f"{stamp}: is not the stamp of an asset; delete it and run again")
+    return kept
+
+
+def evaluation_files(registry: Registry, folder: Path, stamps: Path | None = None) -> dict[str, dict[str, str | None]]:
     """``file`` and ``sha256`` of every asset on which an evaluation depends: references and networks.
 
-    A digest is None where the file was never pinned.
+    A digest is that of the file from which the results were made or, without ``stamps``, the pin beside the assets; it
+    is None where the file was never checked.
     """
-    protocol, pins = registry.evaluation, read_pins(folder)
+    protocol, pins = registry.evaluation, read_pins(folder) | (read_used(stamps) if stamps else {})
     keys: list[str | None] = [protocol.reference, *protocol.references]
     keys += [registry.networks[name].checkpoint for name in protocol.networks.values()]
     known = [key for key in dict.fromkeys(keys) if key is not None and key in registry.assets]

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -22,6 +22,8 @@ TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 REDIRECTS = 8
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another try may succeed
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml", "application/json")
+PAGE_SUFFIXES = (".html", ".htm", ".xml", ".json")  # addresses of files that are such pages
 BROKEN = (
     requests.ConnectionError,
     requests.Timeout,
@@ -34,7 +36,14 @@ class _CutError(Exception):
 
 
 def download(
-    url: str, path: Path, digest: str | None = None, *, label: str = "", attempts: int = 5, pause: float = 1.0
+    url: str,
+    path: Path,
+    digest: str | None = None,
+    *,
+    label: str = "",
+    attempts: int = 5,
+    pause: float = 1.0,
+    check: Callable[[Path], str | None] = lambda part: None,
 ) -> str:
     """Fetch ``url`` to ``path`` through ``path.part``, which a later call resumes.
 
@@ -48,12 +57,14 @@ def download(
         label: name of the file in messages (default: the file name in ``path``).
         attempts: consecutive tries without a byte after which the transfer counts as failed.
         pause: seconds before the second such try; doubles with each further one.
+        check: says what is wrong with a whole file before it gets its name, None if nothing.
 
     Returns:
         The SHA-256 of the file.
 
     Raises:
-        ArtuneError: no connection, a refusal, a wrong digest (the file is removed), or a full disk.
+        ArtuneError: no connection, a refusal, a page in place of the file, a wrong digest or content (the file is
+            removed), or a full disk.
     """
     label = label or path.name
     part, tag = Path(f"{path}.part"), Path(f"{path}.part.tag")
@@ -74,19 +85,29 @@ def download(
                 ) from cut
             time.sleep(min(pause * 2 ** max(failures - 1, 0), 60.0))
     found = sha256(part)
-    if digest is not None and not found.startswith(digest.lower()):
+    if wrong := _wrong_content(part, found, digest, check):
         part.unlink()
         tag.unlink(missing_ok=True)
-        raise ArtuneError(
-            f"{label}: the file from {url} has sha256 {found}, not {digest}; it was removed: run again, or "
-            "check whether the source replaced the file"
-        )
+        raise ArtuneError(f"{label}: {url} sent {wrong}")
     with _disk_errors(label, path):
         with open(part, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(part, path)
     tag.unlink(missing_ok=True)
     return found
+
+
+def _wrong_content(part: Path, found: str, digest: str | None, check: Callable[[Path], str | None]) -> str | None:
+    """Why a complete file is not the wanted one: its digest or, where none is known, what ``check`` says."""
+    if digest is None:
+        wrong = check(part)
+        return wrong and f"{wrong}; it was removed: correct its url, or fetch the file yourself"
+    if found.startswith(digest.lower()):
+        return None
+    return (
+        f"a file that has sha256 {found}, not {digest}; it was removed: run again, or check whether the source "
+        "replaced the file"
+    )
 
 
 def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
@@ -147,6 +168,13 @@ def _open(session: requests.Session, url: str, headers: dict[str, str], label: s
         raise ArtuneError(f"{label}: more than {REDIRECTS} redirects, the last to {url}; fetch the file yourself")
     status = response.status_code
     if status in (200, 206, 416):
+        kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
+        if status != 416 and kind in PAGES and Path(urlsplit(url).path).suffix not in PAGE_SUFFIXES:
+            response.close()
+            raise ArtuneError(
+                f"{label}: {url} answers with a page ({kind}), not with the file; it may require an account: fetch it "
+                "yourself"
+            )
         return response
     reason = response.reason
     response.close()

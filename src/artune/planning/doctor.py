@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artune.config.registry import Registry
-from artune.data.assets import find_asset
+from artune.data.assets import find_asset, wrong_file
 from artune.errors import ArtuneError
 from artune.planning import slurm
 from artune.planning.needs import needed_assets
@@ -101,7 +101,13 @@ def disk(scale: str, folder: Path = Path("results")) -> Finding:
 def check_assets(registry: Registry, folder: Path) -> Finding:
     """Check for the external files that the scale needs."""
     keys = needed_assets(registry)
-    missing = [key for key in keys if find_asset(registry, key, folder) is None]
+    found = {key: find_asset(registry, key, folder) for key in keys}
+    files = {key: path for key, path in found.items() if path is not None and path.is_file()}  # not a million images
+    wrong = {key: what for key, path in files.items() if (what := wrong_file(registry, key, path))}
+    if wrong:
+        listed = "; ".join(f"{files[key]} is {what}" for key, what in wrong.items())
+        return Finding("assets", False, f"{len(wrong)} of {len(keys)} wrong: {listed}; put the right files there")
+    missing = [key for key, path in found.items() if path is None]
     if not missing:
         return Finding("assets", True, f"{len(keys)} in {folder}" if keys else f"{registry.scale} needs none")
     hint = f"`python -m artune assets --scale {registry.scale} --fetch` fetches what may be fetched"

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from artune.config.registry import Registry
-from artune.data.assets import asset_of, fetch_asset, find_asset, published_digest, read_pins, size_and_time
+from artune.data.assets import asset_of, far_from_size, fetch_asset, find_asset, published_digest, wrong_file
+from artune.data.digests import READ, measure
+from artune.data.formats import leftover
+from artune.data.pins import read_pins, read_used, unaltered
 from artune.errors import ArtuneError
 from artune.planning.sources import TRAINED, RuleInputs, Sources
-from artune.runtime.files import sha256
 
 Rules = dict[str, tuple[str, list[str]]]  # output -> the rule that makes it (with its wildcard's value), its inputs
 
@@ -95,51 +98,69 @@ def needed_assets(registry: Registry) -> list[str]:
     return [key for key, rules in asset_users(registry).items() if rules]
 
 
-def asset_state(registry: Registry, key: str, folder: Path) -> str:
-    """``present``, ``missing``, ``in part`` or ``wrong digest``; a file of pinned size and time is not read."""
+def asset_state(registry: Registry, key: str, folder: Path, stamps: Path | None = None) -> str:
+    """``present``, ``missing``, ``in part``, ``wrong file`` (a page, a damaged file) or ``wrong digest``.
+
+    A file of pinned size, times and inode is not read, and a large folder is not listed.
+    """
     path = find_asset(registry, key, folder)
     if path is None:
-        return "in part" if (folder / f"{asset_of(registry, key).file}.part").exists() else "missing"
-    pin = read_pins(folder).get(key, {})
-    wanted = published_digest(registry, key) or pin.get("sha256")
-    if wanted is None or path.is_dir():
+        return "in part" if leftover(folder / asset_of(registry, key).file) else "missing"
+    pin, published = _pins(folder, stamps).get(key), published_digest(registry, key)
+    if pin and path.is_dir() and pin["bytes"] > READ:
         return "present"
-    unread = pin and size_and_time(path).items() <= pin.items()
-    digest = pin["sha256"] if unread else sha256(path)
-    return "present" if digest.startswith(wanted.lower()) else "wrong digest"
+    try:
+        if pin and (published is None or pin["sha256"].startswith(published.lower())):
+            if not unaltered(path, pin):
+                return "wrong digest"
+        elif published is not None and not measure(path)["sha256"].startswith(published.lower()):
+            return "wrong digest"
+    except ArtuneError:  # it cannot be read
+        return "wrong file"
+    return "wrong file" if published is None and wrong_file(registry, key, path) else "present"
 
 
-def assets_table(registry: Registry, folder: Path) -> str:
-    """One line per asset, then one line per missing file that the user must bring.
+def _pins(folder: Path, stamps: Path | None) -> dict[str, dict[str, Any]]:
+    """The pins of the files that the results were made from and, of the other assets, those beside the assets."""
+    return read_pins(folder) | (read_used(stamps) if stamps else {})
+
+
+def assets_table(registry: Registry, folder: Path, stamps: Path | None = None) -> str:
+    """One line per asset, then one line per wrong file and per missing file that the user must bring.
 
     A line says whether the file is there, whether its digest is published or pinned, its size, its licence and the
     rules that need it; if no rule does, it says in brackets what the file is for.
     """
     rows = [("asset", "state", "digest", "size", "licence", "needed by")]
-    absent, pins = [], read_pins(folder)
+    notes, pins = [], _pins(folder, stamps)
     for key, rules in asset_users(registry).items():
         asset, path = asset_of(registry, key), find_asset(registry, key, folder)
-        about = f"~{asset.size}" if asset.size else "?"
-        size = f"{path.stat().st_size / 1e9:.3f} GB" if path and path.is_file() else about
+        size = f"~{asset.size}" if asset.size else "?"
+        if path and path.is_file():
+            doubt = f", not {size}" if far_from_size(asset, path.stat().st_size) else ""
+            size = f"{path.stat().st_size / 1e9:.3f} GB{doubt}"
         published = "published" if asset.sha256 else "published in part" if asset.sha256_prefix else None
         digest = published or ("pinned on first use" if key in pins else "-")
         users = ", ".join(rules) or (f"({asset.optional})" if asset.optional else "-")
-        rows.append((key, asset_state(registry, key, folder), digest, size, asset.license, users))
+        state = asset_state(registry, key, folder, stamps)
+        rows.append((key, state, digest, size, asset.license, users))
+        if path and state.startswith("wrong") and (wrong := wrong_file(registry, key, path)):
+            notes.append(f"wrong {key}: {path} is {wrong}")
         if path is None and rules and not asset.url:
-            absent.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
+            notes.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *absent])
+    return "\n".join([*lines, *notes])
 
 
-def fetch_needed(registry: Registry, folder: Path) -> list[str]:
+def fetch_needed(registry: Registry, folder: Path, stamps: Path | None = None) -> list[str]:
     """Fetch and check every asset that the scale needs and that may be fetched; returns one line per failure."""
     problems = []
     for key in needed_assets(registry):
         if find_asset(registry, key, folder) is None and not asset_of(registry, key).url:
             continue
         try:
-            fetch_asset(registry, key, folder)
+            fetch_asset(registry, key, folder, stamps=stamps)
         except ArtuneError as error:
             problems.append(str(error))
     return problems

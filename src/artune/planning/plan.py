@@ -11,6 +11,8 @@ from artune.config.paper import report_tables, seeded_runs
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
+from artune.data.assets import find_asset, place_of
+from artune.data.pins import read_used
 from artune.errors import ArtuneError
 from artune.planning.sources import RuleInputs, Sources
 
@@ -54,8 +56,21 @@ class Plan(Sources):
         LlamaGen-L's training or, if its weights are an external file that is missing, iterations on random weights.
         """
         key = self.registry.backbones["llamagen_l"].checkpoint
-        there = key is None or (Path(self.settings.assets) / self.registry.assets[key].file).exists()
+        there = key is None or find_asset(self.registry, key, Path(self.settings.assets)) is not None
         return f"{self.runs}/llamagen_l-ours" if there else f"{self.folder}/bench/iteration"
+
+    def asset_place(self, key: str) -> str:
+        """Place and published digest of an asset, a change of which has it checked again."""
+        return place_of(self.registry, key, Path(self.settings.assets))
+
+    def moved(self, path: str) -> bool:
+        """Whether ``path`` is the stamp of an asset that will be checked again at another place.
+
+        What was made from the asset stays valid, because the check fails unless the file there is the same.
+        """
+        key = self.asset_key(path)
+        place = read_used(Path(path).parent).get(key, {}).get("place") if key else None
+        return place is not None and Path(path).exists() and place != self.asset_place(str(key))
 
     def table_runs(self, table: str) -> list[str]:
         """Every run of a score table that is available at this scale, with its seeds."""

@@ -19,12 +19,6 @@ def data_recipe(registry: Registry) -> Tree:
     return {key: value for key, value in registry.tree["data"].items() if key not in NOT_IN_DATA}
 
 
-def asset_recipe(registry: Registry, key: str | None) -> Tree:
-    """What makes a file from outside the right one: its name and its published digest."""
-    asset = registry.assets[key] if key is not None else None
-    return asset.model_dump(include={"file", "sha256", "sha256_prefix"}) if asset else {}
-
-
 def tokenizer_recipe(registry: Registry, name: str) -> Tree:
     """Settings of a tokenizer."""
     return {"tokenizer": registry.tree["tokenizers"][name], "data": data_recipe(registry)}

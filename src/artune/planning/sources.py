@@ -33,6 +33,7 @@ class Sources:
         self.shared = f"results/{self.scale}"
         self.folder = f"results/{registry.results_name}"
         self.runs = f"{self.folder}/runs"
+        self.stamps = f"{self.shared}/assets"
         self.spec = functools.cache(registry.spec)
         self._home = functools.cache(self._home_of)
 
@@ -63,11 +64,11 @@ class Sources:
 
     def asset(self, key: str | None) -> str:
         """The stamp of a checked external file (asset)."""
-        return f"{self.shared}/assets/{key}.json"
+        return f"{self.stamps}/{key}.json"
 
     def asset_key(self, path: str) -> str | None:
         """The key of the asset whose stamp is ``path``; None for any other path."""
-        before, stamp, name = path.partition(f"{self.shared}/assets/")
+        before, stamp, name = path.partition(f"{self.stamps}/")
         return name.removesuffix(".json") if stamp and not before else None
 
     def shipped_data(self) -> str:
@@ -82,7 +83,7 @@ class Sources:
         """Files from which a frozen network is made."""
         settings = self.registry.networks[name]
         if settings.train is None:
-            return {"asset": self.asset(settings.checkpoint)}
+            return {"data": self.asset(settings.checkpoint)}
         files = {"data": self.shipped_data()}
         if settings.kind in recipes.READS_TOKENS:
             files["tokenizer"] = self.tokenizer_weights(self.registry.judged_tokenizer)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import http.server
+import io
 import json
 import resource
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,22 @@ from artune.data.download import download
 from artune.errors import ArtuneError
 from artune.planning.needs import asset_users, assets_table, fetch_needed, needed_assets
 
-BODY = bytes(range(256)) * 12_000  # about 3 MB
+
+def archive_of(size):
+    """A zip archive of ``size`` bytes that is, by its members, both a torch file and an npz."""
+
+    def packed(filler):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("weights/data.pkl", b"\x80\x02}q\x00.")
+            archive.writestr("arr_0.npy", b"")
+            archive.writestr("weights/data/0", filler)
+        return buffer.getvalue()
+
+    return packed((bytes(range(256)) * (size // 256))[: size - len(packed(b""))])
+
+
+BODY = archive_of(3_072_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 

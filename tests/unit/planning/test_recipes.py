@@ -81,9 +81,3 @@ def test_a_network_is_outdated_by_the_settings_that_it_uses(tmp_path, file, old,
     if file == "data.yaml":
         assert recipes.data_recipe(before) == recipes.data_recipe(after)
         assert recipes.prior_recipe(before, "llamagen_l-s1") == recipes.prior_recipe(after, "llamagen_l")
-
-
-def test_what_an_asset_is_called_or_licensed_does_not_outdate_its_check(tmp_path):
-    registry = Registry("imagenet", root=ROOT / "config")
-    recipe = recipes.asset_recipe(registry, "vq_ds16_c2i")
-    assert set(recipe) == {"file", "sha256", "sha256_prefix"}
