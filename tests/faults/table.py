@@ -17,6 +17,7 @@ is asked to stop repeats none.
 SECTIONS = {
     "test_training": "A training is ended or damaged",
     "test_storage": "Disks",
+    "test_assets_faults": "Files from outside: weights, images, references",
     "test_files": "Files between two stages",
     "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",
