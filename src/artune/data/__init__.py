@@ -2,7 +2,8 @@
 
 - digits: the digits of the mnist scale
 - imagenet: ImageNet as folders, tar archives or parquet shards
-- crops: decoding images, ADM's centre crop, LlamaGen's crops, batches of crops
+- reading: decoding images, the members of tars, the rows of parquet shards
+- crops: ADM's centre crop, LlamaGen's crops, batches of crops
 - npz_images: reading the images of an npz file in batches
 - prompts: class names and prompts
 - pixels: uint8 images and floats, resizing, normalisation

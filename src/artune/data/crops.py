@@ -1,6 +1,5 @@
-"""Decodes images, crops them and puts the crops into batches: ADM's centre crop, LlamaGen's ten and twenty crops."""
+"""Reads images, crops them and puts the crops into batches: ADM's centre crop, LlamaGen's ten and twenty crops."""
 
-import io
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,10 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from artune.data.imagenet import Record, Split
+from artune.data.reading.images import decode
 from artune.errors import ArtuneError
 from artune.runtime.progress import Progress
 
@@ -20,14 +20,9 @@ RANGES = (1.1, 1.05)  # LlamaGen's two ranges: side of the square from which ten
 Prepared = TypeVar("Prepared")
 
 
-def decode(name: str, data: bytes) -> Image.Image:
-    """The RGB image in ``data``. Raises ArtuneError, which names ``name``, if it is damaged or not an image."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ArtuneError(f"{name}: damaged image ({reason}); put an intact copy there") from error
+def open_image(record: Record) -> Image.Image:
+    """The RGB image of a record. Raises ArtuneError, which names it, if it is damaged or cannot be read."""
+    return decode(record.name, read(record))
 
 
 def load_images(
@@ -47,7 +42,7 @@ def load_images(
     waiting: deque[tuple[Future[Prepared], int]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for record in itertools.islice(split.records(), start, None):
-            waiting.append((pool.submit(work, record.name, _read(record)), record.label))
+            waiting.append((pool.submit(work, record.name, read(record)), record.label))
             if len(waiting) > 2 * workers:
                 future, label = waiting.popleft()
                 yield future.result(), label
@@ -56,11 +51,13 @@ def load_images(
             yield future.result(), label
 
 
-def _read(record: Record) -> bytes:
+def read(record: Record) -> bytes:
+    """The bytes of a record. Raises ArtuneError, which names it, if they cannot be read."""
     try:
         return record.read()
-    except (OSError, ValueError) as error:  # pyarrow's are among these
-        raise ArtuneError(f"{record.name}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
+    except (OSError, MemoryError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ArtuneError(f"{record.name}: cannot be read ({reason}); fetch it again") from error
 
 
 def centre_crop(image: Image.Image, side: int) -> Image.Image:

@@ -2,21 +2,19 @@
 
 import os
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from artune.data.reading.images import MOST_BYTES, is_image
+from artune.data.reading.shards import UNNUMBERED, Shards
+from artune.data.reading.tars import Member, members
 from artune.errors import ArtuneError
+from artune.runtime.outside.regular import open_regular, read_regular
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
-
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 SYNSET = re.compile(r"^(n\d{8})_")  # ILSVRC2012's training images: n01440764_10026.JPEG
 
 
@@ -87,40 +85,15 @@ def _folder(path: Path) -> Split:
         raise ArtuneError(f"{path}: has neither synset folders (n01440764, ...) nor parquet shards; sort the images")
     records = []
     for label, synset in enumerate(synsets):
-        names = sorted(name for name in os.listdir(path / synset) if _is_image(name))
+        names = sorted(name for name in os.listdir(path / synset) if is_image(name))
         if not names:
             raise ArtuneError(f"{path / synset}: has no images; put them there, or remove the folder")
         files = (path / synset / name for name in names)
-        records += [Record(str(file), label, file.read_bytes) for file in files]
+        records += [Record(str(file), label, partial(read_regular, file, MOST_BYTES)) for file in files]
     return Split(len(records), len(synsets), lambda: iter(records))
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")
-
-
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    offset: int
-    size: int
-
-
-def _members(path: Path, offset: int = 0) -> Iterator[_Member]:
-    """Files of the uncompressed tar that begins at ``offset`` in ``path``; only headers are read, and none is kept."""
-    try:
-        with open(path, "rb") as handle:
-            handle.seek(offset)
-            with tarfile.open(fileobj=handle, mode="r:") as archive:
-                for member in archive:
-                    if member.isfile():
-                        yield _Member(member.name, member.offset_data, member.size)
-                    archive.members = []  # type: ignore[attr-defined]  # a million headers would fill the memory
-    except tarfile.TarError as error:
-        raise ArtuneError(f"{path}: not an uncompressed tar, or damaged ({error}); fetch it again") from error
-
-
-def _synset(member: _Member, path: Path) -> str:
+def _synset(member: Member, path: Path) -> str:
     named, folder = SYNSET.match(Path(member.name).name), Path(member.name).parent.name
     if not named and not folder:
         raise ArtuneError(f"{path}: {member.name} has no synset in its name and no folder; sort the images by synset")
@@ -128,73 +101,60 @@ def _synset(member: _Member, path: Path) -> str:
 
 
 def _tar(path: Path) -> Split:
-    found = [member for member in _members(path) if _is_image(member.name) or member.name.endswith(".tar")]
+    found = [member for member in members(path) if is_image(member.name) or member.name.endswith(".tar")]
     nested = sorted((member for member in found if member.name.endswith(".tar")), key=lambda member: member.name)
     if not found or (nested and len(nested) < len(found)):
         raise ArtuneError(f"{path}: must hold images, or one tar per synset; fetch it again")
 
-    def record(member: _Member, label: int) -> Record:
-        def read() -> bytes:
-            with open(path, "rb") as handle:
-                handle.seek(member.offset)
-                return handle.read(member.size)
-
-        return Record(f"{path}: {member.name}", label, read)
+    def record(member: Member, label: int) -> Record:
+        return Record(f"{path}: {member.name}", label, partial(_read_member, path, member))
 
     def from_tars() -> Iterator[Record]:
         for label, inner in enumerate(nested):
-            yield from (record(member, label) for member in _members(path, inner.offset) if _is_image(member.name))
+            images = 0
+            for member in members(path, inner):
+                if is_image(member.name):
+                    images += 1
+                    yield record(member, label)
+            if not images:
+                raise ArtuneError(f"{path}: {inner.name} has no images; fetch it again")
 
     if nested:
         return Split(None, len(nested), from_tars)
     by_synset = sorted((_synset(member, path), member.name, member.offset, member.size) for member in found)
     labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, *_ in by_synset))}
-    records = [record(_Member(name, offset, size), labels[synset]) for synset, name, offset, size in by_synset]
+    records = [record(Member(name, offset, size), labels[synset]) for synset, name, offset, size in by_synset]
     return Split(len(records), len(labels), lambda: iter(records))
 
 
-class _RowGroup:
-    """Images of one row group, all read together with the first one."""
-
-    def __init__(self, file: "ParquetFile", group: int):
-        self.file, self.group = file, group
-
-    @cached_property
-    def images(self) -> list[bytes]:
-        rows = self.file.read_row_group(self.group, columns=["image"]).column("image").to_pylist()
-        return [row["bytes"] if isinstance(row, dict) else row for row in rows]
-
-    def image(self, index: int) -> bytes:
-        """The bytes of one image."""
-        return self.images[index]
+def _read_member(path: Path, member: Member) -> bytes:
+    if member.size > MOST_BYTES:
+        raise ArtuneError(
+            f"{path}: {member.name} has {member.size:,} bytes, more than the {MOST_BYTES:,} that are read"
+        )
+    with open_regular(path) as handle:
+        handle.seek(member.offset)
+        return handle.read(member.size)
 
 
-def _parquet(shards: list[Path], path: Path) -> Split:
-    import pyarrow
-    import pyarrow.parquet
-
-    kinds = sorted({shard.stem.split("-")[0] for shard in shards})
+def _parquet(paths: list[Path], path: Path) -> Split:
+    kinds = sorted({shard.stem.split("-")[0] for shard in paths})
     if len(kinds) > 1:
         raise ArtuneError(f"{path}: holds shards of several splits ({', '.join(kinds)}); put each into its own folder")
-    try:
-        files = [pyarrow.parquet.ParquetFile(shard) for shard in shards]
-        for shard, file in zip(shards, files, strict=True):
-            if missing := {"image", "label"} - set(file.schema_arrow.names):
-                raise ArtuneError(f"{shard}: has no column {', '.join(sorted(missing))}")
-        labels = [np.asarray(file.read(columns=["label"]).column("label")) for file in files]
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ArtuneError(f"{path}: damaged parquet ({str(error).splitlines()[0]}); fetch it again") from error
-    classes = np.unique(np.concatenate(labels))
-    if not np.array_equal(classes, np.arange(len(classes))):
-        raise ArtuneError(f"{path}: labels are not 0, 1, 2, ... without a gap; use all shards of a labelled split")
+    shards = Shards(paths)
+    labels = np.concatenate(shards.labels)
+    if not len(labels):
+        raise ArtuneError(f"{path}: holds no images; fetch it again")
+    count = np.bincount(labels) if labels.max() < len(labels) else np.zeros(1)
+    if not count.all():
+        raise ArtuneError(f"{path}: {UNNUMBERED}")
 
     def records() -> Iterator[Record]:
-        for shard, file, own in zip(shards, files, labels, strict=True):
+        for number, (shard, own) in enumerate(zip(paths, shards.labels, strict=True)):
             row = 0
-            for group in range(file.num_row_groups):
-                rows = _RowGroup(file, group)
-                for index in range(file.metadata.row_group(group).num_rows):
-                    yield Record(f"{shard} row {row}", int(own[row]), partial(rows.image, index))
+            for group, rows in enumerate(shards.groups(number)):
+                for index in range(rows):
+                    yield Record(f"{shard} row {row}", int(own[row]), partial(shards.image, number, group, index))
                     row += 1
 
-    return Split(sum(map(len, labels)), len(classes), records)
+    return Split(len(labels), len(count), records)

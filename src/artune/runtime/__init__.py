@@ -1,6 +1,7 @@
 """Services that every command uses.
 
 - files: writing whole files or none
+- outside: opening files from elsewhere: regular files only, zip archives, arrays
 - lease: one writer per folder
 - fence: keeps a process that lost its lease from writing
 - resume: saved states of a training, and kept outputs of a finished one

@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +13,8 @@ import numpy as np
 
 from artune.errors import ArtuneError
 from artune.runtime import fence
-
-# Exceptions from reading an npz with wrong bytes; NumPy leaves most of the reading to zipfile and ast.
-BAD_NPZ = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, MemoryError,
-           NotImplementedError, SyntaxError, TypeError, LookupError)  # fmt: skip
+from artune.runtime.outside.arrays import BAD_NPZ, Header, names_of, read_array, read_header, rows_of
+from artune.runtime.outside.zips import open_zip
 
 
 @contextlib.contextmanager
@@ -138,59 +134,55 @@ def load_npz(path: Path | str, *required: str) -> dict[str, np.ndarray]:
     """Read arrays of an npz (the ``required`` ones, otherwise all), never unpickling.
 
     Raises:
-        ArtuneError: the file is missing, truncated, holds pickled objects, or lacks a required array.
+        ArtuneError: the file is missing, truncated, holds anything but arrays of numbers, lacks a required array, or
+            claims more than it holds.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in required if name not in archive.files]
-            if missing:
-                raise ArtuneError(f"{path}: lacks {', '.join(missing)} (holds {', '.join(archive.files)})")
-            return {name: archive[name] for name in (required or archive.files)}
-    except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
-    except BAD_NPZ as error:
-        raise ArtuneError(f"{path}: truncated or not an npz ({error}); delete it and run again") from error
+    with _npz(path) as archive:
+        names = names_of(archive)
+        if missing := [name for name in required if name not in names]:
+            raise ArtuneError(f"{path}: lacks {', '.join(missing)} (holds {', '.join(names)})")
+        return {name: read_array(archive, name) for name in (required or names)}
 
 
 def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
     """The array ``name`` of an npz in chunks of ``batch`` rows; the whole array is never in memory.
 
     Raises:
-        ArtuneError: the file is missing, not an npz, truncated, or lacks the array.
+        ArtuneError: the file is missing, not an npz, truncated, lacks the array, or claims more than it holds.
     """
-    with _npz_member(path, name) as (member, shape, dtype):
-        row = dtype.itemsize * int(np.prod(shape[1:]))
-        for at in range(0, shape[0], batch):
-            count = min(batch, shape[0] - at)
-            data = member.read(count * row)
-            if len(data) != count * row:
-                raise EOFError(f"row {at + len(data) // max(row, 1)} of {shape[0]}")
-            yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    with _npz_member(path, name) as (member, header):
+        yield from rows_of(member, header, batch)
 
 
 def npz_shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape of the array ``name`` of an npz, from its header; errors as :func:`npz_rows`."""
-    with _npz_member(path, name) as (_, shape, _):
-        return shape
+    with _npz_member(path, name) as (_, header):
+        return header.shape
 
 
 @contextlib.contextmanager
-def _npz_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """Open an array of an npz just after its header; yields the stream, the array's shape and its dtype."""
+def _npz(path: Path | str) -> Iterator[zipfile.ZipFile]:
+    """Open an npz; errors of reading it inside the ``with`` block become one line as well."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(member)
-            if fortran or dtype.hasobject:
-                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
-            yield member, shape, dtype
+        with open_zip(path) as archive:
+            yield archive
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
-    except KeyError as error:
-        raise ArtuneError(f"{path}: lacks {name}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except BAD_NPZ as error:
         raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch or make it again") from error
+
+
+@contextlib.contextmanager
+def _npz_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], Header]]:
+    """Open an array of an npz just after its header."""
+    with _npz(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            raise ArtuneError(f"{path}: lacks {name}")
+        with archive.open(f"{name}.npy") as member:
+            header = read_header(member, archive.getinfo(f"{name}.npy").file_size, name)
+            if header.fortran:
+                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
+            yield member, header
 
 
 def sha256(path: Path | str) -> str:

@@ -1,16 +1,15 @@
 """The automatic judge of Table 3: a network that no reward used compares the two images of every pair."""
 
-import io
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from artune.config.run import Evaluation
 from artune.config.study import MATCH, VOTES
+from artune.data.reading.images import decode
 from artune.metrics.realism import realism_score
 from artune.results.study.pairs import Item, PairFile
 from artune.runtime.files import write_json
@@ -26,7 +25,7 @@ def embed(study: PairFile, names: list[str], network: nn.Module, batch: int, dev
     """Unit embeddings [n, E] of the images called ``names``, on the CPU."""
     parts = []
     for at in range(0, len(names), batch):
-        pixels = [np.asarray(Image.open(io.BytesIO(study.png(name)))) for name in names[at : at + batch]]
+        pixels = [np.asarray(decode(f"{study.path}: {name}", study.png(name))) for name in names[at : at + batch]]
         images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
         parts.append(network.embed_images(images.to(device)).float().cpu())
     return torch.cat(parts)

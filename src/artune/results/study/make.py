@@ -13,7 +13,7 @@ from torch import Tensor
 from artune.config.registry import Registry
 from artune.config.run import Data, PolicyRun
 from artune.config.study import MATCH, TASKS, HumanStudy
-from artune.data.crops import centre_crop, decode
+from artune.data.crops import centre_crop, open_image
 from artune.data.digits import load_split
 from artune.data.imagenet import Record, open_split
 from artune.errors import ArtuneError
@@ -77,7 +77,7 @@ def study_images(data: Data, path: Path, split: str) -> RealImages:
 
 def _cropped(record: Record, side: int) -> np.ndarray:
     """ADM's centre crop of an image: uint8 [side, side, 3]."""
-    return np.asarray(centre_crop(decode(record.name, record.read()), side))
+    return np.asarray(centre_crop(open_image(record), side))
 
 
 def scramble(image: np.ndarray, generator: torch.Generator) -> np.ndarray:

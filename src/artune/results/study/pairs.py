@@ -14,6 +14,8 @@ from artune.config.study import TASKS, Task
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError
 from artune.runtime.files import replacing
+from artune.runtime.outside.arrays import BAD_NPZ
+from artune.runtime.outside.zips import open_zip
 
 SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # the two images of an item, per kind
 CONTENT = "pairs.json"
@@ -99,9 +101,9 @@ class PairFile:
         if not path.exists():
             raise ArtuneError(f"{path}: no such file; `snakemake -c2 {path}` makes it")
         try:
-            self.archive = zipfile.ZipFile(path)
+            self.archive = open_zip(path)
             content = json.loads(self.archive.read(CONTENT))
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        except BAD_NPZ as error:
             raise ArtuneError(f"{path}: not a file of pairs, or damaged ({error}); delete it and run again") from error
         self.pairs = parse(Pairs, content, str(path))
         self.digest = self.pairs.digest()
@@ -113,5 +115,5 @@ class PairFile:
         """The image called ``name``. Raises ArtuneError if it is damaged."""
         try:
             return self.archive.read(f"images/{name}.png")
-        except (zipfile.BadZipFile, KeyError, OSError) as error:
+        except BAD_NPZ as error:
             raise ArtuneError(f"{self.path}: image {name} is damaged ({error}); delete it and run again") from error

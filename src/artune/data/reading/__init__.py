@@ -1,0 +1,6 @@
+"""Reading images from outside in bounded time and memory, whatever the files hold.
+
+- images: decoding a JPEG, PNG or WebP file
+- tars: the members of a tar archive and of the archives in it
+- shards: the rows of parquet shards
+"""
