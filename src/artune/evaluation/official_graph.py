@@ -17,10 +17,12 @@ from artune.errors import ArtuneError
 from artune.evaluation.official_scores import NAMES, five_numbers
 from artune.evaluation.protocol import file_order
 from artune.runtime.files import load_npz, npz_shape, read_json, sha256, write_json
+from artune.runtime.outside.regular import read_regular
 from artune.runtime.progress import track
 
 INPUT, POOL, SPATIAL, SOFTMAX = "ExpandDims:0", "pool_3:0", "mixed_6/conv:0", "softmax/logits/MatMul"
 CHANNELS = 7  # channels of SPATIAL that are kept
+MOST_BYTES = 2**31 - 1  # of the graph's file, the limit of its format
 BATCH = 64  # images per call, as in the official evaluator
 MOMENTS = ("mu", "sigma", "mu_s", "sigma_s")
 Arrays = Mapping[str, np.ndarray]
@@ -43,7 +45,7 @@ class Graph:
             ) from error
         definition = tf.GraphDef()
         try:
-            definition.ParseFromString(path.read_bytes())
+            definition.ParseFromString(read_regular(path, MOST_BYTES))
             with tf.Graph().as_default() as graph:
                 self.images = tf.placeholder(tf.float32, [None, None, None, 3])
                 pool, spatial, softmax = tf.import_graph_def(

@@ -48,7 +48,10 @@ def _stored_heads(path: Path) -> int | None:
     """The number of heads in a file that :func:`save_policy` wrote; None for any other file."""
     ours = path.suffix == ".safetensors" and path.is_file()
     heads = read_metadata(path).get("heads") if ours else None
-    return None if heads is None else int(heads)
+    try:
+        return None if heads is None else int(heads)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArtuneError(f"{path}: its header says {heads!r} heads, not a number; make it again") from error
 
 
 def _heads_beside(path: Path) -> int | None:
@@ -64,6 +67,6 @@ def _heads_beside(path: Path) -> int | None:
                 return int(settings["model"]["params"]["transformer_config"]["params"]["n_head"])
             except (KeyError, TypeError):
                 continue  # a YAML file without a transformer's settings
-            except (yaml.YAMLError, ValueError, OSError) as error:
+            except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
                 raise ArtuneError(f"{file}: damaged ({str(error).splitlines()[0]}); fetch it again") from error
     return None

@@ -9,6 +9,7 @@ only an attack would need is an error.
 import builtins
 import math
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -21,6 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
+
+from artune.runtime.outside.zips import open_zip
 
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -45,6 +48,7 @@ HARMLESS = {
 }  # fmt: skip
 # Bytes in the fixed part of a zip member's header, and the offset in it of the lengths of the variable part.
 LOCAL_HEADER, NAME_LENGTHS = 30, 26
+SPARE = 10_000  # by which an index of a pickle's objects may be ahead of their number
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object in a file that torch wrote before 1.6
 
 
@@ -106,7 +110,18 @@ class Reader(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
+        self.source = file
         self.stand_ins: dict[str, type] = {}
+
+    def load(self) -> Any:
+        """The next pickle of the file. Raises pickle.UnpicklingError if its table of objects would fill the memory."""
+        begin = self.source.tell()
+        for number, (code, argument, _) in enumerate(pickletools.genops(self.source)):
+            # Python makes the table as long as the largest index asks for; a pickler counts the objects one by one.
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(str(argument)) <= number + SPARE:
+                raise pickle.UnpicklingError(f"object {argument} is named before there are so many")
+        self.source.seek(begin)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """The object for a name in the pickle; all such objects only hold or reshape data."""
@@ -186,9 +201,11 @@ def _storage(raw: bytes | np.ndarray, dtype: torch.dtype, count: int, key: str) 
 
 
 def verify_checksums(path: Path | str) -> None:
-    """Raise zipfile.BadZipFile if a member of a zip archive is damaged, which the readers do not notice."""
+    """Raise zipfile.BadZipFile if a member of a zip archive is damaged, which the readers do not notice, or unpacks to
+    far more than the file (:func:`open_zip`).
+    """
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"wrong checksum (CRC) of {damaged}")
@@ -202,7 +219,7 @@ def read_pickled(path: Path) -> Any:
         Exception: the file is damaged; one of :data:`artune.models.weights.tensor_files.UNREADABLE`.
     """
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return ArchiveReader(archive).load()
     with open(path, "rb") as file:
         if Reader(file).load() != LEGACY_MAGIC:

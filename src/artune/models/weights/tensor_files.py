@@ -7,7 +7,6 @@ import argparse
 import json
 import pickle
 import struct
-import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor
 from artune.errors import ArtuneError
 from artune.models.weights.pickles import StandIn, read_pickled, verify_checksums
 from artune.runtime.files import read_json
+from artune.runtime.outside.regular import require_regular
 
 # Keys of a state dict inside a file, in the order of LlamaGen's sampler. The moving average in the same file is not
 # listed, because it was never the model that was evaluated.
@@ -36,6 +36,7 @@ UNREADABLE = (
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, StopIteration,
     struct.error,
 )  # fmt: skip
+MOST_HEADER = 2**24  # bytes; a tensor takes about 100, and in memory many times as much
 LISTED = 8  # keys of one kind that an error message lists at most
 
 
@@ -68,6 +69,7 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     """
     _exists(Path(path))
     try:
+        _check_header(Path(path))
         with safetensors.safe_open(path, framework="pt") as archive:
             found = json.loads((archive.metadata() or {}).get("artune", "{}"))
         if not isinstance(found, dict):
@@ -125,6 +127,7 @@ def _is_mapping(value: Any) -> bool:
 def _read_file(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
+            _check_header(path)
             return load_file(path)
         verify_checksums(path)
         loaded = _load_torch(path)
@@ -137,7 +140,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 
 def _load_torch(path: Path) -> Any:
     """The content of a torch file: plain weights through torch, other files by :func:`read_pickled`."""
-    if tarfile.is_tarfile(path):
+    if _is_tar(path):
         raise ArtuneError(f"{path}: a tar archive, not a checkpoint; unpack it, or save it again with a newer torch")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -147,9 +150,25 @@ def _load_torch(path: Path) -> Any:
         return read_pickled(path)
 
 
+def _is_tar(path: Path) -> bool:
+    """Whether a file has the mark of a tar archive, which torch wrote before its version 0.1.10."""
+    with open(path, "rb") as file:
+        return file.read(262)[257:] == b"ustar"
+
+
+def _check_header(path: Path) -> None:
+    """Raise ValueError if the header of a safetensors file is larger than that of any model."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MOST_HEADER:
+        raise ValueError(f"it claims a header of {size:,} bytes")
+
+
 def _exists(path: Path) -> None:
     if not path.exists():
         raise ArtuneError(f"{path}: no such file or folder; check the path, or fetch the asset first")
+    if not path.is_dir():
+        require_regular(path)
 
 
 def _damaged(path: Path, error: Exception) -> ArtuneError:

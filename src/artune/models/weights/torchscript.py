@@ -17,6 +17,7 @@ from artune.errors import ArtuneError
 from artune.models.weights.checkpoints import unusable
 from artune.models.weights.pickles import REBUILD, STORAGES, ArchiveReader, verify_checksums
 from artune.models.weights.tensor_files import UNREADABLE
+from artune.runtime.outside.zips import open_zip
 
 # Sizes that OpenAI stored among the weights, and the causal mask, which every CLIP computes itself.
 SETTINGS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
@@ -27,7 +28,11 @@ def is_torchscript(path: Path | str) -> bool:
     """Whether ``path`` is a TorchScript archive."""
     if not Path(path).is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = open_zip(path)
+    except zipfile.BadZipFile:
+        return False  # the reader of other files says why
+    with archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
@@ -39,7 +44,7 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
     """
     try:
         verify_checksums(path)
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             tensors = dict(_named(_Reader(archive).load()))
     except UNREADABLE as error:
         detail = " ".join(str(error).split()) or type(error).__name__
