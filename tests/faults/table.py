@@ -25,6 +25,7 @@ SECTIONS = {
     "test_moved": "Results that were moved or copied",
     "test_slurm_faults": "A cluster: a real SLURM on one machine, four simulated A100s per node, the profile slurm_a100 as released",
     "test_fuzz": "Files and settings from others",
+    "test_hostile_files": "Images and archives from others, read in bounded time and memory",
     "test_study_fuzz": "The page of the human study",
 }
 

@@ -54,6 +54,8 @@ def decode(name: str, data: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise ArtuneError(f"{name}: damaged image, or of another kind ({ONLY}); put an intact copy there") from error
+    except Image.DecompressionBombError as error:
+        raise ArtuneError(f"{name}: more pixels than the {MOST_PIXELS:,} that are read; save it smaller") from error
     except Exception as error:  # Pillow has no list of the exceptions that wrong bytes can cause
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ArtuneError(f"{name}: damaged image ({reason}); put an intact copy there") from error

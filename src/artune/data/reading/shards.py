@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 2**24  # of all shards; ImageNet has 1.3 million images, and 14 million in all its classes
 MOST_FOOTER = 2**24  # bytes at the end of a shard that describe it; in memory they take many times as much
 MOST_ENTRIES = 100_000  # of one list in these bytes, such as the row groups
-BLOCK = 2**20  # bytes of a column that are read from the file at once
+BLOCK = 2**20  # bytes of a large column that are read from the file at once
 LABELS = 2**16  # labels that are read at once
 # Images that unpack to more than FREE bytes may not be MOST_TIMES larger than in the file: they are compressed already.
 FREE, MOST_TIMES = 2**28, 20
@@ -103,16 +103,17 @@ def _open(path: Path) -> "ParquetFile":
             footer = int.from_bytes(handle.read(4), "little")
         if footer > min(MOST_FOOTER, size):
             raise ValueError(f"it claims a description of {footer:,} bytes")
-        file = pyarrow.parquet.ParquetFile(
-            path,
-            buffer_size=BLOCK,
-            pre_buffer=False,
-            thrift_string_size_limit=MOST_FOOTER,
-            thrift_container_size_limit=MOST_ENTRIES,
-            arrow_extensions_enabled=False,
-        )
+        limits = {
+            "pre_buffer": False,
+            "thrift_string_size_limit": MOST_FOOTER,
+            "thrift_container_size_limit": MOST_ENTRIES,
+            "arrow_extensions_enabled": False,
+        }
+        file = pyarrow.parquet.ParquetFile(path, **limits)
         _check_columns(path, file)
-        _check_sizes(file, size)
+        # A column of a row group is read at once, so that no claim in it takes memory; a large one block by block.
+        if _largest_column(file, size) > FREE:
+            file = pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK, **limits)
     return file
 
 
@@ -140,9 +141,13 @@ def _images_column(file: "ParquetFile") -> str:
     return "image.bytes" if types.is_struct(file.schema_arrow.field("image").type) else "image"
 
 
-def _check_sizes(file: "ParquetFile", size: int) -> None:
-    """Raise ValueError if the row groups do not make up the file, or unpack to far more than its size."""
-    metadata, rows = file.metadata, 0
+def _largest_column(file: "ParquetFile", size: int) -> int:
+    """Bytes of the largest column of images of a row group, in a file of ``size`` bytes.
+
+    Raises:
+        ValueError: the row groups do not make up the file, or unpack to far more than its size.
+    """
+    metadata, rows, largest = file.metadata, 0, 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if group.num_rows < 0:
@@ -151,11 +156,13 @@ def _check_sizes(file: "ParquetFile", size: int) -> None:
         columns = [group.column(at) for at in range(group.num_columns)]
         images = [column for column in columns if column.path_in_schema.split(".")[0] == "image"]
         packed = min(sum(max(column.total_compressed_size, 0) for column in images), size)
+        largest = max(largest, packed)
         unpacked = sum(column.total_uncompressed_size for column in images)
         if unpacked > max(FREE, MOST_TIMES * packed):
             raise ValueError(f"row group {number} would unpack to {unpacked:,} bytes, from {packed:,}")
     if rows != metadata.num_rows:
         raise ValueError(f"it claims {metadata.num_rows} rows, but its row groups have {rows}")
+    return largest
 
 
 def _labels(path: Path, file: "ParquetFile") -> np.ndarray:

@@ -85,7 +85,7 @@ def members(path: Path, within: Member | None = None) -> Iterator[Member]:
                 if headers.read(tarfile.BLOCKSIZE).strip(b"\0"):
                     raise tarfile.ReadError("a header in its middle is damaged")
     except BAD_TAR as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise ArtuneError(f"{inside}: not an uncompressed tar, or damaged ({reason}); fetch it again") from error
 
 
