@@ -5,6 +5,7 @@
 - reading: decoding images, the members of tars, the rows of parquet shards
 - crops: ADM's centre crop, LlamaGen's crops, batches of crops
 - npz_images: reading the images of an npz file in batches
+- labels: class labels from outside, converted where that is certain and refused where not
 - prompts: class names and prompts
 - pixels: uint8 images and floats, resizing, normalisation
 - assets: finding, fetching, checking and pinning files from outside

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Data
+from artune.data.labels import class_ids
 from artune.errors import ArtuneError
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.seeds import generator_for
@@ -67,10 +68,11 @@ def load_split(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
     """Images (uint8 [N, 3, H, W]) and labels (int64 [N]) of a split that :func:`write_data` wrote.
 
     Raises:
-        ArtuneError: an unknown split, or a file that is missing or damaged.
+        ArtuneError: an unknown split, labels that are not class ids, or a file that is missing or damaged.
     """
     if split not in SPLITS:
         raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
     arrays = load_npz(path, f"{split}_images", f"{split}_labels")
     images = torch.from_numpy(arrays[f"{split}_images"]).permute(0, 3, 1, 2).contiguous()
-    return images, torch.from_numpy(arrays[f"{split}_labels"])
+    name = f"{split}_labels"
+    return images, torch.from_numpy(class_ids(arrays[name], len(images), None, f"{path}: {name}"))

@@ -18,6 +18,7 @@ from artune.config.glossary import COMPARED
 from artune.config.paper import available_runs
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
+from artune.data.labels import class_ids
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import file_order
 from artune.metrics.fid import jackknife_fid
@@ -25,7 +26,7 @@ from artune.metrics.inception_score import inception_score, inception_score_left
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
-from artune.runtime.files import load_npz
+from artune.runtime.files import load_npz, npz_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,8 +44,10 @@ def scores_left_out(
 ) -> dict[str, Jackknifed]:
     """The scores of a run that the glossary marks as compared; no ``accuracy`` if the classifier has other classes.
 
+    Samples without labels have neither ``accuracy`` nor ``clip_score``.
+
     Args:
-        features: ``labels``, ``features``, ``probabilities`` and ``clip`` from
+        features: ``features``, ``probabilities``, and with labels ``labels`` and ``clip``, from
             :func:`artune.evaluation.features.sample_features`.
         reference: arrays ``heldout/{network}/{mu,sigma,features}``.
         evaluation: the protocol.
@@ -68,9 +71,10 @@ def scores_left_out(
         "inception_score": Jackknifed(inception_score(probabilities[order], split)[0], without),
         "precision": Jackknifed(whole.precision, precisions),
         "recall": Jackknifed(whole.recall, recalls),
-        "clip_score": _mean(arrays["clip"]),
     }
-    if probabilities.shape[1] == classes:
+    if "labels" in arrays:
+        scores["clip_score"] = _mean(arrays["clip"])
+    if "labels" in arrays and probabilities.shape[1] == classes:
         scores["accuracy"] = _mean(probabilities.argmax(1) == arrays["labels"])
     return scores
 
@@ -144,7 +148,8 @@ def compare(
         seeds: number of repetitions of each run, compared seed by seed.
 
     Raises:
-        ArtuneError: no pairs, a file is missing or damaged, or two runs were not drawn on the same labels.
+        ArtuneError: no pairs, a file is missing or damaged, or two runs differ in their labels or in the number of
+            their samples. Runs without labels are compared in the scores that need none.
     """
     from pandas import DataFrame
 
@@ -152,14 +157,13 @@ def compare(
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
     moments = [f"heldout/{registry.evaluation.features}/{key}" for key in ("mu", "sigma", "features")]
     real = load_npz(reference, *moments)
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray | None] = {}
     known: dict[str, dict[str, Jackknifed]] = {}
 
     def scored(name: str) -> dict[str, Jackknifed]:
         if name not in known:
-            path = runs / name / "features.npz"
-            arrays = load_npz(path, "labels", "features", "probabilities", "clip")
-            labels[name] = arrays["labels"]
+            arrays = _arrays_of(runs / name / "features.npz", registry.data.classes)
+            labels[name] = arrays.get("labels")
             known[name] = scores_left_out(arrays, real, registry.evaluation, registry.data.classes)
         return known[name]
 
@@ -168,14 +172,31 @@ def compare(
         names = [registry.seed_names(run, seeds) for run in (first, second)]
         outcomes = [[scored(name) for name in side] for side in names]
         for a, b in zip(*names, strict=True):
-            if not np.array_equal(labels[a], labels[b]):
+            ours, theirs = labels[a], labels[b]
+            if _number_of(known[a]) != _number_of(known[b]):
+                raise ArtuneError(f"compare: {a} and {b} have different numbers of samples; sample both again")
+            if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
                 raise ArtuneError(
                     f"compare: {a} and {b} were drawn on different labels; sample and evaluate both again"
                 )
-        for metric in (name for name in COMPARED if name in outcomes[0][0]):
+        for metric in (name for name in COMPARED if all(name in scores for side in outcomes for scores in side)):
             sides = [[scores[metric] for scores in side] for side in outcomes]
-            lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides)})
+            count = {"n": _number_of(outcomes[0][0])}
+            lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides), **count})
     for line, chance in zip(lines, holm([line["p"] for line in lines]), strict=True):
-        line |= {"p_holm": chance, "n": len(labels[line["first"]]), "seeds": seeds, "scale": registry.scale}
+        line |= {"p_holm": chance, "n": line.pop("n"), "seeds": seeds, "scale": registry.scale}
         line["note"] = registry.about.note
     return DataFrame(lines)
+
+
+def _arrays_of(path: Path, classes: int) -> dict[str, np.ndarray]:
+    """The arrays of a run's features.npz that a comparison needs; samples from others may have no labels."""
+    arrays = load_npz(path, "features", "probabilities")
+    if "labels" in npz_names(path):
+        arrays |= load_npz(path, "labels", "clip")
+        arrays["labels"] = class_ids(arrays["labels"], len(arrays["features"]), classes, f"{path}: labels")
+    return arrays
+
+
+def _number_of(scores: Mapping[str, Jackknifed]) -> int:
+    return len(scores["fid"].left_out)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
+from artune.data.labels import doubtful, read_labels, refuse_count_from_1
 from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
@@ -46,13 +47,16 @@ class Extractor:
             self.texts = {role: self.roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, class_ids: Tensor) -> dict[str, Tensor]:
-        """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU."""
+    def __call__(self, images: Tensor, class_ids: Tensor | None) -> dict[str, Tensor]:
+        """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU.
+
+        Images whose class is unknown (None) are compared with no prompt.
+        """
         # The channels are last in memory for every caller: the choice of kernels, and so the last bits, depend on it.
         images, evaluation = images.contiguous().permute(0, 3, 1, 2).to(self.device), self.evaluation
         found = _own_outputs(images, evaluation, self.roles)
         for role, text in self.texts.items():
-            if role == "clip" or evaluation.reward_clip != evaluation.clip:
+            if class_ids is not None and (role == "clip" or evaluation.reward_clip != evaluation.clip):
                 found[role] = (self.roles[role].embed_images(images) * text[class_ids.to(self.device)]).sum(-1)
         found |= {role: self.roles[role].embed_images(images) for role in evaluation.judges}
         return {key: value.float().cpu() for key, value in found.items()}
@@ -113,31 +117,34 @@ def sample_features(
     device: torch.device,
     world: World = ALONE,
 ) -> dict[str, np.ndarray]:
-    """The arrays of an :class:`Extractor` for all samples of a run.
+    """``labels`` int64 [n] and the arrays of an :class:`Extractor` for all samples of a run.
 
-    The file is read batch by batch: 50,000 images would fill 10 GB. Several processes take the batches in turn, and all
+    Samples from others may come without labels; then ``labels`` and the cosines with the prompts are missing. The
+    images are read batch by batch: 50,000 of them would fill 10 GB. Several processes take the batches in turn, and all
     of them return the arrays of all samples.
 
     Raises:
-        ArtuneError: the number of samples is not ``evaluation.samples``, or they are not uint8 [n, H, W, 3].
+        ArtuneError: the number of samples is not ``evaluation.samples``, they are not uint8 [n, H, W, 3], or it is not
+            certain which classes the labels mean (:func:`artune.data.labels.class_ids`).
     """
-    labels = load_npz(samples, "labels")["labels"]
-    count = npz_shape(samples, "arr_0")[0]
-    if count != evaluation.samples or len(labels) != count:
+    count = (npz_shape(samples, "arr_0") or (0,))[0]
+    if count != evaluation.samples:
         raise ArtuneError(f"{samples}: {count} images, evaluation.samples asks for {evaluation.samples}")
+    labels = read_labels(samples, count, data.classes)
     extract = Extractor(evaluation, data, networks, device)
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     number = -(-count // evaluation.batch)
     progress = Progress("features", number)
-    batches = zip(image_rows(samples, evaluation.batch), torch.from_numpy(labels).split(evaluation.batch), strict=True)
-    for at, (rows, ids) in enumerate(batches):
+    ids = [None] * number if labels is None else torch.from_numpy(labels).split(evaluation.batch)
+    batches = zip(image_rows(samples, evaluation.batch), ids, strict=True)
+    for at, (rows, own) in enumerate(batches):
         if at % world.size != world.rank:
             continue
-        for key, value in extract(torch.from_numpy(rows.copy()), ids).items():
+        for key, value in extract(torch.from_numpy(rows.copy()), own).items():
             parts[key][at * evaluation.batch] = value
         if world.leads:
             progress.update(min(at + world.size, number))
-    return {"labels": labels} | _together(parts, len(labels), world)
+    return ({} if labels is None else {"labels": labels}) | _together(parts, count, world)
 
 
 def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: World) -> dict[str, np.ndarray]:
@@ -171,9 +178,20 @@ def write_features(
     device: torch.device,
     world: World = ALONE,
 ) -> str:
-    """Write :func:`sample_features` as an npz; the images themselves need not be kept."""
+    """Write :func:`sample_features` as an npz; the images themselves need not be kept.
+
+    Raises:
+        ArtuneError: as :func:`sample_features`, or the labels are possible ids but plainly count from 1.
+    """
     arrays = sample_features(samples, evaluation, data, networks, device, world)
+    if "labels" in arrays and arrays["probabilities"].shape[1] == data.classes:
+        refuse_count_from_1(arrays["labels"], arrays["probabilities"], f"{samples}: labels")
     if world.leads:
         save_npz(output, arrays)
         forget_beside(samples)
-    return f"{output}: features of {len(arrays['labels'])} images"
+    line, labels = f"{output}: features of {len(arrays['features'])} images", arrays.get("labels")
+    if labels is None:
+        return f"{line}; {samples} has no labels, so there will be no accuracy and no CLIPScore"
+    if doubtful(labels, data.classes):
+        return f"{line}; no label of {samples} is 0: make sure that they count from 0"
+    return line

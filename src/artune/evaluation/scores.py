@@ -11,6 +11,7 @@ from torch import Tensor
 
 from artune.config.run import Evaluation, RealRun, Run
 from artune.config.sizes import decoded_size
+from artune.data.labels import class_ids
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import OutsideFiles, file_order, protocol
@@ -21,7 +22,7 @@ from artune.metrics.inception_score import inception_score, inception_score_left
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
-from artune.runtime.files import load_npz, read_jsonl, write_json
+from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
 
 Tensors = Mapping[str, Tensor]
 
@@ -32,10 +33,12 @@ def score(
     """All scores of a run by name.
 
     The scores of :func:`score_against`, ``inception_score``, ``accuracy`` and ``clip_score`` come from the networks of
-    the evaluation, ``*_reward`` from those of the rewards; they are equal if the scale has only one set.
+    the evaluation, ``*_reward`` from those of the rewards; they are equal if the scale has only one set. Samples
+    without labels have neither an accuracy nor a CLIPScore.
 
     Args:
-        features: arrays of :func:`artune.evaluation.features.sample_features`.
+        features: arrays of :func:`artune.evaluation.features.sample_features`, which lack ``labels`` and the cosines
+            if the samples have no labels.
         reference: arrays of :func:`artune.inputs.references.write_reference`.
         evaluation: the protocol.
         classes: number of classes of the data set.
@@ -51,16 +54,19 @@ def score(
         "inception_score": inception,
         "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
         "inception_score_std": inception_spread,
-        **cosine_scores(arrays["clip"], "clip_score"),
     }
-    if arrays["probabilities"].shape[1] == classes:  # the 1008 columns of TF's Inception have another order
+    labelled = "labels" in arrays
+    if labelled:
+        scores |= cosine_scores(arrays["clip"], "clip_score")
+    # The 1008 columns of TensorFlow's Inception have another order.
+    if labelled and arrays["probabilities"].shape[1] == classes:
         scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
     own = f"heldout/{evaluation.reward_features}"
     scores |= {"fid_reward": scores["fid"], "fid_reward_se": scores["fid_se"]}
     if "reward_features" in arrays:
         second = jackknife_fid(arrays["reward_features"], real[f"{own}/mu"], real[f"{own}/sigma"])
         scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
-    return scores | cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward")
+    return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if labelled else {})
 
 
 def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dict[str, float]:
@@ -115,9 +121,9 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
     return {name: cosines.mean().item(), f"{name}_se": (cosines.std() / len(cosines) ** 0.5).item()}
 
 
-def _origin(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+def _origin(run: Run, evaluation: Evaluation, labelled: bool) -> dict[str, Any]:
     """The origin of a row's images: labels, sampling, decoded size, resize and rounding."""
-    facts: dict[str, Any] = {"labels": evaluation.labels}
+    facts: dict[str, Any] = {"labels": evaluation.labels if labelled else "none"}
     if isinstance(run, RealRun):
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
         resize = "none" if run.data.source == "mnist" else "ADM's centre crop"
@@ -172,10 +178,13 @@ def evaluate(
         outside: external files that the scores depend on, by key.
 
     Raises:
-        ArtuneError: a file is missing or damaged, or a score is not finite.
+        ArtuneError: a file is missing or damaged, a label is not a class id, or a score is not finite.
     """
-    load_npz(files.features, "labels", "features", "probabilities", "clip")  # its error names a missing array
-    features = load_npz(files.features)
+    labelled = "labels" in npz_names(files.features)  # samples from others may have none
+    load_npz(files.features, "features", "probabilities", *(["clip"] if labelled else []))  # names a missing array
+    features, n = load_npz(files.features), npz_shape(files.features, "features")[0]
+    if labelled:
+        features["labels"] = class_ids(features["labels"], n, run.data.classes, f"{files.features}: labels")
     scores = score(features, load_npz(files.reference), evaluation, run.data.classes)
     _check_finite(scores, f"{files.features} or {files.reference}")
     further = _further_scores(run, evaluation, features, files.references)
@@ -189,10 +198,10 @@ def evaluate(
             "scale": run.scale,
             "preset": run.preset,
             "seed": run.seed,
-            "n": len(features["labels"]),
-            **_origin(run, evaluation),
+            "n": n,
+            **_origin(run, evaluation, labelled),
             "reference": evaluation.reference,
-            "protocol": protocol(run, evaluation, len(features["labels"]), outside or {}),
+            "protocol": protocol(run, evaluation, n, outside or {}),
             "precision_recall": evaluation.precision_recall,
             "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
@@ -208,7 +217,8 @@ def evaluate(
             "references": further,
         },
     )
-    return f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+    line = f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+    return line if labelled else f"{line}; the samples have no labels, so there is no accuracy and no CLIPScore"
 
 
 def _further_scores(

@@ -33,7 +33,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
     if backbone.train is None:
         raise ArtuneError("backbones: train is missing; this policy is loaded, not trained")
     settings = backbone.train
-    tokens, labels = load_codes(codes_path, "train")
+    tokens, labels = load_codes(codes_path, "train", backbone.classes)
     if tokens.shape[1] != backbone.tokens or int(tokens.max()) >= backbone.codebook_size:
         raise ArtuneError(
             f"{codes_path}: {tokens.shape[1]} tokens per image up to id {int(tokens.max())}, but the backbone has "
@@ -56,7 +56,7 @@ def pretrain(backbone: Backbone, codes_path: Path | str, out_path: Path | str, s
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "prior dropout"))  # torch's dropout takes no generator
         fit("prior", policy.parameters(), settings, loss)
-    validation = heldout_loss(policy, *load_codes(codes_path, "validation"))
+    validation = heldout_loss(policy, *load_codes(codes_path, "validation", backbone.classes))
     save_policy(out_path, policy, {"seed": str(seed), "validation_cross_entropy": f"{validation:.4f}"})
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     return f"prior  validation cross-entropy {validation:.3f} nats per token, {parameters:,} parameters"

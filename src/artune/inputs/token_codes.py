@@ -15,6 +15,7 @@ from artune.config.run import Data, Tokenizer
 from artune.data.crops import crop_batches, load_images, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
+from artune.data.labels import class_ids
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.models.tokenizers.build import load_tokenizer
@@ -206,13 +207,19 @@ def encode_split(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> Tens
     return torch.cat([tokenizer.encode(to_pixels(part)) for part in images.split(batch)])
 
 
-def load_codes(path: Path | str, split: str) -> tuple[Tensor, Tensor]:
+def load_codes(path: Path | str, split: str, classes: int | None = None) -> tuple[Tensor, Tensor]:
     """Tokens [N, T] and labels [N] of a split, int64, as :func:`write_codes` wrote them.
 
+    Args:
+        path: npz file of codes.
+        split: name of the split.
+        classes: number of classes of the policy; the label ``classes`` would be its null class, without a word.
+
     Raises:
-        ArtuneError: an unknown split, or a file that is missing or damaged.
+        ArtuneError: an unknown split, labels that are not class ids, or a file that is missing or damaged.
     """
     if split not in SPLITS:
         raise ArtuneError(f"split: unknown {split!r}; choose one of {', '.join(SPLITS)}")
     arrays = load_npz(path, f"{split}_codes", f"{split}_labels")
-    return torch.from_numpy(arrays[f"{split}_codes"]), torch.from_numpy(arrays[f"{split}_labels"])
+    codes, name = arrays[f"{split}_codes"], f"{split}_labels"
+    return torch.from_numpy(codes), torch.from_numpy(class_ids(arrays[name], len(codes), classes, f"{path}: {name}"))

@@ -160,6 +160,17 @@ def npz_shape(path: Path, name: str) -> tuple[int, ...]:
         return header.shape
 
 
+def npz_names(path: Path) -> list[str]:
+    """The names of the arrays of an npz. Raises ArtuneError if the file is missing or not an npz."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except BAD_NPZ as error:
+        raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch or make it again") from error
+
+
 @contextlib.contextmanager
 def _npz(path: Path | str) -> Iterator[zipfile.ZipFile]:
     """Open an npz; errors of reading it inside the ``with`` block become one line as well."""

@@ -161,4 +161,6 @@ def _results(registry: Registry, base: str, scores: Mapping[str, Any] | None) ->
         theirs = f"{paper[key]:.{column.paper_decimals}f}" if key in paper else ""
         lines.append(f"| {column.title} | {ours} | {theirs} |")
     head = f"### Results\n{scores.get('n', '?')} samples; ± is the evaluation's standard error.\n"
+    if scores.get("labels") == "none":
+        head += "The samples have no labels, so there is no accuracy and no CLIPScore.\n"
     return "\n".join([head, "| | here | paper |", "| --- | --- | --- |", *lines])

@@ -23,7 +23,7 @@ class MLETrainer(OptimizerTrainer):
         self.name, self.seed, self.settings = run.name, run.seed, run.mle
         self.policy, self.device, self.world = policy, device, world
         self.iterations, self.save_every = run.mle.iterations, run.mle.save_every
-        self.tokens, self.labels = load_codes(codes, "train")
+        self.tokens, self.labels = load_codes(codes, "train", run.data.classes)
         groups = decay_groups(policy.parameters(), run.mle.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, run.mle.learning_rate, run.mle.betas)
 

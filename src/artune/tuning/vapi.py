@@ -78,7 +78,7 @@ class VAPiTrainer(OptimizerTrainer):
         self.name, self.seed, self.settings, self.policy, self.device = run.name, run.seed, run.vapi, policy, device
         self.render, self.network, self.world = render, network, ALONE
         self.iterations, self.save_every = run.vapi.iterations, run.vapi.save_every
-        self.tokens, self.labels = load_codes(codes, "train")
+        self.tokens, self.labels = load_codes(codes, "train", run.data.classes)
         self.images, labels = load_split(data, "train")
         if not torch.equal(labels, self.labels):
             raise ArtuneError(f"{codes}: not the tokens of the images in {data}; make the codes again")

@@ -165,6 +165,33 @@ def test_runs_on_other_labels_are_not_compared(world):
         compare(registry, [("llamagen_l-ours", "llamagen_l-kl2")], folder, folder / "reference.npz")
 
 
+def test_runs_without_labels_are_compared_in_the_scores_that_need_none(world):
+    folder, registry = world
+    without = {key: value for key, value in run_arrays(5).items() if key not in ("labels", "clip")}
+    save_npz(folder / "llamagen_l-kl2/features.npz", run_arrays(5))
+    pair, real = [("llamagen_l-ours", "llamagen_l-kl2")], folder / "reference.npz"
+    whole = compare(registry, pair, folder, real)
+    save_npz(folder / "llamagen_l-kl2/features.npz", without)
+    frame = compare(registry, pair, folder, real)
+    assert set(whole["metric"]) - set(frame["metric"]) == {"clip_score", "accuracy"}
+    assert list(frame.columns) == list(whole.columns)
+    assert set(frame["n"]) == {N}
+    kept = whole[whole["metric"].isin(frame["metric"])]
+    assert np.array_equal(frame["difference"], kept["difference"])
+    shorter = {key: value[:-1] for key, value in without.items()}
+    save_npz(folder / "llamagen_l-kl2/features.npz", shorter)
+    with pytest.raises(ArtuneError, match="different numbers of samples"):
+        compare(registry, pair, folder, real)
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_features_with_labels_that_are_no_class_ids_are_not_compared(world, change):
+    folder, registry = world
+    save_npz(folder / "llamagen_l-kl2/features.npz", run_arrays(5, labels=np.arange(N) % CLASSES + change))
+    with pytest.raises(ArtuneError, match=r"features\.npz: labels: "):
+        compare(registry, [("llamagen_l-ours", "llamagen_l-kl2")], folder, folder / "reference.npz")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,13 +10,16 @@ from scored import OFFICIAL, Network, Spatial, draws, reference
 from tiny import tiny_run
 
 from artune.config.registry import Registry
+from artune.config.run import parse_run
 from artune.errors import ArtuneError
-from artune.evaluation.features import sample_features
+from artune.evaluation.features import sample_features, write_features
 from artune.evaluation.scores import ScoreFiles, evaluate, score
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
-from artune.runtime.files import save_npz
+from artune.results.tables import build_table
+from artune.runtime.files import load_npz, save_npz
+from artune.tracking.run_page import describe_run
 
 MNIST = Registry("smoke", root=ROOT / "config").evaluation.model_copy(update={"inception_split": 30})
 ADDED = {"sfid", "density", "coverage", "cmmd", "cmmd_se", "fd_dinov2", "fd_dinov2_se"}
@@ -105,3 +108,121 @@ def test_a_further_reference_that_is_broken_is_one_line(tmp_path):
     broken[f"heldout/{OFFICIAL.features}/mu"] = np.full(6, np.nan)
     with pytest.raises(ArtuneError, match=r"imagenet_val\.npz: fid.* is not finite"):
         written(tmp_path, broken)
+
+
+# -- samples from others ------------------------------------------------------------------------------------------
+
+LABEL_BASED = {"accuracy", "clip_score", "clip_score_se", "clip_score_reward", "clip_score_reward_se"}
+
+
+class Prompted(Network):
+    """A network with one text per class, so that the cosine depends on the label."""
+
+    def embed_texts(self, texts):
+        return torch.nn.functional.normalize(torch.eye(len(texts), 3) + 0.1, dim=1)
+
+
+def features_of(folder, arrays):
+    """Features of samples that hold these arrays beside 90 images."""
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
+    save_npz(folder / "foreign.npz", {"arr_0": images} | arrays)
+    line = write_features(
+        folder / "foreign.npz",
+        OFFICIAL.model_copy(update={"batch": 40}),
+        tiny_run().data,
+        dict.fromkeys(OFFICIAL.networks.values(), Prompted()),
+        folder / "features.npz",
+        "cpu",
+    )
+    return load_npz(folder / "features.npz"), line
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"labels": (np.arange(90) % 4).astype(np.uint8)},
+        {"labels": (np.arange(90) % 4).astype(np.float32)},
+        {"labels": (np.arange(90) % 4)[:, None]},
+        {"labels": np.eye(4)[np.arange(90) % 4]},
+        {"arr_1": np.arange(90) % 4},
+    ],
+    ids=["uint8", "float", "column", "one-hot", "arr_1"],
+)
+def test_labels_of_another_form_give_the_same_features(tmp_path, stored):
+    ours, _ = features_of(tmp_path, {"labels": np.arange(90) % 4})
+    theirs, _ = features_of(tmp_path, stored)
+    assert set(ours) == set(theirs)
+    assert theirs["labels"].dtype == np.int64
+    assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_labels_that_count_from_1_are_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(ArtuneError, match=r"foreign\.npz: labels: 1 to 4 count from 1"):
+        features_of(tmp_path, {"labels": np.arange(90) % 4 + 1})
+    assert not (tmp_path / "features.npz").exists()
+
+
+def test_possible_labels_that_the_classifier_sees_one_lower_are_refused(tmp_path):
+    class Sees(Prompted):
+        def probabilities(self, images):
+            return torch.eye(4)[images[:, 0, 0, 0].long()]
+
+    true = np.arange(90) % 3
+    images = np.zeros((90, 4, 4, 3), np.uint8) + true[:, None, None, None].astype(np.uint8)
+    networks = dict.fromkeys(OFFICIAL.networks.values(), Prompted()) | {OFFICIAL.classifier: Sees()}
+    for shift in (0, 1):
+        save_npz(tmp_path / "s.npz", {"arr_0": images, "labels": true + shift})
+        arguments = (tmp_path / "s.npz", OFFICIAL, tiny_run().data, networks, tmp_path / "features.npz", "cpu")
+        if shift:
+            with pytest.raises(ArtuneError, match=r"s\.npz: labels: count from 1, as the classifier"):
+                write_features(*arguments)
+        else:
+            write_features(*arguments)
+
+
+def test_samples_without_labels_have_no_score_that_needs_them_and_every_other_score(tmp_path):
+    labelled, _ = features_of(tmp_path, {"labels": np.arange(90) % 4})
+    arrays, line = features_of(tmp_path, {})
+    assert line.endswith("foreign.npz has no labels, so there will be no accuracy and no CLIPScore")
+    assert set(labelled) - set(arrays) == {"labels", "clip"}
+    real = reference(1, OFFICIAL.model_copy(update={"density_neighbours": None, "cmmd": None, "dinov2": None}))
+    plain = OFFICIAL.model_copy(update={"density_neighbours": None, "cmmd": None, "dinov2": None})
+    for arrays_of in (labelled, arrays):
+        for key in ("features", "clip"):
+            arrays_of.update({key: arrays_of[key].astype(np.float64)} if key in arrays_of else {})
+        arrays_of["features"] = draws(0)["features"]
+    both = score(labelled, real, plain, 3), score(arrays, real, plain, 3)
+    assert set(both[0]) - set(both[1]) == LABEL_BASED
+    assert both[1] == {key: both[0][key] for key in both[1]}
+
+
+def test_scores_without_labels_say_so_and_the_table_and_the_page_of_the_run_cope(tmp_path):
+    arrays = draws(0)
+    del arrays["labels"], arrays["clip"]
+    save_npz(tmp_path / "features.npz", arrays)
+    save_npz(tmp_path / "reference.npz", reference(1, OFFICIAL))
+    registry = Registry("smoke", root=ROOT / "config")
+    run = parse_run(registry.spec("llamagen_l-ours"), "settings")
+    files = ScoreFiles(tmp_path / "features.npz", tmp_path / "reference.npz", tmp_path / "scores.json")
+    line = evaluate(run, OFFICIAL, files, {})
+    assert line.endswith("the samples have no labels, so there is no accuracy and no CLIPScore")
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["labels"] == "none"
+    assert found["n"] == 90
+    assert not LABEL_BASED & set(found["scores"])
+    frame = build_table(registry, "table4", {"llamagen_l-ours": [found]})
+    row = frame[frame["run"] == "llamagen_l-ours"].iloc[0]
+    assert row["fid"] == pytest.approx(found["scores"]["fid"], rel=1e-5)
+    page = describe_run(registry, registry.spec("llamagen_l-ours"), found)
+    assert "The samples have no labels" in page
+    assert "CLIPScore ↑" not in page
+    assert "FID ↓" in page
+
+
+@pytest.mark.parametrize("change", [1, -1, 0.5])
+def test_features_with_labels_that_are_no_class_ids_are_refused(tmp_path, change):
+    save_npz(tmp_path / "features.npz", draws(0) | {"labels": np.arange(90) % 4 + change})
+    save_npz(tmp_path / "reference.npz", reference(1, OFFICIAL))
+    files = ScoreFiles(tmp_path / "features.npz", tmp_path / "reference.npz", tmp_path / "scores.json")
+    with pytest.raises(ArtuneError, match=r"features\.npz: labels: "):
+        evaluate(tiny_run(), OFFICIAL, files, {})
