@@ -4,6 +4,8 @@ from artune.planning.needs import needed_assets
 
 
 rule asset:
+    input:
+        lambda wildcards: PLAN.class_files(wildcards.asset),
     output:
         update("results/{home}/assets/{asset}.json"),  # a check that fails leaves the stamp of the check before
     log:

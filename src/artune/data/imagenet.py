@@ -1,7 +1,6 @@
 """Reads the images of an ImageNet split, stored as synset folders, a tar file or parquet shards."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from artune.data.class_folders import ClassNames
 from artune.data.reading.images import MOST_BYTES, is_image
 from artune.data.reading.shards import UNNUMBERED, Shards
 from artune.data.reading.tars import Member, members
 from artune.errors import ArtuneError
 from artune.runtime.outside.regular import open_regular, read_regular
 
-SYNSET = re.compile(r"^(n\d{8})_")  # ILSVRC2012's training images: n01440764_10026.JPEG
-
 
 @dataclass(frozen=True)
 class Record:
-    """One image, not read yet; errors call it ``name``, and ``label`` is the rank of its synset in sorted order."""
+    """One image, not read yet; errors call it ``name``, and ``label`` is its class index."""
 
     name: str
     label: int
@@ -29,7 +27,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-    """A split: number of images (None for a tar of tars), number of classes, and an iterator over the images."""
+    """A split: number of images (None for a tar of tars), number of classes, and an iterator by class."""
 
     size: int | None
     classes: int
@@ -39,24 +37,23 @@ class Split:
 def open_split(path: Path, classes: int | None = None) -> Split:
     """A split of ImageNet.
 
-    Class indices are the ranks of the sorted synsets (in a parquet file, its ``label`` column), so a missing synset
-    would shift all indices after it: pass ``classes`` to have the number of classes checked.
+    Class indices come from synset ids, or from a file of two columns beside the split that maps other names
+    (:mod:`artune.data.class_folders`); in a parquet file they are its ``label`` column.
 
     Args:
         path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of one tar per
             synset (as image-net.org serves the training set); a parquet file or a folder of them.
-        classes: required number of classes; None accepts any.
+        classes: required number of classes; None accepts any subset of ImageNet's.
 
     Raises:
-        ArtuneError: the path is none of these, is damaged, or has another number of classes.
+        ArtuneError: the path is none of these, is damaged, has another number of classes, or has names whose class is
+            not known.
     """
     if not path.exists():
         raise ArtuneError(f"{path}: no such file or folder; put the images there (see `artune assets`)")
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
-    split = _parquet(shards, path) if shards else _folder(path) if path.is_dir() else _tar(path)
-    if classes is not None and split.classes != classes:
-        raise ArtuneError(f"{path}: holds {split.classes} classes, not {classes}; the class indices would be wrong")
-    return split
+    names = ClassNames.of(path, classes)
+    return _parquet(shards, names) if shards else _folder(names) if path.is_dir() else _tar(names)
 
 
 def spread(split: Split, images: int | None) -> Split:
@@ -79,28 +76,26 @@ def spread(split: Split, images: int | None) -> Split:
     return Split(images, split.classes, records)
 
 
-def _folder(path: Path) -> Split:
-    synsets = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not synsets:
+def _folder(names: ClassNames) -> Split:
+    path = names.images
+    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    inside = {folder: sorted(filter(is_image, os.listdir(path / folder))) for folder in folders}
+    if not folders:
+        inside = {"": sorted(filter(is_image, os.listdir(path)))}  # no class folders; the images' own names may do
+    if inside == {"": []}:
         raise ArtuneError(f"{path}: has neither synset folders (n01440764, ...) nor parquet shards; sort the images")
-    records = []
-    for label, synset in enumerate(synsets):
-        names = sorted(name for name in os.listdir(path / synset) if is_image(name))
-        if not names:
-            raise ArtuneError(f"{path / synset}: has no images; put them there, or remove the folder")
-        files = (path / synset / name for name in names)
-        records += [Record(str(file), label, partial(read_regular, file, MOST_BYTES)) for file in files]
-    return Split(len(records), len(synsets), lambda: iter(records))
+    if empty := [folder for folder, images in inside.items() if not images]:
+        raise ArtuneError(f"{path / empty[0]}: has no images; put them there, or remove the folder")
+    found = [(names.name_of(folder, image), path / folder / image) for folder in inside for image in inside[folder]]
+    labels = names.indices(name for name, _ in found)
+    names.check_number(labels.values())
+    records = [Record(str(file), labels[name], partial(read_regular, file, MOST_BYTES)) for name, file in found]
+    records.sort(key=lambda record: record.label)  # stable: the images of a class stay in the order of their names
+    return Split(len(records), len(set(labels.values())), lambda: iter(records))
 
 
-def _synset(member: Member, path: Path) -> str:
-    named, folder = SYNSET.match(Path(member.name).name), Path(member.name).parent.name
-    if not named and not folder:
-        raise ArtuneError(f"{path}: {member.name} has no synset in its name and no folder; sort the images by synset")
-    return named[1] if named else folder
-
-
-def _tar(path: Path) -> Split:
+def _tar(names: ClassNames) -> Split:
+    path = names.images
     found = [member for member in members(path) if is_image(member.name) or member.name.endswith(".tar")]
     nested = sorted((member for member in found if member.name.endswith(".tar")), key=lambda member: member.name)
     if not found or (nested and len(nested) < len(found)):
@@ -109,22 +104,37 @@ def _tar(path: Path) -> Split:
     def record(member: Member, label: int) -> Record:
         return Record(f"{path}: {member.name}", label, partial(_read_member, path, member))
 
+    if nested:
+        return _tar_of_tars(names, nested, record)
+    by_name = sorted((_class_name(names, member), member.name, member.offset, member.size) for member in found)
+    labels = names.indices(name for name, *_ in by_name)
+    names.check_number(labels.values())
+    by_name.sort(key=lambda named: labels[named[0]])
+    records = [record(Member(member, offset, size), labels[name]) for name, member, offset, size in by_name]
+    return Split(len(records), len(set(labels.values())), lambda: iter(records))
+
+
+def _class_name(names: ClassNames, member: Member) -> str:
+    return names.name_of(Path(member.name).parent.name, Path(member.name).name)
+
+
+def _tar_of_tars(names: ClassNames, nested: list[Member], record: Callable[[Member, int], Record]) -> Split:
+    stems = {inner: Path(inner.name).stem for inner in nested}
+    labels = names.indices(stems.values())
+    names.check_number(labels.values())
+
     def from_tars() -> Iterator[Record]:
-        for label, inner in enumerate(nested):
+        for inner in sorted(nested, key=lambda inner: labels[stems[inner]]):
             images = 0
-            for member in members(path, inner):
+            for member in members(names.images, inner):
                 if is_image(member.name):
                     images += 1
-                    yield record(member, label)
+                    names.name_of(stems[inner], Path(member.name).name)  # refuses an image of another class
+                    yield record(member, labels[stems[inner]])
             if not images:
-                raise ArtuneError(f"{path}: {inner.name} has no images; fetch it again")
+                raise ArtuneError(f"{names.images}: {inner.name} has no images; fetch it again")
 
-    if nested:
-        return Split(None, len(nested), from_tars)
-    by_synset = sorted((_synset(member, path), member.name, member.offset, member.size) for member in found)
-    labels = {synset: label for label, synset in enumerate(dict.fromkeys(synset for synset, *_ in by_synset))}
-    records = [record(Member(name, offset, size), labels[synset]) for synset, name, offset, size in by_synset]
-    return Split(len(records), len(labels), lambda: iter(records))
+    return Split(None, len(set(labels.values())), from_tars)
 
 
 def _read_member(path: Path, member: Member) -> bytes:
@@ -137,7 +147,8 @@ def _read_member(path: Path, member: Member) -> bytes:
         return handle.read(member.size)
 
 
-def _parquet(paths: list[Path], path: Path) -> Split:
+def _parquet(paths: list[Path], names: ClassNames) -> Split:
+    path = names.images
     kinds = sorted({shard.stem.split("-")[0] for shard in paths})
     if len(kinds) > 1:
         raise ArtuneError(f"{path}: holds shards of several splits ({', '.join(kinds)}); put each into its own folder")
@@ -148,13 +159,17 @@ def _parquet(paths: list[Path], path: Path) -> Split:
     count = np.bincount(labels) if labels.max() < len(labels) else np.zeros(1)
     if not count.all():
         raise ArtuneError(f"{path}: {UNNUMBERED}")
+    indices = names.of_label_column(len(count), [file.schema_arrow.metadata for file in shards.files])
+    names.check_number(indices)
 
     def records() -> Iterator[Record]:
         for number, (shard, own) in enumerate(zip(paths, shards.labels, strict=True)):
             row = 0
             for group, rows in enumerate(shards.groups(number)):
                 for index in range(rows):
-                    yield Record(f"{shard} row {row}", int(own[row]), partial(shards.image, number, group, index))
+                    yield Record(
+                        f"{shard} row {row}", indices[int(own[row])], partial(shards.image, number, group, index)
+                    )
                     row += 1
 
     return Split(len(labels), len(count), records)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data, Tokenizer
+from artune.data.class_folders import class_file
 from artune.data.crops import crop_batches, load_images, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
@@ -101,6 +102,8 @@ def write_imagenet_codes(
         "crops": plan.crops,
         "shard": plan.shard,
     }
+    if class_file(images).exists():
+        written_with["classes"] = sha256(class_file(images))
     _keep_or_clear(folder, written_with)
     tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
     shards = _write_shards(folder, tokenizer, split, data.image_size, device, plan)

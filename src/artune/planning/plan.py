@@ -12,6 +12,7 @@ from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
 from artune.data.assets import find_asset, place_of
+from artune.data.class_folders import class_file
 from artune.data.pins import read_used
 from artune.errors import ArtuneError
 from artune.planning.sources import RuleInputs, Sources
@@ -71,6 +72,11 @@ class Plan(Sources):
         key = self.asset_key(path)
         place = read_used(Path(path).parent).get(key, {}).get("place") if key else None
         return place is not None and Path(path).exists() and place != self.asset_place(str(key))
+
+    def class_files(self, asset: str) -> list[str]:
+        """The file that maps the class names of an asset, if there is one; a change of it is a change of the images."""
+        path = class_file(Path(self.settings.assets) / self.registry.assets[asset].file)
+        return [str(path)] if path.exists() else []
 
     def table_runs(self, table: str) -> list[str]:
         """Every run of a score table that is available at this scale, with its seeds."""
