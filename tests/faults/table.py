@@ -28,6 +28,7 @@ SECTIONS = {
     "test_hostile_files": "Images and archives from others, read in bounded time and memory",
     "test_foreign_data": "Samples and data sets from others",
     "test_study_fuzz": "The page of the human study",
+    "test_study_server": "The server of the human study",
 }
 
 

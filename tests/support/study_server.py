@@ -10,15 +10,28 @@ from pathlib import Path
 
 from project import ROOT, environment
 
+LIMITED = """
+import sys
+from pathlib import Path
+from artune.results.study.connections import Limits
+from artune.results.study.serve import serve
+folder, port, limits = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
+serve(folder / "pairs.zip", folder / "votes.sqlite", "127.0.0.1", port, Limits(**limits))
+"""
+
 
 class Server:
-    """The server for ``folder/pairs.zip`` and ``folder/votes.sqlite``; ``port`` 0 chooses a free port."""
+    """The server for ``folder/pairs.zip`` and ``folder/votes.sqlite``.
 
-    def __init__(self, folder: Path, port: int = 0):
+    ``port`` 0 chooses a free port; ``limits`` are other limits than those of the command.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, **limits: float):
         self.folder = folder
+        words = ["-m", "artune", "study", "serve", "--pairs", folder / "pairs.zip", "--votes", folder / "votes.sqlite",
+                 "--port", str(port)]  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "artune", "study", "serve", "--pairs", folder / "pairs.zip",
-             "--votes", folder / "votes.sqlite", "--port", str(port)],
+            [sys.executable, *(["-c", LIMITED, folder, str(port), repr(limits)] if limits else words)],
             cwd=ROOT, env=environment(ROOT), stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         line = self.process.stderr.readline()

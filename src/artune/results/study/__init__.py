@@ -5,6 +5,7 @@
 - sessions: which pairs a rater sees, and on which side
 - store: votes in SQLite
 - serve: the page that people rate on
+- connections: limits of requests and connections
 - judge: a network's choices
 - tally: counting the votes
 - table: Table 3

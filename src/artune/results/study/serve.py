@@ -12,13 +12,14 @@ import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from artune.config.fields import Frozen
 from artune.errors import ArtuneError
+from artune.results.study.connections import LIMITS, LimitedBody, Limits, limited, line
 from artune.results.study.pairs import PairFile
 from artune.results.study.store import Pressed, RefusedError, Session, Shown, UnknownCodeError, VoteStore
 from artune.runtime.files import replacing
@@ -29,7 +30,6 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-LIMIT = 1024  # greatest size of a request's body in bytes
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -131,13 +131,14 @@ def state(session: Session) -> dict[str, Any]:
     }
 
 
-def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL) -> FastAPI:
+def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL, limits: Limits = LIMITS) -> FastAPI:
     """The web application.
 
     Args:
         study: the open file of pairs.
         store: the store of votes.
         hosts: host names that a request may use (against DNS rebinding); ``*`` allows any.
+        limits: limits of a request.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.study, app.state.store = study, store
@@ -146,10 +147,11 @@ def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL)
         _serve_file(app, address, Path(__file__).with_name(name).read_bytes(), kind)
     app.middleware("http")(_guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(LimitedBody, headers=HEADERS, limits=limits)  # the outermost: it reads every body first
     statuses = {UnknownCodeError: 401, RefusedError: 409, ArtuneError: 500, sqlite3.Error: 503}
     for error_type, status in statuses.items():
-        app.exception_handler(error_type)(lambda _, error, status=status: _line(status, str(error)))
-    app.exception_handler(HTTPException)(lambda _, error: _line(error.status_code, error.detail))
+        app.exception_handler(error_type)(lambda _, error, status=status: line(status, str(error)))
+    app.exception_handler(HTTPException)(lambda _, error: line(error.status_code, error.detail))
     app.exception_handler(RequestValidationError)(_invalid)
     return app
 
@@ -161,18 +163,13 @@ def _serve_file(app: FastAPI, address: str, content: bytes, kind: str) -> None:
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Refuse requests that our page never sends, and set the same headers on every response."""
     problem = _problem(request) if request.method not in ("GET", "HEAD") else None
-    response = _line(*problem) if problem else await call_next(request)
+    response = line(*problem) if problem else await call_next(request)
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
 def _problem(request: Request) -> tuple[int, str] | None:
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        return 411, "the request needs a Content-Length"
-    if int(length) > LIMIT:
-        return 413, f"the body may have {LIMIT} bytes"
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         return 415, "the body must be application/json"  # a form on another site cannot send JSON
     return None
@@ -180,11 +177,7 @@ def _problem(request: Request) -> tuple[int, str] | None:
 
 def _invalid(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    return _line(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200])
-
-
-def _line(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status_code=status)
+    return line(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200])
 
 
 def keep_pairs(pairs: Path, votes: Path) -> PairFile:
@@ -206,7 +199,7 @@ def keep_pairs(pairs: Path, votes: Path) -> PairFile:
     return study
 
 
-def serve(pairs: Path, votes: Path, host: str, port: int) -> str:
+def serve(pairs: Path, votes: Path, host: str, port: int, limits: Limits = LIMITS) -> str:
     """Serve the page until interrupted; port 0 takes a free one.
 
     Raises:
@@ -223,13 +216,20 @@ def serve(pairs: Path, votes: Path, host: str, port: int) -> str:
     except (OSError, OverflowError) as error:
         listener.close()
         raise ArtuneError(f"--host {host} --port {port}: {error}; choose another") from error
-    app = build_app(study, store, LOCAL if host in LOCAL else ("*",))
+    app = build_app(study, store, LOCAL if host in LOCAL else ("*",), limits)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     number = len(study.pairs.of_kind("pair"))
     sys.stderr.write(f"{address}  {number} pairs, {store.count()} votes so far; Ctrl-C stops, votes are kept\n")
     sys.stderr.flush()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        app,
+        http=limited(limits),  # type: ignore[arg-type]
+        ws="none",
+        h11_max_incomplete_event_size=2 * limits.whole,  # the connection counts before h11 does
+        log_level="error",  # malformed requests are warnings, as many as somebody sends
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
     )
     uvicorn.Server(config).run(sockets=[listener])
     return f"{votes}: {store.count()} votes"
