@@ -3,11 +3,9 @@
 - digits: the digits of the mnist scale
 - imagenet: ImageNet as folders, tar archives or parquet shards
 - reading: decoding images, the members of tars, the rows of parquet shards
+- classes: the class of every image, from names or from labels
 - crops: ADM's centre crop, LlamaGen's crops, batches of crops
-- class_folders: the class of every image of a data set, by synset id or by a file that maps other names
-- crops: decoding images, ADM's centre crop, LlamaGen's crops, batches of crops
 - npz_images: reading the images of an npz file in batches
-- labels: class labels from outside, converted where that is certain and refused where not
 - prompts: class names and prompts
 - pixels: uint8 images and floats, resizing, normalisation
 - assets: finding, fetching, checking and pinning files from outside

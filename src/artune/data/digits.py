@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from artune.config.run import Data
-from artune.data.labels import class_ids
+from artune.data.classes.labels import class_ids
 from artune.errors import ArtuneError
 from artune.runtime.files import load_npz, save_npz
 from artune.runtime.seeds import generator_for

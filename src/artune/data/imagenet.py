@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artune.data.class_folders import ClassNames
+from artune.data.classes.folders import ClassNames
 from artune.data.reading.images import MOST_BYTES, is_image
 from artune.data.reading.shards import UNNUMBERED, Shards
 from artune.data.reading.tars import Member, members
@@ -38,7 +38,7 @@ def open_split(path: Path, classes: int | None = None) -> Split:
     """A split of ImageNet.
 
     Class indices come from synset ids, or from a file of two columns beside the split that maps other names
-    (:mod:`artune.data.class_folders`); in a parquet file they are its ``label`` column.
+    (:mod:`artune.data.classes.folders`); in a parquet file they are its ``label`` column.
 
     Args:
         path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of one tar per

@@ -18,7 +18,7 @@ from artune.config.glossary import COMPARED
 from artune.config.paper import available_runs
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
-from artune.data.labels import class_ids
+from artune.data.classes.labels import class_ids
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import file_order
 from artune.metrics.fid import jackknife_fid

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
-from artune.data.labels import doubtful, read_labels, refuse_count_from_1
+from artune.data.classes.labels import doubtful, read_labels, refuse_count_from_1
 from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
@@ -125,7 +125,7 @@ def sample_features(
 
     Raises:
         ArtuneError: the number of samples is not ``evaluation.samples``, they are not uint8 [n, H, W, 3], or it is not
-            certain which classes the labels mean (:func:`artune.data.labels.class_ids`).
+            certain which classes the labels mean (:func:`artune.data.classes.labels.class_ids`).
     """
     count = (npz_shape(samples, "arr_0") or (0,))[0]
     if count != evaluation.samples:

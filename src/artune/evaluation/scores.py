@@ -11,7 +11,7 @@ from torch import Tensor
 
 from artune.config.run import Evaluation, RealRun, Run
 from artune.config.sizes import decoded_size
-from artune.data.labels import class_ids
+from artune.data.classes.labels import class_ids
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import OutsideFiles, file_order, protocol

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data, Tokenizer
-from artune.data.class_folders import class_file
+from artune.data.classes.folders import class_file
+from artune.data.classes.labels import class_ids
 from artune.data.crops import crop_batches, load_images, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
-from artune.data.labels import class_ids
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.models.tokenizers.build import load_tokenizer

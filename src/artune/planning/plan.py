@@ -12,7 +12,7 @@ from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
 from artune.data.assets import find_asset, place_of
-from artune.data.class_folders import class_file
+from artune.data.classes.folders import class_file
 from artune.data.pins import read_used
 from artune.errors import ArtuneError
 from artune.planning.sources import RuleInputs, Sources

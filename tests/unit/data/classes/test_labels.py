@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from artune.data.labels import class_ids, doubtful, read_labels, refuse_count_from_1
+from artune.data.classes.labels import class_ids, doubtful, read_labels, refuse_count_from_1
 from artune.errors import ArtuneError
 from artune.inputs.token_codes import load_codes
 from artune.runtime.files import save_npz

@@ -12,7 +12,7 @@ from PIL import Image
 from project import ROOT
 
 from artune.config.yaml_layers import read_yaml
-from artune.data.class_folders import ClassNames, class_file, imagenet_synsets
+from artune.data.classes.folders import ClassNames, class_file, imagenet_synsets
 from artune.data.imagenet import open_split
 from artune.errors import ArtuneError
 from artune.planning.plan import Plan
