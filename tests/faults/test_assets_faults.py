@@ -119,7 +119,7 @@ def test_altered(outside, released, what, alter, fault):
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
     line = take(outside, status=2)
     assert "weights.pt" in line
-    assert "as at its check" in line
+    assert "is no longer what was checked" in line
     shutil.copy(released / "weights.pt", path)
     take(outside)
     fault.fault = what

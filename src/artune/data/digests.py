@@ -119,7 +119,7 @@ def _alteration_of_file(path: Path, record: Mapping[str, Any]) -> str | None:
     if found["bytes"] > READ and found.items() <= record.items():
         return None
     digest = sha256(path)
-    return None if digest == record["sha256"] else f"has sha256 {digest}, not {record['sha256']}"
+    return None if digest == record["sha256"] else f"has sha256 {digest[:16]}..., not {record['sha256'][:16]}..."
 
 
 def _evidence_of_file(path: Path) -> dict[str, int]:

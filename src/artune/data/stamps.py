@@ -68,8 +68,8 @@ def source_path(registry: Registry, key: str | None, folder: Path, stamp: Path |
         used = {}
     if changed := alteration(path, {**used, **kept}):
         raise ArtuneError(
-            f"asset {key}: {path} {changed} as at its check ({stamp}); put the file of that check back, or take the "
-            f"new one by `python -m artune assets --accept {key}`"
+            f"asset {key}: {path} is no longer what was checked ({stamp}): it {changed}; put that back, or take what "
+            f"is there now by `python -m artune assets --accept {key}`"
         )
     return path
 
