@@ -111,6 +111,8 @@ def check_assets(registry: Registry, folder: Path) -> Finding:
     if not missing:
         return Finding("assets", True, f"{len(keys)} in {folder}" if keys else f"{registry.scale} needs none")
     hint = f"`python -m artune assets --scale {registry.scale} --fetch` fetches what may be fetched"
+    if folder.exists() and not os.access(folder, os.W_OK):
+        hint = "this folder cannot be written: have them put there, or set assets in config/config.yaml to another"
     return Finding("assets", False, f"{len(missing)} of {len(keys)} missing in {folder}: {', '.join(missing)}; {hint}")
 
 

@@ -424,6 +424,11 @@ def test_a_download_to_a_read_only_disk_is_one_line(read_only):
     assert "\n" not in str(caught.value)
 
 
+def test_doctor_says_that_missing_files_cannot_be_fetched_to_a_read_only_disk(read_only):
+    registry, folder, _ = read_only
+    assert "this folder cannot be written" in check_assets(registry, folder).text
+
+
 def test_scores_name_the_digests_of_what_was_used_even_if_nothing_is_pinned_beside_the_assets(world):
     registry, folder, stamps = world
     (folder / "imagenet/val/n01").mkdir(parents=True)
