@@ -10,7 +10,7 @@ from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
 from artune.errors import ArtuneError
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
-from artune.planning.snapshot import snapshot_of
+from artune.planning.calls.snapshot import snapshot_of
 
 # Jobs read a copy of the settings that is made here, when Snakemake plans them; an edit of config/ while they wait or run
 # reaches none of them. A job on a cluster runs this file again: it plans from the same copy.

@@ -1,6 +1,6 @@
 # Snakemake's records of the results lie inside results/, so that a folder that is moved or copied stays up to date. Only the
 # Snakemake that a user calls keeps them, not the one inside a SLURM job.
-from artune.planning.records import Records
+from artune.planning.calls.records import Records
 
 RECORDS = Records()
 if workflow.is_main_process:

@@ -3,10 +3,9 @@
 - recipes: the settings that decide each file that trainings start from
 - sources: the files from which inputs, policies, samples and references are made
 - plan: the inputs of every rule
-- snapshot: the settings of one call of Snakemake, which its jobs read
 - layers: which layer sets a value, and which edits have no effect
 - needs: which rule needs which external file
-- records: Snakemake's records and the times of files, which a copied results folder keeps
+- calls: one call of Snakemake, its settings and records
 - floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's
 - gpu_hours: GPU hours of a training and of an evaluation

@@ -10,8 +10,8 @@ from artune.commands.context import Context
 from artune.config.registry import Registry
 from artune.config.yaml_layers import config_folder, parse, read_yaml
 from artune.errors import ArtuneError
+from artune.planning.calls.snapshot import snapshot_of
 from artune.planning.plan import Plan
-from artune.planning.snapshot import snapshot_of
 
 SETTINGS = read_yaml(ROOT / "config/config.yaml")
 

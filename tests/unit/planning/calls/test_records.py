@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artune.planning.records import Records
+from artune.planning.calls.records import Records
 
 NAMES = {
     "results/smoke/inputs/data.npz": b"digits",
