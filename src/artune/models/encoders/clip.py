@@ -98,12 +98,11 @@ def model_config(architecture: str) -> dict[str, Any]:
 def clip_pixels(images: Tensor, side: int) -> Tensor:
     """CLIP's preprocessing: shortest side to ``side`` in 8 bits, centre crop, OpenAI's mean and standard deviation.
 
-    Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side]; a few values differ from the reference on PIL images by
-    the rounding of one grey level.
+    Images uint8 [B, 3, H, W] -> float32 [B, 3, side, side]; the resize equals the reference's on PIL images.
     """
     height, width = images.shape[-2:]
     shortest = min(height, width)
-    resized = resize_8_bit(images.float(), (side * height // shortest, side * width // shortest))
+    resized = resize_8_bit(images, (side * height // shortest, side * width // shortest))
     top, left = (round((length - side) / 2) for length in resized.shape[-2:])
     return normalise(resized[..., top : top + side, left : left + side] / 255, MEAN, STD)
 

@@ -62,7 +62,7 @@ class DINOv2(VisionTransformer):
         The preprocessing is that of dgm-eval, by the authors of FD-DINOv2: height and width are resized to ``side``
         independently, bicubically in 8 bits with antialias, then ImageNet's mean and standard deviation are applied.
         """
-        pixels = resize_8_bit(images.float(), (self.sizes.side, self.sizes.side)) / 255
+        pixels = resize_8_bit(images, (self.sizes.side, self.sizes.side)) / 255
         pixels = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
         patches = self.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.positions()
