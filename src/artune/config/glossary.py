@@ -6,6 +6,7 @@ and whatever else depends on which scores there are is read from that entry.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 from artune.config.methods import REWARDS
 
@@ -91,7 +92,10 @@ SCORES: dict[str, Score] = {
         standard_error=JACKKNIFE,
         against_reference=True,
         compared=True,
-        beside={"bias_corrected": "fid without the jackknife's estimate of the bias of a finite sample"},
+        beside={
+            "bias_corrected": "fid without the jackknife's estimate of the bias of a finite sample; "
+            "missing where that estimate is outside its own error, as with fewer than 10 samples per feature"
+        },
     ),
     "kid": Score(
         "unbiased polynomial-kernel distance to the reference, features of the judge's network",
@@ -196,6 +200,13 @@ SCORES: dict[str, Score] = {
 }
 
 
+# Numbers that ``scores.json`` may lack -> the reason, which stands there under ``missing`` and in a table's ``note``.
+MAY_BE_MISSING = {
+    "fid_bias_corrected": "too few samples for the number of features: "
+    "the correction would be outside its own error (docs/evaluation.md)"
+}
+
+
 def _names(chosen: Callable[[Score], bool]) -> tuple[str, ...]:
     return tuple(name for name, score in SCORES.items() if chosen(score))
 
@@ -218,6 +229,15 @@ def _meanings(name: str, score: Score) -> Iterator[tuple[str, str]]:
 
 # Every number of the scores in ``scores.json``, with what it means.
 MEANINGS: dict[str, str] = dict(pair for name, score in SCORES.items() for pair in _meanings(name, score))
+# Names in older logs -> the names that the same numbers have now. An old name is never given to another number.
+FORMER = {"policy/clip_fraction": "policy/ratio_outside_fraction"}
+
+
+def renamed(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of a log, old or new, under the present names of its metrics."""
+    return {FORMER.get(key, key): value for key, value in line.items()}
+
+
 # Every logged metric, once, with what it means.
 METRICS: dict[str, str] = {
     "reward/total": "mean over the batch of the weighted sum of rewards (Eq. 4)",
@@ -227,7 +247,8 @@ METRICS: dict[str, str] = {
     "fid/ema": "distance between the moving average of generated moments and the reference (Eq. 24)",
     "policy/loss": "clipped policy loss alone (Eq. 2); starts at 0 and says little, watch the rewards",
     "policy/ratio": "mean probability ratio of new and old policy (Eq. 1)",
-    "policy/clip_fraction": "share of samples whose ratio lies outside 1 +- epsilon (Eq. 2)",
+    "policy/ratio_outside_fraction": "share of ratios outside 1 +- epsilon (Eq. 2), whether or not the clip acts",
+    "policy/clip_acting_fraction": "share of ratios that the clip cuts off from the gradient (Eq. 2; TRL's clip ratio)",
     "policy/kl": "mean estimate of the divergence from the reference policy (Eq. 3)",
     "policy/entropy": "mean token entropy as a fraction of log K (Eq. 32)",
     "policy/advantage_abs": "mean absolute group advantage",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artune.config.glossary import MAY_BE_MISSING
 from artune.config.run import Evaluation, RealRun, Run
 from artune.config.sizes import decoded_size
 from artune.data.classes.labels import class_ids
@@ -73,7 +74,7 @@ def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dic
     """The scores of samples against one reference.
 
     They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
-    ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``.
+    ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``; ``fid_bias_corrected`` only where it is within its own error.
 
     Args:
         arrays: arrays of the samples from :func:`artune.evaluation.features.sample_features`.
@@ -90,7 +91,6 @@ def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dic
     scores = {
         "fid": fid.value,
         "fid_se": fid.standard_error,
-        "fid_bias_corrected": fid.bias_corrected,
         "kid": kernel.value,
         "kid_se": kernel.standard_error,
         "precision": found[mode].precision,
@@ -99,6 +99,8 @@ def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dic
         **{f"precision_{kind}": value.precision for kind, value in found.items()},
         **{f"recall_{kind}": value.recall for kind, value in found.items()},
     }
+    if fid.correction_holds:
+        scores["fid_bias_corrected"] = fid.bias_corrected
     if "spatial" in arrays and f"{judged}/mu_s" in real:
         moments = feature_moments(arrays["spatial"])
         scores["sfid"] = frechet_distance(*moments, real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
@@ -168,7 +170,8 @@ def evaluate(
 ) -> str:
     """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
 
-    ``scores`` are against the reference, and ``references`` holds those against each further reference.
+    ``scores`` are against the reference, and ``references`` holds those against each further reference. ``missing``
+    gives the reason for each number that is not shown.
 
     Args:
         run: the run that was sampled.
@@ -215,6 +218,7 @@ def evaluate(
             "versions": provenance,
             "scores": scores,
             "references": further,
+            "missing": {name: why for name, why in MAY_BE_MISSING.items() if name not in scores},
         },
     )
     line = f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"

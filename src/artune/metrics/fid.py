@@ -1,5 +1,6 @@
 """Fréchet distance between Gaussians (FID), and its standard error and bias by an exact jackknife."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,37 @@ from artune.errors import ArtuneError
 from artune.metrics.jackknife import standard_error
 from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, numerical_rank
 
+# Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
+PER_FEATURE = 10  # least samples per feature
+ANY_SPECTRUM = 8  # D^2 / 8 samples are enough whatever the covariances of the features
+TOLERATED = 0.5  # largest bias that may be left, in standard errors
+
 
 @dataclass(frozen=True)
 class JackknifeFID:
-    """FID of n samples, with the error and bias that the n leave-one-out FIDs give, in units of squared features."""
+    """FID of n samples, with the error and bias that the n leave-one-out FIDs give, in units of squared features.
+
+    The jackknife removes the bias's term in 1/n. ``bias_left`` estimates what remains, the terms from 1/n^2 on, which
+    are far from small where n is not many times D. Show ``bias_corrected`` only where ``correction_holds``.
+    """
 
     value: float
     standard_error: float
     bias_corrected: float
+    bias_left: float  # bias of bias_corrected; NaN below four samples
     changes: Tensor  # [n] float64: the FID without sample i minus the FID
+    width: int  # D
+
+    @property
+    def correction_holds(self) -> bool:
+        """Whether ``bias_corrected`` is within its own error.
+
+        It needs 10 samples per feature; between 10 D and D^2 / 8 samples it depends on the features, and the bias that
+        is left must be at most half a standard error.
+        """
+        n = len(self.changes)
+        small = abs(self.bias_left) <= TOLERATED * self.standard_error
+        return n >= PER_FEATURE * self.width and (n >= self.width**2 / ANY_SPECTRUM or small)
 
 
 def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +117,10 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     ``bias_corrected = n F - (n-1) mean_i F_i``. The value differs from the official one only by the latter's
     float32 mean (about 1e-8).
 
+    ``bias_left`` compares two bias estimates: for a bias of ``a/n + b/n^2`` the FID rises by ``a/n + 3b/n^2`` when the
+    samples are halved (the mean over both halves of a random split), the jackknife says ``a/n + 2b/n^2``, and
+    ``bias_corrected`` is off by ``-b/n^2``.
+
     Args:
         features: [n, D], n >= 3.
         mu_ref: mean [D] of the reference.
@@ -129,12 +156,38 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         )
     change = torch.cat(change)
     value = (mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * trace_sqrt
+    corrected = float(value - (n - 1) * change.mean())
+    left = math.nan
+    if n >= 4:
+        halved = _mean_of_halves(features, mean, covariance, mu_ref, cov_ref, root, chunk)
+        left = (float(value) - corrected) - (halved - float(value))
     return JackknifeFID(
         value=float(value),
         standard_error=standard_error(change),
-        bias_corrected=float(value - (n - 1) * change.mean()),
+        bias_corrected=corrected,
+        bias_left=left,
         changes=change,
+        width=features.shape[1],
     )
+
+
+def _mean_of_halves(
+    features: Tensor, mean: Tensor, covariance: Tensor, mu_ref: Tensor, cov_ref: Tensor, root: Tensor, chunk: int
+) -> float:
+    """Mean FID of the two halves of a random split (a file may be sorted by class); an odd sample is in the second."""
+    n = len(features)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(features.device)
+    first = n // 2
+    mean1, cov1 = _moments_in_chunks(features[order[:first]], chunk)
+    # The second half's moments follow from those of all samples.
+    mean2 = mean + (mean - mean1) * (first / (n - first))
+    gap = mean1 - mean2
+    scatter = covariance * (n - 1) - cov1 * (first - 1) - torch.outer(gap, gap) * (first * (n - first) / n)
+    distances = []
+    for mu, cov in ((mean1, cov1), (mean2, scatter / (n - first - 1))):
+        cross = torch.linalg.eigvalsh(root.T @ cov @ root).clamp_min(0).sqrt().sum()
+        distances.append(float((mu - mu_ref).square().sum() + cov.trace() + cov_ref.trace() - 2 * cross))
+    return sum(distances) / 2
 
 
 def _moments_in_chunks(features: Tensor, chunk: int) -> tuple[Tensor, Tensor]:

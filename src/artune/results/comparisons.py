@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from artune.config.claims import Claim, CurveTest, SameTest, ScoreTest, TimeTest, VoteTest, minus, plus
-from artune.config.glossary import COLUMNS, SCORES
+from artune.config.glossary import COLUMNS, SCORES, renamed
 from artune.config.paper import paper_values
 from artune.config.registry import Registry
 from artune.config.study import VOTES
@@ -45,7 +45,7 @@ class Evidence:
 
     def __init__(self, registry: Registry, results: Path, seeds: int):
         self.registry, self.results, self.seeds = registry, results, seeds
-        self._json, self._lines = functools.cache(read_json), functools.cache(read_jsonl)
+        self._json, self._lines = functools.cache(read_json), functools.cache(_log)
         self._scored: dict[Path, dict[str, Any]] = {}
 
     def _folders(self, run: str) -> list[Path]:
@@ -86,6 +86,10 @@ class Evidence:
         row = next(row for row in table.rows if row.labels == (setting, task))
         counts = dict(zip(table.columns, row.paper, strict=True))
         return preference(*(float(counts[choice] or 0) for choice in VOTES))
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    return [renamed(line) for line in read_jsonl(path)]
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> Measure | None:

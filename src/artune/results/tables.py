@@ -101,7 +101,7 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
             found = _metric(metric, against)
             cells |= {f"{metric}_{name}": found[metric], f"{metric}_{name}_se": found[f"{metric}_se"]}
     reason = registry.unavailable(str(row.run))
-    notes = (registry.about.note, registry.about.notes.get(str(row.run)))
+    notes = [registry.about.note, registry.about.notes.get(str(row.run)), *_gaps(records)]
     cells |= {"scale": registry.scale, "run": row.run, "note": "; ".join(note for note in notes if note)}
     cells["status"] = "ok" if records else reason or "missing"
     if records:
@@ -110,6 +110,12 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
         cells |= {name: records[0].get(name) for name in ("reference", "protocol")}
         cells["networks"] = "; ".join(f"{role}: {name}" for role, name in networks.items())
     return cells
+
+
+def _gaps(records: Sequence[Scores]) -> list[str]:
+    """The reasons for numbers that the scores of a row lack."""
+    found = dict(pair for record in records for pair in record.get("missing", {}).items())
+    return [f"no {name}: {reason}" for name, reason in found.items()]
 
 
 def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], references: Sequence[str]) -> list[str]:

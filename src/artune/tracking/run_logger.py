@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from artune.config.glossary import renamed
 from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.files import write_text
@@ -27,6 +28,8 @@ def tracking_uri(configured: str) -> str:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file, [] if there is no file; a last line that a kill cut short is left out.
 
+    Metrics of older logs have their present names (:data:`artune.config.glossary.FORMER`).
+
     Raises:
         ArtuneError: an earlier line is damaged or has no ``iteration``.
     """
@@ -43,7 +46,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if number == len(texts):
                 break
             raise ArtuneError(f"{path}: line {number} is damaged ({error}); delete the file and train again") from error
-        lines.append(line)
+        lines.append(renamed(line))
     return lines
 
 

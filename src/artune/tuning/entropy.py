@@ -8,14 +8,20 @@ from torch import Tensor
 
 
 def token_entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of softmax(logits) in nats, Eq. 29: [..., V] -> [...], computed in float32."""
+    """Shannon entropy of softmax(logits) in nats, Eq. 29: [..., V] -> [...], computed in float32.
+
+    Logits of minus infinity (filtered tokens) add nothing, 0 log 0 = 0, and have gradient 0.
+    """
     logp = torch.log_softmax(logits.float(), -1)
-    return -(logp.exp() * logp).sum(-1)
+    entropy = -(logp.exp() * logp).sum(-1)
+    if bool(entropy.isnan().any()):  # only then, because the mask would stay in memory until the backward pass
+        entropy = -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
+    return entropy
 
 
 def entropy_fraction(entropy: Tensor, codebook_size: int) -> Tensor:
-    """Mean token entropy over its maximum log K, Eq. 32, 0..1."""
-    return entropy.detach().mean() / math.log(codebook_size)
+    """Mean token entropy over its maximum log K, Eq. 32, 0..1; 0 for a codebook of one code."""
+    return entropy.detach().mean() / (math.log(codebook_size) or 1.0)
 
 
 def scheduled_coefficient(

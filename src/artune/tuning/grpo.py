@@ -15,6 +15,8 @@ def group_advantages(
 ) -> Tensor:
     """A = (r - mean) / (s + epsilon) over each prompt's group, Alg. 1 lines 10-11.
 
+    A group of equal rewards has advantages of exactly 0.
+
     Args:
         rewards: [B], groups of ``group_size`` consecutive samples.
         group_size: G >= 2.
@@ -35,7 +37,9 @@ def group_advantages(
     grouped = rewards.detach().view(-1, group_size) if over == "prompt" else rewards.detach().view(1, -1)
     centred = grouped - grouped.mean(1, keepdim=True)
     spread = grouped.std(1, keepdim=True, correction=0 if std == "n" else 1)
-    return (centred / (spread + epsilon)).view(-1)
+    # The mean of equal numbers may be off by a rounding, which a small epsilon turns into an advantage of any size.
+    equal = (grouped == grouped[:, :1]).all(1, keepdim=True) & grouped[:, :1].isfinite()
+    return (centred / (spread + epsilon)).masked_fill(equal, 0.0).view(-1)
 
 
 def combined_advantages(
@@ -87,8 +91,9 @@ def log_ratio(logp: Tensor, logp_old: Tensor, kind: str = "mean") -> Tensor:
     """log rho from per-token log-probabilities [B, T].
 
     ``mean``: mean over tokens, Alg. 1 line 23, [B]; ``product``: Eq. 1, [B]; ``token``: one ratio per token, [B, T].
+    A token that is impossible under both (minus infinity) has ratio 1.
     """
-    difference = logp - logp_old
+    difference = (logp - logp_old).masked_fill((logp == -torch.inf) & (logp_old == -torch.inf), 0.0)
     if kind == "token":
         return difference
     return difference.mean(1) if kind == "mean" else difference.sum(1)
@@ -114,9 +119,21 @@ def grpo_loss(log_ratio: Tensor, advantages: Tensor, clip: float, *, sign: str =
     return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
 
 
-def clip_fraction(log_ratio: Tensor, clip: float) -> Tensor:
-    """Share of ratios outside [1 - clip, 1 + clip], 0..1."""
-    return ((log_ratio.detach().exp() - 1).abs() > clip).float().mean()
+def ratio_outside_fraction(log_ratio: Tensor, clip: float) -> Tensor:
+    """Share of ratios outside [1 - clip, 1 + clip], 0..1, whether or not the clip changes their loss."""
+    ratio = log_ratio.detach().exp()
+    return ((ratio < 1 - clip) | (ratio > 1 + clip)).float().mean()
+
+
+def clip_acting_fraction(log_ratio: Tensor, advantages: Tensor, clip: float, *, sign: str = "eq2") -> Tensor:
+    """Share of ratios whose loss the clip decides, so that they have no gradient, 0..1 (TRL's "clip ratio").
+
+    Under Eq. 2 these are ratios above 1 + clip with a positive advantage, and below 1 - clip with a negative one; under
+    ``alg1`` the other way round. The arguments are those of :func:`grpo_loss`.
+    """
+    ratio = log_ratio.detach().exp()
+    towards = advantages.view(-1, *[1] * (ratio.dim() - 1)) * (1 if sign == "eq2" else -1)
+    return (((ratio > 1 + clip) & (towards > 0)) | ((ratio < 1 - clip) & (towards < 0))).float().mean()
 
 
 def kl_penalty(logp_ref: Tensor, logp: Tensor, kind: str = "mean") -> Tensor:

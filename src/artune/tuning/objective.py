@@ -1,6 +1,7 @@
 """The loss of a slice of the batch: L = L_GRPO - c_eff H + beta KL (paper, Eq. 34 and Alg. 1, lines 20-35)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from artune.config.run import Sampling
 from artune.models.policies.policy import Policy
 from artune.sampling.generate import filter_logits, guided_logits
 from artune.tuning.entropy import EntropyController, token_entropy
-from artune.tuning.grpo import clip_fraction, grpo_loss, kl_penalty, log_ratio
+from artune.tuning.grpo import clip_acting_fraction, grpo_loss, kl_penalty, log_ratio, ratio_outside_fraction
 
 LOWEST = -1e4  # stands for minus infinity: its probability is 0 and its gradient is not NaN
 
@@ -53,7 +54,7 @@ def objective(
     old: Tensor,
     reference: Tensor | None,
     entropy: Tensor,
-    advantages: Iterable[Tensor],
+    advantages: Sequence[Tensor] | Tensor,
     loss_weights: Iterable[float],
     coefficient: float,
     grpo: GRPO,
@@ -81,7 +82,10 @@ def objective(
     parts = {
         "policy/loss": policy_loss.item(),
         "policy/ratio": ratio.detach().exp().mean().item(),
-        "policy/clip_fraction": clip_fraction(ratio, grpo.clip).item(),
+        "policy/ratio_outside_fraction": ratio_outside_fraction(ratio, grpo.clip).item(),
+        "policy/clip_acting_fraction": fmean(
+            clip_acting_fraction(ratio, row, grpo.clip, sign=grpo.clip_sign).item() for row in advantages
+        ),
         "entropy/coefficient": coefficient,
         "entropy/bonus": bonus.item(),
     }

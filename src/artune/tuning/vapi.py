@@ -21,7 +21,13 @@ from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE
 from artune.runtime.seeds import draw_indices, generator_for
 from artune.sampling.rollout import Renderer
-from artune.tuning.grpo import clip_fraction, group_advantages, grpo_loss, log_ratio
+from artune.tuning.grpo import (
+    clip_acting_fraction,
+    group_advantages,
+    grpo_loss,
+    log_ratio,
+    ratio_outside_fraction,
+)
 from artune.tuning.trainer import OptimizerTrainer, check_finite
 
 
@@ -146,7 +152,8 @@ class VAPiTrainer(OptimizerTrainer):
         return {
             "vapi/cross_entropy": likelihood.item(),
             "policy/loss": policy_loss.item(),
-            "policy/clip_fraction": clip_fraction(ratio, vapi.clip).item(),
+            "policy/ratio_outside_fraction": ratio_outside_fraction(ratio, vapi.clip).item(),
+            "policy/clip_acting_fraction": clip_acting_fraction(ratio, advantages, vapi.clip).item(),
             "optim/grad_norm": norm.item(),
             "optim/learning_rate": vapi.learning_rate,
         }

@@ -78,8 +78,8 @@ def test_spatial_features_are_kept_where_the_network_has_them(tmp_path, judge):
         assert np.array_equal(found["spatial"], images[:, :2, 0, 0])
 
 
-def written(tmp_path, further):
-    save_npz(tmp_path / "features.npz", draws(0))
+def written(tmp_path, further, features=None):
+    save_npz(tmp_path / "features.npz", features or draws(0))
     paths = {"reference": reference(1, OFFICIAL), "imagenet_val": further}
     for name, arrays in paths.items():
         save_npz(tmp_path / f"{name}.npz", arrays)
@@ -101,6 +101,19 @@ def test_every_reference_is_named_with_its_scores(tmp_path):
         assert found["references"]["imagenet_val"][key] != found["scores"][key], key
     assert "inception_score" not in found["references"]["imagenet_val"]  # IS uses no reference
     assert found["files"] == {"adm_virtual": {"file": "v.npz", "sha256": "0" * 64}}
+
+
+def test_a_bias_corrected_fid_outside_its_own_error_is_missing_and_the_file_says_why(tmp_path):
+    assert "fid_bias_corrected" in score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3)
+    few = {key: value[::2] for key, value in draws(0).items()}  # 45 samples of 6 features
+    scores = score(few, reference(1, OFFICIAL), OFFICIAL, 3)
+    assert "fid_bias_corrected" not in scores
+    assert {"fid", "fid_se"} <= set(scores)
+    found = written(tmp_path, reference(2, OFFICIAL))
+    assert found["missing"] == {}
+    found = written(tmp_path, reference(2, OFFICIAL), few)
+    assert list(found["missing"]) == ["fid_bias_corrected"]
+    assert "too few samples" in found["missing"]["fid_bias_corrected"]
 
 
 def test_a_further_reference_that_is_broken_is_one_line(tmp_path):

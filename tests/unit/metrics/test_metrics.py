@@ -103,6 +103,64 @@ def test_bias_corrected_fid_is_far_closer_to_the_truth_than_the_plain_one():
     assert abs(corrected) < 0.05 * plain
 
 
+def spectrum(width, power):
+    """Variances that fall as a power of their rank, with trace 100; those of Inception's features fall with about 1."""
+    values = torch.arange(1, width + 1, dtype=torch.float64) ** -power
+    return 100 * values / values.sum()
+
+
+def corrected_fids(width, n, power, repeats=6):
+    """Jackknives of draws whose variances scatter by a tenth around the reference's, and the true FID."""
+    theirs = spectrum(width, power)
+    scatter = torch.exp(0.1 * torch.randn(width, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    ours = theirs * scatter
+    true = float((theirs.sqrt() - ours.sqrt()).square().sum())
+    reference = torch.zeros(width), theirs.diag()
+    draws = [
+        torch.randn(n, width, generator=torch.Generator().manual_seed(2 + r), dtype=torch.float64) * ours.sqrt()
+        for r in range(repeats)
+    ]
+    return [jackknife_fid(x, *reference) for x in draws], true
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("width", "n"), [(64, 64), (64, 128), (128, 128), (128, 640), (256, 300), (256, 1000)])
+def test_a_bias_corrected_fid_that_is_off_is_not_shown(width, n, power):
+    runs, true = corrected_fids(width, n, power, repeats=3)
+    if n <= 2 * width:
+        assert abs(sum(run.bias_corrected - true for run in runs) / 3) > 0.7 * runs[0].standard_error
+    assert not any(run.correction_holds for run in runs)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("width", "n"), [(8, 100), (64, 640), (64, 2000), (128, 2048), (256, 5000)])
+def test_a_bias_corrected_fid_that_is_shown_is_within_its_own_error(width, n, power):
+    runs, true = corrected_fids(width, n, power)
+    shown = [run for run in runs if run.correction_holds]
+    assert len(shown) == len(runs) or n < width**2 / 8
+    if shown:
+        bias = sum(run.bias_corrected - true for run in shown) / len(shown)
+        noise = shown[0].standard_error / len(shown) ** 0.5
+        assert abs(bias) < shown[0].standard_error + noise
+
+
+def test_the_bias_that_is_left_is_estimated():
+    """256 features and 2,560 samples: the correction is too low, by about what the halves say."""
+    runs, true = corrected_fids(256, 2560, 0.0, repeats=3)
+    error = sum(run.bias_corrected - true for run in runs) / 3
+    left = sum(run.bias_left for run in runs) / 3
+    assert error < 0
+    assert 0.4 < left / error < 2.5
+    assert not any(run.correction_holds for run in runs)
+
+
+def test_samples_sorted_by_class_leave_no_more_bias_than_shuffled_ones():
+    x = torch.cat([draw(seed, 200, 8, shift=float(seed)) for seed in range(5)])
+    cyclic = x.view(5, 200, 8).transpose(0, 1).reshape(1000, 8)
+    for samples in (x, cyclic):
+        assert jackknife_fid(samples, torch.full((8,), 2.0), 3 * torch.eye(8)).correction_holds
+
+
 def test_jackknife_standard_error_matches_the_spread_over_repeated_draws():
     mu, cov = torch.zeros(4), torch.eye(4)
     runs = [jackknife_fid(draw(200 + seed, 300, 4, 0.5), mu, cov) for seed in range(200)]

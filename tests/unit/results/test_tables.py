@@ -42,6 +42,18 @@ def test_a_row_holds_value_error_paper_and_difference():
     assert (row["reference"], row["note"], row["status"]) == ("heldout_1000", REGISTRY.about.note, "ok")
 
 
+def test_a_row_says_why_it_has_no_bias_corrected_fid():
+    scores = table4()
+    lacking = scores["llamagen_l-ours"][0]
+    del lacking["scores"]["fid_bias_corrected"]
+    lacking["missing"] = {"fid_bias_corrected": "too few samples"}
+    frame = build_table(REGISTRY, "table4", scores)
+    assert math.isnan(frame.iloc[1]["fid_bias_corrected"])
+    assert frame.iloc[1]["fid"] == 1.05
+    assert frame.iloc[1]["note"] == f"{REGISTRY.about.note}; no fid_bias_corrected: too few samples"
+    assert frame.iloc[0]["note"] == REGISTRY.about.note
+
+
 def test_scores_of_the_rewards_own_networks_have_columns_of_their_own():
     row = build_table(REGISTRY, "table4", table4()).iloc[1]
     assert (row["fid_reward"], row["clip_score_reward"]) == (1.3, 0.88)

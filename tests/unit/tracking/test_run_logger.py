@@ -314,9 +314,23 @@ def test_every_metric_has_a_meaning_of_one_line():
         "reward", "fid", "policy", "entropy", "optim", "mle", "vapi", "time", "eval", "paper",
     }  # fmt: skip
     assert all(text and "\n" not in text for text in METRICS.values())
-    assert {"reward/loo_fid_std_between", "policy/clip_fraction", "time/reward_hps", "eval/fid_se", "paper/fid"} <= set(
+    assert {"reward/loo_fid_std_between", "policy/clip_acting_fraction", "time/reward_hps", "eval/fid_se"} <= set(
         METRICS
     )
+    assert {"policy/ratio_outside_fraction", "paper/fid"} <= set(METRICS)
+
+
+def test_an_older_log_is_read_under_the_present_names(tmp_path):
+    """Before, ``policy/clip_fraction`` counted all ratios outside the band; no number has that name any more."""
+    logger = RunLogger(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 0, "policy/clip_fraction": 0.625, "policy/kl": 0.5}\n')
+    logger.resume(1)  # a training that was begun by the older code
+    logger.log(1, {"policy/ratio_outside_fraction": 0.5, "policy/clip_acting_fraction": 0.25}, {})
+    logger.close()
+    first, second = read_lines(tmp_path / "metrics.jsonl")
+    assert first == {"iteration": 0, "policy/ratio_outside_fraction": 0.625, "policy/kl": 0.5}
+    assert second == {"iteration": 1, "policy/ratio_outside_fraction": 0.5, "policy/clip_acting_fraction": 0.25}
+    assert "policy/clip_fraction" not in METRICS
 
 
 def test_a_training_makes_the_store_if_nobody_has_and_its_folder_is_there(tmp_path, capfd):

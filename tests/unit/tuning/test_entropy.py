@@ -20,6 +20,29 @@ def test_uniform_logits_have_the_full_fraction():
     assert entropy_fraction(token_entropy(torch.zeros(4, 9, 128)), 128).item() == pytest.approx(1.0)
 
 
+def test_filtered_logits_have_the_entropy_of_the_others_and_a_finite_gradient():
+    logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    filtered = logits.masked_fill(torch.arange(9) > 5, -torch.inf).requires_grad_()
+    kept = logits[:, :6].clone().requires_grad_()
+    entropies = [token_entropy(filtered), token_entropy(kept)]
+    for entropy in entropies:
+        entropy.sum().backward()
+    torch.testing.assert_close(*entropies)
+    torch.testing.assert_close(filtered.grad[:, :6], kept.grad)
+    assert filtered.grad[:, 6:].count_nonzero() == 0
+
+
+def test_a_single_token_left_has_no_entropy():
+    logits = torch.tensor([[1.0, -torch.inf, -torch.inf]], requires_grad=True)
+    token_entropy(logits).sum().backward()
+    assert token_entropy(logits).item() == 0.0
+    assert logits.grad.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_a_codebook_of_one_code_has_fraction_zero():
+    assert entropy_fraction(token_entropy(torch.zeros(4, 9, 1)), 1).item() == 0.0
+
+
 def test_certain_logits_have_zero_entropy_and_no_nan():
     logits = torch.full((1, 5), -1e4)
     logits[0, 2] = 1e4

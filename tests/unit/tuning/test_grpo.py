@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from artune.tuning.grpo import clip_fraction, combined_advantages, group_advantages, grpo_loss, kl_penalty, log_ratio
+from artune.tuning.grpo import (
+    clip_acting_fraction,
+    combined_advantages,
+    group_advantages,
+    grpo_loss,
+    kl_penalty,
+    log_ratio,
+    ratio_outside_fraction,
+)
 
 
 @pytest.fixture
@@ -31,6 +39,45 @@ def test_advantages_over_the_batch_ignore_prompts(draw):
 
 def test_equal_rewards_give_zero_advantages_not_nan():
     assert group_advantages(torch.ones(8), 4).tolist() == [0.0] * 8
+
+
+@pytest.mark.parametrize("std", ["n", "n-1"])
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-8])
+@pytest.mark.parametrize("size", [2, 12, 144])
+def test_a_group_without_differences_has_no_advantage_whatever_its_mean_is_rounded_to(draw, size, epsilon, std):
+    values = torch.cat([torch.rand(200, generator=draw), 1000 * torch.rand(200, generator=draw), torch.zeros(1)])
+    equal = values.repeat_interleave(size)
+    assert equal.view(-1, size).mean(1).ne(values).any() or size == 2  # the means are rounded
+    assert group_advantages(equal, size, epsilon=epsilon, std=std).count_nonzero() == 0
+    for value in values[:50]:
+        assert group_advantages(value.repeat(size), 2, epsilon=epsilon, std=std, over="batch").count_nonzero() == 0
+
+
+@pytest.mark.parametrize("combine", ["sum", "separate"])
+@pytest.mark.parametrize("add", ["advantages", "losses"])
+def test_combined_rewards_without_differences_in_a_group_give_it_no_advantage(draw, combine, add):
+    rewards = {name: torch.rand(24, generator=draw) for name in ("clip", "hps", "loo_fid")}
+    for name, value in rewards.items():
+        value[:12] = {"clip": 0.1, "hps": 1000.1, "loo_fid": -0.3}[name]
+    weights = {"clip": 0.7, "hps": 1.3, "loo_fid": 0.1}
+    advantages, _ = combined_advantages(rewards, weights, 12, combine=combine, add=add, epsilon=1e-8)
+    assert advantages[:, :12].count_nonzero() == 0
+    assert (advantages[:, 12:] != 0).all()
+
+
+def test_an_equal_group_changes_no_bit_of_the_others(draw):
+    rewards = torch.rand(36, generator=draw)
+    grouped = rewards.view(3, 12)
+    plain = (grouped - grouped.mean(1, keepdim=True)) / (grouped.std(1, keepdim=True, correction=0) + 1e-4)
+    assert torch.equal(group_advantages(rewards, 12).view(3, 12), plain)
+    mixed = rewards.clone()
+    mixed[12:24] = 0.1
+    assert torch.equal(group_advantages(mixed, 12).view(3, 12)[[0, 2]], plain[[0, 2]])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_rewards_that_are_not_finite_stay_visible(value):
+    assert group_advantages(torch.full((4,), value), 4).isnan().all()
 
 
 def test_a_group_of_one_is_refused():
@@ -111,8 +158,36 @@ def test_token_ratios_average_over_tokens(draw):
     )
 
 
-def test_clip_fraction_counts_ratios_outside_the_band():
-    assert clip_fraction(torch.tensor([0.0, math.log(1.3), math.log(0.7), math.log(1.1)]), 0.2) == 0.5
+def test_a_token_that_is_impossible_under_both_policies_has_ratio_one_and_no_gradient():
+    new = torch.tensor([[-0.5, -torch.inf], [-1.0, -2.0]], requires_grad=True)
+    old = torch.tensor([[-0.7, -torch.inf], [-1.0, -1.0]])
+    for kind in ("mean", "product", "token"):
+        new.grad = None
+        log_ratio(new, old, kind).sum().backward()
+        assert torch.equal(log_ratio(new, old, kind), log_ratio(new.clamp_min(-99), old.clamp_min(-99), kind))
+        assert new.grad.isfinite().all()
+        assert kl_penalty(old, new, kind).isfinite().all()
+
+
+def test_ratios_outside_the_band_are_counted_whether_or_not_the_clip_acts():
+    ratios = torch.tensor([0.0, math.log(1.3), math.log(0.7), math.log(1.1)])
+    assert ratio_outside_fraction(ratios, 0.2) == 0.5
+
+
+@pytest.mark.parametrize("sign", ["eq2", "alg1"])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_the_clips_that_act_are_those_that_stop_the_gradient(draw, sign, per_token):
+    shape = (60, 5) if per_token else (60,)
+    ratios = (0.4 * torch.randn(shape, generator=draw)).requires_grad_()
+    advantages = torch.randn(60, generator=draw)
+    grpo_loss(ratios, advantages, 0.2, sign=sign).sum().backward()
+    acting = float((ratios.grad == 0).float().mean())
+    assert float(clip_acting_fraction(ratios, advantages, 0.2, sign=sign)) == pytest.approx(acting)
+    assert 0.1 < acting < 0.9 * float(ratio_outside_fraction(ratios, 0.2))
+
+
+def test_without_an_advantage_no_clip_acts():
+    assert clip_acting_fraction(torch.full((4,), 2.0), torch.zeros(4), 0.2) == 0.0
 
 
 @pytest.mark.parametrize("kind", ["mean", "product", "token"])

@@ -202,7 +202,7 @@ def test_the_first_epoch_starts_at_ratio_one():
     trainer = trainer_of(tiny_run(grpo={"epochs": 1}))
     metrics, _ = trainer.step(0)
     assert metrics["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
-    assert metrics["policy/clip_fraction"] == 0.0
+    assert metrics["policy/ratio_outside_fraction"] == metrics["policy/clip_acting_fraction"] == 0.0
     assert metrics["policy/kl"] == pytest.approx(0.0, abs=1e-9)
 
 
