@@ -1,20 +1,22 @@
 """The command ``evaluate_official``: the official network, TensorFlow's graph of 2015, compared with the torch port.
 
 It runs in a separate environment (``make official``, or ``envs/official.yaml`` with --sdm conda), which has TensorFlow
-but no torch. The arithmetic on the graph's outputs is in :mod:`artune.evaluation.official_scores`.
+but no torch. The graph's outputs and the distances between them are TensorFlow's; the other arithmetic is in
+:mod:`artune.evaluation.official_scores`.
 """
 
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from artune.config.run import Evaluation
 from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
-from artune.evaluation.official_scores import NAMES, five_numbers
+from artune.evaluation.official_scores import BLOCK, NAMES, five_numbers, half_distances, precision_recall
 from artune.evaluation.protocol import file_order
 from artune.runtime.files import load_npz, npz_shape, read_json, sha256, write_json
 from artune.runtime.outside.regular import read_regular
@@ -28,6 +30,17 @@ MOMENTS = ("mu", "sigma", "mu_s", "sigma_s")
 Arrays = Mapping[str, np.ndarray]
 
 
+def _tensorflow() -> Any:
+    try:
+        import tensorflow.compat.v1 as tf
+    except ImportError as error:
+        raise ArtuneError(
+            "evaluate_official: TensorFlow is not in this environment; run `make official` and try again, or "
+            "give Snakemake --sdm conda"
+        ) from error
+    return tf
+
+
 class Graph:
     """``classify_image_graph_def.pb``, which resizes, scales and describes images; it defines ADM's scores.
 
@@ -36,13 +49,7 @@ class Graph:
     """
 
     def __init__(self, path: Path):
-        try:
-            import tensorflow.compat.v1 as tf
-        except ImportError as error:
-            raise ArtuneError(
-                "evaluate_official: TensorFlow is not in this environment; run `make official` and try again, or "
-                "give Snakemake --sdm conda"
-            ) from error
+        tf = _tensorflow()
         definition = tf.GraphDef()
         try:
             definition.ParseFromString(read_regular(path, MOST_BYTES))
@@ -70,6 +77,39 @@ class Graph:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
 
+class HalfDistances:
+    """Squared distances as the official evaluator has TensorFlow compute them; call an instance with two sets.
+
+    Raises:
+        ArtuneError: TensorFlow is not installed.
+    """
+
+    def __init__(self) -> None:
+        tf = _tensorflow()
+        with tf.Graph().as_default() as graph:
+            self.features = [tf.placeholder(tf.float32, [None, None]) for _ in range(2)]
+            half = _expanded(tf, *(tf.cast(features, tf.float16) for features in self.features))
+            self.distances = tf.cond(
+                tf.reduce_all(tf.is_finite(half)),
+                lambda: tf.cast(half, tf.float32),
+                lambda: _expanded(tf, *self.features),
+            )
+        self.session = tf.Session(graph=graph)
+
+    def __call__(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Features float32 [rows, D] and [columns, D] -> float32 [rows, columns].
+
+        All steps are in half precision, or all in single precision if a number of the block overflows.
+        """
+        return self.session.run(self.distances, dict(zip(self.features, (u, v), strict=True)))
+
+
+def _expanded(tf: Any, u: Any, v: Any) -> Any:
+    """``max(|u|^2 - 2 u.v + |v|^2, 0)``, summed and rounded by TensorFlow in this order."""
+    norm_u, norm_v = (tf.reduce_sum(tf.square(w), 1) for w in (u, v))
+    return tf.maximum(norm_u[:, None] - 2 * tf.matmul(u, v, transpose_b=True) + norm_v[None], 0.0)
+
+
 def evaluate_official(
     run: str,
     samples: Path,
@@ -82,7 +122,9 @@ def evaluate_official(
 ) -> str:
     """Write official.json: the five numbers by the graph and by the port, and the differences (port minus graph).
 
-    ``deviation`` is the distance of the port's features from the graph's, ``|port - graph| / |graph|`` over all images.
+    ``rounding_model`` has Precision and Recall of the graph's features by the port's model of the rounding, instead of
+    TensorFlow's own sums: it tells the two causes of a difference, features and rounding, apart. ``deviation`` is the
+    distance of the port's features from the graph's, ``|port - graph| / |graph|`` over all images.
 
     Args:
         run: name of the run.
@@ -104,9 +146,8 @@ def evaluate_official(
     network = Graph(graph)
     ours = network.describe(_images(samples, "samples"))
     real = network.describe(_images(reference, "reference")) | load_npz(reference, *MOMENTS)
-    order = file_order(len(ours["features"]), evaluation.seed) if evaluation.inception_shuffle else None
     try:
-        numbers = five_numbers(ours, real, evaluation.neighbours, evaluation.inception_split, order)
+        numbers, model = _numbers(ours, real, evaluation)
     except ValueError as error:
         raise ArtuneError(f"{samples} or {reference}: {error}") from error
     half = {name: port["scores"].get(f"{name}_adm_half", port["scores"][name]) for name in NAMES}
@@ -118,13 +159,24 @@ def evaluate_official(
         "files": {path.name: sha256(path) for path in (graph, reference)},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("tensorflow-cpu", "numpy")},
+        "platform": platform.platform(),
         "graph": numbers,
         "port": half,
         "difference": {name: half[name] - numbers[name] for name in NAMES},
+        "rounding_model": model,
         "deviation": {name: _deviation(ported[name], ours[name]) for name in ours},
     }
     write_json(output, result)
     return f"{output}: FID {numbers['fid']:.3f} by the graph, {half['fid']:.3f} by the port"
+
+
+def _numbers(ours: Arrays, real: Arrays, evaluation: Evaluation) -> tuple[dict[str, float], dict[str, float]]:
+    """The five numbers with TensorFlow's distances, and Precision and Recall with those of the port's model."""
+    order = file_order(len(ours["features"]), evaluation.seed) if evaluation.inception_shuffle else None
+    k, split, distances = evaluation.neighbours, evaluation.inception_split, HalfDistances()
+    numbers = five_numbers(ours, real, k, split, order, distances=distances)
+    precision, recall = precision_recall(real["features"], ours["features"], k, BLOCK, half_distances)
+    return numbers, {"precision": precision, "recall": recall}
 
 
 def _images(path: Path, label: str) -> Iterator[np.ndarray]:

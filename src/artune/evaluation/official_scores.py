@@ -1,25 +1,28 @@
 """The official evaluator's arithmetic in NumPy: the five numbers of ADM's protocol from the features of two sets.
 
-:mod:`artune.evaluation.official_graph` applies it to the outputs of the TensorFlow graph. It shares no code with
-:mod:`artune.metrics`, so that each checks the other, and it needs only NumPy.
+:mod:`artune.evaluation.official_graph` applies it to the outputs of the TensorFlow graph, with TensorFlow's own
+distances. It shares no code with :mod:`artune.metrics`, so that each checks the other, and it needs only NumPy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 Moments = tuple[np.ndarray, np.ndarray]
+Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]  # [rows, D], [columns, D] -> squared, [rows, columns]
 NAMES = ("fid", "sfid", "inception_score", "precision", "recall")
+BLOCK = 10_000  # rows and columns of a block of distances, as in the official evaluator
 IMAGINARY = 1e-3  # largest imaginary part that rounding may leave on the diagonal of a matrix root
 
 
 def five_numbers(
-    samples: dict[str, np.ndarray],
-    reference: dict[str, np.ndarray],
+    samples: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
     neighbours: int = 3,
     inception_split: int = 5000,
     order: np.ndarray | None = None,
-    block: int = 10_000,
+    block: int = BLOCK,
+    distances: Distances | None = None,
 ) -> dict[str, float]:
     """FID, sFID, Inception score, Precision and Recall.
 
@@ -30,11 +33,13 @@ def five_numbers(
         inception_split: samples per chunk.
         order: order of the samples before they are cut into chunks; None for their own order.
         block: rows and columns of a block of distances.
+        distances: squared distances for Precision and Recall; None for :func:`half_distances`.
 
     Raises:
         ValueError: a matrix root has an imaginary part.
     """
-    precision, recall = precision_recall(reference["features"], samples["features"], neighbours, block)
+    features = reference["features"], samples["features"]
+    precision, recall = precision_recall(*features, neighbours, block, distances or half_distances)
     probabilities = samples["probabilities"] if order is None else samples["probabilities"][order]
     values = (
         frechet_distance(moments(samples["features"]), (reference["mu"], reference["sigma"])),
@@ -72,29 +77,35 @@ def inception_score(probabilities: np.ndarray, split: int) -> float:
     return float(np.mean(scores))
 
 
-def precision_recall(reference: np.ndarray, samples: np.ndarray, k: int, block: int) -> tuple[float, float]:
+def precision_recall(
+    reference: np.ndarray, samples: np.ndarray, k: int, block: int, distances: Distances
+) -> tuple[float, float]:
     """Share of samples inside a ball of the reference, and share of the reference inside a ball of the samples."""
-    radii, sample_radii = (neighbour_radii(x, k, block) for x in (reference, samples))
+    radii, sample_radii = (neighbour_radii(x, k, block, distances) for x in (reference, samples))
     in_reference, in_samples = np.zeros(len(samples), bool), np.zeros(len(reference), bool)
     for rows in _blocks(len(reference), block):
         for columns in _blocks(len(samples), block):
-            distances = half_distances(reference[rows], samples[columns])
-            in_samples[rows] |= (distances <= sample_radii[columns]).any(axis=1)
-            in_reference[columns] |= (distances <= radii[rows, None]).any(axis=0)
+            found = distances(reference[rows], samples[columns])
+            in_samples[rows] |= (found <= sample_radii[columns]).any(axis=1)
+            in_reference[columns] |= (found <= radii[rows, None]).any(axis=0)
     return float(in_reference.mean()), float(in_samples.mean())
 
 
-def neighbour_radii(features: np.ndarray, k: int, block: int) -> np.ndarray:
+def neighbour_radii(features: np.ndarray, k: int, block: int, distances: Distances) -> np.ndarray:
     """Squared distance [n] of each of the features [n, D] to its k-th neighbour, not counting itself."""
     radii = []
     for rows in _blocks(len(features), block):
-        distances = [half_distances(features[rows], features[columns]) for columns in _blocks(len(features), block)]
-        radii.append(np.partition(np.concatenate(distances, axis=1), k, axis=1)[:, k])
+        found = [distances(features[rows], features[columns]) for columns in _blocks(len(features), block)]
+        radii.append(np.partition(np.concatenate(found, axis=1), k, axis=1)[:, k])
     return np.concatenate(radii)
 
 
 def half_distances(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Squared distances [rows, columns] in half precision with sums in single; all in single if half overflows."""
+    """Squared distances [rows, columns] in half precision with sums in single; all in single if half overflows.
+
+    This is the rounding model of the port (``adm_half``), not TensorFlow: how a TensorFlow sums in half precision
+    depends on its version and processor, and its norms differ from these by one unit in the last place in places.
+    """
     single = np.float32
     with np.errstate(over="ignore", invalid="ignore"):
         u16, v16 = u.astype(np.float16), v.astype(np.float16)

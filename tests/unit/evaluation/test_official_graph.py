@@ -1,20 +1,22 @@
-"""The command evaluate_official with a stand-in for TensorFlow's graph.
+"""The command evaluate_official with a stand-in for TensorFlow's graph and distances, and TensorFlow's distances.
 
-The graph itself runs in the tests of the imagenet world, if it is available.
+TensorFlow itself runs in the last tests and in those of the imagenet world, if it is available.
 """
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
-from project import ROOT
+from project import OFFICIAL, ROOT
 
 from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluation import official_graph
 from artune.evaluation.official_graph import evaluate_official
-from artune.evaluation.official_scores import NAMES, five_numbers
+from artune.evaluation.official_scores import NAMES, five_numbers, half_distances, precision_recall
 from artune.runtime.files import save_npz, write_json
 
 PROTOCOL = Registry("imagenet", root=ROOT / "config").evaluation.model_copy(update={"inception_split": 10})
@@ -37,6 +39,13 @@ class Graph:
         }
 
 
+class OtherDistances:
+    """A stand-in for TensorFlow's distances: those between the two sets are far larger than in the port's model."""
+
+    def __call__(self, u, v):
+        return half_distances(u, v) + (1000 if len(u) != len(v) else 0)
+
+
 @pytest.fixture
 def files(tmp_path):
     """A folder with samples, their features and scores by the port, ADM's file and a graph; the scores by the graph."""
@@ -57,7 +66,8 @@ def files(tmp_path):
     scores = dict.fromkeys(NAMES, 2.0) | {"precision_adm_half": 0.5, "recall_adm_half": 0.25}
     write_json(tmp_path / "scores.json", {"n": N, "protocol": "n 30, not 50000", "scores": scores})
     order = np.random.RandomState(PROTOCOL.seed).permutation(N)
-    return tmp_path, five_numbers(ours, theirs | moments, inception_split=10, order=order)
+    numbers = five_numbers(ours, theirs | moments, inception_split=10, order=order, distances=OtherDistances())
+    return tmp_path, numbers, precision_recall(theirs["features"], ours["features"], 3, 10_000, half_distances)
 
 
 def run(folder):
@@ -67,11 +77,14 @@ def run(folder):
 
 
 def test_both_sets_of_numbers_and_their_differences_are_written(files, monkeypatch):
-    folder, expected = files
+    folder, expected, model = files
     monkeypatch.setattr(official_graph, "Graph", Graph)
+    monkeypatch.setattr(official_graph, "HalfDistances", OtherDistances)
     monkeypatch.setattr(official_graph.importlib.metadata, "version", lambda name: "1")
     line, found = run(folder)
     assert found["graph"] == pytest.approx(expected)
+    assert (found["rounding_model"]["precision"], found["rounding_model"]["recall"]) == model
+    assert model != (expected["precision"], expected["recall"])  # the distances decide
     assert found["port"] == {"fid": 2.0, "sfid": 2.0, "inception_score": 2.0, "precision": 0.5, "recall": 0.25}
     assert found["difference"]["recall"] == pytest.approx(0.25 - expected["recall"])
     assert found["deviation"] == pytest.approx(dict.fromkeys(("features", "spatial", "probabilities"), 1e-3), rel=1e-3)
@@ -80,7 +93,7 @@ def test_both_sets_of_numbers_and_their_differences_are_written(files, monkeypat
 
 
 def test_files_of_different_runs_are_refused(files, monkeypatch):
-    folder, _ = files
+    folder, *_ = files
     monkeypatch.setattr(official_graph, "Graph", Graph)
     write_json(folder / "scores.json", {"n": 7, "scores": {}})
     with pytest.raises(ArtuneError, match=r"30 images, but .*scores.json has 7; sample and score a-run again"):
@@ -88,7 +101,7 @@ def test_files_of_different_runs_are_refused(files, monkeypatch):
 
 
 def test_without_tensorflow_one_line_says_how_to_get_it(files, monkeypatch, capsys):
-    folder, _ = files
+    folder, *_ = files
     monkeypatch.chdir(ROOT)
     paths = {"samples": "samples.npz", "features": "features.npz", "scores": "scores.json", "data": "v.npz"}
     options = [part for name, path in paths.items() for part in (f"--{name}", str(folder / path))]
@@ -97,3 +110,51 @@ def test_without_tensorflow_one_line_says_how_to_get_it(files, monkeypatch, caps
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "`make official`" in lines[0]
+
+
+BY_TENSORFLOW = """
+import sys
+import numpy as np
+from artune.evaluation.official_graph import HalfDistances
+given = np.load(sys.argv[1])
+distances = HalfDistances()
+np.savez(sys.argv[2], **{name: distances(given[name], given["other"]) for name in given.files})
+"""
+
+
+@pytest.fixture(scope="module")
+def by_tensorflow(tmp_path_factory):
+    """Inception-like features and some that overflow in half precision, and TensorFlow's distances to the former."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    draw = np.random.default_rng(0)
+    mix = draw.gamma(0.6, 0.7, (64, 2048))
+    one, other = (
+        (draw.gamma(1.0, 0.02, (n, 64)) @ mix + 0.5 * draw.gamma(0.5, 0.3, (n, 2048))).astype(np.float32)
+        for n in (300, 200)
+    )
+    given = {"one": one, "other": other, "large": 50 * one[:20]}
+    np.savez(folder / "given.npz", **given)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [OFFICIAL, "-c", BY_TENSORFLOW, str(folder / "given.npz"), str(folder / "found.npz")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    with np.load(folder / "found.npz") as found:
+        return given, dict(found)
+
+
+@pytest.mark.skipif(OFFICIAL is None, reason="no TensorFlow; `make official` sets up .venv-official with it")
+def test_tensorflows_distances_are_near_those_of_the_rounding_model(by_tensorflow):
+    given, found = by_tensorflow
+    model = half_distances(given["one"], given["other"])
+    assert found["one"].dtype == np.float32
+    assert np.array_equal(found["one"], found["one"].astype(np.float16))  # half precision
+    norms = np.square(given["one"]).sum(axis=1).max()
+    assert np.abs(found["one"] - model).max() <= 4 * np.spacing(np.float16(norms))
+    assert (found["other"].diagonal() <= 2 * np.spacing(np.float16(norms))).all()
+
+
+@pytest.mark.skipif(OFFICIAL is None, reason="no TensorFlow; `make official` sets up .venv-official with it")
+def test_tensorflows_distances_that_overflow_are_made_again_in_single(by_tensorflow):
+    given, found = by_tensorflow
+    exact = ((given["large"][:, None].astype(float) - given["other"][None]) ** 2).sum(-1)
+    np.testing.assert_allclose(found["large"], exact, rtol=1e-4)
+    assert found["large"].max() > 65504  # the largest number in half precision
