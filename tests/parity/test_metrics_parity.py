@@ -95,8 +95,8 @@ def test_loo_fid_equals_brute_force_over_several_steps(kind, case, steps):
     data = {
         key.removeprefix(f"{case}/"): value for key, value in load(f"loofid_{kind}").items() if key.startswith(case)
     }
-    sigma = data["sd_r"].square() if kind == "diag" else data["S_r"]
-    reference = ReferenceMoments.from_moments(data["mu_r"], sigma, covariance=kind)
+    spread = {"deviation": data["sd_r"]} if kind == "diag" else {"covariance": data["S_r"]}
+    reference = ReferenceMoments.from_moments(data["mu_r"], **spread, compare=kind)
     alpha, epsilon = data["alpha_eps"].tolist()
     tolerance = 1e-7 if kind == "diag" else 1e-6
     state = None

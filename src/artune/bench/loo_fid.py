@@ -43,7 +43,7 @@ def _loo_fid_case(
     draw = [torch.randn(n, width, generator=generator).to(device) for n in (4 * width, 2 * width, BATCH)]
     real, past, batch = (shift + x for shift, x in zip((0.0, 0.1, 0.2), draw, strict=True))
     sigma = FeatureMoments.of(real, "full").covariance
-    reference = ReferenceMoments.from_moments(real.double().mean(dim=0), sigma, covariance=covariance)
+    reference = ReferenceMoments.from_moments(real.double().mean(dim=0), covariance=sigma, compare=covariance)
     state = reference.moments_of(past)
 
     milliseconds = _time(lambda: loo_fid_reward(batch, state, reference), repeats, device)

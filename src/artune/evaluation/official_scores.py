@@ -15,6 +15,24 @@ BLOCK = 10_000  # rows and columns of a block of distances, as in the official e
 IMAGINARY = 1e-3  # largest imaginary part that rounding may leave on the diagonal of a matrix root
 
 
+def half_distances(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Squared distances [rows, columns] in half precision with sums in single; all in single if half overflows.
+
+    This is the rounding model of the port (``adm_half``), not TensorFlow: how a TensorFlow sums in half precision
+    depends on its version and processor, and its norms differ from these by one unit in the last place in places.
+    """
+    single = np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        u16, v16 = u.astype(np.float16), v.astype(np.float16)
+        products = (u16.astype(single) @ v16.astype(single).T).astype(np.float16)
+        norms = [np.square(w).astype(single).sum(axis=1).astype(np.float16) for w in (u16, v16)]
+        distances = np.maximum(norms[0][:, None] - 2 * products + norms[1], 0)
+        if np.isfinite(distances).all():
+            return distances.astype(single)
+        distances = np.square(u).sum(axis=1)[:, None] - 2 * (u @ v.T) + np.square(v).sum(axis=1)
+    return np.maximum(distances, 0)
+
+
 def five_numbers(
     samples: Mapping[str, np.ndarray],
     reference: Mapping[str, np.ndarray],
@@ -22,7 +40,7 @@ def five_numbers(
     inception_split: int = 5000,
     order: np.ndarray | None = None,
     block: int = BLOCK,
-    distances: Distances | None = None,
+    distances: Distances = half_distances,
 ) -> dict[str, float]:
     """FID, sFID, Inception score, Precision and Recall.
 
@@ -33,13 +51,13 @@ def five_numbers(
         inception_split: samples per chunk.
         order: order of the samples before they are cut into chunks; None for their own order.
         block: rows and columns of a block of distances.
-        distances: squared distances for Precision and Recall; None for :func:`half_distances`.
+        distances: squared distances for Precision and Recall.
 
     Raises:
         ValueError: a matrix root has an imaginary part.
     """
     features = reference["features"], samples["features"]
-    precision, recall = precision_recall(*features, neighbours, block, distances or half_distances)
+    precision, recall = precision_recall(*features, neighbours, block, distances)
     probabilities = samples["probabilities"] if order is None else samples["probabilities"][order]
     values = (
         frechet_distance(moments(samples["features"]), (reference["mu"], reference["sigma"])),
@@ -78,7 +96,7 @@ def inception_score(probabilities: np.ndarray, split: int) -> float:
 
 
 def precision_recall(
-    reference: np.ndarray, samples: np.ndarray, k: int, block: int, distances: Distances
+    reference: np.ndarray, samples: np.ndarray, k: int, block: int, distances: Distances = half_distances
 ) -> tuple[float, float]:
     """Share of samples inside a ball of the reference, and share of the reference inside a ball of the samples."""
     radii, sample_radii = (neighbour_radii(x, k, block, distances) for x in (reference, samples))
@@ -98,24 +116,6 @@ def neighbour_radii(features: np.ndarray, k: int, block: int, distances: Distanc
         found = [distances(features[rows], features[columns]) for columns in _blocks(len(features), block)]
         radii.append(np.partition(np.concatenate(found, axis=1), k, axis=1)[:, k])
     return np.concatenate(radii)
-
-
-def half_distances(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Squared distances [rows, columns] in half precision with sums in single; all in single if half overflows.
-
-    This is the rounding model of the port (``adm_half``), not TensorFlow: how a TensorFlow sums in half precision
-    depends on its version and processor, and its norms differ from these by one unit in the last place in places.
-    """
-    single = np.float32
-    with np.errstate(over="ignore", invalid="ignore"):
-        u16, v16 = u.astype(np.float16), v.astype(np.float16)
-        products = (u16.astype(single) @ v16.astype(single).T).astype(np.float16)
-        norms = [np.square(w).astype(single).sum(axis=1).astype(np.float16) for w in (u16, v16)]
-        distances = np.maximum(norms[0][:, None] - 2 * products + norms[1], 0)
-        if np.isfinite(distances).all():
-            return distances.astype(single)
-        distances = np.square(u).sum(axis=1)[:, None] - 2 * (u @ v.T) + np.square(v).sum(axis=1)
-    return np.maximum(distances, 0)
 
 
 def _blocks(n: int, block: int) -> Iterator[slice]:

@@ -42,7 +42,7 @@ class DistributionReward:
     ):
         self.network, self.settings = network, settings
         self.reference = ReferenceMoments.from_moments(
-            mu, sigma, covariance=settings.covariance, pca=settings.pca, device=device
+            mu, covariance=sigma, compare=settings.covariance, pca=settings.pca, device=device
         )
         self.classes = classes if settings.reference == "class_matched" else None
         self.moments: Shards | None = None

@@ -88,44 +88,60 @@ class ReferenceMoments:
     @classmethod
     def from_moments(
         cls,
-        mu: Tensor,
-        sigma: Tensor,
+        mean: Tensor,
         *,
-        covariance: Covariance = "diag",
+        variance: Tensor | None = None,
+        deviation: Tensor | None = None,
+        covariance: Tensor | None = None,
+        compare: Covariance = "diag",
         pca: int | None = None,
         device: torch.device | str | None = None,
     ) -> "ReferenceMoments":
-        """Build the reference from a stored mean and covariance.
+        """Build the reference from a stored mean and one of the three measures of spread, given by its name.
 
         Args:
-            mu: mean [D].
-            sigma: covariance [D, D]; variances [D] suffice without PCA and with ``covariance="diag"``.
-            covariance: ``diag`` compares variances only (the paper's default), ``full`` whole covariances.
-            pca: number of leading eigenvectors of ``sigma`` to project on; the rewards do not depend on their signs.
-            device: device of the arithmetic; default the device of ``mu``.
+            mean: mean [D].
+            variance: variances [D].
+            deviation: standard deviations [D], the sigma_r of Eq. 14 and 24.
+            covariance: whole covariance [D, D], which PCA and ``compare="full"`` need.
+            compare: ``diag`` compares variances only (the paper's default), ``full`` whole covariances.
+            pca: number of leading eigenvectors of the covariance to project on; the rewards do not depend on their
+                signs.
+            device: device of the arithmetic; default the device of ``mean``.
 
         Raises:
-            ArtuneError: the shapes do not fit, a variance is negative, or a number is not finite.
+            ArtuneError: none or several of variance, deviation and covariance, shapes that do not fit, a negative
+                variance or deviation, or a number that is not finite.
         """
-        mu, sigma = (torch.as_tensor(value).to(device=device, dtype=torch.float64) for value in (mu, sigma))
-        if covariance not in ("diag", "full"):
-            raise ArtuneError(f"loo_fid: covariance={covariance!r}; use diag or full")
-        needs_matrix = covariance == "full" or pca is not None
-        if tuple(sigma.shape) not in ([(len(mu),) * 2] if needs_matrix else [(len(mu),), (len(mu),) * 2]):
+        spreads = {"variance": variance, "deviation": deviation, "covariance": covariance}
+        given = [name for name, value in spreads.items() if value is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ArtuneError(f"loo_fid: give one of variance=, deviation= and covariance=, not {found}")
+        if compare not in ("diag", "full"):
+            raise ArtuneError(f"loo_fid: compare={compare!r}; use diag or full")
+        mu, spread = (
+            torch.as_tensor(value).to(device=device, dtype=torch.float64) for value in (mean, spreads[given[0]])
+        )
+        needed = (len(mu),) * (2 if given == ["covariance"] else 1) if mu.ndim == 1 else ()
+        if spread.shape != needed or not needed:
             raise ArtuneError(
-                f"loo_fid: reference mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit together"
-                + (" (PCA and covariance=full need the whole matrix)" if needs_matrix else "")
+                f"loo_fid: reference mean {tuple(mu.shape)} and {given[0]} {tuple(spread.shape)} do not fit together; "
+                "give a mean [D] and a variance [D], a deviation [D] or a covariance [D, D]"
             )
-        variances = sigma.diagonal() if sigma.ndim == 2 else sigma
-        if not bool(mu.isfinite().all() & sigma.isfinite().all() & (variances >= 0).all()):
-            raise ArtuneError("loo_fid: the reference moments hold NaN, infinity or a negative variance")
+        if spread.ndim == 1 and (compare == "full" or pca is not None):
+            raise ArtuneError(f"loo_fid: PCA and compare=full need the whole matrix, covariance=, not {given[0]}=")
+        diagonal = spread.diagonal() if spread.ndim == 2 else spread
+        if not bool(mu.isfinite().all() & spread.isfinite().all() & (diagonal >= 0).all()):
+            raise ArtuneError(f"loo_fid: the reference moments hold NaN, infinity or a negative {given[0]}")
         if pca is None:
-            return cls(mu, variances.sqrt(), root=covariance_root(sigma) if covariance == "full" else None)
+            sd = diagonal if given == ["deviation"] else diagonal.sqrt()
+            return cls(mu, sd, root=covariance_root(spread) if compare == "full" else None)
         if not 1 <= pca <= len(mu):
             raise ArtuneError(f"loo_fid: pca={pca}; use 1 to {len(mu)}, the number of features")
-        values, vectors = torch.linalg.eigh(sigma)
+        values, vectors = torch.linalg.eigh(spread)
         basis, sd = vectors[:, -pca:].flip(1).contiguous(), values[-pca:].flip(0).clamp_min(0).sqrt()
-        return cls(mu @ basis, sd, root=sd.diag() if covariance == "full" else None, basis=basis)
+        return cls(mu @ basis, sd, root=sd.diag() if compare == "full" else None, basis=basis)
 
     @property
     def covariance(self) -> Covariance:

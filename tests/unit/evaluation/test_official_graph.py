@@ -67,7 +67,7 @@ def files(tmp_path):
     write_json(tmp_path / "scores.json", {"n": N, "protocol": "n 30, not 50000", "scores": scores})
     order = np.random.RandomState(PROTOCOL.seed).permutation(N)
     numbers = five_numbers(ours, theirs | moments, inception_split=10, order=order, distances=OtherDistances())
-    return tmp_path, numbers, precision_recall(theirs["features"], ours["features"], 3, 10_000, half_distances)
+    return tmp_path, numbers, precision_recall(theirs["features"], ours["features"], k=3, block=10_000)
 
 
 def run(folder):

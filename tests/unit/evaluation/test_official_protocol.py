@@ -183,7 +183,7 @@ def test_half_precision_is_rounded_in_the_official_order():
     """Where distances are coarse, exchanging u and v changes the value of (|u|^2 - 2 u.v) + |v|^2."""
     draw = np.random.default_rng(5)
     reference, samples = (draw.normal(8, 0.5, (400, 256)).astype(np.float32) for _ in range(2))
-    expected = five_precision_recall(reference, samples, 3, 10_000, half_distances)
+    expected = five_precision_recall(reference, samples, k=3, block=10_000)
     found = precision_recall(torch.from_numpy(reference), torch.from_numpy(samples), precision="adm_half")
-    exchanged = five_precision_recall(samples, reference, 3, 10_000, half_distances)[::-1]
+    exchanged = five_precision_recall(samples, reference, k=3, block=10_000)[::-1]
     assert (found.precision, found.recall) == expected != exchanged

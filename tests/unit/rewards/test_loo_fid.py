@@ -15,7 +15,7 @@ def draw(seed, n, width, shift=0.0):
 
 def reference_for(width, covariance="diag", pca=None):
     real = draw(0, 4 * width, width)
-    return ReferenceMoments.from_moments(real.mean(0), torch.cov(real.T), covariance=covariance, pca=pca)
+    return ReferenceMoments.from_moments(real.mean(0), covariance=torch.cov(real.T), compare=covariance, pca=pca)
 
 
 def naive_fid(reference, mean, second, epsilon):
@@ -120,7 +120,7 @@ def test_an_outlier_is_punished_and_its_opposite_praised(covariance):
 
 def test_float32_features_with_variance_far_below_the_squared_mean_keep_their_rewards():
     x = (1000 + 1e-3 * draw(8, 40, 16)).float()
-    reference = ReferenceMoments.from_moments(torch.full((16,), 1000.0), torch.full((16,), 4e-6))
+    reference = ReferenceMoments.from_moments(torch.full((16,), 1000.0), variance=torch.full((16,), 4e-6))
     reference_longdouble = np.longdouble(1000.0), np.longdouble(4e-6) ** np.longdouble(0.5)
     wide = x.numpy().astype(np.longdouble)
 
@@ -221,21 +221,48 @@ def test_state_of_another_covariance_or_width_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("mu", "sigma", "arguments", "message"),
+    ("mean", "arguments", "message"),
     [
-        (torch.zeros(3), torch.ones(3), {"covariance": "full"}, "whole matrix"),
-        (torch.zeros(3), torch.ones(3), {"pca": 2}, "whole matrix"),
-        (torch.zeros(3), torch.eye(4), {}, "do not fit"),
-        (torch.zeros(3), torch.eye(3), {"pca": 4}, "pca=4"),
-        (torch.zeros(3), torch.eye(3), {"pca": 0}, "pca=0"),
-        (torch.zeros(3), -torch.eye(3), {}, "negative variance"),
-        (torch.full((3,), torch.nan), torch.eye(3), {}, "NaN"),
-        (torch.zeros(3), torch.eye(3), {"covariance": "band"}, "covariance='band'"),
+        (torch.zeros(3), {"variance": torch.ones(3), "compare": "full"}, "whole matrix, covariance=, not variance="),
+        (torch.zeros(3), {"deviation": torch.ones(3), "pca": 2}, "whole matrix, covariance=, not deviation="),
+        (torch.zeros(3), {"covariance": torch.eye(4)}, "do not fit"),
+        (torch.zeros(3), {"covariance": torch.eye(3), "pca": 4}, "pca=4"),
+        (torch.zeros(3), {"covariance": torch.eye(3), "pca": 0}, "pca=0"),
+        (torch.zeros(3), {"covariance": -torch.eye(3)}, "negative covariance"),
+        (torch.zeros(3), {"variance": -torch.ones(3)}, "negative variance"),
+        (torch.zeros(3), {"deviation": -torch.ones(3)}, "negative deviation"),
+        (torch.full((3,), torch.nan), {"covariance": torch.eye(3)}, "NaN"),
+        (torch.zeros(3), {"covariance": torch.eye(3), "compare": "band"}, "compare='band'"),
+        (torch.zeros(3), {}, "give one of variance=, deviation= and covariance=, not none of them"),
+        (torch.zeros(3), {"variance": torch.ones(3), "deviation": torch.ones(3)}, "not variance and deviation"),
+        # A shape never decides what is meant.
+        (torch.zeros(3), {"variance": torch.eye(3)}, "do not fit"),
+        (torch.zeros(3), {"deviation": torch.eye(3)}, "do not fit"),
+        (torch.zeros(3), {"covariance": torch.ones(3)}, "do not fit"),
+        (torch.zeros(1), {"covariance": torch.ones(1)}, "do not fit"),
+        (torch.zeros(3, 1), {"variance": torch.ones(3)}, "do not fit"),
     ],
 )
-def test_bad_reference_moments_are_one_clear_error(mu, sigma, arguments, message):
+def test_bad_reference_moments_are_one_clear_error(mean, arguments, message):
     with pytest.raises(ArtuneError, match=message):
-        ReferenceMoments.from_moments(mu, sigma, **arguments)
+        ReferenceMoments.from_moments(mean, **arguments)
+
+
+def test_variance_deviation_and_covariance_are_three_ways_to_give_the_same_reference():
+    sigma = reference_for(5, "full").root @ reference_for(5, "full").root.T
+    variance = sigma.diagonal()
+    mean, x = torch.arange(5.0), draw(1, 20, 5)
+    given = ({"variance": variance}, {"deviation": variance.sqrt()}, {"covariance": sigma})
+    rewards = [loo_fid_reward(x, None, ReferenceMoments.from_moments(mean, **one)).rewards for one in given]
+    assert torch.equal(rewards[0], rewards[1])
+    assert torch.equal(rewards[0], rewards[2])
+    twice = ReferenceMoments.from_moments(mean, variance=variance.sqrt())  # a deviation taken for a variance
+    assert not torch.allclose(loo_fid_reward(x, None, twice).rewards, rewards[0])
+
+
+def test_the_spread_of_a_reference_needs_a_name():
+    with pytest.raises(TypeError):
+        ReferenceMoments.from_moments(torch.zeros(3), torch.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +275,7 @@ def test_cholesky_factors_give_the_rewards_of_the_eigendecomposition(past, alpha
     real = torch.randn(400, width, generator=draw) * spread
     batch = (torch.randn(120 if past == 300 else 24, width, generator=draw) + 0.2) * spread
     reference = ReferenceMoments.from_moments(
-        real.double().mean(0), FeatureMoments.of(real, "full").covariance, covariance="full"
+        real.double().mean(0), covariance=FeatureMoments.of(real, "full").covariance, compare="full"
     )
     state = None if past is None else reference.moments_of((torch.randn(past, width, generator=draw) + 0.1) * spread)
     eigen, cholesky = (
