@@ -63,6 +63,7 @@ def downdate_trace_sqrt(values: Tensor, z: Tensor) -> Tensor:
 
 
 LOW_RANK_NODES = 40
+ZERO = 1e-280  # matrices of at most this norm are zero: their floor would not be a normal number
 FLOOR = 1e-14  # times the largest eigenvalue is added to both matrices, so that singular ones have a Cholesky factor
 
 
@@ -91,7 +92,9 @@ def updated_trace_sqrt(
     """``tr sqrt(A)``, and ``tr sqrt(A_j) - tr sqrt(A)`` for every j, ``A_j = A + W (diag(k) - e_j e_j^T) W^T``.
 
     By the determinant lemma ``log det(A_j + s) - log det(A + s)`` depends only on the small matrices ``W^T (A + s)^-1
-    W``, at one Cholesky factor and one triangular solve per node.
+    W``, at one Cholesky factor and one triangular solve per node. Singular matrices get a floor of 1e-14 of the largest
+    eigenvalue of A + W diag(k) W^T, so that each direction that only one of A and A_j has is off by 1e-7 of that
+    eigenvalue's root.
 
     Args:
         a: [D, D] positive semi-definite, float64.
@@ -109,6 +112,8 @@ def updated_trace_sqrt(
     eye = torch.eye(len(a), dtype=a.dtype, device=a.device)
     scale = torch.sqrt(added)
     high = float(a.norm() + (w * scale).square().sum())
+    if high <= ZERO:  # all samples are alike
+        return a.new_zeros(()), a.new_zeros(len(removed))
     low = FLOOR * high
     small = torch.eye(len(added), dtype=a.dtype, device=a.device)
     total, changes = a.new_zeros(()), a.new_zeros(len(removed))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from artune.errors import ArtuneError
-from artune.rewards.loo_fid import loo_fid_reward
+from artune.rewards.loo_fid import _ema_step, _solver, loo_fid_reward
 from artune.rewards.moments import FeatureMoments, ReferenceMoments
 
 
@@ -285,3 +285,72 @@ def test_cholesky_factors_give_the_rewards_of_the_eigendecomposition(past, alpha
     assert error < tolerance
     assert cholesky.fid == pytest.approx(eigen.fid, rel=1e-5)
     assert torch.equal(eigen.state.covariance, cholesky.state.covariance)
+
+
+def both(x, state, reference, **arguments):
+    return [loo_fid_reward(x, state, reference, solver=solver, **arguments) for solver in ("eigen", "cholesky", None)]
+
+
+@pytest.mark.parametrize("number", [2, 3, 12])
+@pytest.mark.parametrize("arguments", [{}, {"mode": "batch"}, {"epsilon": 1e-6}, {"start": "assign"}], ids=str)
+@pytest.mark.parametrize("pca", [None, 3])
+def test_images_that_are_all_alike_have_reward_zero_under_every_solver(number, arguments, pca):
+    reference = reference_for(8, "full", pca)
+    for image in (torch.ones(8), 0.1 * draw(1, 1, 8)[0], 1000 * draw(1, 1, 8)[0]):
+        for result in both(image.expand(number, 8), None, reference, **arguments):
+            assert result.rewards.abs().max() < 1e-9
+            assert np.isfinite(result.fid)
+
+
+def test_the_smallest_case_of_images_that_are_alike():
+    reference = ReferenceMoments.from_moments(torch.zeros(1), covariance=torch.eye(1), compare="full")
+    for result in both(torch.ones(2, 1), None, reference):
+        assert result.rewards.tolist() == [0.0, 0.0]
+        assert result.fid == 2.0  # the mean is 1 away, the covariances 0 and 1
+
+
+def test_images_alike_in_part_and_references_without_spread_are_solved_alike():
+    x = draw(2, 3, 8)
+    x[1] = x[0]
+    state = reference_for(8, "full").moments_of(x[:1].expand(4, 8))  # no spread so far
+    constant = ReferenceMoments.from_moments(torch.zeros(8), covariance=torch.zeros(8, 8), compare="full")
+    low = draw(3, 3, 8)
+    low_rank = ReferenceMoments.from_moments(low.mean(0), covariance=torch.cov(low.T), compare="full")
+    for past, reference in (
+        (None, reference_for(8, "full")),
+        (state, reference_for(8, "full")),
+        (None, constant),
+        (None, low_rank),
+    ):
+        for mode in ("ema", "batch"):
+            eigen, cholesky, _ = both(x, past, reference, mode=mode)
+            assert_rewards_close(cholesky.rewards, eigen.rewards.numpy(), 1e-4)
+            assert cholesky.rewards[0] == pytest.approx(float(cholesky.rewards[1]), abs=1e-6)
+            assert cholesky.fid == pytest.approx(eigen.fid, rel=1e-5)
+
+
+@pytest.mark.parametrize(("apart", "tolerance"), [(0, 1e-5), (100, 5e-4), (1000, 5e-3)])
+def test_cholesky_factors_of_singular_moments_err_as_the_docstring_says(apart, tolerance):
+    """Three images so far and eight in the batch, of 32 features; the means lie ``apart`` standard deviations away."""
+    reference = reference_for(32, "full")
+    state = reference.moments_of(draw(1, 3, 32))
+    x = draw(2, 8, 32)
+    direction = torch.nn.functional.normalize(draw(3, 1, 32), dim=1)
+    x = x + apart * x.var(dim=0, correction=0).sum().sqrt() * direction
+    eigen, cholesky, _ = both(x, state, reference)
+    error = (eigen.rewards - cholesky.rewards).abs().max()
+    spread = eigen.state.covariance.diagonal().sum().sqrt()
+    assert error < tolerance * eigen.rewards.abs().max()
+    assert error < 1e-5 * spread
+
+
+def test_the_solver_on_a_gpu_depends_on_width_and_means():
+    x = draw(1, 6, 512)
+    near, far = FeatureMoments.of(x + 0.1, "full"), FeatureMoments.of(x + 1e5, "full")
+    for state, expected in ((near, "cholesky"), (far, "eigen")):
+        step = _ema_step(x, state, "full", 0.5, zero=False)
+        assert _solver(step, "cuda") == expected
+        assert _solver(step, "cpu") == "eigen"
+    assert _solver(_ema_step(x[:, :8], None, "full", 0.5, zero=False), "cuda") == "eigen"
+    alike = _ema_step(x[:1].expand(4, 512), None, "full", 0.5, zero=False)
+    assert _solver(alike, "cuda") == "eigen"
