@@ -70,6 +70,8 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
 def load_network(path: Path | str, network: Network, data: Data, device: torch.device | str = "cpu") -> nn.Module:
     """The trained network of ``path``, in evaluation mode and without gradients, on ``device``.
 
+    Loading a full-size network takes little more memory than the network itself.
+
     Raises:
         ArtuneError: as :func:`build_network`, or a file that is missing, damaged or does not fit.
     """
@@ -79,5 +81,5 @@ def load_network(path: Path | str, network: Network, data: Data, device: torch.d
             raise ArtuneError(f"{path}: OpenAI's weights need QuickGELU; use {network.architecture}-quickgelu")
         load_torchscript(module, path)
     else:
-        load_into(module, path)
+        load_into(module, path, in_place=network.kind in FULL_SIZE)
     return module.to(device).eval().requires_grad_(False)

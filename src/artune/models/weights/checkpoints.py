@@ -31,6 +31,7 @@ OPTIONAL = re.compile(r"(^|\.)num_batches_tracked$")
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)  # of counters and masks
+AT_ONCE = 2**22  # numbers that are checked at a time
 
 POLICY_LAYER = re.compile(r"(?:layers|blocks)\.(\d+)\.")
 TOKEN_TABLES = ("tok_embeddings.weight", "tok_emb.weight")
@@ -51,7 +52,7 @@ def save_module(path: Path | str, module: nn.Module, metadata: Mapping[str, str]
         raise ArtuneError(f"{path}: cannot be written ({error}); check the space on the disk") from error
 
 
-def load_into(module: nn.Module, path: Path | str) -> None:
+def load_into(module: nn.Module, path: Path | str, in_place: bool = False) -> None:
     """Load a released or saved checkpoint into ``module``, keeping the module's dtype and device.
 
     If the file holds several models (a policy and its tokenizer, or a frozen reference), the part with this module's
@@ -60,6 +61,8 @@ def load_into(module: nn.Module, path: Path | str) -> None:
     Args:
         module: module to fill; its parameter names are the official ones.
         path: a file or a folder.
+        in_place: make the file's tensors the module's own instead of copying them, so that one network's size of memory
+            is enough. On a CPU they remain mapped from the file, which may be replaced but not rewritten meanwhile.
 
     Raises:
         ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the message lists
@@ -75,7 +78,9 @@ def load_into(module: nn.Module, path: Path | str) -> None:
             f"{path}: does not fit this {type(module).__name__}; {sizes}{'; '.join(problems)}; "
             "check the sizes in the configuration or the file"
         )
-    module.load_state_dict(tensors, strict=False)  # _misfits has compared the keys
+    if in_place:
+        tensors = {name: found.to(wanted[name].device, wanted[name].dtype) for name, found in tensors.items()}
+    module.load_state_dict(tensors, strict=False, assign=in_place)  # _misfits has compared the keys
 
 
 def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
@@ -106,7 +111,7 @@ def unusable(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> lis
         if not _plain(found) or (found.dtype in FLOATS) != (tensor.dtype in FLOATS)
     }
     floats = {name: found for name, (found, _) in both.items() if name not in unread and found.dtype in FLOATS}
-    infinite = [name for name, found in floats.items() if not found.isfinite().all()]
+    infinite = [name for name, found in floats.items() if not _finite(found)]
     advice = "save weights as float32, float16 or bfloat16"
     return [f"of another kind {listing(unread.values())}: {advice}"] * bool(unread) + (
         [f"not finite {listing(infinite)}"] * bool(infinite)
@@ -124,6 +129,11 @@ def _kind(tensor: Tensor) -> str:
     names = {torch.sparse_coo: "sparse", torch.sparse_csr: "sparse"}
     place = "without values" if tensor.device.type != "cpu" else names.get(tensor.layout, "")
     return f"{str(tensor.dtype).removeprefix('torch.')} {place}".strip()
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite; in parts, because isfinite needs a copy of what it looks at."""
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(AT_ONCE))
 
 
 def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ class GaussianPolicy(nn.Module):
 def learn(mode: Mode, seed: int, toy: Toy, features: Callable[[Tensor], Tensor] = toy_features) -> Trace:
     """Train one policy and trace its diagonal FID on 2,000 fresh points, in the reward's own ``features``."""
     real = features(line(20_000, generator_for(seed, "toy", "target"))).double()
-    reference = ReferenceMoments.from_moments(real.mean(0), real.var(0, unbiased=False))
+    reference = ReferenceMoments.from_moments(real.mean(0), variance=real.var(0, unbiased=False))
     policy = GaussianPolicy(toy.hidden, generator_for(seed, "toy", "weights"))
     optimizer = torch.optim.Adam(policy.parameters(), lr=toy.learning_rate, fused=True)
     generator = generator_for(seed, "toy", "rollout")
