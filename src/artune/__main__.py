@@ -4,6 +4,7 @@ import gc
 import sys
 
 from artune.commands.cli import main
+from artune.commands.streams import fill_descriptors, settle
 
 
 def run() -> None:
@@ -14,9 +15,13 @@ def run() -> None:
     iteration of GRPO leaves no reference cycles.
     """
     gc.set_threshold(50_000, 10, 10)
-    status = main()
-    gc.freeze()
-    sys.exit(status)
+    fill_descriptors()
+    try:
+        status = main()
+        gc.freeze()
+        sys.exit(status)
+    finally:
+        settle()
 
 
 if __name__ == "__main__":

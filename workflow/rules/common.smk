@@ -1,6 +1,7 @@
 # Names that several rule files use. src/artune/planning (plan.py, sources.py) decides which file depends on which; the
 # rules only call it.
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
 from artune.errors import ArtuneError
+from artune.planning.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
 from artune.planning.calls.snapshot import snapshot_of
@@ -15,6 +17,7 @@ from artune.planning.calls.snapshot import snapshot_of
 # Jobs read a copy of the settings that is made here, when Snakemake plans them; an edit of config/ while they wait or run
 # reaches none of them. A job on a cluster runs this file again: it plans from the same copy.
 try:
+    check_clone(Path(workflow.basedir), Path(sys.executable))
     if workflow.is_main_process or FOLDER not in os.environ:
         PLAN = Plan(dict(config), Path(workflow.basedir) / "config")
         SNAPSHOT = snapshot_of(PLAN.settings, PLAN.registry.root)
@@ -49,13 +52,14 @@ SHARED = f"--scale {SCALE} --threads {{threads}} --log {{log}}"
 # Jobs use the Python that runs Snakemake, even if its environment is not activated. With --sdm conda they use the Python
 # of the rule's environment.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+    shell.prefix(path_prefix(Path(sys.executable)))
 
 
 # The Python that has TensorFlow (`make official`). Under any other Python the command says how to install it.
 OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", ".venv-official/bin/python")
 if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists():
     OFFICIAL = "python"
+OFFICIAL = shlex.quote(OFFICIAL)
 
 
 def runs_of(names):

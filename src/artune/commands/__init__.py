@@ -5,6 +5,7 @@ library's modules are imported inside the functions, so that a command loads onl
 
 - cli: from a command line to an exit status
 - arguments: every command with its options
+- streams: standard output, standard error and log file, which never end the work
 - context: settings, registry and device of a command, created once
 - inputs: files that trainings start from
 - tuning: settings, training and export of a run

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artune.commands.context import Context, files_of
+from artune.commands.streams import print_result
 
 if TYPE_CHECKING:
     from artune.evaluation.features import Extractor
@@ -142,8 +143,9 @@ def compare(context: Context, arguments: Namespace) -> str:
     sources = Sources(registry)
     runs, reference = arguments.runs or Path(sources.runs), arguments.reference or Path(sources.reference_moments())
     frame = differences(registry, pairs, runs, reference, seeds)
-    print(frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format))  # noqa: T201
     if arguments.output:
         write_csv(frame, arguments.output)
+    text = frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format)
+    print_result(text, kept=arguments.output)
     found = int((frame["p_holm"] < 0.05).sum())
     return f"{arguments.output or 'compared'}: {found} of {len(frame)} differences at p < 0.05 after Holm's correction"

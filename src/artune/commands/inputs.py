@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import Context, entry
+from artune.commands.streams import print_result
 from artune.errors import ArtuneError
 
 
@@ -26,7 +27,7 @@ def assets(context: Context, arguments: Namespace) -> str:
         return accept_asset(registry, arguments.accept, folder, Path("results"))
     stamps = Path(Sources(registry).stamps)
     problems = fetch_needed(registry, folder, stamps) if arguments.fetch else []
-    print(assets_table(registry, folder, stamps))  # noqa: T201
+    print_result(assets_table(registry, folder, stamps))
     if problems:
         raise ArtuneError("; ".join(problems))
     return f"{folder} at the {registry.scale} scale"

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import Context
+from artune.commands.streams import print_result
 from artune.config.registry import Registry
 from artune.config.yaml_layers import config_folder
 
@@ -27,11 +28,12 @@ def plan(context: Context, arguments: Namespace) -> str:
     plan = Plan(settings, config_folder())
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
     lines = budget(plan, costs, arguments.target, machine)
-    print(format_budget(lines))  # noqa: T201
+    text = format_budget(lines)
     trained = sum(line.work.startswith("train") for line in lines)
     if costs.training is not None and trained:
         low, high = (trained * hours for hours in costs.training)
-        print(f"{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}")  # noqa: T201
+        text += f"\n{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}"
+    print_result(text)
     whose = "measured" if figures.measured else "the paper's, App. E"
     return (
         f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
@@ -52,7 +54,7 @@ def doctor(context: Context, arguments: Namespace) -> str:
     scale = arguments.scale or ("imagenet" if profile else settings.scale)
     registry = Registry(scale, settings.preset)
     findings = examine(registry, Path(settings.assets), context.tracking_uri, profile)
-    print("\n".join(map(str, findings)))  # noqa: T201
+    print_result("\n".join(map(str, findings)))
     return conclude(findings)
 
 
@@ -63,10 +65,12 @@ def show(context: Context, arguments: Namespace) -> str:
 
     registry = context.registry
     registry.resolve(arguments.run)
+    lines = []
     for key, settings in origins(registry, arguments.run).items():
         value, where = settings[-1]
         below = "; ".join(f"{other!s} in {layer}" for other, layer in reversed(settings[:-1]) if other != value)
-        print(f"{key:38} {value!s:28} {where}{f'  (overrides {below})' if below else ''}")  # noqa: T201
+        lines.append(f"{key:38} {value!s:28} {where}{f'  (overrides {below})' if below else ''}")
+    print_result("\n".join(lines))
     for line in edits_without_effect(registry):
         warn(line)
     return f"{arguments.run} at the {registry.scale} scale, preset {registry.preset}"
@@ -82,14 +86,13 @@ def bench(context: Context, arguments: Namespace) -> str:
     sizes = {name: getattr(arguments, name) for name in ("backbone", "images", "tokens", "repeats", "output")}
     request = Request(context.registry, context.device, **sizes)
     rows = run_benchmark(arguments.target, request)
-    print(format_table(rows))  # noqa: T201
-    if arguments.output is None:
-        return f"{len(rows)} cases"
-    if arguments.target != "iteration" or arguments.output.suffix != ".jsonl":  # else the benchmark wrote it
+    kept: Path | None = arguments.output
+    if kept is not None and (arguments.target != "iteration" or kept.suffix != ".jsonl"):  # else it is written
         about = {"target": arguments.target, "scale": request.registry.scale, "backbone": request.backbone}
         about |= {"weights": arguments.weights, "provenance": provenance(request.device)}
-        write_json(arguments.output, about | {"rows": rows})
-    return f"{arguments.output}: {len(rows)} cases"
+        write_json(kept, about | {"rows": rows})
+    print_result(format_table(rows), kept)
+    return f"{kept}: {len(rows)} cases" if kept else f"{len(rows)} cases"
 
 
 def selfcheck(context: Context, arguments: Namespace) -> str:
@@ -103,5 +106,5 @@ def selfcheck(context: Context, arguments: Namespace) -> str:
     machine = Machine(context.device, getattr(torch, arguments.dtype))
     registry = Registry("imagenet", context.settings.preset)  # regardless of the configured scale
     rows, line = selfcheck(registry, arguments.backbone, machine, arguments.output)
-    print(format_table([row.__dict__ for row in rows]))  # noqa: T201
+    print_result(format_table([row.__dict__ for row in rows]), kept=arguments.output)
     return line

@@ -4,6 +4,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import Context
+from artune.commands.streams import print_result
+from artune.runtime.places import destination
 
 
 def _folder(context: Context) -> Path:
@@ -37,8 +39,9 @@ def study_make(context: Context, arguments: Namespace) -> str:
     from artune.results.study.make import make_pairs
 
     folder = _folder(context)
+    output = destination(arguments.output or folder / "pairs.zip")
     data = arguments.data or Path(Plan(context.settings.model_dump(), context.registry.root).study_images())
-    samples, output = arguments.samples or folder / "samples", arguments.output or folder / "pairs.zip"
+    samples = arguments.samples or folder / "samples"
     return make_pairs(context.registry, samples, used_path(context.registry, context.assets, data), output)
 
 
@@ -72,8 +75,8 @@ def study_tally(context: Context, arguments: Namespace) -> str:
     from artune.results.study.tally import describe_tally, write_tally
 
     folder = _folder(context)
-    output = arguments.output or folder / "tally.json"
+    output = destination(arguments.output or folder / "tally.json")
     tally = write_tally(arguments.votes or folder / "votes.sqlite", output, arguments.flagged)
-    print(describe_tally(tally))  # noqa: T201
+    print_result(describe_tally(tally), kept=output)
     total = sum(line["votes"] for line in tally["raters"])
     return f"{output}: {total or 'no'} votes"

@@ -13,6 +13,7 @@ import requests
 
 from artune.errors import ArtuneError
 from artune.runtime.files import sha256
+from artune.runtime.places import destination, sync
 from artune.runtime.progress import Progress
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -67,6 +68,7 @@ def download(
             removed), or a full disk.
     """
     label = label or path.name
+    path = destination(path)
     part, tag = Path(f"{path}.part"), Path(f"{path}.part.tag")
     with _disk_errors(label, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def download(
         raise ArtuneError(f"{label}: {url} sent {wrong}")
     with _disk_errors(label, path):
         with open(part, "rb") as handle:
-            os.fsync(handle.fileno())
+            sync(handle.fileno())
         os.replace(part, path)
     tag.unlink(missing_ok=True)
     return found

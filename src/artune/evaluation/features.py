@@ -1,7 +1,6 @@
 """Features of images under the frozen networks, for the moments of the reference and the scores of a run."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
 from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.distributed import ALONE, World
-from artune.runtime.files import load_npz, npz_shape, save_npz, sha256
+from artune.runtime.files import load_npz, move, npz_shape, save_npz, sha256
 from artune.runtime.progress import Progress
 
 
@@ -104,8 +103,7 @@ def take_up(samples: Path, identity: str, output: Path) -> bool:
     kept = kept_beside(samples, digest, identity)
     if not kept.exists():
         return False
-    kept.touch()  # features must be newer than the samples that they come from
-    os.replace(kept, output)
+    move(kept, output)  # with the present time: features must be newer than the samples that they come from
     return True
 
 

@@ -5,6 +5,7 @@
 - plan: the inputs of every rule
 - layers: which layer sets a value, and which edits have no effect
 - needs: which rule needs which external file
+- clone: whether Snakemake can work in the folder of the clone
 - calls: one call of Snakemake, its settings and records
 - floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's

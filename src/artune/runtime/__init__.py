@@ -2,6 +2,7 @@
 
 - files: writing whole files or none
 - outside: opening files from elsewhere: regular files only, zip archives, arrays
+- places: where an output may be written, and what a file system may refuse
 - lease: one writer per folder
 - fence: keeps a process that lost its lease from writing
 - resume: saved states of a training, and kept outputs of a finished one

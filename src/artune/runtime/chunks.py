@@ -1,5 +1,6 @@
 """Finished pieces of long work, kept in a separate folder until the whole is written, so that a kill loses only one."""
 
+import contextlib
 import hashlib
 import io
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from artune.errors import ArtuneError
-from artune.runtime.files import replacing
+from artune.runtime.files import remove_folder, replacing
+from artune.runtime.places import destination
 
 
 class Chunks:
@@ -45,7 +47,7 @@ class Chunks:
     def has(self, number: int) -> bool:
         """Whether chunk ``number`` exists and is intact; a torn or altered one is removed."""
         for path in self.folder.glob(f"chunk-{number:06d}-*.npy"):
-            if path.stem.endswith(_digest(path.read_bytes())):
+            if destination(path).is_file() and path.stem.endswith(_digest(path.read_bytes())):
                 return True
             path.unlink()
         return False
@@ -67,7 +69,8 @@ class Chunks:
 
     def remove(self) -> None:
         """Remove all chunks, once the whole is written."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_folder(self.root)
 
 
 class Writer:

@@ -7,6 +7,7 @@ that is written under a lease has the holder's id in its name until it is rename
 over first removes the files with another id: a rename that comes too late finds no file.
 """
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -59,8 +60,12 @@ def temporary(path: Path) -> Path:
 
 
 def sweep(folder: Path, holder: str) -> None:
-    """Remove the unfinished files that other holders than ``holder`` left in ``folder``."""
-    for path in folder.rglob(".*.tmp*"):
+    """Remove the unfinished files that other holders than ``holder`` left in ``folder``, and of its links' targets."""
+    paths = [*folder.rglob(".*.tmp*")]
+    for link in (path for path in folder.rglob("*") if path.is_symlink()):
+        target = link.resolve()
+        paths += target.parent.glob(f".{glob.escape(target.name)}.*.tmp*")  # others may write beside it
+    for path in paths:
         match = TEMPORARY.match(path.name)
         if match and match[1] != holder:
             path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,33 +16,36 @@ from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.outside.arrays import BAD_NPZ, Header, names_of, read_array, read_header, rows_of
 from artune.runtime.outside.zips import open_zip
+from artune.runtime.places import REFUSED, destination, passing_over, sync, sync_folder
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, otherwise removed.
 
-    The folder is fsynced as well, so the caller may then remove older files. The file gets the permissions that the
-    umask gives to every new file, because safetensors makes its files readable by the owner alone. A process that has
-    lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
+    A symbolic link stays, and the file that it leads to is replaced. The folder is fsynced as well, so the caller may
+    then remove older files; a file system that cannot do this has written the file all the same. The file gets the
+    permissions that the umask gives to every new file, because safetensors makes its files readable by the owner alone.
+    A process that has lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
+
+    Raises:
+        ArtuneError: the file cannot be written, or ``path`` is no place for an output
+            (:func:`artune.runtime.places.destination`).
     """
-    path = Path(path)
-    temporary = fence.temporary(path)
+    target = destination(path)
+    temporary = fence.temporary(target)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         mode = temporary.stat().st_mode & 0o777
         yield temporary
-        temporary.chmod(mode)
+        with passing_over(REFUSED):
+            temporary.chmod(mode)
         with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+            sync(handle.fileno())
         fence.check()
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.replace(temporary, target)
+        sync_folder(target.parent)
     except OSError as error:
         with contextlib.suppress(ArtuneError):
             fence.check()  # a successor may have removed the temporary file
@@ -51,10 +55,39 @@ def replacing(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def move(source: Path, path: Path) -> None:
+    """Give the file ``source`` the name ``path`` and the present time; a copy does where renaming is not possible.
+
+    Raises:
+        ArtuneError: ``path`` cannot be written.
+    """
+    target = destination(path)
+    fence.check()
+    try:
+        source.touch()
+        os.replace(source, target)
+    except OSError:  # another file system behind a link, or one that refuses new times
+        with replacing(path) as temporary:
+            shutil.copyfile(source, temporary)
+        source.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that it holds; of a link to one, only the contents. Raises OSError: it cannot."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` in one step."""
+    """Write ``text`` to ``path`` in one step, as UTF-8; a byte of a file's name that is no letter is escaped."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, value: Any) -> None:

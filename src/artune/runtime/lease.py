@@ -4,16 +4,17 @@ A job that outlives its Snakemake, and the job that Snakemake submits in its pla
 lease is a hard link, which only one process can make, to a file of its holder. Heartbeats are written into the holder's
 file, so they never touch the lease of a successor. Clocks of two machines are never compared: a lease has expired when
 the process that wants it has seen its bytes unchanged for long enough. A holder that was only suspended and wakes after
-that writes nothing more: :mod:`artune.runtime.fence`.
+that writes nothing more: :mod:`artune.runtime.fence`. A file system without hard links (vfat, some network shares) gets
+a lease that is created exclusively, which all of them allow to one process only.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,7 +24,9 @@ from typing import Any
 
 from artune.errors import ArtuneError
 from artune.runtime import fence
+from artune.runtime.places import REFUSED, passing_over, sync
 from artune.runtime.processes import launch
+from artune.runtime.progress import say
 
 FILE = ".lease"
 EVERY = 10.0  # seconds between heartbeats
@@ -140,8 +143,7 @@ class Lease:
                 )
             if not said and now - began > self.every / 2:
                 said = True
-                sys.stderr.write(f"{self.path.parent}: held by {describe_holder(holder)}; waiting for it to end\n")
-                sys.stderr.flush()
+                say(f"{self.path.parent}: held by {describe_holder(holder)}; waiting for it to end")
             time.sleep(min(1.0, self.every / 5))
 
     def _link(self) -> bool:
@@ -149,11 +151,30 @@ class Lease:
             os.link(self.own, self.path)
         except FileExistsError:
             return os.stat(self.own).st_nlink == 2  # NFS: the link was made, its answer lost, the call repeated
+        except OSError as error:
+            if error.errno not in (*REFUSED, errno.EMLINK):
+                raise
+            return self._create()
+        return True
+
+    def _create(self) -> bool:
+        """Take the lease on a file system without hard links: the lease is the file of the heartbeats itself."""
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            return False
+        os.close(self.handle)
+        self.handle = handle
+        try:
+            self._write()  # until then others see an empty lease, which counts as alive
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
         return True
 
     def _write(self) -> None:
         os.pwrite(self.handle, self.head + b"%012d\n" % self.beats, 0)
-        os.fsync(self.handle)
+        sync(self.handle)
 
     @staticmethod
     def _read(path: Path) -> bytes | None:
@@ -171,7 +192,11 @@ class Lease:
             return
         if (self._read(aside) or b"").split(b"\n")[0] != raw.split(b"\n")[0]:
             with contextlib.suppress(FileExistsError):  # a third holder was quicker: the second will notice and end
-                os.link(aside, self.path)
+                with passing_over((*REFUSED, errno.EMLINK)):
+                    os.link(aside, self.path)
+                    aside.unlink(missing_ok=True)
+                if aside.exists() and not self.path.exists():  # no hard links here
+                    os.rename(aside, self.path)
         aside.unlink(missing_ok=True)
 
     def _beat(self) -> None:
@@ -199,8 +224,7 @@ class Lease:
 
     def _end(self, why: str) -> None:
         if not self.stop.is_set():
-            sys.stderr.write(f"error: {self.path.parent}: {why}; it ends without writing\n")
-            sys.stderr.flush()
+            say(f"error: {self.path.parent}: {why}; it ends without writing")
             os._exit(LOST)
 
     def release(self) -> None:
@@ -238,7 +262,8 @@ def _ended(holder: dict[str, Any]) -> bool:
         asked = subprocess.run(
             ["squeue", "-h", "--states=all", "-j", job, "-o", "%T"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=False,
         )

@@ -1,5 +1,9 @@
-"""Lines that tell how far long work is: one redrawn line on a terminal, a new line every few seconds elsewhere."""
+"""Lines that tell how far long work is: one redrawn line on a terminal, a new line every few seconds elsewhere.
 
+A line that cannot be written (the reader has left, the disk is full, the stream is closed) is never an error.
+"""
+
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +21,9 @@ class Progress:
         self.label, self.total, self.start, self.every = label, total, start, every
         self.stream = stream or sys.stderr
         self.began = self.printed = time.monotonic()
-        self.tty = self.stream.isatty()
+        self.tty = False
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self.tty = self.stream.isatty()
 
     def update(self, done: int, note: str = "") -> None:
         """Report that ``done`` steps of the total are finished; ``note`` holds further numbers to show."""
@@ -28,8 +34,7 @@ class Progress:
         self.printed = now
         pace = (now - self.began) / max(done - self.start, 1)
         text = f"{self.label}  {done}/{self.total}  {note}  {pace:.2f} s/it  {pace * (self.total - done):.0f} s left"
-        self.stream.write(f"\r\033[K{text}" + ("\n" if last else "") if self.tty else text + "\n")
-        self.stream.flush()
+        tell(f"\r\033[K{text}" + ("\n" if last else "") if self.tty else text + "\n", self.stream)
 
 
 def track(items: Iterable, label: str, total: int) -> Iterator:
@@ -40,13 +45,20 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
         progress.update(done)
 
 
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Write ``text`` to ``stream`` (default: standard error) at once, if that is possible."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # AttributeError: Python started without a stderr
+        stream = stream or sys.stderr
+        stream.write(text)
+        stream.flush()
+
+
 def say(line: str) -> None:
     """Print a line on standard error, for something that is decided once."""
-    sys.stderr.write(f"{line}\n")
+    tell(f"{line}\n")
 
 
 def warn(text: str) -> None:
     """Print a warning as one line on standard error, whatever ``text`` holds."""
     line = " ".join(text.split())
-    sys.stderr.write(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")
-    sys.stderr.flush()
+    tell(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")

@@ -26,6 +26,7 @@ import artune
 from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.files import read_json, replacing, sha256, write_json
+from artune.runtime.places import destination
 
 KEEP = 2
 # Exceptions from torch.load for wrong bytes.
@@ -56,8 +57,13 @@ def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
 
 
 def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
-    """The newest intact state that was saved under the same ``config`` text, with its iteration; otherwise None."""
+    """The newest intact state that was saved under the same ``config`` text, with its iteration; otherwise None.
+
+    Raises:
+        ArtuneError: a state is no regular file.
+    """
     for path in sorted(folder.glob("state-*.pt"), reverse=True):
+        destination(path)  # reading a named pipe would never end
         _, iteration, digest = path.stem.split("-")
         data = path.read_bytes()
         state = _read(data) if hashlib.sha256(data).hexdigest()[:16] == digest else None
@@ -115,7 +121,7 @@ def keep(folder: Path, identity: str, outputs: Sequence[Path]) -> None:
     try:
         kept.mkdir()
         for path in outputs:
-            os.link(path, kept / path.name)
+            os.link(destination(path), kept / path.name)
         write_json(kept / NOTE, {"key": _key(identity), "files": {path.name: sha256(path) for path in outputs}})
     except (OSError, ArtuneError):  # only the second name is lost, the outputs are written
         shutil.rmtree(kept, ignore_errors=True)
@@ -131,11 +137,22 @@ def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
         ):
             return False
         for path in outputs:
-            link = path.with_name(f".{path.name}.{os.getpid()}.link")
-            os.link(kept / path.name, link)
-            fence.check()
-            os.replace(link, path)
-            link.unlink(missing_ok=True)  # renaming one of two names of a file onto the other does nothing
+            _restore(kept / path.name, path)
     except (OSError, ArtuneError, LookupError, TypeError):
         return False
     return True
+
+
+def _restore(kept: Path, path: Path) -> None:
+    """Give the file ``kept`` the second name ``path``; a copy where the two lie on different disks."""
+    target = destination(path)
+    link = target.with_name(f".{target.name}.{os.getpid()}.link")
+    try:
+        os.link(kept, link)
+        fence.check()
+        os.replace(link, target)
+    except OSError:
+        with replacing(path) as temporary:
+            shutil.copyfile(kept, temporary)
+    finally:
+        link.unlink(missing_ok=True)  # renaming one of two names of a file onto the other does nothing

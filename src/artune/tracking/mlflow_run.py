@@ -1,6 +1,7 @@
 """One run in MLflow: found by its name or created, and never given the same point twice."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artune.config.yaml_layers import leaves
+from artune.runtime.places import destination
 from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Point = tuple[str, float, int]  # metric, value, step
 Picture = tuple[Path, int]  # file, step
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without locks
 MOST = 900  # metrics per request; MLflow accepts 1,000
 GRIDS = "samples"  # name of the grids drawn while tuning
 
@@ -101,13 +104,17 @@ def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
     if database is None:
         yield
         return
-    with open(database.with_name(f".{database.name}.lock"), "w") as handle:
+    with open(destination(database.with_name(f".{database.name}.lock")), "w", encoding="utf-8") as handle:
         end = time.monotonic() + wait
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno in NO_LOCKS:  # then only SQLite's own locks are left
+                    break
+                if not isinstance(error, BlockingIOError):
+                    raise
                 if time.monotonic() > end:
                     raise TimeoutError(f"{handle.name} is held by another process") from None
                 time.sleep(0.1)
@@ -134,6 +141,7 @@ class RunView:
         self.experiment = experiment_id(self.client, record.uri, record.experiment)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(record.params)).items()}
         self.tags, self.times = {**record.tags}, times or (None, None)
+        self.offset = time.time() - time.monotonic()  # a clock that is set meanwhile moves no point
         where = f"attributes.run_name = '{record.name}'"
         runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
         for run in runs if fresh else runs[1:]:
@@ -181,7 +189,7 @@ class RunView:
         """Log the points whose step the store does not have."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = self.now()
         missing = [(key, value, step) for key, value, step in points if step not in self.steps(key)]
         for at in range(0, len(missing), MOST):
             part = missing[at : at + MOST]
@@ -221,7 +229,12 @@ class RunView:
     def finish(self, status: str = "FINISHED") -> None:
         """Set the run's status and end, unless it has that status."""
         if self.run.info.status != status:
-            self.client.set_terminated(self.id, status, self.times[1])
+            began = self.run.info.start_time or 0  # in the future if the clock was set back since
+            self.client.set_terminated(self.id, status, self.times[1] or max(self.now(), began))
+
+    def now(self) -> int:
+        """The time in milliseconds: that of the clock when this view was opened, and what has passed since."""
+        return int(1000 * (self.offset + time.monotonic()))
 
 
 RUN_ID = "RUN_ID"  # placeholder in a description for the run's id, which the store assigns

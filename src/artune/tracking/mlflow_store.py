@@ -9,6 +9,7 @@ from artune.config.paper import paper_values, tables_of
 from artune.config.registry import SCALES, Registry
 from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
+from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.mlflow_run import (
     MlflowRun,
@@ -38,8 +39,8 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
         with alone(uri):
-            if database is not None and not database.exists():
-                create_database(database)
+            if database is not None and not destination(database).exists():
+                create_database(destination(database))
             client = connect_mlflow(uri)
             for name in experiments:
                 experiment_id(client, uri, name)
@@ -86,7 +87,7 @@ def _times(folder: Path) -> tuple[int, int] | None:
     if not manifest.exists():
         return None
     ended = manifest.stat().st_mtime
-    return int(1000 * (ended - read_json(manifest)["seconds"])), int(1000 * ended)
+    return int(1000 * (ended - max(0.0, read_json(manifest)["seconds"]))), int(1000 * ended)
 
 
 def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:

@@ -19,7 +19,14 @@ def git(*arguments: str) -> str | None:
     """Output of a git command in the source's own repository; None without git or outside a repository."""
     command = ["git", *arguments]
     try:
-        done = subprocess.run(command, cwd=Path(artune.__file__).parent, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=Path(artune.__file__).parent,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -40,7 +47,9 @@ def device_name(device: torch.device, cpu: Path = Path("/proc/cpuinfo")) -> str:
     name = platform.processor() or platform.machine()
     if cpu.exists():  # on Linux platform returns only the architecture, such as x86_64
         models = [
-            line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
+            line.split(":", 1)[1].strip()
+            for line in cpu.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith("model name")
         ]
         name = models[0] if models else name
     return f"{name}, {os.cpu_count()} cores"

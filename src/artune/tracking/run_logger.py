@@ -14,6 +14,7 @@ from artune.config.glossary import renamed
 from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.files import write_text
+from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.mlflow_run import MlflowRun, RunView, make_if_missing
 
@@ -74,9 +75,13 @@ class RunLogger:
         self.view: LiveView | None = None
 
     def resume(self, iteration: int) -> None:
-        """Cut each file, in one step, to the lines before ``iteration``; 0 empties both."""
+        """Cut each file, in one step, to the lines before ``iteration``; 0 empties both.
+
+        Raises:
+            ArtuneError: one is no regular file, or cannot be read or written.
+        """
         self._close_files()
-        for path in self.paths:
+        for path in map(destination, self.paths):
             kept = [line for line in read_lines(path) if line["iteration"] < iteration]
             write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 

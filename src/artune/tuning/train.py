@@ -1,6 +1,5 @@
 """The command ``train``: run a trainer to its end, saving states on the way; a later run resumes from the last."""
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from artune.rewards.moments import ClassMoments
 from artune.rewards.reward import build_rewards
 from artune.runtime import fence
 from artune.runtime.distributed import ALONE, World
-from artune.runtime.files import load_npz, sha256, write_json, write_text
+from artune.runtime.files import load_npz, remove_folder, sha256, write_json, write_text
 from artune.runtime.progress import say
 from artune.runtime.resume import give_back, keep
 from artune.sampling.rollout import Renderer, load_renderer
@@ -123,7 +122,7 @@ def train(
     Returns:
         The last line that the command prints.
     """
-    began = time.time()
+    began = time.monotonic()
     run, folder = read_policy_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
@@ -152,13 +151,13 @@ def train(
     if not world.leads:
         return ""
     save_policy(output, policy, {"run": run.name, "iterations": str(trainer.iterations)})
-    seconds = time.time() - began
+    seconds = time.monotonic() - began
     for name in ("metrics.jsonl", "timings.jsonl"):
         write_text(folder / name, (work / name).read_text(encoding="utf-8"))
     write_manifest(folder / "manifest.json", trainer, run.data, yaml.safe_load(text), start, seconds)
     keep(folder, identity, outputs)
     fence.check()
-    shutil.rmtree(work)
+    remove_folder(work)
     return f"{output}: {trainer.iterations} iterations, {trainer.note(metrics)}, {seconds:.0f} s"
 
 

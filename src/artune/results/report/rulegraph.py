@@ -39,7 +39,7 @@ def write_rulegraph(scale: str, targets: tuple[str, ...], output: Path) -> str:
         ArtuneError: Snakemake cannot plan the targets.
     """
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--config", f"scale={scale}", "--"]
-    done = subprocess.run([*command, *targets], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *targets], capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode or "flowchart" not in done.stdout:
         said = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise ArtuneError(f"snakemake --rulegraph: {said}")

@@ -3,7 +3,6 @@
 import shutil
 import socket
 import sqlite3
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from artune.results.study.connections import LIMITS, LimitedBody, Limits, limite
 from artune.results.study.pairs import PairFile
 from artune.results.study.store import Pressed, RefusedError, Session, Shown, UnknownCodeError, VoteStore
 from artune.runtime.files import replacing
+from artune.runtime.progress import say
 
 FILES = {
     "/": ("page.html", "text/html"),
@@ -193,9 +193,7 @@ def keep_pairs(pairs: Path, votes: Path) -> PairFile:
             shutil.copyfile(pairs, temporary)
     study = PairFile(kept)
     if pairs.exists() and PairFile(pairs).digest != study.digest:
-        sys.stderr.write(
-            f"note: {pairs} has other pairs by now; the page shows those in {kept}, to which the votes belong\n"
-        )
+        say(f"note: {pairs} has other pairs by now; the page shows those in {kept}, to which the votes belong")
     return study
 
 
@@ -219,8 +217,7 @@ def serve(pairs: Path, votes: Path, host: str, port: int, limits: Limits = LIMIT
     app = build_app(study, store, LOCAL if host in LOCAL else ("*",), limits)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     number = len(study.pairs.of_kind("pair"))
-    sys.stderr.write(f"{address}  {number} pairs, {store.count()} votes so far; Ctrl-C stops, votes are kept\n")
-    sys.stderr.flush()
+    say(f"{address}  {number} pairs, {store.count()} votes so far; Ctrl-C stops, votes are kept")
     config = uvicorn.Config(
         app,
         http=limited(limits),  # type: ignore[arg-type]
