@@ -13,4 +13,5 @@
 - budget: GPU hours of a target
 - slurm: requests of a profile, and whether a SLURM cluster can meet them
 - doctor: checks of a machine, a cluster and the files
+- clone: whether Snakemake and its jobs can work in these folders: the clone, results, caches, temporary files
 """

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from artune.config.registry import Registry
 from artune.data.assets import find_asset, wrong_file
 from artune.errors import ArtuneError
 from artune.planning import slurm
+from artune.planning.clone import problem_of_caches, problem_of_temporary_files, try_results
 from artune.planning.needs import needed_assets
 
 # major version of torch's CUDA -> least major version of the driver (NVIDIA's release notes)
@@ -79,23 +79,24 @@ def driver() -> Finding:
 
 
 def disk(scale: str, folder: Path = Path("results")) -> Finding:
-    """Check ``folder`` for space, write permission and the hard links that a run's lease needs."""
+    """Check ``folder`` for space, and that a run's lease and files can be written there."""
     where = folder.resolve() if folder.exists() else folder.resolve().parent
     free, needed = shutil.disk_usage(where).free / 1e9, ROOM[scale]
     if free < needed:
         return Finding(
             "disk", False, f"{free:.0f} GB free under {where}, {scale} needs {needed}; free some or link results/"
         )
-    probe = where / f".doctor-{uuid.uuid4().hex}"
     try:
-        probe.write_text("probe", encoding="utf-8")
-        os.link(probe, probe.with_suffix(".link"))
-    except OSError as error:
-        return Finding("disk", False, f"{where}: {error.strerror}; results need a folder to write to, with hard links")
-    finally:
-        probe.unlink(missing_ok=True)
-        probe.with_suffix(".link").unlink(missing_ok=True)
+        try_results(where)
+    except ArtuneError as error:
+        return Finding("disk", False, f"{error}; results need a folder to write to")
     return Finding("disk", True, f"{free:.0f} GB free under {where}")
+
+
+def scratch() -> Finding:
+    """Check the folders of caches and of temporary files, which Snakemake and the libraries write to."""
+    problems = [problem for problem in (problem_of_caches(), problem_of_temporary_files()) if problem]
+    return Finding("scratch", not problems, " and ".join(problems) or "caches and temporary files can be written")
 
 
 def check_assets(registry: Registry, folder: Path) -> Finding:
@@ -221,6 +222,7 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
         packages,
         driver,
         lambda: disk(registry.scale),
+        scratch,
         lambda: check_assets(registry, folder),
         lambda: tracking(uri),
         lock,

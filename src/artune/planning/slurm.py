@@ -18,7 +18,9 @@ def run_tool(*command: str, seconds: float = 10.0) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):  # sinfo waits long for a controller that is down
         return None
     return done.stdout.strip() if done.returncode == 0 else None
