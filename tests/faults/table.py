@@ -18,6 +18,7 @@ SECTIONS = {
     "test_training": "A training is ended or damaged",
     "test_storage": "Disks",
     "test_assets_faults": "Files from outside: weights, images, references",
+    "test_surroundings": "Terminals, logs, outputs, clocks, file systems and paths",
     "test_files": "Files between two stages",
     "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",

@@ -42,6 +42,8 @@ def connect_mlflow(uri: str) -> "MlflowClient":
     """A client without telemetry and log messages that does not wait long for a server that is down."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # MLflow puts the place of its unused default experiment into SQL unquoted; the path of a clone may hold anything.
+    os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", "file:///mlruns")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
