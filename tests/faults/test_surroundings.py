@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from faulty import faulty
-from project import SMOKE, copy_project, digest, environment, four_rows
+from project import RUN, SMOKE, copy_project, digest, environment, four_rows
 from study_pairs import make_study
 from trainings import PRETRAINED
 
 from artune.results.study.store import VoteStore
+from artune.runtime.files import npz_shape
 
 SAME = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 DAY = 24 * 60 * 60
@@ -74,6 +75,26 @@ def test_terminal(training, undisturbed, what, end, fault):
     fault.done = f"`artune train ... {end.replace('|', '/')}`"
     fault.happened = "the training went on without a word and ended with status 0"
     fault.lost = SAME
+
+
+def test_torchrun(smoke, tmp_path, fault):
+    """Whoever reads the messages of two processes under torchrun leaves at once"""
+    launcher = (
+        f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2 --no-python -- {sys.executable}"
+    )
+    line = (
+        f"{launcher} -m artune sample --config {RUN}/config.yaml --policy {RUN}/policy.safetensors --scale smoke"
+        f" --tokenizer {PRETRAINED}/vq/tokenizer.safetensors --output {tmp_path}/samples.npz --grid {tmp_path}/grid.png"
+        f" --log {tmp_path}/sample.log --threads 1 --device cpu 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    )
+    variables = environment(smoke) | {"GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(["bash", "-c", line], cwd=smoke, env=variables, check=False)
+    assert done.returncode == 0
+    assert npz_shape(tmp_path / "samples.npz", "arr_0")[0] == 64
+    assert "64 images" in (tmp_path / "sample.log").read_text()
+    fault.done = "`torchrun --nproc_per_node=2 ... artune sample ... 2>&1 / true`"
+    fault.happened = "both processes went on; status 0; the log holds what nobody read"
+    fault.lost = "nothing: all 64 images"
 
 
 def test_log_on_a_full_disk(training, undisturbed, small_disk, fault):

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from artune.config.registry import Registry
 from artune.data.assets import find_asset, wrong_file
@@ -141,7 +142,8 @@ def tracking(uri: str) -> Finding:
             "tracking", good, f"{database} {'will be created' if good else 'cannot be created: no permission to write'}"
         )
     try:
-        with sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=3, isolation_level=None) as store:
+        address = f"file:{quote(str(database))}?mode=rw"
+        with sqlite3.connect(address, uri=True, timeout=3, isolation_level=None) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
     except sqlite3.Error as error:

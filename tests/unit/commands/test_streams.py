@@ -1,5 +1,6 @@
 """Commands as processes whose standard output, standard error or log is broken."""
 
+import io
 import os
 import subprocess
 import sys
@@ -92,6 +93,15 @@ def test_what_lies_beside_an_output_is_looked_at_too(tmp_path):
     status, _, error = shell(f"$ARTUNE train {words} --output {tmp_path}/policy.safetensors")
     assert status == 2
     assert error.startswith(f"error: --output: {tmp_path}/manifest.json: is a named pipe, and an output is a regular")
+
+
+def test_a_strict_stream_gets_escape_sequences():
+    terminal = io.BytesIO()
+    stream = Stream(io.TextIOWrapper(terminal, encoding="ascii", errors="strict"))
+    stream.write("– and \udcff\n")
+    stream.flush()
+    assert terminal.getvalue() == b"\\u2013 and \\udcff\n"
+    assert stream.error is None
 
 
 class Broken:

@@ -136,6 +136,8 @@ def test_the_tracking_store_is_tried_and_left_as_it_was(tmp_path):
     with sqlite3.connect(database) as store:
         store.execute("CREATE TABLE runs (id)")
     assert doctor.tracking(f"sqlite:///{database}").good
+    odd = database.rename(tmp_path / "is this 100% #1?.db")
+    assert doctor.tracking(f"sqlite:///{odd}").good
     assert doctor.tracking("http://127.0.0.1:9").good is False
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.tracking.mlflow_run import MlflowRun, connect_mlflow
+from artune.tracking.mlflow_run import MlflowRun, RunView, connect_mlflow
 from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
@@ -43,6 +43,20 @@ def curve(uri: str, run, key: str) -> list[tuple[int, float]]:
 def logged(logger: RunLogger, iterations: range) -> None:
     for iteration in iterations:
         logger.log(iteration, {"reward/total": iteration / 3, "fid/ema": 1.0}, {"time/iteration": 0.5})
+
+
+def test_a_clock_that_is_set_back_gives_a_run_no_negative_time(store, monkeypatch):
+    view = RunView(MlflowRun(store, "mnist", "set-back", {}, {}))
+    before = time.time
+    monkeypatch.setattr(time, "time", lambda: before() - 86_400)
+    view.add([("loss", 1.0, 0)])
+    view.finish()
+    again = RunView(MlflowRun(store, "mnist", "set-back", {}, {}))  # a resumed training, which began in the future
+    again.reopen()
+    again.finish()
+    run = view.client.get_run(view.id)
+    assert run.info.start_time <= run.info.end_time < run.info.start_time + 600_000
+    assert run.info.start_time <= view.client.get_metric_history(view.id, "loss")[0].timestamp
 
 
 def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
