@@ -5,7 +5,7 @@
 - plan: the inputs of every rule
 - layers: which layer sets a value, and which edits have no effect
 - needs: which rule needs which external file
-- clone: whether Snakemake can work in the folder of the clone
+- clone: whether Snakemake can work in the folder that the repository lies in
 - calls: one call of Snakemake, its settings and records
 - floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's
@@ -13,5 +13,4 @@
 - budget: GPU hours of a target
 - slurm: requests of a profile, and whether a SLURM cluster can meet them
 - doctor: checks of a machine, a cluster and the files
-- clone: whether Snakemake and its jobs can work in these folders: the clone, results, caches, temporary files
 """
