@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
-from project import RUN, SMOKE, artune, copy_project, digest, four_rows, planned, snakemake
+from project import RUN, SMOKE, artune, copy_project, digest, environment, four_rows, planned, snakemake
 
 TABLE = "results/table4.csv"
 TRAINED = f"{RUN}/policy.safetensors"
@@ -62,7 +67,7 @@ def to_another_disk(project, target):
 
 
 def taken_elsewhere(project, target):
-    """A link is not copied by all programs: here `.snakemake/metadata` is left out."""
+    """Links are not copied by all programs: here `.snakemake/metadata` is left out."""
     by_new_times(project, target)
     (target / ".snakemake/metadata").unlink()
 
@@ -73,7 +78,7 @@ WAYS = {
     "`cp -r` of the clone, which gives new times in any order": by_new_times,
     "`cp -r` of results/ into a fresh clone": results_alone,
     "`mv results` to another disk, and a link in its place": to_another_disk,
-    "`rsync -r` of the clone, which gives new times and leaves out links": taken_elsewhere,
+    "a copy of the clone with new times and without its links, as `rsync -r` makes it": taken_elsewhere,
 }
 
 
@@ -101,6 +106,47 @@ def test_finished_results_in_another_place(project, tmp_path, way, fault):
     fault.done = f"{way}; the old place removed; the same command; `artune mlflow`"
     fault.happened = "Snakemake had nothing to do; MLflow found and kept its artifacts in the new place"
     fault.lost = NOTHING
+
+
+@pytest.mark.faults
+def test_the_pages_of_mlflow_in_another_place(project, tmp_path, fault):
+    """MLflow's pages are opened after the clone was moved and another folder took its old place"""
+    target = tmp_path / "new"
+    moved(project, target)
+    project.mkdir()
+    with sqlite3.connect(target / STORE) as store:
+        ((run,),) = store.execute("SELECT run_uuid FROM runs WHERE name = 'llamagen_l-ours'").fetchall()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+         "--backend-store-uri", f"sqlite:///{STORE}"],
+        cwd=target,
+        env=environment(target) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        address, end = f"http://127.0.0.1:{port}/get-artifact?path=%s&run_uuid={run}", time.monotonic() + 180
+        while True:
+            try:
+                grid = urllib.request.urlopen(address % "grid.png", timeout=10).read()
+                break
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < end
+                time.sleep(0.5)
+        scores = urllib.request.urlopen(address % "scores.json", timeout=10).read()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    assert grid == (target / RUN / "grid.png").read_bytes()
+    assert scores == (target / RUN / "scores.json").read_bytes()
+    assert not list(project.iterdir())
+    fault.done = "`mv` of the clone, an empty folder in its old place; `mlflow ui` as `make mlflow` starts it"
+    fault.happened = "the page of a run served its picture and its scores from the new place"
+    fault.lost = "nothing"
 
 
 def test_a_file_was_cut_short_on_the_way(project, tmp_path, fault):

@@ -37,6 +37,7 @@ class Records:
         self.root = results.parent
         self.folder = results / FOLDER
         self.metadata, self.list = self.folder / "metadata", self.folder / "files.json"
+        self.link = self.root / ".snakemake/metadata"
         self.lock = threading.Lock()
 
     def attach(self) -> None:
@@ -48,6 +49,8 @@ class Records:
             if self.metadata.is_dir():
                 self._link()
                 self._restore()
+            elif self.link.is_symlink():  # the results are gone; Snakemake fails at a link to nothing
+                self.link.unlink()
 
     def remember(self) -> None:
         """List every file that a rule has made; only new and altered files are read."""
@@ -64,7 +67,7 @@ class Records:
             if after != before:
                 write_json(self.list, after)
 
-    def begin(self, every: float = 60.0) -> None:
+    def begin(self, every: float = 15.0) -> None:
         """Before the first job: let Snakemake write its records beside the results, and list new files now and then.
 
         A thread calls :meth:`remember` every so many seconds, so that a kill loses little and the end is quick.
@@ -81,7 +84,7 @@ class Records:
         threading.Thread(target=run, name="records", daemon=True).start()
 
     def _link(self) -> None:
-        link = self.root / ".snakemake/metadata"
+        link = self.link
         if link.is_symlink():
             if link.exists() and link.samefile(self.metadata):
                 return
@@ -93,7 +96,8 @@ class Records:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, target)
             shutil.rmtree(link)
-        link.parent.mkdir(exist_ok=True)
+        # Records without this folder would be those of an old Snakemake, which the present one converts.
+        (link.parent / "incomplete").mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(self.metadata, link.parent))
 
     def _restore(self) -> None:
@@ -109,10 +113,17 @@ class Records:
         altered = []
         for name in differ:
             size, time, digest = wanted[name]
-            if there[name].st_size == size and sha256(self.root / name) == digest:
-                os.utime(self.root / name, ns=(there[name].st_atime_ns, time))
-            else:
+            if there[name].st_size != size or sha256(self.root / name) != digest:
                 altered.append(name)
+                continue
+            try:
+                os.utime(self.root / name, ns=(there[name].st_atime_ns, time))
+            except OSError as error:
+                warn(
+                    f"{name}: its time cannot be set ({error.strerror or error}), and what follows from it may be made "
+                    "again; own the copy, or copy with the times (cp -a, rsync -a)"
+                )
+                return
         if altered:
             more = f" and {len(altered) - SHOWN} more" if len(altered) > SHOWN else ""
             warn(

@@ -146,6 +146,28 @@ def test_results_behind_a_link_keep_their_records_on_their_own_disk(made, tmp_pa
     assert all(record_of(made, name).exists() for name in NAMES)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_copy_that_belongs_to_another_user_is_said(made, tmp_path, monkeypatch, capsys):
+    copy = copied(made, tmp_path / "copy")
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o777)
+    monkeypatch.chdir(copy)
+    os.seteuid(65534)
+    try:
+        Records(Path("results")).attach()
+    finally:
+        os.seteuid(0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "its time cannot be set (Operation not permitted)" in line
+
+
+@pytest.mark.parametrize("gone", ["results", "results/records"])
+def test_a_link_to_records_that_are_gone_is_removed(made, gone):
+    shutil.rmtree(made / gone)
+    Records(made / "results").attach()
+    (made / ".snakemake/metadata").mkdir()  # as Snakemake does, which fails where a link is
+
+
 def test_without_records_nothing_is_made(tmp_path):
     records = Records(tmp_path / "results")
     records.attach()
