@@ -75,6 +75,7 @@ class Records:
         with contextlib.suppress(OSError):
             self.metadata.mkdir(parents=True, exist_ok=True)
             self._link()
+        self.remember()
 
         def run() -> None:
             while not pause.wait(every):
@@ -103,27 +104,17 @@ class Records:
     def _restore(self) -> None:
         """In a folder that is not where the list was written, give unchanged files the listed times."""
         listed, here = self._read(), self._place()
-        if listed["place"] == here:
+        if listed["place"] in (None, here):
             return
-        there = {name: path.stat() for name in listed["files"] if (path := self.root / name).is_file()}
-        wanted = {name: listed["files"][name] for name in there}
-        differ = [name for name, found in there.items() if [found.st_size, found.st_mtime_ns] != wanted[name][:2]]
-        if (total := sum(there[name].st_size for name in differ)) > LARGE:
-            say(f"{self.folder.parent}: copied; {total / 1e9:.0f} GB are compared with their recorded digests")
-        altered = []
-        for name in differ:
-            size, time, digest = wanted[name]
-            if there[name].st_size != size or sha256(self.root / name) != digest:
-                altered.append(name)
-                continue
-            try:
-                os.utime(self.root / name, ns=(there[name].st_atime_ns, time))
-            except OSError as error:
-                warn(
-                    f"{name}: its time cannot be set ({error.strerror or error}), and what follows from it may be made "
-                    "again; own the copy, or copy with the times (cp -a, rsync -a)"
-                )
-                return
+        try:
+            altered = self._restore_listed(listed["files"])
+            self._restore_unlisted(listed["files"])
+        except OSError as error:
+            warn(
+                f"{self.folder.parent}: times cannot be set ({error.strerror or error}), and finished work may be "
+                "planned again; own the copy, or copy with the times (cp -a, rsync -a)"
+            )
+            return
         if altered:
             more = f" and {len(altered) - SHOWN} more" if len(altered) > SHOWN else ""
             warn(
@@ -131,6 +122,30 @@ class Records:
                 "copied; if it was cut short, copy it again or delete it"
             )
         write_json(self.list, {**listed, "place": here})
+
+    def _restore_listed(self, files: dict[str, list]) -> list[str]:
+        """Give files with the listed size and digest the listed time; returns the names of the others."""
+        there = {name: path.stat() for name in files if (path := self.root / name).is_file()}
+        differ = [name for name, found in there.items() if [found.st_size, found.st_mtime_ns] != files[name][:2]]
+        if (total := sum(there[name].st_size for name in differ)) > LARGE:
+            say(f"{self.folder.parent}: copied; {total / 1e9:.0f} GB are compared with their recorded digests")
+        altered = []
+        for name in differ:
+            size, time, digest = files[name]
+            if there[name].st_size == size and sha256(self.root / name) == digest:
+                os.utime(self.root / name, ns=(there[name].st_atime_ns, time))
+            else:
+                altered.append(name)
+        return altered
+
+    def _restore_unlisted(self, files: dict[str, list]) -> None:
+        """Give files that were finished just before a kill, and are not listed yet, the time in Snakemake's record."""
+        for name, record in self._made().items():
+            path = self.root / name
+            if name in files or not path.is_file():
+                continue
+            with contextlib.suppress(ArtuneError, LookupError, TypeError, ValueError):
+                os.utime(path, (path.stat().st_atime, float(read_json(record)["endtime"])))
 
     def _place(self) -> str:
         """Where the folder lies: ``mv`` within a disk keeps the number of its inode, a copy has another one."""
@@ -146,15 +161,15 @@ class Records:
             return {"place": found["place"], "files": files}
         return empty
 
-    def _made(self) -> list[str]:
-        """The files of the results folder that a rule has made, from the names of Snakemake's records."""
-        names = []
+    def _made(self) -> dict[str, Path]:
+        """The files of the results folder that a rule has made, with Snakemake's records, whose names are theirs."""
+        names = {}
         for path in self.metadata.rglob("*"):
             if path.is_file():  # a long name is spread over folders whose names begin with @
                 parts = (part.removeprefix("@") for part in path.relative_to(self.metadata).parts)
                 with contextlib.suppress(ValueError):
-                    names.append(base64.urlsafe_b64decode("".join(parts)).decode())
-        return [name for name in names if self._inside(name)]
+                    names[base64.urlsafe_b64decode("".join(parts)).decode()] = path
+        return {name: path for name, path in names.items() if self._inside(name)}
 
     def _inside(self, name: str) -> bool:
         """Whether a name from a list or a record, which others may have written, is that of a file of the results."""

@@ -1,4 +1,5 @@
 import base64
+import json
 import os
 import random
 import shutil
@@ -84,6 +85,17 @@ def test_a_file_that_was_cut_short_or_altered_keeps_its_new_time_and_is_named(ma
     assert other in line
 
 
+def test_files_finished_just_before_a_kill_get_the_time_that_snakemake_recorded(made, tmp_path):
+    copy = copied(made, tmp_path / "copy")
+    (copy / "results/records/files.json").write_text('{"place": "elsewhere", "files": {}}')
+    for name in list(NAMES)[1:]:
+        path = copy / "results/records/metadata" / record_of(made, name).relative_to(made / ".snakemake/metadata")
+        path.write_text(json.dumps({"endtime": (made / name).stat().st_mtime}))
+    Records(copy / "results").attach()
+    assert times(copy)[1:] == times(made)[1:]
+    assert times(copy)[0] != times(made)[0]  # nothing is known of it
+
+
 def test_what_was_out_of_date_before_the_copy_is_out_of_date_in_it(made, tmp_path):
     first, *_, last = NAMES
     (made / first).write_bytes(b"other digits")  # newer than everything made from them
@@ -158,7 +170,7 @@ def test_a_copy_that_belongs_to_another_user_is_said(made, tmp_path, monkeypatch
     finally:
         os.seteuid(0)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "its time cannot be set (Operation not permitted)" in line
+    assert "times cannot be set (Operation not permitted)" in line
 
 
 @pytest.mark.parametrize("gone", ["results", "results/records"])
