@@ -91,12 +91,17 @@ def download(
         part.unlink()
         tag.unlink(missing_ok=True)
         raise ArtuneError(f"{label}: {url} sent {wrong}")
+    _finish(part, tag, path, label)
+    return found
+
+
+def _finish(part: Path, tag: Path, path: Path, label: str) -> None:
+    """Give a complete file its name."""
     with _disk_errors(label, path):
         with open(part, "rb") as handle:
             sync(handle.fileno())
         os.replace(part, path)
     tag.unlink(missing_ok=True)
-    return found
 
 
 def _wrong_content(part: Path, found: str, digest: str | None, check: Callable[[Path], str | None]) -> str | None:

@@ -29,14 +29,14 @@ PUBLISHED = {"A100": Ceiling(2.039e12, 312e12), "H100": Ceiling(3.35e12, 989e12)
 FLOAT32 = {"A100": Ceiling(2.039e12, 19.5e12), "H100": Ceiling(3.35e12, 67e12)}
 # FLOPs per image of 256 x 256 pixels, by architecture, and per decoded token; a test counts them again.
 NETWORK_FLOPS = {
-    "ViT-L-14-quickgelu": 1.620e11,
-    "ViT-L-14-336-quickgelu": 3.819e11,
+    "ViT-L-14-quickgelu": 1.622e11,
+    "ViT-L-14-336-quickgelu": 3.822e11,
     "ViT-B-32-quickgelu": 8.818e9,
     "ViT-H-14": 3.346e11,
     "inception-v3-compat": 1.143e10,
     "inception_v3": 1.142e10,
     "vit_base_patch8_224": 5.535e12,  # 20 crops
-    "vit_large_patch14_dinov2": 1.620e11,
+    "vit_large_patch14_dinov2": 1.622e11,
 }
 DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds 0.3% at 576 tokens
 

@@ -100,6 +100,6 @@ def test_costs_at_the_papers_scale_are_of_random_weights_until_the_checkpoint_is
         return Plan(CONFIG | {"assets": str(tmp_path)} | config, ROOT / "config").timed()
 
     assert folder(scale="imagenet") == "results/imagenet/bench/iteration"
-    (tmp_path / "c2i_L_256.pt").touch()
+    (tmp_path / "c2i_L_256.pt").write_bytes(b"weights")
     assert folder(scale="imagenet") == "results/imagenet/runs/llamagen_l-ours"
     assert folder(scale="mnist") == "results/mnist/runs/llamagen_l-ours"
