@@ -103,10 +103,12 @@ def _check_segments(data: bytes) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[int]:
-    """Where the chunks of a PNG begin."""
+    """Where the chunks of a PNG begin, up to its end."""
     at = 8
     while at < len(data):
         yield at
+        if data[at + 4 : at + 8] == b"IEND":
+            return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 2**24  # of all shards; ImageNet has 1.3 million images, and 14 million in all its classes
 MOST_FOOTER = 2**24  # bytes at the end of a shard that describe it; in memory they take many times as much
 MOST_ENTRIES = 100_000  # of one list in these bytes, such as the row groups
-BLOCK = 2**20  # bytes of a large column that are read from the file at once
+BLOCK = 2**20  # bytes that are read at once from a large row group, or a file that is LARGE
+LARGE = 2**30
 LABELS = 2**16  # labels that are read at once
 # Images that unpack to more than FREE bytes may not be MOST_TIMES larger than in the file: they are compressed already.
 FREE, MOST_TIMES = 2**28, 20
@@ -111,8 +112,8 @@ def _open(path: Path) -> "ParquetFile":
         }
         file = pyarrow.parquet.ParquetFile(path, **limits)
         _check_columns(path, file)
-        # A column of a row group is read at once, so that no claim in it takes memory; a large one block by block.
-        if _largest_column(file, size) > FREE:
+        # A row group is read at once, so that no claim in it takes more memory than it has; a large one block by block.
+        if _largest_group(file, size) > FREE or size > LARGE:
             file = pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK, **limits)
     return file
 
@@ -141,28 +142,27 @@ def _images_column(file: "ParquetFile") -> str:
     return "image.bytes" if types.is_struct(file.schema_arrow.field("image").type) else "image"
 
 
-def _largest_column(file: "ParquetFile", size: int) -> int:
-    """Bytes of the largest column of images of a row group, in a file of ``size`` bytes.
+def _largest_group(file: "ParquetFile", size: int) -> int:
+    """Bytes of the largest row group, in a file of ``size`` bytes.
+
+    The descriptions of single columns are not looked at: a wrong one ends the process inside pyarrow.
 
     Raises:
         ValueError: the row groups do not make up the file, or unpack to far more than its size.
     """
-    metadata, rows, largest = file.metadata, 0, 0
+    metadata, rows, unpacked, largest = file.metadata, 0, 0, 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        if group.num_rows < 0:
-            raise ValueError(f"row group {number} claims {group.num_rows} rows")
+        if group.num_rows < 0 or group.total_byte_size < 0:
+            raise ValueError(f"row group {number} claims {group.num_rows} rows and {group.total_byte_size} bytes")
         rows += group.num_rows
-        columns = [group.column(at) for at in range(group.num_columns)]
-        images = [column for column in columns if column.path_in_schema.split(".")[0] == "image"]
-        packed = min(sum(max(column.total_compressed_size, 0) for column in images), size)
-        largest = max(largest, packed)
-        unpacked = sum(column.total_uncompressed_size for column in images)
-        if unpacked > max(FREE, MOST_TIMES * packed):
-            raise ValueError(f"row group {number} would unpack to {unpacked:,} bytes, from {packed:,}")
+        unpacked += group.total_byte_size
+        largest = max(largest, group.total_byte_size)
     if rows != metadata.num_rows:
         raise ValueError(f"it claims {metadata.num_rows} rows, but its row groups have {rows}")
-    return largest
+    if unpacked > max(FREE, MOST_TIMES * size):
+        raise ValueError(f"it would unpack to {unpacked:,} bytes, from {size:,}")
+    return min(largest, size)
 
 
 def _labels(path: Path, file: "ParquetFile") -> np.ndarray:

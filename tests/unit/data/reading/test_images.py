@@ -174,6 +174,12 @@ def test_bombs_are_refused_or_read_in_bounded_time_and_memory(case, confined):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_bytes_after_the_end_of_an_image_do_not_matter(kind):
+    data = saved(picture(), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.array_equal(pixels(data + bytes(10**6)), pixels(data))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_an_image_that_is_cut_short_is_one_line(kind):
     data = saved(picture(size=(200, 100)), kind)
     for part in (0, 1, 10, len(data) // 2, len(data) * 3 // 4):
