@@ -1,9 +1,13 @@
 """Hostile connections to the study's server: answered with one line and closed, in bounded memory; others are served."""
 
 import json
+import socket
 import time
 
 import pytest
+from fuzzing import cases
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from raw_http import (
     answers,
     chunk,
@@ -208,3 +212,44 @@ def test_many_connections(server, fault):
         "the connection that has waited longest is closed for each new one; a rater joins and votes meanwhile"
     )
     fault.lost = "nothing"
+
+
+def test_bytes(server, request, fault):
+    """Bytes that are nearly a request arrive: cut, altered, doubled, or two requests run into each other"""
+    whole = [
+        head("GET", "/"),
+        head("POST", "/api/undo", "Content-Length: 3") + b"[1]",
+        head("POST", "/api/votes", "Transfer-Encoding: chunked") + chunk(b'{"position": 0}') + b"0\r\n\r\n",
+        head("POST", "/api/more", "Content-Length: 2", "Expect: 100-continue") + b"{}",
+    ]
+    hostile = [
+        b"",
+        b"\r\n",
+        b"\x00",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 7\r\n",
+        b"ffffffff\r\n",
+        b" ",
+    ]
+    pieces = st.tuples(st.sampled_from(whole), st.integers(0, 250), st.integers(0, 250), st.sampled_from(hostile))
+    changed = pieces.map(lambda piece: piece[0][: piece[1]] + piece[3] + piece[0][min(piece[1:3]) :])
+    seen = set()
+
+    @settings(max_examples=cases(request), deadline=None, database=None, derandomize=True,
+              phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(st.lists(st.one_of(changed, st.sampled_from(whole), st.binary(max_size=200)), min_size=1, max_size=3))
+    def run(parts):
+        with connect(server.port) as connection:
+            try:
+                connection.sendall(b"".join(parts))
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:  # refused already
+                pass
+            seen.update(statuses(answers(connection)))
+
+    run()
+    assert seen <= {100, 200, 400, 401, 404, 405, 408, 413, 415, 422, 431}, seen
+    assert 400 in seen
+    fault.done = f"{cases(request):,} cases drawn by Hypothesis, sent over sockets without a rater's code"
+    fault.happened = "an answer with a 4xx status or none, and a closed connection; no traceback"
+    fault.lost = "nothing; another rater votes at once"
