@@ -5,7 +5,9 @@ PYTHON ?= python3.11
 CORES ?= 2
 PORT ?= 5000
 BIN := .venv/bin
-STAMP := .venv/.pins-$(shell cksum < envs/requirements.txt | cut -d' ' -f1)
+STAMP := .venv/.pins-$(shell cat envs/build.txt envs/requirements.txt | cksum | cut -d' ' -f1)
+# Only files whose digests are pinned are installed, and what must be built is built by the pinned setuptools.
+PINNED := --require-hashes --no-deps --no-build-isolation
 # Lines of Snakemake's output that `make reproduce` hides.
 CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Provided cores|Rules claiming|Using shell|Conda env|Assuming|Config file|$$)
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
@@ -21,20 +23,20 @@ help:
 	@echo "make lint        check with ruff, snakefmt, snakemake --lint and mypy"
 	@echo "make format      format all files with ruff and snakefmt"
 	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
-	@echo "make pins        resolve the pins in envs/requirements.txt and envs/official.txt again"
+	@echo "make pins        resolve the pins and digests in envs/*.txt again"
 	@echo "make clean-results   remove the results of the scales mnist and smoke, the published copies and the tracking store"
 
 # uv installs the pinned packages in seconds; pip installs uv, so Python alone is enough at the start. Compiling the bytecode
 # here halves the start-up time of every job, even where PYTHONDONTWRITEBYTECODE is set.
-$(STAMP): envs/requirements.txt pyproject.toml
+$(STAMP): envs/build.txt envs/requirements.txt pyproject.toml
 	@echo "setting up .venv: about 200 packages, 7 GB, 1-3 minutes"
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" \
 		|| { echo "error: .venv is not Python 3.11; remove it and run make PYTHON=python3.11"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	@$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
-	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/build.txt
+	@$(BIN)/uv pip install --quiet $(PINNED) --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	@rm -f .venv/.pins-*
 	@touch $@
 
@@ -84,14 +86,20 @@ mlflow: $(STAMP)
 # A separate environment without torch. ARTUNE_OFFICIAL_PYTHON can name the Python of another environment instead.
 official:
 	@test -x .venv-official/bin/python || $(PYTHON) -m venv .venv-official
-	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/official.txt
-	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/build.txt
+	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check $(PINNED) -r envs/official.txt
+	@.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@echo "set up .venv-official; next run, for example, snakemake -c2 --config scale=imagenet -- results/imagenet/runs/llamagen_l-ours/official.json"
 
+# The first line of each file says how it is installed: without --no-deps a resolver refuses hpsv2's old pins.
+COMPILE := $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-header --no-annotate
 pins: $(STAMP)
-	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate \
-		--override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
-	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate envs/official.in -o envs/official.txt
+	@$(COMPILE) envs/build.in -o envs/build.txt
+	@$(COMPILE) --override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
+	@$(COMPILE) envs/official.in -o envs/official.txt
+	@sed -i '1i # Install first, with: pip install --require-hashes -r envs/build.txt' envs/build.txt
+	@for name in requirements official; do \
+		sed -i "1i # Install with: pip install $(PINNED) -r envs/$$name.txt (after envs/build.txt)" envs/$$name.txt; done
 
 clean-results:
 	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json \

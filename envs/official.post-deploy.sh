@@ -3,5 +3,7 @@
 # not listed under `pip` in the YAML file, because Snakemake creates the environment from a copy of that file in another folder,
 # where the path of a requirements file does not resolve.
 set -e
-python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/official.txt
-python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+pip="python -m pip install --quiet --disable-pip-version-check"
+$pip --require-hashes -r envs/build.txt
+$pip --require-hashes --no-deps --no-build-isolation -r envs/official.txt
+$pip --no-deps --no-build-isolation -e .
