@@ -1,7 +1,27 @@
-"""Exceptions whose messages are written for the user."""
+"""Exceptions whose messages are written for the user, and what every such text goes through."""
 
 import difflib
-from collections.abc import Iterable
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote
+
+LONGEST = 100  # characters of a value in a message
+WORD = re.compile(r"'[^']{201,}'|\"[^\"]{201,}\"|\S{201,}")  # a value that nobody shortened; paths are shorter
+MOST_OF_A_MESSAGE = 2000  # characters; a longer one loses its middle
+SECRET = "***"
+# A password or token in an address: before the host (up to the last @, because passwords hold / and @ too), or under a
+# telling name among the options; and such a name, or a header, outside an address.
+SIGNED_IN = re.compile(r"(?<=://)([^\s/?#@:'\"]*):[^\s'\"<>]*@")
+TOKEN_ONLY = re.compile(r"(?<=://)[^\s/?#@:'\"]+@")
+NAMED = "token|passw(?:or)?d|passphrase|pwd|secret|signature|sig|credentials?|api_?key|access_?key|auth(?:orization)?"
+OPTION = re.compile(rf"([?&;#][\w.%-]{{0,40}}(?:{NAMED}|key)[\w.%-]{{0,40}}=)[^\s&;#'\"<>]+", re.I)
+ASSIGNED = re.compile(rf"(\b(?:[a-z]{{1,20}}[_-]){{0,4}}(?:{NAMED})\s*=\s*)[^\s&;,'\"<>]+", re.I)
+HEADER = re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\"]+", re.I)
+# Variables of the environment whose whole value is a secret. A shorter value would be found inside ordinary words.
+VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|API_?KEY|SAS)$")
+SHORTEST_SECRET = 6
 
 
 class ArtuneError(Exception):
@@ -9,11 +29,13 @@ class ArtuneError(Exception):
 
     The message is one line that names the file, key or argument and says what to do; the command line prints it
     without a traceback and exits with status 2. A line break or control character in a quoted key or name is shown as
-    its escape sequence.
+    its escape sequence, and passwords in addresses are left out (:func:`without_secrets`).
     """
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut(message, 20_000))
+        line = WORD.sub(lambda word: cut(word[0]), without_secrets(line))
+        super().__init__(cut(line, MOST_OF_A_MESSAGE))
 
 
 class SharedError(ArtuneError):
@@ -24,9 +46,60 @@ class StoppedError(SharedError):
     """A signal asked the command to stop and its state is saved; the exit status is not 0, so that it is run again."""
 
 
+def without_secrets(text: str) -> str:
+    """``text`` with ``***`` in place of the passwords and tokens of addresses.
+
+    Applied wherever text leaves the program: errors, warnings, the last line of a command, ``doctor``, tracebacks. In
+    an address the password goes (``http://alice:***@host``), or all before the ``@`` if there is no password, because
+    some services take a token there; and so do the values of options like ``?token=``. The values of variables of the
+    environment such as ``MLFLOW_TRACKING_PASSWORD`` go wherever they stand.
+    """
+    text = HEADER.sub(rf"\1{SECRET}", text)
+    text = TOKEN_ONLY.sub(f"{SECRET}@", SIGNED_IN.sub(rf"\1:{SECRET}@", text))
+    text = ASSIGNED.sub(rf"\1{SECRET}", OPTION.sub(rf"\1{SECRET}", text))
+    for value in _secrets_of_the_environment():
+        text = text.replace(value, SECRET)
+    return text
+
+
+def _secrets_of_the_environment() -> Iterator[str]:
+    """Values of telling variables, and the passwords of addresses, as written and decoded; none that is very short."""
+    for name, value in os.environ.items():
+        found = [value] if VARIABLE.search(name.upper()) else []
+        if address := re.search(r"://[^/?#@:]*:(.*)@", value):
+            found += [address[1], unquote(address[1])]
+        yield from (secret for secret in found if len(secret) >= SHORTEST_SECRET)
+
+
+def cut(text: str, most: int = LONGEST) -> str:
+    """``text`` of at most ``most`` characters; the middle of a longer one becomes dots."""
+    if len(text) <= most:
+        return text
+    tail = (most - 3) // 3
+    return f"{text[: most - 3 - tail]}...{text[-tail:]}"
+
+
+class _Brief(reprlib.Repr):
+    """``repr`` that visits only the first few parts of a value, however many its aliases or its digits would give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother, self.maxstring = 3, LONGEST, LONGEST
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 6
+
+    def repr_int(self, value: int, level: int) -> str:  # Python refuses to print more than 4,300 digits
+        return repr(value) if value.bit_length() <= 256 else f"a whole number of {value.bit_length():,} bits"
+
+
+def brief(value: object) -> str:
+    """``repr(value)`` in at most :data:`LONGEST` characters, in a time that does not depend on its size."""
+    return cut(_Brief().repr(value))
+
+
 def near(name: object, known: Iterable[str]) -> str:
     """A hint such as ``did you mean llamagen_l-ours?``; an empty string if no known name is similar to ``name``."""
-    found = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
+    text = cut(name) if isinstance(name, str) else brief(name)
+    found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -40,7 +113,7 @@ def unknown(name: object, known: Iterable[str], what: str = "", most: int = 20) 
         most: largest number of names that are listed.
     """
     names = list(known)
-    asked = f"unknown {what} {name!r}" if what else f"unknown {name!r}"
+    asked = f"unknown {what} {brief(name)}" if what else f"unknown {brief(name)}"
     if meant := near(name, names):
         return f"{asked}; {meant}"
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,6 +1,11 @@
 """Hostile requests to the study's page: refused with a one-line error, nothing stored, no other file read."""
 
+import contextlib
 import json
+import shutil
+import sqlite3
+import time
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
@@ -10,9 +15,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from study_pairs import make_study
 
+from artune.errors import ArtuneError
 from artune.results.study.pairs import PairFile
 from artune.results.study.serve import build_app
 from artune.results.study.store import ALPHABET, VoteStore
+from artune.results.study.tally import describe_tally, tally_votes
 
 HOSTILE = ("", "..", "../../etc/passwd", "%00", "' OR 1=1 --", "__proto__", "Bearer ", "\u202e", "0" * 400)
 
@@ -130,3 +137,86 @@ def test_addresses_of_images(request, page, fault):
 
     draw(request, st.tuples(positions, places), case)
     row(fault, request, "sent as position and place of an image, with a valid token", "refused with a 4xx status")
+
+
+COLUMNS = {
+    "votes": [
+        "rater",
+        "position",
+        "item",
+        "kind",
+        "setting",
+        "task",
+        "left_side",
+        "pressed",
+        "choice",
+        "seconds",
+        "seed",
+    ],
+    "shown": ["rater", "position", "item", "left_side"],
+    "study": ["digest", "seed", "check_share", "totals"],
+    "raters": ["code_sha256", "joined_at"],
+}
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT"
+STATEMENTS = (
+    "DROP TABLE votes", "DROP TABLE raters", f"CREATE VIEW more AS {ENDLESS} x FROM n", "DELETE FROM study", "PRAGMA user_version = 2",
+    f"CREATE TRIGGER t AFTER INSERT ON votes BEGIN {ENDLESS} count(*) FROM n; END", "INSERT INTO study SELECT * FROM study",
+    "ALTER TABLE votes RENAME COLUMN seconds TO minutes",
+)  # fmt: skip
+
+
+def test_stores_of_votes_from_elsewhere(request, page, tmp_path, fault):
+    """A store of votes holds other types, infinite seconds, views, triggers or damaged bytes"""
+    _, store, code = page
+    rater, pairs = store.rater(code), store.pairs
+    for position in range(1, 5):
+        store.vote(rater, position, "right", 2.0)
+    describe_tally(tally_votes(tmp_path / "votes.sqlite"))  # imports what a tally needs
+    whole, copy = tmp_path / "votes.sqlite", tmp_path / "copy.sqlite"
+    size = whole.stat().st_size
+    values = st.one_of(
+        st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=20), st.binary(max_size=20),
+        st.sampled_from(["ours", "pair", "CFG", "Realism", "[" * 10_000, "x" * 2_000_000, float("inf"), -1, "{}", "1"]),
+    )  # fmt: skip
+    cells = st.sampled_from([(table, column) for table, columns in COLUMNS.items() for column in columns])
+    changes = st.one_of(
+        st.tuples(cells, values, st.booleans()),
+        st.sampled_from(STATEMENTS),
+        st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, 255)), min_size=1, max_size=30),
+    )
+
+    def opened():
+        VoteStore(copy, pairs).close()
+
+    def case(change):
+        shutil.copyfile(whole, copy)
+        if isinstance(change, list):
+            data = bytearray(copy.read_bytes())
+            for at, byte in change:
+                data[at] = byte
+            copy.write_bytes(data)
+        else:
+            with (
+                closing(sqlite3.connect(copy, isolation_level=None)) as database,
+                contextlib.suppress(sqlite3.Error, ValueError),
+            ):
+                if isinstance(change, str):
+                    database.execute(change)
+                else:
+                    (table, column), value, every = change
+                    where = "" if every else f" WHERE rowid = (SELECT MAX(rowid) FROM {table})"
+                    database.execute(f"UPDATE {table} SET {column} = ?{where}", (value,))
+        for call in (lambda: describe_tally(tally_votes(copy)), opened):
+            began = time.process_time()
+            try:
+                call()
+            except ArtuneError as error:
+                text = str(error)
+                assert "\n" not in text
+                assert len(text) < 1000
+                assert str(copy) in text
+            assert time.process_time() - began < 2
+
+    draw(request, changes, case)
+    row(fault, request, "a value, the schema or bytes of a store altered, then `study_tally` and the page",
+        "refused in less than two seconds with a line that names the file, or read")  # fmt: skip

@@ -3,7 +3,8 @@
 - make: drawing the pairs
 - pairs: the file of pairs
 - sessions: which pairs a rater sees, and on which side
-- store: votes in SQLite
+- votes: the file of votes, and what it must hold to be read
+- store: what raters do to the votes
 - serve: the page that people rate on
 - connections: limits of requests and connections
 - judge: a network's choices

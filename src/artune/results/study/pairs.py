@@ -19,6 +19,7 @@ from artune.runtime.outside.zips import open_zip
 
 SIDES = {"pair": ("ours", "pretrained"), "check": ("real", "scrambled")}  # the two images of an item, per kind
 CONTENT = "pairs.json"
+MOST_BYTES = 50_000_000  # of a member; pairs.json of a thousand pairs has 1 MB
 EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time of a zip; a fixed time makes equal contents equal bytes
 
 
@@ -102,7 +103,7 @@ class PairFile:
             raise ArtuneError(f"{path}: no such file; `snakemake -c2 {path}` makes it")
         try:
             self.archive = open_zip(path)
-            content = json.loads(self.archive.read(CONTENT))
+            content = json.loads(self._read(CONTENT))
         except BAD_NPZ as error:
             raise ArtuneError(f"{path}: not a file of pairs, or damaged ({error}); delete it and run again") from error
         self.pairs = parse(Pairs, content, str(path))
@@ -114,6 +115,12 @@ class PairFile:
     def png(self, name: str) -> bytes:
         """The image called ``name``. Raises ArtuneError if it is damaged."""
         try:
-            return self.archive.read(f"images/{name}.png")
+            return self._read(f"images/{name}.png")
         except BAD_NPZ as error:
             raise ArtuneError(f"{self.path}: image {name} is damaged ({error}); delete it and run again") from error
+
+    def _read(self, name: str) -> bytes:
+        """A member of the archive. Raises ValueError: it claims more than :data:`MOST_BYTES`."""
+        if (size := self.archive.getinfo(name).file_size) > MOST_BYTES:
+            raise ValueError(f"{name} has {size:,} bytes; at most {MOST_BYTES:,} are read")
+        return self.archive.read(name)

@@ -1,4 +1,4 @@
-"""The store of votes: one SQLite file. A vote is on the disk before it is acknowledged, and counts once."""
+"""What a rater does to the store of votes. A vote is on the disk before it is acknowledged, and counts once."""
 
 import contextlib
 import hashlib
@@ -16,34 +16,11 @@ from typing import Literal
 from artune.errors import ArtuneError
 from artune.results.study.pairs import Item, Pairs
 from artune.results.study.sessions import left_side, next_session
+from artune.results.study.votes import MAX_RATERS, check_shown, connect_votes, read_votes
 
 Pressed = Literal["left", "right", "tie"]
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no characters that are easily confused
 CODE = re.compile(rf"[{ALPHABET}]{{20}}")  # 99 bits
-VERSION = 1
-MAX_RATERS = 1000
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS study (
-    digest TEXT NOT NULL, seed INTEGER NOT NULL, check_share REAL NOT NULL, totals TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS raters (
-    number INTEGER PRIMARY KEY, code_sha256 TEXT NOT NULL UNIQUE, joined_at TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS shown (
-    rater INTEGER NOT NULL REFERENCES raters, position INTEGER NOT NULL, item TEXT NOT NULL, left_side TEXT NOT NULL,
-    PRIMARY KEY (rater, position), UNIQUE (rater, item)
-);
-CREATE TABLE IF NOT EXISTS votes (
-    rater INTEGER NOT NULL, position INTEGER NOT NULL, item TEXT NOT NULL,
-    kind TEXT NOT NULL, setting TEXT NOT NULL, task TEXT NOT NULL,
-    left_side TEXT NOT NULL, right_side TEXT NOT NULL, pressed TEXT NOT NULL, choice TEXT NOT NULL,
-    seconds REAL NOT NULL, seed INTEGER NOT NULL, cast_at TEXT NOT NULL,
-    PRIMARY KEY (rater, position), UNIQUE (rater, item), FOREIGN KEY (rater, position) REFERENCES shown
-);
-CREATE TABLE IF NOT EXISTS withdrawn AS SELECT *, '' AS withdrawn_at FROM votes;
-CREATE INDEX IF NOT EXISTS votes_of_item ON votes (item);
-PRAGMA user_version = {VERSION};
-"""
 
 
 class UnknownCodeError(ArtuneError):
@@ -76,36 +53,6 @@ class Session:
     more: bool  # whether there are pairs that the rater has not been given
 
 
-def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
-    """Open the store at ``path``; the journal of a killed server is rolled back.
-
-    Raises:
-        ArtuneError: the file cannot be opened, or is not a store of votes of this version.
-    """
-    try:
-        database = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
-            uri=True,
-            timeout=30,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        # With a rollback journal all votes are in one file: its modification time is that of the last vote, and other
-        # hosts can read it. PERSIST and FULL: a commit survives a power cut, at half the cost of deleting the journal.
-        database.execute("PRAGMA journal_mode = PERSIST")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
-        if create and not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")  # in one transaction
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise ArtuneError(f"{path}: not a store of votes, or it cannot be opened ({error})") from error
-    if version != VERSION:
-        database.close()
-        raise ArtuneError(f"{path}: not a store of votes (version {version}, this program reads {VERSION})")
-    return database
-
-
 class VoteStore:
     """Votes on one set of pairs; safe for several threads, and for several processes.
 
@@ -120,12 +67,20 @@ class VoteStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.database = connect_votes(path, create=True)
         row = (pairs.digest(), pairs.seed, pairs.check_share, json.dumps(pairs.totals()))
-        with self._transaction() as database:
-            database.execute("INSERT INTO study SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT * FROM study)", row)
-            known = database.execute("SELECT digest FROM study").fetchone()[0]
-        if known != row[0]:
+        try:
+            with self._transaction() as database:
+                database.execute("INSERT INTO study SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT * FROM study)", row)
+                known = database.execute("SELECT digest FROM study").fetchone()[0]
+            if known != row[0]:
+                raise ArtuneError(f"{path}: holds votes on other pairs; move it away, or restore the old file of pairs")
+            check_shown(self.database, path, self.items)
+            read_votes(self.database, path)
+        except sqlite3.Error as error:
             self.database.close()
-            raise ArtuneError(f"{path}: holds votes on other pairs; move it away, or restore the old file of pairs")
+            raise ArtuneError(f"{path}: damaged, or it cannot be written ({error}); restore a copy of it") from error
+        except BaseException:
+            self.database.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,6 @@
 """Counting the votes of the human study: exact sign tests, intervals, agreement between raters."""
 
 import contextlib
-import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +9,7 @@ from statistics import median
 from typing import Any
 
 from artune.config.study import VOTES
-from artune.errors import ArtuneError
-from artune.results.study.store import connect_votes
+from artune.results.study.votes import connect_votes, read_votes
 from artune.runtime.files import write_json
 
 Tally = dict[str, Any]  # tally.json
@@ -91,22 +88,9 @@ def tally_row(votes: Mapping[str, Sequence[str]], raters: Mapping[str, Sequence[
 
 
 def read_store(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The record of the study, and all votes.
-
-    Raises:
-        ArtuneError: the file is not a store of votes, or holds an unknown choice.
-    """
+    """The record of the study, and all votes. Raises ArtuneError: as ``connect_votes`` and ``read_votes``."""
     with contextlib.closing(connect_votes(path)) as database:
-        database.row_factory = sqlite3.Row
-        try:
-            study = dict(database.execute("SELECT * FROM study").fetchone() or {})
-            votes = [dict(row) for row in database.execute("SELECT * FROM votes ORDER BY rater, position")]
-        except sqlite3.Error as error:
-            raise ArtuneError(f"{path}: not a store of votes ({error})") from error
-    for vote in votes:
-        if vote["choice"] not in (*VOTES, "real", "scrambled"):
-            raise ArtuneError(f"{path}: unknown choice {vote['choice']!r}; known are {', '.join(VOTES)}")
-    return study, votes
+        return read_votes(database, path)
 
 
 def count_raters(votes: Sequence[Mapping[str, Any]], check_share: float) -> list[dict[str, Any]]:
@@ -155,7 +139,7 @@ def tally_votes(path: Path | None, flagged: str = "exclude") -> Tally:
         "raters": raters,
         "rows": _rows([vote for vote in cast if vote["rater"] not in out]),
         "everyone": _rows(cast),
-        "pairs": json.loads(study.get("totals", "{}")),
+        "pairs": study.get("totals", {}),
     }
 
 
