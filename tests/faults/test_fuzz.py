@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,7 @@ def test_yaml(request, fault):
     hostile = st.sampled_from([
         b"!!python/object/apply:os.system ['touch code-was-run']", b"a: &a [*a]", b"\xff\xfe", b"{" * 300, b"? {}\n: 1", b"- 1",
         b"a: 2026-99-99", b"a: !!binary x", b"a: !!int x", b"a: !!timestamp x", b"<<: 1", b"\x00", b"a: !!set [1]", b"&a x: *a",
+        b"a: &a {b: *a}", b"a: 1\na: 2", b"a: 0x" + b"f" * 10**6, b"a: 1" + b":59" * 10**5, b"a: " + b"9" * 10**5, b"a: .inf",
     ])  # fmt: skip
     fuzz(request, st.one_of(damaged(text), hostile), case)
     row(
@@ -176,6 +178,49 @@ def test_yaml(request, fault):
         request,
         "YAML that is cut, has flipped bits, or is hostile (`!!python/object/apply`)",
         "a one-line error, or a mapping of plain values",
+    )
+
+
+def test_yaml_aliases(request, fault):
+    """A YAML file has aliases of aliases, merge keys and long texts"""
+    path = Path("x.yaml")
+    lines = st.lists(
+        st.tuples(
+            st.sampled_from(["[{}]", "{{<<: [{}]}}", "{{k: [{}], l: 1}}", "[{}, [[1]]]"]),
+            st.integers(0, 40),
+            st.integers(0, 3),
+        ),
+        max_size=40,
+    )
+    first = st.sampled_from(["{x: 1}", "x", "[1, 2]", "x" * 5000, "*a0", "{y: *a0}"])
+
+    def case(drawn):
+        start, rest, key = drawn
+        names = [f"a{number}" for number in range(len(rest) + 1)]
+        text = f"a0: &a0 {start}\n"
+        for number, (form, times, back) in enumerate(rest, start=1):
+            used = ", ".join([f"*{names[max(0, number - 1 - back)]}"] * times)
+            text += f"a{number}: &a{number} {form.format(used)}\n"
+        path.write_text(f"{text}{key}: *{names[-1]}\n")
+        began = time.process_time()
+        tree = read_yaml(path)
+        parse_run(tiny_run().model_dump(mode="json") | {key: tree[key]}, "config.yaml")
+        assert time.process_time() - began < 2
+
+    def in_time(drawn):
+        began = time.process_time()
+        message = refusal(case, drawn)
+        assert time.process_time() - began < 2
+        assert len(message) < 1000
+        if message:
+            raise ArtuneError(message)
+
+    fuzz(request, st.tuples(first, lines, st.sampled_from(["seed", "name", "rewards", "a0"])), in_time)
+    row(
+        fault,
+        request,
+        "up to forty lines, each with up to forty aliases of lines above, as a setting of a run",
+        "refused in less than two seconds with a short line where they stand for too much, otherwise read",
     )
 
 

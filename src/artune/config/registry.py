@@ -17,7 +17,7 @@ from artune.config.settings import PRESETS, About, Asset, results_name
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
 from artune.config.yaml_layers import Model, Tree, config_folder, merge, parse, read_yaml, undot
-from artune.errors import ArtuneError, unknown
+from artune.errors import ArtuneError, brief, unknown
 
 SECTIONS = (  # names of the axis files; each file holds the section of the same name
     "data", "tokenizers", "backbones", "networks", "grpo", "mle", "vapi", "entropy", "rewards", "sampling",
@@ -67,7 +67,7 @@ class Registry:
         if scale not in SCALES:
             raise ArtuneError(f"scale: {unknown(scale, SCALES)}")
         if preset not in PRESETS:
-            raise ArtuneError(f"preset: unknown {preset!r}; choose {' or '.join(PRESETS)}")
+            raise ArtuneError(f"preset: unknown {brief(preset)}; choose {' or '.join(PRESETS)}")
         overlay = self._overlay(scale)
         self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
         self._scale_lines = lines_of(overlay.pop("experiments", {}), f"config/scales/{scale}.yaml: experiments")
@@ -148,7 +148,7 @@ class Registry:
         below, above = overlay.pop("extends", None), (*above, scale)
         if below is not None and (below in above or not one_of(below, SCALES)):
             others = ", ".join(name for name in SCALES if name not in above)
-            raise ArtuneError(f"config/scales/{scale}.yaml: extends: {below!r} must be another scale: {others}")
+            raise ArtuneError(f"config/scales/{scale}.yaml: extends: {brief(below)} must be another scale: {others}")
         return merge(self._overlay(below, above), overlay) if below else overlay
 
     def _section(self, kind: type[Model], key: str, where: str) -> dict[str, Model]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from artune.config.fields import Fraction, Frozen, NonNegative, Positive
 from artune.config.methods import GRPO, MLE, Entropy, Rewards, VAPi
 from artune.config.yaml_layers import Tree, parse, read_yaml
-from artune.errors import ArtuneError, unknown
+from artune.errors import ArtuneError, brief, unknown
 
 JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric of their own
 
@@ -34,7 +34,7 @@ class Data(Frozen):
     @model_validator(mode="after")
     def _prompt_has_a_place(self) -> "Data":
         if self.prompt.count("{}") != 1:
-            raise ValueError(f"prompt: {self.prompt!r} must hold {{}} once, where the class name goes")
+            raise ValueError(f"prompt: {brief(self.prompt)} must hold {{}} once, where the class name goes")
         return self
 
 

@@ -1,18 +1,27 @@
 """YAML files as layers: reading, validating and merging them. Never imports torch."""
 
 import os
+import re
+import stat
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, brief, cut
 
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml if PyYAML was built with it: about five times faster
 DEEPEST = 100  # levels of nesting; libyaml's loader recurses in C and crashes the process at about 50,000
+MOST_BYTES = 4_000_000  # of a file; the largest of config/ has 20,000
+MOST_VALUES = 200_000  # values with every alias written out: ten lines of aliases of aliases stand for 10^10
+LETTERS = 50  # of a text that count as one value
+LONGEST_NUMBER = 1000  # characters; Python takes minutes for a number of a million digits in base 60
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+RESOLVER = yaml.resolver.Resolver()
 
 FOLDER = "ARTUNE_CONFIG"  # environment variable: a copy of config/ that a job reads instead of config/ itself
 
@@ -30,32 +39,112 @@ def config_folder() -> Path:
 
 
 def read_yaml(path: Path) -> Tree:
-    """Read a mapping from YAML.
-
-    Raises:
-        ArtuneError: no such file, bad syntax or encoding, or not a mapping.
-    """
-    try:
-        value = _load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
-    except RecursionError as error:
-        raise ArtuneError(f"{path}: nested too deeply; fix it") from error
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:  # not UTF-8; invalid date, number or key
-        raise ArtuneError(f"{path}: {' '.join(str(error).split())}") from error
+    """Read a mapping from YAML. Raises ArtuneError: as :func:`read_yaml_value`, or not a mapping."""
+    value = read_yaml_value(path)
     if not isinstance(value, dict):
         raise ArtuneError(f"{path}: must hold a mapping")
     return value
 
 
-def _load(text: str) -> Any:
-    """The value of ``text``. Raises RecursionError: it is nested more than :data:`DEEPEST` levels deep."""
-    depth = 0
-    for event in yaml.parse(text, SAFE):  # event by event, without recursion
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise RecursionError
-    return yaml.load(text, SAFE)
+def read_yaml_value(path: Path) -> Any:
+    """Read YAML, in bounded time and memory whatever the file holds; only plain values are made.
+
+    Raises:
+        ArtuneError: no such file, bad syntax or encoding, a key that stands twice, or more than :data:`MOST_BYTES`,
+            :data:`MOST_VALUES` or :data:`LONGEST_NUMBER` allow.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise ArtuneError(f"{path}: not a regular file")
+        if about.st_size > MOST_BYTES:
+            raise ArtuneError(f"{path}: {about.st_size:,} bytes; settings have at most {MOST_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ArtuneError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ArtuneError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise ArtuneError(f"{path}: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of ``text``. Raises ArtuneError: as :func:`read_yaml_value`; the message names ``where``."""
+    try:
+        _check(text)
+        return yaml.load(text, SAFE)
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        message = " ".join(str(error).split())  # bad syntax; an invalid date, number or key
+        raise ArtuneError(f"{where}: {cut(message, 300)}") from error
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+class _Open:
+    """A mapping or list that is being read: its keys, how many values it holds, and whether a key comes next."""
+
+    def __init__(self, event: yaml.CollectionStartEvent):
+        self.anchor, self.mapping = event.anchor, isinstance(event, yaml.MappingStartEvent)
+        self.keys: dict[Hashable, int] = {}
+        self.values, self.turn = 1, 0
+
+    def note(self, event: yaml.NodeEvent) -> None:
+        """Count a child. Raises ValueError: it is a key that was there before."""
+        if self.mapping and self.turn % 2 == 0 and isinstance(event, yaml.ScalarEvent):
+            tag = RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit) if event.tag is None else event.tag
+            line, key = _line(event), (tag, event.value)
+            if key in self.keys:
+                first = self.keys[key]
+                raise ValueError(f"line {line}: {brief(event.value)} is there twice, first in line {first}; keep one")
+            self.keys[key] = line
+        self.turn += 1
+
+
+def _check(text: str) -> None:
+    """Read ``text`` event by event, without recursion and without making a value.
+
+    Raises:
+        ValueError: it is nested too deeply, an alias stands for itself, the aliases stand for too many values, a number
+            has too many digits, or a key of a mapping stands twice.
+    """
+    around: list[_Open] = []
+    sizes: dict[str, int] = {}  # anchor -> values that it stands for, 0 while it is being read
+    for event in yaml.parse(text, SAFE):
+        if isinstance(event, yaml.NodeEvent) and around:
+            around[-1].note(event)
+        line = _line(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            around.append(_Open(event))
+            sizes[event.anchor or ""] = 0
+            if len(around) > DEEPEST:
+                raise ValueError(f"nested too deeply, more than {DEEPEST} levels in line {line}")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            done = around.pop()
+            size = sizes[done.anchor or ""] = done.values
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor or "", 1)  # an unknown one is an error of the loader, with its own words
+            if size == 0:
+                raise ValueError(f"line {line}: the alias *{cut(str(event.anchor))} stands for itself")
+        elif isinstance(event, yaml.ScalarEvent):
+            _check_number(event, line)
+            size = sizes[event.anchor or ""] = 1 + len(event.value) // LETTERS
+        else:
+            continue
+        if around:
+            around[-1].values += size
+        if (around[-1].values if around else size) > MOST_VALUES:
+            raise ValueError(f"line {line}: more than {MOST_VALUES:,} values, counted with what aliases stand for")
+
+
+def _check_number(event: yaml.ScalarEvent, line: int) -> None:
+    if len(event.value) <= LONGEST_NUMBER:
+        return
+    if event.tag in NUMBERS or (event.implicit[0] and re.fullmatch(r"[-+.]?[0-9][0-9a-fA-FxXob_.:+-]*", event.value)):
+        raise ValueError(f"line {line}: a number of {len(event.value):,} characters; write at most {LONGEST_NUMBER:,}")
 
 
 def parse(kind: type[Model], value: Any, where: str) -> Model:
@@ -64,10 +153,14 @@ def parse(kind: type[Model], value: Any, where: str) -> Model:
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(cut(str(part)) for part in first["loc"])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {first['input']!r})"
-        raise ArtuneError(f"{where}: {key + ': ' if key else ''}{message}{got}") from error
+        got = (
+            "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {brief(first['input'])})"
+        )
+        raise ArtuneError(f"{where}: {key + ': ' if key else ''}{cut(message, 500)}{got}") from error
+    except ArithmeticError as error:  # a validator computes with numbers that are too large
+        raise ArtuneError(f"{where}: a number is out of range ({error})") from error
 
 
 def merge(below: Tree, above: Tree) -> Tree:

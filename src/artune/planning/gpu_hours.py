@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from artune.config.registry import Registry
 from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, Run, grpo_run
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, brief
 from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
 
 # Stage -> its lines in costs.csv. No timed iteration has MANIQA: it is given HPSv2's ratio of seconds to floor.
@@ -115,7 +115,7 @@ def measured_machine(registry: Registry, path: Path) -> Gpu:
         raise ArtuneError(f"{path}: is not a costs.csv of the imagenet scale; benchmarks/gpu_suite.sh makes one")
     peaks = [name for name in PUBLISHED if name in device.replace("H200", "H100")]
     if not peaks:
-        raise ArtuneError(f"{path}: measured on {device!r}; the peaks of {' and '.join(PUBLISHED)} are known")
+        raise ArtuneError(f"{path}: measured on {brief(device)}; the peaks of {' and '.join(PUBLISHED)} are known")
     run = grpo_run(registry.resolve(f"{backbone}-ours"))
     whole = (str(run.grpo.prompts * run.grpo.group_size), str(run.backbone.tokens))
     if (about.get("images"), about.get("tokens")) != whole:

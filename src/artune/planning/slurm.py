@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.yaml_layers import read_yaml
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, brief
 
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 
@@ -35,7 +35,7 @@ def minutes(runtime: Any) -> float:
     """``90``, ``"24h"``, ``"2d"`` -> minutes. Raises ArtuneError: none of these."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd]?)", str(runtime))
     if match is None:
-        raise ArtuneError(f"runtime: {runtime!r} is not a time such as 90, 24h or 2d")
+        raise ArtuneError(f"runtime: {brief(runtime)} is not a time such as 90, 24h or 2d")
     return float(match[1]) * UNITS[match[2] or "m"]
 
 

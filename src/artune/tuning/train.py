@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, read_policy_run
 from artune.config.settings import results_name
-from artune.config.yaml_layers import Tree
+from artune.config.yaml_layers import Tree, parse_yaml
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError, SharedError
 from artune.inputs.training_moments import read_class_moments
@@ -126,6 +125,7 @@ def train(
     run, folder = read_policy_run(config), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     text = config.read_text(encoding="utf-8")
+    settings = parse_yaml(text, str(config))
     # A training from another pretrained policy, tokenizer or network has another identity under the same settings.
     digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
     identity = world.from_leader("\n".join([text, *digests]))
@@ -140,7 +140,7 @@ def train(
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
     experiment = results_name(run.scale, run.preset)
-    record = MlflowRun(tracking_uri, experiment, run.name, yaml.safe_load(text), tags) if tracking_uri else None
+    record = MlflowRun(tracking_uri, experiment, run.name, settings, tags) if tracking_uri else None
     logger = RunLogger(work, record)
     try:
         start, metrics = run_to_end(trainer, work, logger, identity)
@@ -154,7 +154,7 @@ def train(
     seconds = time.monotonic() - began
     for name in ("metrics.jsonl", "timings.jsonl"):
         write_text(folder / name, (work / name).read_text(encoding="utf-8"))
-    write_manifest(folder / "manifest.json", trainer, run.data, yaml.safe_load(text), start, seconds)
+    write_manifest(folder / "manifest.json", trainer, run.data, settings, start, seconds)
     keep(folder, identity, outputs)
     fence.check()
     remove_folder(work)

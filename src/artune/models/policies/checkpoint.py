@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import yaml
 
 from artune.config.run import Backbone
+from artune.config.yaml_layers import read_yaml_value
 from artune.errors import ArtuneError
 from artune.models.policies.build import build_policy
 from artune.models.policies.llamagen import LlamaGen
@@ -63,10 +63,10 @@ def _heads_beside(path: Path) -> int | None:
     for place in (folder, folder / "configs", folder.parent / "configs"):
         for file in sorted(place.glob("*project.yaml")) or sorted(place.glob("*.yaml")):
             try:
-                settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+                settings = read_yaml_value(file)
                 return int(settings["model"]["params"]["transformer_config"]["params"]["n_head"])
             except (KeyError, TypeError):
                 continue  # a YAML file without a transformer's settings
-            except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-                raise ArtuneError(f"{file}: damaged ({str(error).splitlines()[0]}); fetch it again") from error
+            except (ArtuneError, ValueError, OverflowError) as error:
+                raise ArtuneError(f"{error}; damaged: fetch {file.name} again") from error
     return None
