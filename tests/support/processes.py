@@ -15,11 +15,17 @@ def free_port():
         return found.getsockname()[1]
 
 
+def as_torchrun(rank, size, port=29500):
+    """The variables that torchrun sets for a process on one machine."""
+    ranks = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return {name: str(value) for name, value in ranks.items()} | {
+        "MASTER_ADDR": "127.0.0.1",
+        "TORCHELASTIC_RUN_ID": "none",
+    }
+
+
 def child(queue, rank, size, port, timeout, function, arguments):
-    os.environ |= {
-        "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "ARTUNE_TIMEOUT": str(timeout),
-    }  # fmt: skip
+    os.environ |= as_torchrun(rank, size, port) | {"GLOO_SOCKET_IFNAME": "lo", "ARTUNE_TIMEOUT": str(timeout)}
     import torch
 
     from artune.runtime.distributed import started

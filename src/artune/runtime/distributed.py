@@ -5,6 +5,7 @@ summed, so all processes take the same step. Without torchrun there is one proce
 """
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, SharedError, brief
 from artune.runtime.processes import launch
 
 # Seconds until a process that does not answer counts as dead; the environment variable ARTUNE_TIMEOUT changes them.
@@ -165,13 +166,26 @@ class World:
 ALONE = World()
 
 
+def _timeout() -> float:
+    """Seconds until a process counts as dead. Raises ArtuneError: ARTUNE_TIMEOUT is no such number."""
+    text = os.environ.get("ARTUNE_TIMEOUT") or str(SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= PATIENCE.total_seconds():
+        most = f"{PATIENCE.total_seconds():.0f}"
+        raise SharedError(f"ARTUNE_TIMEOUT: {brief(text)} is not a number of seconds up to {most}; unset it")
+    return seconds
+
+
 @contextlib.contextmanager
 def started(device: torch.device) -> Iterator[World]:
     """The processes that torchrun started with this one; :data:`ALONE` without torchrun."""
     if launch().size == 1:
         yield ALONE
         return
-    timeout = timedelta(seconds=float(os.environ.get("ARTUNE_TIMEOUT", SECONDS)))
+    timeout = timedelta(seconds=_timeout())
     dist.init_process_group("gloo", timeout=PATIENCE)
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange

@@ -4,9 +4,12 @@ A request to stop is SIGTERM, or the SIGUSR1 that SLURM sends ahead of a time li
 """
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 from types import FrameType, TracebackType
+
+from artune.errors import cut
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,42 @@ class Launch:
         return max(1, all_together // self.local_size)
 
 
+ALONE = Launch(0, 1, 0, 1)
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+TORCHRUN = (*RANKS, "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")  # what torchrun gives to each process
+
+
 def launch() -> Launch:
-    """The launch of this process, from the environment variables that torchrun sets."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        return Launch(0, 1, 0, 1)
-    environment = [int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-    return Launch(environment[0], size, *environment[1:])
+    """The launch of this process, from the environment variables that torchrun sets.
+
+    Pods, job scripts and other launchers set some of the same names. They count only if all of torchrun's are there and
+    fit together; otherwise this is one process, and :func:`foreign` says why.
+    """
+    if foreign() is not None or os.environ.get("WORLD_SIZE", "1") == "1":
+        return ALONE
+    rank, local_rank, size, local_size = (int(os.environ[name]) for name in RANKS)
+    return Launch(rank, size, local_rank, local_size)
+
+
+def foreign() -> str | None:
+    """Why the variables of several processes in the environment do not count; None if there are none, or they do."""
+    given = {name: os.environ[name] for name in TORCHRUN if name in os.environ}
+    ranks = {name: given[name] for name in RANKS if name in given}
+    one = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    if not ranks or ("WORLD_SIZE" in ranks and ranks.items() <= one.items()):
+        return None
+    shown = ", ".join(f"{name}={cut(value, 30)}" for name, value in ranks.items())
+    wrong = f"{shown} in the environment: not from torchrun"
+    if missing := [name for name in TORCHRUN if not given.get(name, "").strip()]:
+        return f"{wrong}, which also sets {', '.join(missing)}"
+    if not all(re.fullmatch(r"[0-9]{1,6}", given[name]) for name in (*RANKS, "MASTER_PORT")):
+        return f"{wrong}, which sets whole numbers"
+    rank, local_rank, size, local_size = (int(given[name]) for name in RANKS)
+    if not (
+        rank < size and local_rank < local_size <= size and local_rank <= rank and int(given["MASTER_PORT"]) < 65536
+    ):
+        return f"{wrong}, whose numbers fit together"
+    return None
 
 
 class StopRequest:

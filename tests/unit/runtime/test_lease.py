@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import as_torchrun
 
 from artune.errors import ArtuneError
 from artune.runtime import lease as module
@@ -225,7 +226,7 @@ def test_a_damaged_lease_is_waited_for_and_then_replaced(tmp_path, content):
 
 
 def test_only_the_first_of_several_processes_takes_the_lease(tmp_path, monkeypatch):
-    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
+    for name, value in as_torchrun(rank=1, size=2).items():
         monkeypatch.setenv(name, value)
     with lease(tmp_path, "train", EVERY):
         assert list(tmp_path.iterdir()) == []

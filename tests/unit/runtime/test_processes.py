@@ -1,0 +1,75 @@
+"""Which variables of the environment make a process one of several."""
+
+import pytest
+from processes import as_torchrun
+
+from artune.errors import ArtuneError
+from artune.runtime import distributed
+from artune.runtime.processes import ALONE, RANKS, TORCHRUN, Launch, foreign, launch
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_torchruns_own_variables_count(monkeypatch):
+    given(monkeypatch, as_torchrun(rank=1, size=4))
+    assert launch() == Launch(1, 4, 1, 4)
+    assert foreign() is None
+
+
+def test_nothing_set_is_one_process_without_a_word():
+    assert launch() == ALONE
+    assert foreign() is None
+
+
+@pytest.mark.parametrize("missing", TORCHRUN)
+@pytest.mark.parametrize("left", ["absent", "", " "])
+def test_an_incomplete_set_is_one_process_and_the_reason_names_what_is_missing(monkeypatch, missing, left):
+    given(monkeypatch, as_torchrun(rank=1, size=2))
+    monkeypatch.delenv(missing)
+    if left != "absent":
+        monkeypatch.setenv(missing, left)
+    assert launch() == ALONE
+    assert missing in foreign().partition("also sets")[2]
+    assert "\n" not in foreign()
+
+
+@pytest.mark.parametrize("name", [*RANKS, "MASTER_PORT"])
+@pytest.mark.parametrize("value", ["x", "-1", "1.0", "1e3", "9" * 400, "٢", "0x1"])
+def test_no_whole_number_is_one_process(monkeypatch, name, value):
+    given(monkeypatch, as_torchrun(rank=0, size=2) | {name: value})
+    assert launch() == ALONE
+    assert len(foreign()) < 250
+
+
+@pytest.mark.parametrize(
+    "changes", [{"RANK": "2"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": "3"}, {"RANK": "0"}, {"MASTER_PORT": "65536"}]
+)
+def test_numbers_that_do_not_fit_together_are_one_process(monkeypatch, changes):
+    given(monkeypatch, as_torchrun(rank=1, size=2) | changes)
+    assert launch() == ALONE
+    assert "fit together" in foreign()
+
+
+@pytest.mark.parametrize("variables", [{"WORLD_SIZE": "1", "RANK": "0"}, {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}])
+def test_what_says_one_process_needs_no_word(monkeypatch, variables):
+    given(monkeypatch, variables)
+    assert launch() == ALONE
+    assert foreign() is None
+
+
+@pytest.mark.parametrize("value", ["soon", "nan", "inf", "0", "-5", "1e9"])
+def test_a_wrong_timeout_is_one_line(monkeypatch, value):
+    monkeypatch.setenv("ARTUNE_TIMEOUT", value)
+    with pytest.raises(ArtuneError, match="ARTUNE_TIMEOUT"):
+        distributed._timeout()
+    monkeypatch.setenv("ARTUNE_TIMEOUT", "")
+    assert distributed._timeout() == distributed.SECONDS
