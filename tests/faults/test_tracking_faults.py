@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from cluster import free_ports
 from project import ROOT, RUN
+from trainings import ITERATIONS
 
 from artune.config.registry import Registry
-from artune.tracking.mlflow_run import MlflowRun
+from artune.tracking.mlflow_run import MlflowRun, connect_mlflow
 from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
@@ -235,7 +236,7 @@ def test_store_on_a_full_disk(training, undisturbed, small_disk, folder, registr
 THIRTY = """
 import sys, time, json
 from pathlib import Path
-from artune.tracking.mlflow_run import MlflowRun
+from artune.tracking.mlflow_run import MlflowRun, connect_mlflow
 from artune.tracking.run_logger import RunLogger
 folder, name, uri, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 logger = RunLogger(folder, MlflowRun(uri, "smoke", name, {"grpo": {"beta": 3.0}}, {}))
@@ -298,3 +299,112 @@ def test_thirty_jobs_one_server(server, tmp_path, registry, smoke, fault):
         f"every metrics.jsonl is complete; {warned} of 30 stopped logging live; `mlflow_log` added what was missing"
     )
     fault.lost = "nothing: every number is in the store exactly once"
+
+
+class Trash:
+    """What a user does on MLflow's pages; the pages call the same functions of the store."""
+
+    def __init__(self, uri):
+        self.client = connect_mlflow(uri)
+        self.experiment = self.client.get_experiment_by_name("smoke")
+
+    def runs(self):
+        return self.client.search_runs([self.experiment.experiment_id], f"attributes.run_name = '{NAME}'")
+
+    def delete_experiment(self):
+        self.client.delete_experiment(self.experiment.experiment_id)
+
+    def delete_run(self):
+        for run in self.runs():
+            self.client.delete_run(run.info.run_id)
+
+    def rename_experiment(self):
+        self.client.rename_experiment(self.experiment.experiment_id, "our old runs")
+
+
+DELETED = {
+    "delete_experiment": "its experiment is deleted",
+    "delete_run": "its run is deleted",
+    "rename_experiment": "its experiment is renamed",
+}
+
+
+def deleted_and_logged_again(uri, action, folder, registry, capsys):
+    """Delete on the pages, then log the run again; returns what was printed."""
+    assert upsert(uri, registry, [folder])
+    getattr(Trash(uri), action)()
+    capsys.readouterr()
+    filled(uri, folder, registry)
+    printed = capsys.readouterr().err
+    assert ("restored" in printed) == (action == "delete_experiment"), printed
+    assert printed.count("\n") <= 1
+    return printed
+
+
+@pytest.mark.parametrize("action", DELETED)
+def test_deleted_in_the_ui(folder, registry, tmp_path, action, capsys, fault):
+    """A user tidies up on MLflow's pages, and a run is logged again"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    deleted_and_logged_again(uri, action, folder, registry, capsys)
+    fault.fault = f"{fault.fault}: {DELETED[action]}"
+    fault.done = f"`{action}` in a SQLite store, then `mlflow_log` twice"
+    fault.happened = (
+        f"{'the experiment was taken out of the trash, said in one line' if action == 'delete_experiment' else 'a new one was made'}; "
+        "every number of the files is in the store exactly once"
+    )
+    fault.lost = "nothing"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("action", DELETED)
+def test_deleted_on_a_server(server, folder, registry, action, capsys, fault):
+    """A user tidies up on the pages of a tracking server, and a run is logged again"""
+    deleted_and_logged_again(server.uri, action, folder, registry, capsys)
+    fault.fault = f"{fault.fault}: {DELETED[action]}"
+    fault.done = f"`{action}` on a real `mlflow server`, then `mlflow_log` twice"
+    fault.happened = "every number of the files is in the store exactly once"
+    fault.lost = "nothing"
+
+
+def test_experiment_deleted_before_a_training(training, undisturbed, tmp_path, fault):
+    """The experiment lies in the trash when a training starts"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert init_store(uri)
+    Trash(uri).delete_experiment()
+    warning = finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
+    assert "restored" in warning
+    assert training.result() == undisturbed
+    run, steps = points(uri, "disturbed")
+    assert run.info.status == "FINISHED"
+    assert sorted(next(iter(steps.values()))) == list(range(ITERATIONS))
+    fault.done = "`delete_experiment` in the store before the training"
+    fault.happened = "the training took it out of the trash, said so in one line, and logged to it"
+    fault.lost = GOES_ON
+
+
+ADDRESSES = {
+    "options": "sqlite:///{}/my.db?timeout=60",
+    "a driver and options": "sqlite+pysqlite:///{}/my.db?check_same_thread=false",
+    "SQLite's own form": "sqlite:///file:{}/my.db?uri=true",
+    "spaces and a percent sign in its path": "sqlite:///{}/50% done/my.db",
+}
+
+
+@pytest.mark.parametrize("form", ADDRESSES)
+def test_forms_of_sqlite_addresses(training, undisturbed, tmp_path, form, fault):
+    """The address of a SQLite store is not of the plainest form"""
+    uri = ADDRESSES[form].format(tmp_path)
+    assert init_store(uri)
+    done = training.start(MLFLOW_TRACKING_URI=uri).wait()
+    assert done.status == 0, done.text
+    assert "warning" not in done.text
+    assert training.result() == undisturbed
+    run, steps = points(uri, "disturbed")
+    assert run.info.status == "FINISHED"
+    assert sorted(next(iter(steps.values()))) == list(range(ITERATIONS))
+    (database,) = tmp_path.rglob("*.db")
+    assert database.name == "my.db"
+    fault.fault = f"{fault.fault}: it has {form}"
+    fault.done = f"`MLFLOW_TRACKING_URI={ADDRESSES[form].format('/folder')}`, a new store and a training"
+    fault.happened = "every iteration is in the store, as with MLflow itself"
+    fault.lost = GOES_ON

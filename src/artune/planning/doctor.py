@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from artune.config.registry import Registry
 from artune.data.assets import find_asset, wrong_file
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, without_secrets
 from artune.planning import slurm
 from artune.planning.clone import problem_of_caches, problem_of_temporary_files, try_results
 from artune.planning.needs import needed_assets
@@ -33,18 +32,23 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{ {True: 'ok', False: 'WRONG', None: '-'}[self.good]:5} {self.check:10} {self.text}"
+        sign = {True: "ok", False: "WRONG", None: "-"}[self.good]
+        return f"{sign:5} {self.check:10} {without_secrets(self.text)}"
 
 
 def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
     """Compare the installed packages with the pinned ones."""
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", requirements.read_text(encoding="utf-8"), re.M))
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.M))
+    if not pins:
+        return Finding("packages", False, f"{requirements} pins nothing; restore it with `git checkout {requirements}`")
     there = {re.sub(r"[-_.]+", "-", item.name).lower(): item.version for item in importlib.metadata.distributions()}
     others = [f"{name} {there.get(name, 'missing')}" for name, pin in pins.items() if there.get(name) != pin]
     if others:
         shown = ", ".join(others[:5])
         return Finding(
-            "packages", False, f"{len(others)} differ from {requirements}: {shown}; run `make test` or pip -r"
+            "packages",
+            False,
+            f"{len(others)} differ from {requirements}: {shown}; its first line says how to install it",
         )
     return Finding("packages", True, f"{len(pins)} as pinned")
 
@@ -118,17 +122,18 @@ def check_assets(registry: Registry, folder: Path) -> Finding:
     return Finding("assets", False, f"{len(missing)} of {len(keys)} missing in {folder}: {', '.join(missing)}; {hint}")
 
 
-def tracking(uri: str) -> Finding:
-    """Check that the tracking store can be written, and leave it as it is."""
+def tracking(uri: str, experiment: str | None = None) -> Finding:
+    """Check that the tracking store can be written and ``experiment`` is not in its trash; leave it as it is."""
     from artune.tracking.mlflow_run import sqlite_file
 
-    database = sqlite_file(uri)
+    try:
+        database = sqlite_file(uri)
+    except ValueError as error:
+        return Finding("tracking", False, str(error))
     if database is None:
-        return (
-            _server(uri)
-            if uri.startswith(("http://", "https://"))
-            else Finding("tracking", None, f"{uri}: not checked")
-        )
+        if uri.startswith(("http://", "https://")):
+            return _server(uri, experiment)
+        return Finding("tracking", None, f"{uri}: not checked")
     kind = slurm.run_tool("stat", "-f", "-c", "%T", str(_existing(database))) or ""
     if kind.startswith(NETWORK_FILES):
         return Finding(
@@ -142,13 +147,20 @@ def tracking(uri: str) -> Finding:
             "tracking", good, f"{database} {'will be created' if good else 'cannot be created: no permission to write'}"
         )
     try:
-        address = f"file:{quote(str(database))}?mode=rw"
-        with sqlite3.connect(address, uri=True, timeout=3, isolation_level=None) as store:
-            store.execute("BEGIN IMMEDIATE")
-            store.execute("ROLLBACK")
+        with sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=3, isolation_level=None) as s:
+            s.execute("BEGIN IMMEDIATE")
+            s.execute("ROLLBACK")
+            made = s.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+            where = "SELECT lifecycle_stage FROM experiments WHERE name = ?"
+            stage = s.execute(where, (experiment,)).fetchone() if made else None
     except sqlite3.Error as error:
         return Finding("tracking", False, f"{database}: {error}; move it away, `snakemake -c2 mlflow` rebuilds it")
-    return Finding("tracking", True, f"{database} can be written")
+    trash = _trash(experiment) if stage == ("deleted",) else ""
+    return Finding("tracking", True, f"{database} can be written{trash}")
+
+
+def _trash(experiment: str | None) -> str:
+    return f"; the experiment {experiment} is in its trash, and the next run of it restores it"
 
 
 def _existing(path: Path) -> Path:
@@ -156,15 +168,25 @@ def _existing(path: Path) -> Path:
     return next(parent for parent in path.resolve().parents if parent.exists())
 
 
-def _server(uri: str) -> Finding:
+def _server(uri: str, experiment: str | None) -> Finding:
     import requests
 
+    address = uri.rstrip("/")
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=3)
-    except requests.RequestException as error:
+        answer = requests.get(f"{address}/health", timeout=3)
+        about, where = {"experiment_name": experiment}, f"{address}/api/2.0/mlflow/experiments/get-by-name"
+        found = requests.get(where, params=about, auth=_credentials(), timeout=3).text if experiment else ""
+    except (requests.RequestException, ValueError) as error:
         text = f"{uri} does not answer ({type(error).__name__}); start `mlflow server` or unset MLFLOW_TRACKING_URI"
         return Finding("tracking", False, text)
-    return Finding("tracking", answer.ok, f"{uri} answers {answer.status_code}")
+    trash = _trash(experiment) if re.search(r'"lifecycle_stage":\s*"deleted"', found) else ""
+    return Finding("tracking", answer.ok, f"{uri} answers {answer.status_code}{trash}")
+
+
+def _credentials() -> tuple[str, str] | None:
+    """User and password of the tracking server, as MLflow takes them from the environment."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    return (user, password) if user and password else None
 
 
 def lock(folder: Path = Path(".snakemake/locks")) -> Finding:
@@ -226,7 +248,7 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
         lambda: disk(registry.scale),
         scratch,
         lambda: check_assets(registry, folder),
-        lambda: tracking(uri),
+        lambda: tracking(uri, registry.scale),
         lock,
     ]
     return [check() for check in checks] + list(cluster(profile) if profile else ())

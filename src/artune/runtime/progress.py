@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from artune.errors import cut, without_secrets
+
 
 class Progress:
     """Progress of ``total`` steps of ``label``.
@@ -55,10 +57,10 @@ def tell(text: str, stream: TextIO | None = None) -> None:
 
 def say(line: str) -> None:
     """Print a line on standard error, for something that is decided once."""
-    tell(f"{line}\n")
+    tell(f"{without_secrets(line)}\n")
 
 
 def warn(text: str) -> None:
-    """Print a warning as one line on standard error, whatever ``text`` holds."""
-    line = " ".join(text.split())
+    """Print a warning as one line on standard error, whatever ``text`` holds; passwords in addresses are left out."""
+    line = without_secrets(" ".join(cut(text, 20_000).split()))
     tell(f"warning: {line if len(line) <= 300 else line[:297] + '...'}\n")

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from artune.config.yaml_layers import leaves
+from artune.errors import without_secrets
 from artune.runtime.places import destination
+from artune.runtime.progress import warn
 from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
 
 if TYPE_CHECKING:
@@ -50,19 +53,66 @@ def connect_mlflow(uri: str) -> "MlflowClient":
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.setLogRecordFactory(_record)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def _record(*arguments: Any, **further: Any) -> logging.LogRecord:
+    """A log record of any library without the passwords of the addresses that it quotes."""
+    record = logging.LogRecord(*arguments, **further)
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return record
+
+
 def sqlite_file(uri: str) -> Path | None:
-    """The database file of a ``sqlite:///`` URI, None for a server."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """The database file of a SQLite address, None for a server.
+
+    SQLAlchemy reads the address, as in MLflow itself: with options (``sqlite:///results/my.db?timeout=60``), with a
+    driver (``sqlite+pysqlite://``), or with SQLite's own form (``sqlite:///file:results/my.db?uri=true``).
+
+    Raises:
+        ValueError: the store would be in memory, and lost with the process.
+    """
+    if not uri.startswith(("sqlite:", "sqlite+")):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        address = make_url(uri)
+    except ArgumentError as error:
+        raise ValueError(f"{uri} is no address of a database; write sqlite:///results/mlflow.db") from error
+    name, options = address.database or "", {str(key): str(value) for key, value in address.query.items()}
+    if name.startswith("file:") and options.get("uri", "").lower() in ("true", "1", "yes", "on", "y", "t"):
+        parts = urlsplit(name)
+        name = unquote(parts.path) if options.get("mode") != "memory" else ""
+    if name in ("", ":memory:"):
+        raise ValueError(f"{uri} is a store in memory, lost with each process; write sqlite:///results/mlflow.db")
+    return Path(name)
 
 
-def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
-    """Id of an experiment, created if it is missing; its artifacts get a folder of its name beside the database."""
+def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = True) -> str:
+    """Id of an experiment, created if it is missing; its artifacts get a folder of its name beside the database.
+
+    Args:
+        client: client of the store.
+        uri: address of the store.
+        name: name of the experiment.
+        restore: whether to take it out of the trash if it was deleted on MLflow's pages. The store accepts neither runs
+            in it nor another experiment of its name.
+    """
     database = sqlite_file(uri)
     folder = None if database is None else artifact_address(database, name)
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted" and restore:
+        try:
+            client.restore_experiment(found.experiment_id)
+            warn(
+                f"MLflow: the experiment {name} was in the trash of {uri}; it is restored, because a run belongs to it"
+            )
+        except Exception:  # another process has restored it meanwhile
+            if client.get_experiment(found.experiment_id).lifecycle_stage == "deleted":
+                raise
     known = str(found.experiment_id if found else client.create_experiment(name, artifact_location=folder))
     if database is not None:
         keep_artifacts_beside(database)  # also if the folder was moved since
@@ -77,7 +127,7 @@ def create_database(database: Path) -> None:
     """
     temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
     try:
-        client = connect_mlflow(f"sqlite:///{temporary}")
+        client = connect_mlflow(f"sqlite:///{temporary.absolute()}")
         client.search_experiments()
         client._tracking_client.store._dispose_engine()
         os.replace(temporary, database)

@@ -43,7 +43,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
                 create_database(destination(database))
             client = connect_mlflow(uri)
             for name in experiments:
-                experiment_id(client, uri, name)
+                experiment_id(client, uri, name, restore=False)  # a run that belongs to it restores it
     except Exception as error:
         warn(f"MLflow store {uri} cannot be used ({type(error).__name__}: {error})")
         return False

@@ -23,7 +23,7 @@ Number = float | None
 
 def tracking_uri(configured: str) -> str:
     """Address of the MLflow store: ``MLFLOW_TRACKING_URI`` of the environment, otherwise ``configured``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or configured
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or configured
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
