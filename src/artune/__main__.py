@@ -2,9 +2,17 @@
 
 import gc
 import sys
+import traceback
+from types import TracebackType
 
 from artune.commands.cli import main
 from artune.commands.streams import fill_descriptors, settle
+from artune.errors import without_secrets
+
+
+def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that nobody expected, without the passwords of addresses that it quotes."""
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 def run() -> None:
@@ -15,6 +23,7 @@ def run() -> None:
     iteration of GRPO leaves no reference cycles.
     """
     gc.set_threshold(50_000, 10, 10)
+    sys.excepthook = report
     fill_descriptors()
     try:
         status = main()

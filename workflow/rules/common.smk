@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, without_secrets
 from artune.planning.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
@@ -22,6 +22,8 @@ try:
         PLAN = Plan(dict(config), Path(workflow.basedir) / "config")
         SNAPSHOT = snapshot_of(PLAN.settings, PLAN.registry.root)
         os.environ[FOLDER] = str(SNAPSHOT.folder)
+        if without_secrets(PLAN.settings.tracking_uri) != PLAN.settings.tracking_uri:
+            os.environ.setdefault("MLFLOW_TRACKING_URI", PLAN.settings.tracking_uri)
         for line in edits_without_effect(PLAN.registry):
             logger.warning(f"warning: {line}")
     else:
@@ -29,9 +31,14 @@ try:
 except ArtuneError as error:
     raise WorkflowError(str(error))
 
+# Snakemake prints and logs its own command, in which `--config tracking_uri=` may hold a password. Jobs get the address from
+# the environment, never from their command.
+sys.argv[:] = map(without_secrets, sys.argv)
+
 
 envvars:
     FOLDER,
+
 
 
 SCALE = PLAN.scale
@@ -56,7 +63,7 @@ if not workflow.deployment_settings.deployment_method:
 
 
 # The Python that has TensorFlow (`make official`). Under any other Python the command says how to install it.
-OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON", ".venv-official/bin/python")
+OFFICIAL = os.environ.get("ARTUNE_OFFICIAL_PYTHON") or ".venv-official/bin/python"
 if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists():
     OFFICIAL = "python"
 OFFICIAL = shlex.quote(OFFICIAL)

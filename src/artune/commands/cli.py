@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from artune.commands.arguments import COMMANDS, parse_words
 from artune.commands.streams import LogFile, NoReaderError, Stream, lost
-from artune.errors import ArtuneError, SharedError, StoppedError
+from artune.errors import ArtuneError, SharedError, StoppedError, without_secrets
 from artune.runtime.places import destination
-from artune.runtime.processes import Launch, launch
+from artune.runtime.processes import Launch, foreign, launch
+from artune.runtime.progress import say
 
 STOPPED = 143  # status that a shell reports for a process that SIGTERM ended
 NO_READER = 141  # the same for SIGPIPE: nobody reads standard output any more
@@ -58,7 +59,7 @@ def run_command(words: Sequence[str]) -> int:
     except (ArtuneError, OSError, KeyboardInterrupt) as error:
         return report(error, here)
     if here.rank == 0:
-        sys.stderr.write(f"{line} ({time.monotonic() - began:.1f} s)\n")
+        sys.stderr.write(f"{without_secrets(line)} ({time.monotonic() - began:.1f} s)\n")
     return 0
 
 
@@ -72,6 +73,9 @@ def carry_out(arguments: Namespace, here: Launch) -> str:
             sys.stderr.log = LogFile(arguments.log, first=here.rank == 0)  # type: ignore
         except ArtuneError as error:
             raise ArtuneError(f"--log: {error}") from error
+    if (reason := foreign()) is not None:
+        say(f"note: {reason}; this is one process")
+    os.environ["MPLBACKEND"] = "agg"  # figures are files; a notebook's or an unknown backend would end the import
     with_threads(arguments.threads and here.threads(arguments.threads))
     from artune.commands.context import Context  # imported here because --help reads no configuration
 

@@ -143,6 +143,9 @@ def _transfer(url: str, part: Path, tag: Path, label: str) -> None:
                 _append(response, part, start, total, label)
     except BROKEN as error:
         raise _CutError(type(error).__name__) from error
+    except (requests.RequestException, ValueError) as error:  # an address, a proxy or a header that no try can mend
+        text = f"{label}: {url} cannot be fetched ({type(error).__name__}: {error})"
+        raise ArtuneError(f"{text}; check the address and the variable https_proxy, or fetch it yourself") from error
     if total is not None and _size(part) < total:
         raise _CutError(f"{_size(part):,} of {total:,} bytes")
 

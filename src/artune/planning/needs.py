@@ -9,7 +9,7 @@ from artune.data.assets import asset_of, far_from_size, fetch_asset, find_asset,
 from artune.data.digests import READ, measure
 from artune.data.formats import leftover
 from artune.data.pins import read_pins, read_used, unaltered
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, without_secrets
 from artune.planning.sources import TRAINED, RuleInputs, Sources
 
 Rules = dict[str, tuple[str, list[str]]]  # output -> the rule that makes it (with its wildcard's value), its inputs
@@ -150,7 +150,7 @@ def assets_table(registry: Registry, folder: Path, stamps: Path | None = None) -
             notes.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *notes])
+    return without_secrets("\n".join([*lines, *notes]))
 
 
 def fetch_needed(registry: Registry, folder: Path, stamps: Path | None = None) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from artune.config.settings import Settings
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, without_secrets
 from artune.runtime.files import write_text
 
 FOLDER = Path("results/.settings")  # holds one folder per different settings, named by their digest
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 def snapshot_of(settings: Settings, root: Path) -> Snapshot:
-    """The settings and the YAML files under ``root``.
+    """The settings and the YAML files under ``root``; an address is kept without its password.
 
     Raises:
         ArtuneError: a file cannot be read or is not UTF-8.
@@ -54,4 +54,6 @@ def snapshot_of(settings: Settings, root: Path) -> Snapshot:
             texts[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise ArtuneError(f"{path}: cannot be read ({error}); mend or remove it") from error
-    return Snapshot(texts | {"config.yaml": yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)})
+    values = settings.model_dump(mode="json")
+    values["tracking_uri"] = without_secrets(settings.tracking_uri)  # jobs get it whole from the environment
+    return Snapshot(texts | {"config.yaml": yaml.safe_dump(values, sort_keys=False)})

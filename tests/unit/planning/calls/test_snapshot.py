@@ -88,3 +88,9 @@ def test_a_file_that_is_not_text_is_named(tmp_path):
 
     with pytest.raises(ArtuneError, match=r"old\.yaml: cannot be read"):
         snapshot_of(parse(Settings, SETTINGS, "config.yaml"), tmp_path / "config")
+
+
+def test_the_copy_holds_no_password_of_an_address():
+    text = planned(tracking_uri="http://alice:wonder@host:5000").texts["config.yaml"]
+    assert "wonder" not in text
+    assert "host:5000" in text

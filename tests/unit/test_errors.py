@@ -1,0 +1,72 @@
+"""What every message goes through: passwords of addresses are left out, and no value is longer than a line."""
+
+import pytest
+
+from artune.errors import ArtuneError, brief, unknown, without_secrets
+
+SECRET = "hunter2%2Fsecret"
+PLACES = [
+    "http://alice:{}@host:5000", "https://{}@host", "http://alice:{}@host/p?x=1", "postgresql+psycopg2://u:{}@host/db",
+    "mysql://u:a@b/{}@host:3306/db", "http://host/?token={}", "http://host/x?a=1&access_token={}&b=2", "https://h/?sig={}",
+    "https://bucket.example/f?X-Amz-Signature={}&X-Amz-Expires=60", "https://h/f#access_token={}", "http://host?api_key={}",
+    "sqlite+pysqlcipher://:{}@/x.db", "host=h user=u password={} dbname=d", "{{'Authorization': 'Basic {}'}}",
+    "Authorization: Bearer {}", "MLFLOW_TRACKING_PASSWORD={}", "ConnectionError(http://u:{}@h:1): Max retries exceeded",
+    "proxy socks5h://u:{}@proxy:1080 refused, then http://v:{}@other",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_no_message_has_the_password_of_an_address(text):
+    for shown in (without_secrets(text.format(*[SECRET] * 2)), str(ArtuneError(text.format(*[SECRET] * 2)))):
+        assert SECRET not in shown
+        assert "hunter2" not in shown
+        assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://127.0.0.1:5000", "sqlite:////data/a@b/mlflow.db", "file:///home/a:b@c/x", "git@host:a/b.git", "results/a@b:c",
+     "https://host/x?page=2#top", "tokens 256, top-k 100", "/data/https:/x", "prompt: 'a photo of @'"],
+)  # fmt: skip
+def test_what_is_no_secret_stays(text):
+    assert without_secrets(text) == text
+
+
+def test_secrets_of_the_environment_go_wherever_they_stand(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "open sesame")
+    monkeypatch.setenv("https_proxy", "http://u:long%20pass word@proxy:1")
+    assert without_secrets("the server refused open sesame and long pass word") == "the server refused *** and ***"
+    assert without_secrets("via long%20pass word") == "via ***"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a")  # too short to be told from a letter
+    assert without_secrets("a cat") == "a cat"
+
+
+def nested(depth):
+    value = ["x"]
+    for _ in range(depth):
+        value = [value] * 10
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, "x y " * 10**5, list(range(10**6)), {str(n): n for n in range(10**5)}, nested(40), 1 << 10**6, b"x" * 10**6],
+    ids=["word", "words", "list", "mapping", "aliases", "number", "bytes"],
+)  # fmt: skip
+def test_a_value_in_a_message_is_not_longer_than_a_line(value):
+    assert len(brief(value)) <= 100
+    assert len(unknown(value, ["llamagen_l-ours"])) <= 200
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, repr("x y " * 10**5)], ids=["word", "quoted words"])
+def test_a_value_that_nobody_shortened_is_shortened_at_the_end(value):
+    message = str(ArtuneError(f"config.yaml: seed: {value} is no number; write a number"))
+    assert len(message) < 200
+    assert message.startswith("config.yaml: seed: ")
+    assert message.endswith("; write a number")
+
+
+def test_a_secret_in_a_long_message_is_not_cut_into_view():
+    for at in range(1700, 2100, 7):
+        assert "hunter2" not in str(
+            ArtuneError("word " * (at // 5) + f"http://alice:{SECRET * 3}@host " + "word " * 400)
+        )
