@@ -390,7 +390,9 @@ ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize("form", ADDRESSES)
+@pytest.mark.parametrize(
+    "form", [form if form == "options" else pytest.param(form, marks=pytest.mark.faults) for form in ADDRESSES]
+)
 def test_forms_of_sqlite_addresses(training, undisturbed, tmp_path, form, fault):
     """The address of a SQLite store is not of the plainest form"""
     uri = ADDRESSES[form].format(tmp_path)
