@@ -43,7 +43,16 @@ class SharedError(ArtuneError):
 
 
 class StoppedError(SharedError):
-    """A signal asked the command to stop and its state is saved; the exit status is not 0, so that it is run again."""
+    """A signal asked the command to stop and its state is saved; the exit status is not 0, so that it is run again.
+
+    Args:
+        message: what was stopped, by which signal, and where.
+        status: the exit status that a shell reports for a process that the signal ended: 129 for SIGHUP, else 143.
+    """
+
+    def __init__(self, message: str, status: int = 143):
+        super().__init__(message)
+        self.status = status
 
 
 def without_secrets(text: str) -> str:

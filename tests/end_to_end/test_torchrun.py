@@ -108,7 +108,9 @@ def test_a_killed_process_ends_the_job_and_a_stopped_job_goes_on(training):
     assert saved >= 3
     assert lines(folder / "training/metrics.jsonl") == saved
 
-    for name, number in (("SIGTERM", signal.SIGTERM), ("SIGUSR1", signal.SIGUSR1)):
+    for name, number in (
+        ("SIGTERM", signal.SIGTERM), ("SIGUSR1", signal.SIGUSR1), ("SIGHUP", signal.SIGHUP)
+    ):  # fmt: skip
         folder, process = training(after=saved + 2)
         os.kill(process.pid, number)  # torchrun passes it on
         assert process.wait(90) != 0

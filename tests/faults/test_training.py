@@ -1,12 +1,16 @@
 """Faults that end or damage a training. Afterwards the same command must end with the very same weights and metrics."""
 
+import fcntl
 import os
+import pty
 import re
 import signal
+import subprocess
+import termios
 import time
 
 import pytest
-from project import altered, digest
+from project import altered, command, digest, environment
 
 LOST = "nothing: weights and metrics equal those of the undisturbed run, bit for bit"
 
@@ -50,6 +54,66 @@ def test_sigusr1(training, undisturbed, fault):
     goes_on(training, undisturbed)
     fault.done = "`kill -USR1`"
     fault.happened = f"as with SIGTERM: “{done.line}”"
+    fault.lost = LOST
+
+
+def test_sighup(training, undisturbed, fault):
+    """The connection to the machine breaks (SIGHUP)"""
+    done = training.stop_at(5, signal.SIGHUP)
+    assert done.status == 129
+    assert done.line.startswith("stopped: disturbed by SIGHUP after ")
+    saved = int(training.states()[-1].name.split("-")[1])
+    assert goes_on(training, undisturbed) == saved >= 5
+    fault.done = "`kill -HUP`"
+    fault.happened = f"as with SIGTERM, with status 129: “{done.line}”"
+    fault.lost = LOST
+
+
+def test_terminal_closed(training, undisturbed, fault):
+    """The terminal in which a training runs is closed"""
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(
+        [*command(*training.words()), "--device", "cpu"],
+        cwd=training.project,
+        env=environment(training.project) | {"MLFLOW_TRACKING_URI": training.uri},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=owning_its_terminal,
+    )
+    os.close(inside)
+    end = time.monotonic() + 600
+    while training.lines() < 4:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.close(terminal)
+    assert process.wait(timeout=120) == 129
+    saved = int(training.states()[-1].name.split("-")[1])
+    assert goes_on(training, undisturbed) == saved >= 4
+    fault.done = "the other end of its pseudo-terminal was closed"
+    fault.happened = (
+        f"the iteration was finished and the state saved; status 129; it resumed from iteration {saved} of 12"
+    )
+    fault.lost = LOST
+
+
+def owning_its_terminal():
+    """Called in a child process: its standard input is the terminal whose end ends it, even under nohup."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_nohup(training, undisturbed, fault):
+    """The terminal of a training under nohup is closed"""
+    done = training.stop_at(5, signal.SIGHUP, ARTUNE_TEST_NOHUP="1")
+    assert done.status == 0
+    assert "SIGHUP" not in done.text
+    assert training.result() == undisturbed
+    assert training.resumed_at() == 0
+    fault.done = "`kill -HUP` to a process that ignores the signal, as under `nohup`"
+    fault.happened = "nothing: the training went on to its end"
     fault.lost = LOST
 
 

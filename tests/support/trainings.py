@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ def _command(folder: str, text: str, changes: dict[str, str], argv: list[str]) -
     """Called in the child: run the command line as a shell would; its stderr goes to the file ``text``."""
     os.chdir(folder)
     os.environ.update(changes)
+    nohup = os.environ.get("ARTUNE_TEST_NOHUP")  # the tests themselves may run under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
     if limit := os.environ.get("ARTUNE_TEST_FILE_LIMIT"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     torch.set_num_threads(1)
@@ -102,23 +105,26 @@ class Training:
         """File of the weights, which exists once the training has ended."""
         return self.folder / "policy.safetensors"
 
-    def start(self, *further, **changes: str) -> Command:
-        """Start or resume the training."""
-        return Command(
-            self.project, "train", "--config", self.folder / "config.yaml",
+    def words(self) -> list[str | Path]:
+        """The words of the training's command."""
+        return [
+            "train", "--config", self.folder / "config.yaml",
             "--policy", f"{PRETRAINED}/llamagen_l/policy.safetensors",
             "--tokenizer", f"{PRETRAINED}/vq/tokenizer.safetensors", "--codes", f"{PRETRAINED}/vq/codes.npz",
             "--networks", "results/smoke/inputs/networks", "--reference", "results/smoke/reference.npz",
-            "--output", self.policy, *further,
-            **({"MLFLOW_TRACKING_URI": self.uri} | changes),
-        )  # fmt: skip
+            "--output", self.policy,
+        ]  # fmt: skip
+
+    def start(self, *further, **changes: str) -> Command:
+        """Start or resume the training."""
+        return Command(self.project, *self.words(), *further, **({"MLFLOW_TRACKING_URI": self.uri} | changes))
 
     def lines(self) -> int:
         """Number of iterations that are logged."""
         path = self.folder / "training/metrics.jsonl"
         return len(path.read_bytes().splitlines()) if path.exists() else 0
 
-    def stop_at(self, iterations: int, signal: int, **changes: str) -> Done:
+    def stop_at(self, iterations: int, number: int, **changes: str) -> Done:
         """Start the training and send a signal once ``iterations`` iterations are logged."""
         command = self.start(**changes)
         end = time.monotonic() + 600
@@ -126,7 +132,7 @@ class Training:
             assert command.process.is_alive(), command.wait().text
             assert time.monotonic() < end
             time.sleep(0.005)
-        os.kill(command.process.pid, signal)
+        os.kill(command.process.pid, number)
         return command.wait()
 
     def states(self) -> list[Path]:

@@ -14,8 +14,7 @@ from artune.runtime.places import destination
 from artune.runtime.processes import Launch, foreign, launch
 from artune.runtime.progress import say
 
-STOPPED = 143  # status that a shell reports for a process that SIGTERM ended
-NO_READER = 141  # the same for SIGPIPE: nobody reads standard output any more
+NO_READER = 141  # status that a shell reports for SIGPIPE: nobody reads standard output any more
 WRITTEN = ("output", "grid", "log", "votes")  # options that name a file to write
 # Files that a command writes beside --output: names, or suffixes in place of its own.
 BESIDE = {
@@ -30,8 +29,8 @@ SEVERAL = ("train", "sample", "features")  # commands that torchrun may start wi
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its status.
 
-    0 means that all outputs are there. Bad input: 2, with one line on standard error; a stopped command: 143; a result
-    that nobody reads: 141. Progress that cannot be shown or logged changes nothing.
+    0 means that all outputs are there. Bad input: 2, with one line on standard error; a stopped command: 143,
+    or 129 after SIGHUP; a result that nobody reads: 141. Progress that cannot be shown or logged changes nothing.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Stream(sys.stdout), Stream(sys.stderr)  # type: ignore[assignment]
@@ -117,7 +116,7 @@ def report(error: BaseException, here: Launch) -> int:
     if isinstance(error, StoppedError):
         if here.rank == 0:
             sys.stderr.write(f"stopped: {error}\n")
-        return STOPPED
+        return error.status
     if here.rank == 0 or not isinstance(error, SharedError):
         sys.stderr.write(f"error{rank}: {error}\n")
     return 2

@@ -1,11 +1,14 @@
 """What torchrun and signals tell a process. Never imports torch.
 
-A request to stop is SIGTERM, or the SIGUSR1 that SLURM sends ahead of a time limit (``--signal``).
+A request to stop is SIGTERM, the SIGUSR1 that SLURM sends ahead of a time limit (``--signal``), or the SIGHUP of a
+terminal that was closed.
 """
 
+import contextlib
 import os
 import re
 import signal
+import stat
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
@@ -65,15 +68,19 @@ def foreign() -> str | None:
 
 
 class StopRequest:
-    """Inside its ``with`` block the two signals only set :attr:`name`, which the work checks between two steps."""
+    """Inside its ``with`` block the signals only set :attr:`name`, which the work checks between two steps.
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+    A SIGHUP that is ignored (``nohup``) stays ignored.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.name: str | None = None  # name of the signal that arrived
 
     def __enter__(self) -> "StopRequest":
-        self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        heard = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(
@@ -86,3 +93,15 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            leave_terminal()
+
+
+def leave_terminal() -> None:
+    """Send what is still printed to /dev/null if the terminal is gone: each write to it would fail."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

@@ -23,7 +23,8 @@ def stop_if_asked(request: StopRequest, trainer: Trainer, iteration: int) -> Non
     if trainer.world.any(request.name is not None):
         raise StoppedError(
             f"{trainer.name} by {request.name or 'a signal to another process'} after {iteration} of "
-            f"{trainer.iterations} iterations; the state is saved, the same command resumes from it"
+            f"{trainer.iterations} iterations; the state is saved, the same command resumes from it",
+            status=129 if request.name == "SIGHUP" else 143,
         )
 
 

@@ -181,6 +181,7 @@ class Signalled(Seen):
 
 
 def signalled(world, folder, number):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     try:
         return go_on(world, folder, 6, None, Signalled(number if world.rank == world.size - 1 else None))
     except StoppedError as error:
@@ -188,7 +189,7 @@ def signalled(world, folder, number):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_to_one_process_stops_all_after_the_iteration_and_nothing_is_lost(tmp_path, size, number):
     def fitted(folder, number):
         return [signalled(ALONE, folder, number)] if size == 1 else run_processes(size, signalled, folder, number)
