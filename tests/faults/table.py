@@ -26,6 +26,7 @@ SECTIONS = {
     "test_moved": "Results that were moved or copied",
     "test_slurm_faults": "A cluster: a real SLURM on one machine, four simulated A100s per node, the profile slurm_a100 as released",
     "test_environment": "Variables, addresses and packages",
+    "test_slurm_waits": "A cluster: what Snakemake waits for",
     "test_fuzz": "Files and settings from others",
     "test_hostile_files": "Images and archives from others, read in bounded time and memory",
     "test_foreign_data": "Samples and data sets from others",

@@ -47,11 +47,13 @@ def free_ports(number: int) -> int:
 class Cluster:
     """A cluster and the actions of a user on it."""
 
-    def __init__(self, folder: Path, nodes: int = 1):
+    def __init__(self, folder: Path, nodes: int = 1, **further: int):
+        """Start it. ``further`` are variables of start-cluster.sh, in lower case."""
         self.folder = folder
         self.started: list[subprocess.Popen] = []
         first = free_ports(nodes + 2)
         settings = {"NODES": nodes, "CTLD_PORT": first, "SLURMD_PORT": first + 1, "SLURMD_TIMEOUT": 10}
+        settings |= {name.upper(): value for name, value in further.items()}
         started = subprocess.run(
             [SCRIPTS / "start-cluster.sh", folder],
             env=os.environ | {key: str(value) for key, value in settings.items()},
@@ -70,6 +72,30 @@ class Cluster:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         subprocess.run([SCRIPTS / "stop-cluster.sh", self.folder], env=os.environ | {"SWEEP": str(self.folder.parent)})
+
+    def end_controller(self, number: int = signal.SIGKILL) -> None:
+        """End the controller; nodes and jobs go on. It saves what it knows on SIGTERM only."""
+        pid = self._pids()["slurmctld"]
+        os.kill(int(pid), number)
+        self.wait_for(lambda: not Path(f"/proc/{pid}").exists(), seconds=60)
+
+    def start_controller(self, *options: str) -> None:
+        """Start the controller again; ``-c`` lets it forget all jobs."""
+        old = self._pids()["slurmctld"]
+        subprocess.run(
+            ["slurmctld", *options, "-f", self.folder / "slurm.conf"],
+            env=self.environment(self.folder) | {"PATH": f"{os.environ['PATH']}:/usr/sbin"},
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        file, record = self.folder / "run/slurmctld.pid", self.folder / "run/started.pids"
+        self.wait_for(lambda: file.exists() and file.read_text().strip() not in ("", old))
+        record.write_text(record.read_text().replace(f"slurmctld {old}", f"slurmctld {file.read_text().strip()}"))
+
+    def _pids(self) -> dict[str, str]:
+        return dict(line.split() for line in (self.folder / "run/started.pids").read_text().splitlines())
 
     def environment(self, project: Path) -> dict[str, str]:
         """The environment of a login shell on the cluster; Python imports the sources of ``project``."""

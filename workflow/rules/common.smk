@@ -14,6 +14,13 @@ from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
 from artune.planning.calls.snapshot import snapshot_of
 
+try:
+    from artune.planning.slurm_executor import install
+
+    install()
+except ImportError:  # Snakemake without its SLURM plugin
+    pass
+
 # Jobs read a copy of the settings that is made here, when Snakemake plans them; an edit of config/ while they wait or run
 # reaches none of them. A job on a cluster runs this file again: it plans from the same copy.
 try:

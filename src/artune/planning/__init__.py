@@ -1,4 +1,4 @@
-"""Plans, costs and checks before anything runs. Never imports torch.
+"""Plans, costs and checks before anything runs, and what Snakemake lacks on the way. Never imports torch.
 
 - recipes: the settings that decide each file that trainings start from
 - sources: the files from which inputs, policies, samples and references are made
@@ -12,5 +12,6 @@
 - gpu_hours: GPU hours of a training and of an evaluation
 - budget: GPU hours of a target
 - slurm: requests of a profile, and whether a SLURM cluster can meet them
+- slurm_executor: Snakemake's SLURM executor without its endless waits
 - doctor: checks of a machine, a cluster and the files
 """

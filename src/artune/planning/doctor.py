@@ -192,7 +192,8 @@ def _credentials() -> tuple[str, str] | None:
 def lock(folder: Path = Path(".snakemake/locks")) -> Finding:
     """Check for the lock of a Snakemake that runs or was killed."""
     if folder.exists() and any(folder.iterdir()):
-        return Finding("lock", False, "Snakemake runs in this folder, or was killed; if killed, `snakemake --unlock`")
+        text = "Snakemake runs in this folder, or was killed; then the same command continues, or asks for --unlock"
+        return Finding("lock", False, text)
     return Finding("lock", True, "no Snakemake holds this folder")
 
 
@@ -223,6 +224,7 @@ def cluster(folder: Path) -> Iterator[Finding]:
         else f"{partition} has what it asks for"
     )
     yield Finding("partition", not problems, text)
+    yield Finding("ended jobs", *slurm.memory(profile))
     mine = slurm.accounts()
     if not mine:
         yield Finding("account", None, f"{account}: not checked, because this cluster keeps no accounts")

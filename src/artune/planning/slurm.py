@@ -26,6 +26,48 @@ def run_tool(*command: str, seconds: float = 10.0) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _setting(name: str, pattern: str) -> str | None:
+    found = re.search(rf"^{name}\s*=\s*({pattern})", run_tool("scontrol", "show", "config") or "", re.M)
+    return found[1] if found else None
+
+
+def min_job_age() -> float | None:
+    """Seconds that SLURM remembers a job after its end; infinite if for ever, None if SLURM does not say."""
+    found = _setting("MinJobAge", r"\d+")
+    return None if found is None else float(found) or float("inf")
+
+
+def longest_pause(remembered: float | None) -> float:
+    """The longest time between two looks at the queue, in seconds, for a cluster that remembers jobs so long.
+
+    A third of it, so that a late look still finds the job; at least 10 s, to be no burden; at most 3 minutes.
+    """
+    return min(180.0, max(10.0, (300.0 if remembered is None else remembered) / 3))
+
+
+def memory(profile: dict[str, Any]) -> tuple[bool | None, str]:
+    """Whether Snakemake can see the end of every job before SLURM forgets the job, and a text; None: unknown."""
+    command = profile.get("slurm-status-command", "sacct")
+    if command == "sacct":
+        if (_setting("AccountingStorageType", r"\S+") or "").endswith("/slurmdbd"):
+            return True, "accounting remembers every job (slurm-status-command: sacct)"
+        return (
+            False,
+            "no accounting here, so that sacct cannot be asked; set slurm-status-command: squeue in the profile",
+        )
+    age = min_job_age()
+    if age is None:
+        return None, "not checked, because `scontrol show config` does not show MinJobAge"
+    pause = longest_pause(age)
+    text = f"remembered for {age:.0f} s after their end (MinJobAge), and Snakemake asks every {pause:.0f} s or sooner"
+    if age >= pause:
+        return True, text
+    return False, (
+        f"{text}: of a job that it misses it sees only what the job left, not why it failed; ask for a MinJobAge of "
+        "30 s or more, or use accounting (slurm-status-command: sacct)"
+    )
+
+
 def read_profile(folder: Path) -> dict[str, Any]:
     """A Snakemake profile. Raises ArtuneError: the file is missing or not a mapping."""
     return read_yaml(folder / "config.yaml")

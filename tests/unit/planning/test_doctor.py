@@ -29,19 +29,20 @@ def programs(tmp_path, monkeypatch):
     return put
 
 
-def cluster(programs, nodes="gpu:a100:4|64|512000|3-00:00:00", accounts="lab"):
+def cluster(programs, nodes="gpu:a100:4|64|512000|3-00:00:00", accounts="lab", remembered=300):
     programs(
         "sinfo",
         f'case "$*" in *version*) echo slurm 23.11.4;; *"-p a100"*) echo "{nodes}";; *-p*) ;; *%R*) echo a100 cpu;;'
         " *) echo a100;; esac",
     )
     programs("sacctmgr", f"echo {accounts}")
+    programs("scontrol", f"echo 'MinJobAge = {remembered} sec'")
     return {finding.check: finding for finding in doctor.cluster(PROFILE)}
 
 
 def test_a_cluster_that_fits_the_profile_passes(programs):
     found = cluster(programs)
-    assert [finding.good for finding in found.values()] == [True, True, True]
+    assert [finding.good for finding in found.values()] == [True] * 4
     assert "23.11.4" in found["SLURM"].text
 
 
@@ -85,6 +86,32 @@ def test_a_controller_that_hangs_costs_seconds(programs, monkeypatch):
     found = list(doctor.cluster(PROFILE))
     assert [finding.good for finding in found] == [True, False]
     assert "does not answer" in found[1].text
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "good", "words"),
+    [
+        ("squeue", "MinJobAge = 300 sec", True, ("300 s", "every 100 s")),
+        ("squeue", "MinJobAge = 30 sec", True, ("30 s", "every 10 s")),
+        ("squeue", "MinJobAge = 3 sec", False, ("3 s", "every 10 s", "MinJobAge of 30 s or more")),
+        ("squeue", "MinJobAge = 0 sec", True, ("every 180 s",)),  # SLURM's word for: never forgotten
+        ("squeue", "SlurmUser = slurm", None, ("not checked",)),
+        ("sacct", "AccountingStorageType   = accounting_storage/none", False, ("squeue",)),
+        ("sacct", "AccountingStorageType   = accounting_storage/slurmdbd\\nMinJobAge = 3 sec", True, ("accounting",)),
+    ],
+)
+def test_slurm_must_remember_jobs_for_longer_than_snakemake_waits_between_two_looks(
+    programs, command, settings, good, words
+):
+    programs("scontrol", f"printf '{settings}\\n'")
+    found = slurm.memory({"slurm-status-command": command})
+    assert found[0] is good
+    for word in words:
+        assert word in found[1]
+
+
+def test_the_doctor_checks_the_memory_of_slurm(programs):
+    assert cluster(programs, remembered=3)["ended jobs"].good is False
 
 
 def test_a_machine_without_slurm_says_so(tmp_path, programs, monkeypatch):

@@ -2,7 +2,7 @@
 # Starts a real SLURM on the loopback interface: munge, controller, one daemon per node. Needs no systemd, no root and
 # no file in /etc.
 # usage: start-cluster.sh STATE_DIR
-# env:   NODES=1, per node CPUS=32 MEM=256000 GPUS=4 (simulated), CTLD_PORT=16817 SLURMD_PORT=16900
+# env:   NODES=1, per node CPUS=32 MEM=256000 GPUS=4 (simulated), CTLD_PORT=16817 SLURMD_PORT=16900, MIN_JOB_AGE=86400
 # after: export SLURM_CONF=$STATE_DIR/slurm.conf PATH=$STATE_DIR/bin:$PATH
 set -euo pipefail
 D=$(realpath -m "$1")
@@ -62,7 +62,7 @@ SelectTypeParameters=CR_Core_Memory
 # react fast
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5,sbatch_wait_nodes=0
-MinJobAge=86400
+MinJobAge=${MIN_JOB_AGE:-86400}
 KillWait=${KILL_WAIT:-5}
 SlurmdTimeout=${SLURMD_TIMEOUT:-30}
 SlurmctldTimeout=30
