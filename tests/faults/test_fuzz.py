@@ -31,7 +31,7 @@ from artune.models.weights.checkpoints import load_into
 from artune.models.weights.tensor_files import read_metadata
 from artune.planning.plan import Plan
 from artune.runtime.files import load_npz, read_json, read_jsonl
-from artune.runtime.lease import _holder, describe_holder
+from artune.runtime.lease import describe_holder, parse_holder
 from artune.runtime.resume import load_state, save_state
 from artune.tracking.mlflow_store import init_store
 from artune.tracking.run_logger import read_lines
@@ -422,7 +422,7 @@ def test_json(request, fault):
         lines.write_bytes(many)
         for read, file in ((read_json, path), (read_jsonl, lines), (read_lines, lines)):
             assert "\n" not in refusal(read, file)
-        describe_holder(_holder(one))
+        describe_holder(parse_holder(one))
 
     deep = st.just((b"[" * 100_000, b"[" * 100_000 + b"\n{}"))
     fuzz(request, st.one_of(st.tuples(damaged(whole), damaged(written)), deep), case)

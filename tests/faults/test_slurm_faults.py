@@ -267,7 +267,6 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         for pid in orphan:  # without a pause it would end too soon
             os.kill(pid, signal.SIGSTOP)
         suspended = training(project)
-        cluster.snakemake(project, "--unlock")
         again = cluster.start_snakemake(project, TARGET)
         cluster.wait_for(lambda: f"held by SLURM job {job} on" in slurm_logs(project), seconds=90)
         trainings = {found["JobId"]: found for found in cluster.jobs("train")}
@@ -283,8 +282,8 @@ def test_orphan_beside_successor(slurm, project, undisturbed, tmp_path_factory, 
         assert "outputs restored" in slurm_logs(project)
         assert json.loads((project / RUN / "manifest.json").read_text())["resumed_at"] == 0
         fault.done = (
-            "`kill -9` of Snakemake, `kill -STOP` of the orphan, `snakemake --unlock`, the same command with a second "
-            "node free, `kill -CONT` once the second job had started"
+            "`kill -9` of Snakemake, `kill -STOP` of the orphan, the same command with a second node "
+            "free, `kill -CONT` once the second job had started"
         )
         fault.happened = (
             f"job {second} ran beside job {job} (at iteration {written} of {LONG}), said that job {job} held the run, "
@@ -315,21 +314,14 @@ def test_snakemake_killed(slurm, project, undisturbed, fault):
     snakemake, job = started(slurm, project)
     os.killpg(snakemake.pid, signal.SIGKILL)
     snakemake.wait()
-    locked = slurm.snakemake(project, TARGET, check=False)
-    assert "LockException" in locked
-    assert "--unlock" in locked
-    slurm.snakemake(project, "--unlock")
     again = slurm.start_snakemake(project, TABLE)
-    ends_well(slurm, again, project, undisturbed, before)
+    assert "was killed; its lock is removed" in ends_well(slurm, again, project, undisturbed, before)
     assert four_rows(project / TABLE)
     second = slurm.jobs("train")[-1]["JobId"]
     assert second != job
     held = slurm_logs(project)
     assert f"held by SLURM job {job} on" in held or "outputs restored" in held
-    fault.done = (
-        f"`kill -9` of Snakemake while job {job} trained; the message about the lock; `snakemake --unlock`; the same "
-        "command"
-    )
+    fault.done = f"`kill -9` of Snakemake while job {job} trained; the same command"
     # The orphan has all four GPUs of the only node: the next job starts when the orphan has ended.
     waited = (
         f"said that job {job} held the run and waited" if "held by" in held else f"started after job {job} had ended"
@@ -354,14 +346,10 @@ def test_recipe(slurm, project, undisturbed, fault):
     snakemake.wait()
     recipe = "scancel --name $(grep -h 'SLURM run ID' .snakemake/log/*.log | tail -1 | awk '{print $4}')"
     subprocess.run(["bash", "-c", recipe], cwd=project, env=slurm.environment(project), check=True)
-    slurm.snakemake(project, "--unlock")
     again = slurm.start_snakemake(project, TARGET)
     ends_well(slurm, again, project, undisturbed, before)
     assert saved_when_told(project)
-    fault.done = (
-        f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; `snakemake --unlock`; the same "
-        "command"
-    )
+    fault.done = f"`kill -9` of Snakemake while job {job} trained; `scancel --name RUN_ID`; the same command"
     fault.happened = f"the cancelled job saved its state, and the next job resumed {resumed(project)}"
     fault.lost = LOST
 
@@ -386,22 +374,9 @@ def test_controller_restarts(slurm, project, undisturbed, fault):
     """The SLURM controller is down for a while"""
     before = inputs(project)
     snakemake, job = started(slurm, project)
-    pids = slurm.folder / "run/started.pids"
-    daemons = dict(line.split() for line in pids.read_text().splitlines())
-    os.kill(int(daemons["slurmctld"]), signal.SIGKILL)
+    slurm.end_controller()
     time.sleep(10)
-    environment = slurm.environment(project) | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    subprocess.run(
-        ["slurmctld", "-f", slurm.folder / "slurm.conf"],
-        env=environment,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(1)
-    new = (slurm.folder / "run/slurmctld.pid").read_text().strip()
-    pids.write_text(pids.read_text().replace(f"slurmctld {daemons['slurmctld']}", f"slurmctld {new}"))
+    slurm.start_controller()
     ends_well(slurm, snakemake, project, undisturbed, before)
     fault.done = "`kill -9` of slurmctld, which was started again after 10 s"
     fault.happened = f"job {job} and Snakemake continued"

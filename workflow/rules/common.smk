@@ -13,6 +13,7 @@ from artune.planning.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
 from artune.planning.calls.snapshot import snapshot_of
+from artune.planning.snakemake_lock import guard
 
 try:
     from artune.planning.slurm_executor import install
@@ -41,6 +42,8 @@ except ArtuneError as error:
 # Snakemake prints and logs its own command, in which `--config tracking_uri=` may hold a password. Jobs get the address from
 # the environment, never from their command.
 sys.argv[:] = map(without_secrets, sys.argv)
+
+guard(Path(PLAN.shared))
 
 
 envvars:

@@ -62,23 +62,26 @@ def real_samples(context: Context, arguments: Namespace) -> str:
     from artune.data.stamps import used_path
     from artune.errors import ArtuneError
     from artune.evaluation.real_samples import write_real_samples
+    from artune.runtime.lease import lease
 
     run, protocol = read_run(arguments.config), context.registry.evaluation
     if not isinstance(run, RealRun):
         raise ArtuneError(f"{arguments.config}: method {run.method} draws its samples; real_samples is for method real")
     images = used_path(context.registry, context.assets, arguments.data)
-    return write_real_samples(run, protocol, images, arguments.output, arguments.grid)
+    with lease(arguments.output.parent, "real_samples"):
+        return write_real_samples(run, protocol, images, arguments.output, arguments.grid)
 
 
 def features(context: Context, arguments: Namespace) -> str:
     """Features of a run's samples."""
     from artune.evaluation.features import identity_of, take_up, write_features
     from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
 
     registry, device = context.registry, context.device
     protocol = registry.evaluation
     files = files_of(protocol.networks.values(), arguments.networks, ".safetensors", "--networks")
-    with started(device) as world:
+    with lease(arguments.output.parent, "features"), started(device) as world:
         if world.from_leader(
             world.leads and take_up(arguments.samples, identity_of(registry, files, device), arguments.output)
         ):

@@ -75,11 +75,32 @@ def _place() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process started, in ticks since boot, because process ids are reused; empty if there is none."""
+    """When a process started, in ticks since boot, because process ids are reused; empty if none is alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended, though its parent has not noticed
     except (OSError, IndexError):
         return ""
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others, on any machine: host, id, scope of the id, start."""
+    own = os.getpid()
+    return {"host": socket.gethostname(), "pid": own, "place": _place(), "began": _began(own),
+            "since": time.strftime("%Y-%m-%d %H:%M")}  # fmt: skip
+
+
+def is_here(process: dict[str, Any]) -> bool:
+    """Whether ``process``, see :func:`this_process`, belongs to this boot of this machine and can be looked up."""
+    return bool(_place()) and process.get("place") == _place()
+
+
+def has_ended(process: dict[str, Any]) -> bool:
+    """Whether ``process``, see :func:`this_process`, ran here and has ended; if False it may run anywhere."""
+    return is_here(process) and _began(process.get("pid", 0)) != process.get("began")
+
+
+_dead = has_ended
 
 
 def describe_holder(holder: dict[str, Any]) -> str:
@@ -91,14 +112,15 @@ def describe_holder(holder: dict[str, Any]) -> str:
 class Lease:
     """The lease of one process on ``folder``; see :func:`lease`."""
 
-    def __init__(self, folder: Path, work: str, every: float, missed: int):
+    sweeps = True  # whether a new holder removes the unfinished files of others
+
+    def __init__(self, folder: Path, work: str, every: float, missed: int, **further: str):
         self.path, self.every, self.missed = folder / FILE, every, missed
         self.id, self.beats = uuid.uuid4().hex, 0
         self.own = folder / f"{FILE}-{self.id}"
         holder = {
-            "id": self.id, "work": work, "host": socket.gethostname(), "pid": os.getpid(), "place": _place(),
-            "began": _began(os.getpid()), "job": os.environ.get("SLURM_JOB_ID"),
-            "cluster": os.environ.get("SLURM_CLUSTER_NAME"), "since": time.strftime("%Y-%m-%d %H:%M"),
+            "id": self.id, "work": work, "job": os.environ.get("SLURM_JOB_ID"),
+            "cluster": os.environ.get("SLURM_CLUSTER_NAME"), **this_process(), **further,
         }  # fmt: skip
         self.head = json.dumps(holder).encode() + b"\n"
         self.stop = threading.Event()
@@ -111,7 +133,8 @@ class Lease:
             self.handle = os.open(self.own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             self._write()
             self._contend()
-            fence.sweep(self.path.parent, self.id)
+            if self.sweeps:
+                fence.sweep(self.path.parent, self.id)
         except OSError as error:
             raise ArtuneError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         finally:
@@ -129,7 +152,7 @@ class Lease:
                 seen, since, ended = raw, now, False
             if raw is None:
                 continue
-            holder, quiet = _holder(raw), now - since
+            holder, quiet = parse_holder(raw), now - since
             if quiet > 2 * self.every and now - asked > self.every:  # asks late: a job's processes may outlive it
                 asked, ended = now, _ended(holder)
             if ended or _dead(holder) or quiet > self.missed * self.every:
@@ -219,7 +242,11 @@ class Lease:
             time.sleep(min(0.2, self.every))
             raw = self._read(self.path)
         if not (raw or b"").startswith(self.head):
-            after = f"{describe_holder(_holder(raw))} took its place" if raw else "another took its place and has ended"
+            after = (
+                f"{describe_holder(parse_holder(raw))} took its place"
+                if raw
+                else "another took its place and has ended"
+            )
             self._end(f"this process was silent for too long and {after}")
 
     def _end(self, why: str) -> None:
@@ -237,18 +264,13 @@ class Lease:
         os.close(self.handle)
 
 
-def _holder(raw: bytes) -> dict[str, Any]:
+def parse_holder(raw: bytes) -> dict[str, Any]:
+    """The holder that a lease names; {} if it names none."""
     try:
         value = json.loads(raw.split(b"\n")[0])
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder ran on this machine and its process has ended."""
-    here = _place()
-    return bool(here) and holder.get("place") == here and _began(holder.get("pid", 0)) != holder.get("began")
 
 
 def _ended(holder: dict[str, Any]) -> bool:
