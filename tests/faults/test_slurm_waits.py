@@ -90,7 +90,7 @@ def test_forgotten(forgetful, project, end, fault):
 
 @pytest.mark.parametrize("memory", ["with its memory", "without its memory"])
 def test_controller_away(forgetful, project, memory, fault):
-    """The SLURM controller is away for longer than five queries of Snakemake and comes back"""
+    """The SLURM controller is away and comes back"""
     snakemake, job = started(forgetful, project)
     forgets = memory.startswith("without")
     forgetful.end_controller(signal.SIGKILL if forgets else signal.SIGTERM)

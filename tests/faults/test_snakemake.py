@@ -138,7 +138,9 @@ def test_unlocked_too_early(project, undisturbed, fault):
 @pytest.mark.parametrize("end", ["ends", "is killed"])
 def test_two_clones(project, undisturbed, tmp_path, end, fault):
     """Two clones work on one results folder, and the Snakemake of the first"""
-    clone = copy_project(tmp_path / "clone")
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    copy_project(clone)
     (clone / "config/scales/smoke.yaml").write_bytes((project / "config/scales/smoke.yaml").read_bytes())
     (clone / "results").symlink_to(project / "results")
     first = started(project, TABLE)

@@ -125,22 +125,32 @@ class Persistence(FilePersistence):
         self._signature.write_bytes(json.dumps(holder).encode() + b"\n")
 
     def _remove_stale_locks(self) -> None:
-        for path, holder in self._signatures():
+        """Remove the locks of processes that have ended here, unless another process took the same file since."""
+        signatures = self._signatures()
+        kept = {name for _, holder in signatures if not lease.has_ended(holder) for name in _files(holder)}
+        for path, holder in signatures:
             if not lease.has_ended(holder):
                 continue
-            for name in holder.get("files", []):
-                (Path(self._lockdir) / Path(name).name).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            signed = path.stat().st_mtime_ns
+            for file in (Path(self._lockdir) / name for name in _files(holder) - kept):
+                if file.exists() and file.stat().st_mtime_ns <= signed:
+                    file.unlink()
+            path.unlink()
             logger.warning(f"{_described(holder)} was killed; its lock is removed, and its unfinished jobs run again.")
 
     def _advice(self) -> str:
         """One line that says who holds the lock and what to do."""
         holders = [holder for _, holder in self._signatures()]
-        alive = [_described(holder) for holder in holders if lease.is_here(holder)]
+        alive = [_described(holder) for holder in holders if lease.is_here(holder) and not lease.has_ended(holder)]
         if alive:
             return f"Locked by {', '.join(alive)}, which is alive: wait for it or end it, then type the same command."
         who = ", ".join(map(_described, holders)) or "a Snakemake that left no name"
         return f"Locked by {who}. If it has ended, type `snakemake --unlock`, then the same command."
+
+
+def _files(holder: dict[str, Any]) -> set[str]:
+    """Names of the lock files of a process."""
+    return {Path(str(name)).name for name in holder.get("files") or []}
 
 
 def _described(holder: dict[str, Any]) -> str:

@@ -84,8 +84,10 @@ def clone(tmp_path):
 
 def working(calls, folder, name="a"):
     """Snakemake in the midst of the job that makes ``name``."""
-    call = calls(folder, f"results/smoke/{name}")
-    return call.until(lambda: (folder / "results/smoke" / name).exists())
+    begun = folder / ".snakemake/incomplete"  # Snakemake notes here that the job has begun, just after its beginning
+    return calls(folder, f"results/smoke/{name}").until(
+        lambda: (folder / "results/smoke" / name).exists() and any(path.is_file() for path in begun.rglob("*"))
+    )
 
 
 def signatures(folder):
@@ -144,6 +146,27 @@ def test_a_lock_without_a_name_is_left_alone(clone, calls):
     second = calls(clone, "results/smoke/a")
     assert second.ends() != 0
     assert "Locked by a Snakemake that left no name" in second.said()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_live_lock_that_took_the_files_of_a_dead_one_is_not_removed(clone, calls, signed):
+    working(calls, clone).kill()
+    for file in (clone / ".snakemake/locks").glob("*.lock"):  # as a user removes them by hand: the name stays
+        file.unlink()
+    (dead,) = signatures(clone)
+    kept, times = dead.read_bytes(), dead.stat()
+    first = working(calls, clone)
+    if not signed:  # an older version of this workflow leaves no name
+        for path in signatures(clone):
+            path.unlink()
+    dead.write_bytes(kept)
+    os.utime(dead, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = calls(clone, "results/smoke/a")
+    assert second.ends() != 0
+    assert "LockException" in second.said()
+    assert list((clone / ".snakemake/locks").glob("*.lock"))
+    (clone / "go").touch()
+    assert first.ends() == 0, first.said()
 
 
 def test_the_end_of_one_call_does_not_unlock_another(clone, calls):
