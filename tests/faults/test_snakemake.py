@@ -143,6 +143,7 @@ def test_two_clones(project, undisturbed, tmp_path, end, fault):
     copy_project(clone)
     (clone / "config/scales/smoke.yaml").write_bytes((project / "config/scales/smoke.yaml").read_bytes())
     (clone / "results").symlink_to(project / "results")
+    (project / TABLE).unlink()
     first = started(project, TABLE)
     second, said = call(clone, TABLE), clone / "snakemake.txt"
     deadline = time.monotonic() + 300

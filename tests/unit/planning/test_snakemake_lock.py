@@ -86,7 +86,11 @@ def working(calls, folder, name="a"):
     """Snakemake in the midst of the job that makes ``name``."""
     begun = folder / ".snakemake/incomplete"  # Snakemake notes here that the job has begun, just after its beginning
     return calls(folder, f"results/smoke/{name}").until(
-        lambda: (folder / "results/smoke" / name).exists() and any(path.is_file() for path in begun.rglob("*"))
+        lambda: (
+            (folder / "results/smoke" / name).exists()
+            and any((folder / ".snakemake/locks").glob("*.holder"))
+            and any(path.is_file() for path in begun.rglob("*"))
+        )
     )
 
 
@@ -155,6 +159,7 @@ def test_a_live_lock_that_took_the_files_of_a_dead_one_is_not_removed(clone, cal
         file.unlink()
     (dead,) = signatures(clone)
     kept, times = dead.read_bytes(), dead.stat()
+    dead.unlink()
     first = working(calls, clone)
     if not signed:  # an older version of this workflow leaves no name
         for path in signatures(clone):
