@@ -13,10 +13,10 @@ from artune.planning.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
 from artune.planning.calls.snapshot import snapshot_of
-from artune.planning.snakemake_lock import guard
+from artune.planning.calls.snakemake_lock import guard
 
 try:
-    from artune.planning.slurm_executor import install
+    from artune.planning.calls.slurm_executor import install
 
     install()
 except ImportError:  # Snakemake without its SLURM plugin

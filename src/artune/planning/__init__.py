@@ -12,7 +12,5 @@
 - gpu_hours: GPU hours of a training and of an evaluation
 - budget: GPU hours of a target
 - slurm: requests of a profile, and whether a SLURM cluster can meet them
-- slurm_executor: Snakemake's SLURM executor without its endless waits
-- snakemake_lock: Snakemake's lock with a name on it, and one Snakemake at a time per results folder
 - doctor: checks of a machine, a cluster and the files
 """

@@ -12,7 +12,7 @@ from project import environment, heeding_ctrl_c
 
 SNAKEFILE = """
 from pathlib import Path
-from artune.planning.snakemake_lock import guard
+from artune.planning.calls.snakemake_lock import guard
 from artune.runtime import lease
 lease.EVERY, lease.MISSED = 0.2, 5
 guard(Path("results/smoke"))
