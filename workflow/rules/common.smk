@@ -16,10 +16,10 @@ from artune.planning.calls.snapshot import snapshot_of
 from artune.planning.calls.snakemake_lock import guard
 
 try:
-    from artune.planning.calls.slurm_executor import install
+    from artune.planning.calls.cluster_executor import install
 
     install()
-except ImportError:  # Snakemake without its SLURM plugin
+except ImportError:  # Snakemake without its plugin for clusters
     pass
 
 # Jobs read a copy of the settings that is made here, when Snakemake plans them; an edit of config/ while they wait or run
@@ -48,7 +48,6 @@ guard(Path(PLAN.shared))
 
 envvars:
     FOLDER,
-
 
 
 SCALE = PLAN.scale

@@ -75,8 +75,10 @@ def build_trainer(run: PolicyRun, policy: Policy, inputs: Inputs, device: torch.
     raise ArtuneError(f"{run.name}: method {run.method} has nothing to train")
 
 
-def say_unused_clip(run: PolicyRun) -> None:
-    """Say that the clip of the ratio has no effect: in the only epoch, the old policy is the policy itself."""
+def say_unreached(run: PolicyRun) -> None:
+    """Say what has no effect: a clip in the only epoch, where the old policy is the policy; a target out of reach."""
+    if isinstance(run, GrpoRun):
+        check_target(run.backbone.family, run.entropy)
     for method, settings in (("grpo", getattr(run, "grpo", None)), ("vapi", getattr(run, "vapi", None))):
         if settings is not None and settings.epochs == 1:
             say(f"{method}.clip: {settings.clip} has no effect, because with {method}.epochs: 1 every ratio is 1")
@@ -133,15 +135,12 @@ def train(
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, outputs restored"
     policy = load_policy(run.backbone, inputs.policy, device)
-    if isinstance(run, GrpoRun) and world.leads:
-        check_target(run.backbone.family, run.entropy)
     if world.leads:
-        say_unused_clip(run)
+        say_unreached(run)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
     experiment = results_name(run.scale, run.preset)
-    record = MlflowRun(tracking_uri, experiment, run.name, settings, tags) if tracking_uri else None
-    logger = RunLogger(work, record)
+    logger = RunLogger(work, MlflowRun(tracking_uri, experiment, run.name, settings, tags) if tracking_uri else None)
     try:
         start, metrics = run_to_end(trainer, work, logger, identity)
     except BaseException:

@@ -1,7 +1,9 @@
-"""One call of Snakemake: what its jobs work by, what it leaves for the next call, and what it does better than released.
+"""One call of Snakemake: what its jobs work by, what it leaves to the next, what Snakemake lacks.
+
+Never imports torch.
 
 - snapshot: the settings of the call, which its jobs read
 - records: Snakemake's records and the times of files, which a copied results folder keeps
 - snakemake_lock: a lock with a name on it, and one Snakemake at a time per results folder
-- slurm_executor: the executor of SLURM jobs without endless waits
+- cluster_executor: the executor of jobs on a SLURM cluster without endless waits
 """
