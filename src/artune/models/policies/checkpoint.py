@@ -68,5 +68,6 @@ def _heads_beside(path: Path) -> int | None:
             except (KeyError, TypeError):
                 continue  # a YAML file without a transformer's settings
             except (ArtuneError, ValueError, OverflowError) as error:
-                raise ArtuneError(f"{error}; damaged: fetch {file.name} again") from error
+                reason = str(error).removeprefix(f"{file}: ")
+                raise ArtuneError(f"{file}: damaged ({reason}); fetch it again") from error
     return None
