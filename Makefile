@@ -114,5 +114,6 @@ pins: $(STAMP)
 		sed -i "1i # Install with: pip install $(PINNED) -r envs/$$name.txt (after envs/build.txt)" envs/$$name.txt; done
 
 clean-results:
-	@rm -rf results/mnist results/smoke results/mlflow results/mlflow.db results/.mlflow_store.json \
+	@rm -rf results/mnist results/smoke results/*-release results/mlflow results/mlflow.db results/.mlflow_store.json \
+		results/.settings results/records \
 		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png
