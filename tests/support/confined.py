@@ -78,12 +78,15 @@ class Confined:
 
 
 def readers():
-    """What each kind does with the path of a file."""
+    """What each kind does with the path of a file; what takes its time once, at the first file, is loaded here."""
+    from artune.data.classes.folders import imagenet_synsets
     from artune.data.crops import centre_crop, decode, load_images
     from artune.data.imagenet import open_split
     from artune.data.npz_images import image_rows
     from artune.models.weights.tensor_files import read_tensors
     from artune.runtime.files import load_npz
+
+    imagenet_synsets()
 
     def split(path):
         for _ in load_images(open_split(path), lambda image: centre_crop(image, 64), workers=1):
