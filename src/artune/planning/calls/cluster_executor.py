@@ -107,8 +107,11 @@ class Executor(Released):
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that have ended; yields the others."""
+        if not active_jobs:  # also before __post_init__, which the waiting thread may overtake; an error would end it
+            self.next_seconds_between_status_checks = self._first_pause()
+            return
         accounting = self.get_status_command() == "sacct"
-        if accounting or not active_jobs or self.array_jobs:
+        if accounting or self.array_jobs:
             async for job in super().check_active_jobs(active_jobs):
                 if self.array_jobs:
                     yield job
@@ -122,8 +125,7 @@ class Executor(Released):
                 self._judge(job, states.get(job.external_jobid))
             if job.external_jobid in self._waiting:
                 yield job
-        if active_jobs:
-            self._pause(any(job.external_jobid not in self._waiting for job in active_jobs), accounting)
+        self._pause(any(job.external_jobid not in self._waiting for job in active_jobs), accounting)
 
     async def _states(self) -> dict[str, str] | None:
         """State of every job of this user by id; None if SLURM does not answer, which is said once."""
@@ -188,9 +190,12 @@ class Executor(Released):
             with contextlib.suppress(OSError):
                 job.aux["slurm_logfile"].unlink(missing_ok=True)
 
+    def _first_pause(self) -> float:
+        return self.workflow.executor_settings.init_seconds_before_status_checks or 40
+
     def _pause(self, ended: bool, accounting: bool) -> None:
         """Set the seconds until the next poll: longer while nothing ends, and always well below ``MinJobAge``."""
-        first = self.workflow.executor_settings.init_seconds_before_status_checks or 40
+        first = self._first_pause()
         if self._min_job_age is None:
             self._min_job_age = min_job_age()
         longest = 180.0 if accounting else longest_pause(self._min_job_age)
