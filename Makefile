@@ -24,7 +24,7 @@ help:
 	@echo "make format      format all files with ruff and snakefmt"
 	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
 	@echo "make pins        resolve the pins and digests in envs/*.txt again"
-	@echo "make clean-results   remove the results of the scales mnist and smoke, the published copies and the tracking store"
+	@echo "make clean-results   remove the results of the scales mnist and smoke (both presets), the published copies and the tracking store"
 
 # uv installs the pinned packages in seconds; pip installs uv, so Python alone is enough at the start. Compiling the bytecode
 # here halves the start-up time of every job, even where PYTHONDONTWRITEBYTECODE is set.
@@ -114,6 +114,6 @@ pins: $(STAMP)
 		sed -i "1i # Install with: pip install $(PINNED) -r envs/$$name.txt (after envs/build.txt)" envs/$$name.txt; done
 
 clean-results:
-	@rm -rf results/mnist results/smoke results/*-release results/mlflow results/mlflow.db results/.mlflow_store.json \
-		results/.settings results/records \
+	@rm -rf results/mnist results/smoke results/mnist-release results/smoke-release results/mlflow results/mlflow.db \
+		results/.mlflow_store.json \
 		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png

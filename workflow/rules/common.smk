@@ -12,8 +12,9 @@ from artune.errors import ArtuneError, without_secrets
 from artune.planning.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
-from artune.planning.calls.snapshot import snapshot_of
+from artune.planning.calls.snapshot import plan_and_copy
 from artune.planning.calls.snakemake_lock import guard
+from artune.tracking.run_logger import tracking_uri
 
 try:
     from artune.planning.calls.cluster_executor import install
@@ -27,11 +28,10 @@ except ImportError:  # Snakemake without its plugin for clusters
 try:
     check_clone(Path(workflow.basedir), Path(sys.executable))
     if workflow.is_main_process or FOLDER not in os.environ:
-        PLAN = Plan(dict(config), Path(workflow.basedir) / "config")
-        SNAPSHOT = snapshot_of(PLAN.settings, PLAN.registry.root)
+        PLAN, SNAPSHOT = plan_and_copy(dict(config), Path(workflow.basedir) / "config")
         os.environ[FOLDER] = str(SNAPSHOT.folder)
         if without_secrets(PLAN.settings.tracking_uri) != PLAN.settings.tracking_uri:
-            os.environ.setdefault("MLFLOW_TRACKING_URI", PLAN.settings.tracking_uri)
+            os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(PLAN.settings.tracking_uri)
         for line in edits_without_effect(PLAN.registry):
             logger.warning(f"warning: {line}")
     else:
@@ -39,11 +39,14 @@ try:
 except ArtuneError as error:
     raise WorkflowError(str(error))
 
-# Snakemake prints and logs its own command, in which `--config tracking_uri=` may hold a password. Jobs get the address from
-# the environment, never from their command.
+# Snakemake prints and logs its own command, in which `--config tracking_uri=` may hold a password, and gives these words to its
+# jobs on a cluster. Jobs get the address from the environment, never from their command.
 sys.argv[:] = map(without_secrets, sys.argv)
+workflow.config_settings.config_args = [without_secrets(word) for word in workflow.config_settings.config_args or ()]
 
 guard(Path(PLAN.shared))
+if SNAPSHOT and not workflow.dryrun and getattr(workflow.execution_settings, "no_hooks", False):
+    SNAPSHOT.write()  # otherwise onstart does, in records.smk
 
 
 envvars:
@@ -98,6 +101,14 @@ wildcard_constraints:
 def networks(files):
     """`--networks FILE...` for these weight files, or an empty string."""
     return f"--networks {' '.join(files)}" if files else ""
+
+
+def recipe(home, kind, *name):
+    """The settings that decide a file, see PLAN.recipe."""
+    try:
+        return PLAN.recipe(home, kind, *name)
+    except ArtuneError as error:
+        raise WorkflowError(str(error))
 
 
 def settled(files):

@@ -40,7 +40,7 @@ if REGISTRY.data.source == "mnist":
         conda:
             "../../envs/artune.yaml"
         params:
-            data=lambda wildcards: PLAN.recipe(wildcards.home, recipes.data_recipe),
+            data=lambda wildcards: recipe(wildcards.home, recipes.data_recipe),
         shell:
             f"python -m artune data --output {{output}} {SHARED}"
 
@@ -58,7 +58,7 @@ rule network:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        network=lambda wildcards: PLAN.recipe(wildcards.home, recipes.network_recipe, wildcards.network),
+        network=lambda wildcards: recipe(wildcards.home, recipes.network_recipe, wildcards.network),
         data=lambda wildcards, input: option("data", input),  # of an imported network the stamp of its file
         tokenizer=lambda wildcards, input: option("tokenizer", input),
     shell:
@@ -77,7 +77,7 @@ rule further_reference:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.reference_recipe, wildcards.asset),
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.reference_recipe, wildcards.asset),
     shell:
         "python -m artune further_reference --data {input.data} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
@@ -94,7 +94,7 @@ rule reference:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.reference_recipe),
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.reference_recipe),
         moments=lambda wildcards, input: option("moments", input),
     shell:
         "python -m artune reference --data {input.data} --networks {input.networks} {params.moments}"
@@ -112,7 +112,7 @@ rule class_moments:  # moments of the training images per class, for rewards.loo
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.class_moments_recipe),
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.class_moments_recipe),
     shell:
         f"python -m artune class_moments --data {{input.data}} --networks {{input.networks}} --output {{output}} {SHARED}"
 
@@ -131,7 +131,7 @@ if REGISTRY.data.source == "imagenet":
             "../../envs/artune.yaml"
         threads: SETTINGS.threads
         params:
-            recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.train_moments_recipe, wildcards.network),
+            recipe=lambda wildcards: recipe(wildcards.home, recipes.train_moments_recipe, wildcards.network),
         shell:
             "python -m artune train_moments {wildcards.network} --data {input.data} --networks {input.network}"
             f" --output {{output}} {SHARED}"

@@ -15,7 +15,7 @@ rule tokenizer:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        tokenizer=lambda wildcards: PLAN.recipe(wildcards.home, recipes.tokenizer_recipe, wildcards.tokenizer),
+        tokenizer=lambda wildcards: recipe(wildcards.home, recipes.tokenizer_recipe, wildcards.tokenizer),
     shell:
         f"python -m artune tokenizer {{wildcards.tokenizer}} --data {{input}} --output {{output}} {SHARED}"
 
@@ -33,7 +33,7 @@ rule codes:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        recipe=lambda wildcards: PLAN.recipe(wildcards.home, recipes.codes_recipe, wildcards.tokenizer),
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.codes_recipe, wildcards.tokenizer),
     shell:
         f"python -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
         f" --output {{output}} {SHARED}"
@@ -53,7 +53,7 @@ rule pretrained_policy:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        backbone=lambda wildcards: PLAN.recipe(wildcards.home, recipes.prior_recipe, wildcards.prior),
+        backbone=lambda wildcards: recipe(wildcards.home, recipes.prior_recipe, wildcards.prior),
     shell:
         f"python -m artune pretrained_policy {{wildcards.prior}} --codes {{input}} --output {{output}} {SHARED}"
 

@@ -86,7 +86,7 @@ rule publish_costs:
     conda:
         "../../envs/artune.yaml"
     params:
-        folder=PLAN.folder,
+        shown=[SCALE, SETTINGS.preset],
     shell:
         "cp {input} {output} 2> {log}"
 
@@ -134,7 +134,7 @@ rule report:
     conda:
         "../../envs/artune.yaml"
     params:
-        folder=PLAN.folder,  # another scale or preset replaces the published copy
+        shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
         results=lambda wildcards, output: Path(output[0]).parent,
         seeds=SETTINGS.seeds,
     shell:

@@ -68,7 +68,7 @@ rule publish_table:
     conda:
         "../../envs/artune.yaml"
     params:
-        folder=PLAN.folder,  # another scale or preset replaces the published copy
+        shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
     shell:
         "cp {input.csv} {output.csv} 2> {log} && cp {input.markdown} {output.markdown} 2>> {log}"
         " && cp {input.latex} {output.latex} 2>> {log}"
@@ -130,6 +130,6 @@ rule publish_figure:
     conda:
         "../../envs/artune.yaml"
     params:
-        folder=PLAN.folder,  # another scale or preset replaces the published copy
+        shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
     shell:
         "cp {input.pdf} {output.pdf} 2> {log} && cp {input.png} {output.png} 2>> {log}"

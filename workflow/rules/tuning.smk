@@ -1,4 +1,5 @@
 # The settings of a run, and the training that tunes its policy.
+from artune.config.methods import deciding
 
 
 rule run_config:
@@ -10,7 +11,7 @@ rule run_config:
     conda:
         "../../envs/artune.yaml"
     params:
-        spec=lambda wildcards: PLAN.deciding(wildcards.run),  # an edit of one run's settings outdates only that run
+        spec=lambda wildcards: deciding(PLAN.spec(wildcards.run)),  # an edit of one run's settings outdates only that run
     shell:
         f"python -m artune run_config {{wildcards.run}} --output {{output}} {SHARED}"
 

@@ -49,6 +49,7 @@ def train(context: Context, arguments: Namespace) -> str:
             tags=run_tags(context.registry, read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
             device=device,
             world=world,
+            present=context.registry.spec(run.name) if run.base in context.registry.run_names else None,
         )
 
 

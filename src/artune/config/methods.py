@@ -213,6 +213,28 @@ def used_rewards(rewards: dict[str, Any]) -> dict[str, Any]:
     return used
 
 
+# Settings of a run that change no number: how often a state is saved, what a backward pass computes twice.
+NO_NUMBER = (("grpo", "save_every"), ("grpo", "checkpointing"), ("mle", "save_every"), ("vapi", "save_every"))
+
+
+def deciding(spec: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run without those that change no number: a change of them outdates nothing."""
+    kept = dict(spec)
+    for section, key in NO_NUMBER:
+        if isinstance(kept.get(section), dict):
+            kept[section] = {name: value for name, value in kept[section].items() if name != key}
+    return kept
+
+
+def with_present(spec: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings with the present values of those that change no number."""
+    kept = dict(spec)
+    for section, key in NO_NUMBER:
+        if isinstance(kept.get(section), dict) and key in (present.get(section) or {}):
+            kept[section] = kept[section] | {key: present[section][key]}
+    return kept
+
+
 def used(spec: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run that decide anything, so that a setting that it does not use outdates nothing of it."""
     kept = dict(spec)

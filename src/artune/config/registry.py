@@ -68,12 +68,14 @@ class Registry:
             raise ArtuneError(f"scale: {unknown(scale, SCALES)}")
         if preset not in PRESETS:
             raise ArtuneError(f"preset: unknown {brief(preset)}; choose {' or '.join(PRESETS)}")
-        overlay = self._overlay(scale)
-        self.about = parse(About, overlay.pop("about", {}), f"config/scales/{scale}.yaml: about")
-        self._scale_lines = lines_of(overlay.pop("experiments", {}), f"config/scales/{scale}.yaml: experiments")
+        overlays = self._overlays(scale)
+        about, lines = ([layer.pop(key, {}) for _, layer in overlays] for key in ("about", "experiments"))
+        self.about = parse(About, functools.reduce(merge, about), f"config/scales/{scale}.yaml: about")
+        where = f"config/scales/{scale}.yaml: experiments"
+        self._scale_lines = functools.reduce(merge, (lines_of(own, where) for own in lines))
         self.layers: list[tuple[str, Tree]] = [(f"{name}.yaml", self._read(f"{name}.yaml")) for name in SECTIONS]
         self.layers.append((f"presets/{preset}.yaml", self._read(f"presets/{preset}.yaml")))
-        self.layers.append((f"scales/{scale}.yaml", overlay))
+        self.layers += overlays
         self._check_layers()
         self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
         self.lines = lines_of(self._read("experiments.yaml"), "config/experiments.yaml")
@@ -142,14 +144,14 @@ class Registry:
     def _read(self, name: str) -> Tree:
         return read_yaml(self.root / name)
 
-    def _overlay(self, scale: str, above: tuple[str, ...] = ()) -> Tree:
-        """The layer of a scale; ``extends: mnist`` merges it over the layer of another scale."""
+    def _overlays(self, scale: str, above: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
+        """The layers of a scale; ``extends: mnist`` puts its own over those of another scale."""
         overlay = self._read(f"scales/{scale}.yaml")
         below, above = overlay.pop("extends", None), (*above, scale)
         if below is not None and (below in above or not one_of(below, SCALES)):
             others = ", ".join(name for name in SCALES if name not in above)
             raise ArtuneError(f"config/scales/{scale}.yaml: extends: {brief(below)} must be another scale: {others}")
-        return merge(self._overlay(below, above), overlay) if below else overlay
+        return [*(self._overlays(below, above) if below else []), (f"scales/{scale}.yaml", overlay)]
 
     def _section(self, kind: type[Model], key: str, where: str) -> dict[str, Model]:
         return {name: parse(kind, value, f"{where}: {key}.{name}") for name, value in self.tree[key].items()}

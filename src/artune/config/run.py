@@ -268,7 +268,11 @@ def read_run(path: Path | str) -> Run:
 
 def read_policy_run(path: Path | str) -> PolicyRun:
     """As :func:`read_run`, for a run with a policy. Raises ArtuneError: the run has no policy."""
-    run = read_run(path)
+    return policy_run(read_run(path), path)
+
+
+def policy_run(run: Run, path: Path | str) -> PolicyRun:
+    """The run itself, if it has a policy. Raises ArtuneError: the run of the file ``path`` has none."""
     if isinstance(run, RealRun):
         raise ArtuneError(f"{path}: method real has no policy; name a run that has one")
     return run

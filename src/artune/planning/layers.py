@@ -12,7 +12,7 @@ from artune.config.registry import RUN_SECTIONS, SCALES, SECTIONS, Registry
 from artune.config.settings import PRESETS
 from artune.config.yaml_layers import Tree, leaves
 
-RELEASED = Path(__file__).parent / "overridden_values.json"  # axis file -> key -> released value, of overridden keys
+RELEASED = Path(__file__).parent / "overridden_values.json"  # layer -> key -> released value, of overridden keys
 Setting = tuple[Any, str]  # a value and the layer that sets it
 Layers = Sequence[tuple[str, Tree]]
 
@@ -30,9 +30,10 @@ def origins(registry: Registry, name: str) -> dict[str, list[Setting]]:
 
 
 def overridden(registry: Registry) -> Iterator[tuple[str, str, Any, Setting]]:
-    """Layer, key and value of every setting that a preset or the scale overrides, with the setting that wins."""
-    axes = [(where, layer) for where, layer in registry.layers if where.removesuffix(".yaml") in SECTIONS]
-    yield from _overridden(axes, registry.layers[len(axes) :])
+    """Layer, key and value of every setting that a higher layer overrides, with the setting that wins."""
+    axes = sum(where.removesuffix(".yaml") in SECTIONS for where, _ in registry.layers)
+    for at, layer in enumerate(registry.layers):
+        yield from _overridden([layer], registry.layers[max(at + 1, axes) :])
     for run in registry.run_names:
         *_, own, scale = registry.run_layers(run)
         yield from _overridden([own], [scale])
@@ -47,7 +48,7 @@ def _overridden(below: Layers, above: Layers) -> Iterator[tuple[str, str, Any, S
 
 
 def overridden_values(root: Path | str | None = None) -> dict[str, dict[str, Any]]:
-    """The contents of :data:`RELEASED`: axis file -> key -> value, for keys that some scale or preset overrides."""
+    """The contents of :data:`RELEASED`: layer -> key -> value, for keys that some higher layer overrides."""
     found: dict[str, dict[str, Any]] = {}
     for scale in SCALES:
         for preset in PRESETS:
@@ -57,7 +58,7 @@ def overridden_values(root: Path | str | None = None) -> dict[str, dict[str, Any
 
 
 def edits_without_effect(registry: Registry) -> list[str]:
-    """One line per value of an axis file that somebody changed although the scale or the preset overrides it."""
+    """One line per value of a file of ``config/`` that somebody changed although a higher layer overrides it."""
     released = json.loads(RELEASED.read_text(encoding="utf-8"))
     lines = [
         f"config/{where}: {key}: {value!r} has no effect here; config/{above} sets {winner!r}, so edit it there"

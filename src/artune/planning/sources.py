@@ -5,11 +5,10 @@ Never imports torch.
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from artune.config.registry import Registry
-from artune.config.yaml_layers import Tree, read_yaml
+from artune.config.yaml_layers import Tree
 from artune.errors import ArtuneError
 from artune.planning import recipes
 
@@ -155,19 +154,6 @@ class Sources:
     def codes(self, tokenizer: str) -> str:
         """Token codes of the data set under a tokenizer."""
         return f"{self._home(recipes.codes_recipe, tokenizer)}/pretrained/{tokenizer}/codes.npz"
-
-    def deciding(self, run: str) -> Tree:
-        """The settings that decide a run's result: how often states are saved outdates no finished training."""
-        spec, own = self.spec(run), Path(self.runs) / run
-        part = spec.get(spec["method"])
-        if not isinstance(part, dict) or "save_every" not in part or not (own / "manifest.json").exists():
-            return spec
-        try:
-            made = read_yaml(own / "config.yaml").get(spec["method"])
-        except ArtuneError:  # damaged, or no mapping: the settings are written again
-            return spec
-        every = made.get("save_every") if isinstance(made, dict) else None
-        return spec if every is None else spec | {spec["method"]: part | {"save_every": every}}
 
     def tokenizer(self, run: str) -> str:
         """Weights of a run's tokenizer."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
-from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, read_policy_run
+from artune.config.methods import deciding, with_present
+from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, parse_run, policy_run
 from artune.config.settings import results_name
-from artune.config.yaml_layers import Tree, parse_yaml
+from artune.config.yaml_layers import Tree, read_yaml
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError, SharedError
 from artune.inputs.training_moments import read_class_moments
@@ -108,6 +110,7 @@ def train(
     tags: dict[str, str],
     device: torch.device,
     world: World = ALONE,
+    present: Tree | None = None,
 ) -> str:
     """Tune a policy and write ``output`` (policy.safetensors), metrics.jsonl, timings.jsonl and manifest.json.
 
@@ -119,18 +122,19 @@ def train(
         tags: tags of the MLflow run.
         device: device of the training.
         world: the processes of the training; rank 0 writes.
+        present: the run's settings at present, from which those are taken that change no number (``save_every``).
 
     Returns:
         The last line that the command prints.
     """
     began = time.monotonic()
-    run, folder = read_policy_run(config), output.parent
+    folder = output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
-    text = config.read_text(encoding="utf-8")
-    settings = parse_yaml(text, str(config))
+    settings = with_present(read_yaml(config), present or {})
+    run = policy_run(parse_run(settings, str(config)), config)
     # A training from another pretrained policy, tokenizer or network has another identity under the same settings.
     digests = (sha256(path) for path in inputs.all() if path.exists() and world.leads)
-    identity = world.from_leader("\n".join([text, *digests]))
+    identity = world.from_leader("\n".join([yaml.safe_dump(deciding(settings), sort_keys=False), *digests]))
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, outputs restored"

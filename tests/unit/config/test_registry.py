@@ -6,6 +6,7 @@ import pytest
 import yaml
 from project import ROOT
 
+from artune.config.methods import deciding, with_present
 from artune.config.registry import Registry
 from artune.config.yaml_layers import merge, read_yaml, undot
 from artune.errors import ArtuneError
@@ -139,3 +140,23 @@ def test_a_base_cycle_is_refused(config):
     edit(config / "experiments.yaml", lambda tree: tree.update({"a-x": {"base": "b-x"}, "b-x": {"base": "a-x"}}))
     with pytest.raises(ArtuneError, match="is its own base"):
         Registry("imagenet", root=config).spec("a-x")
+
+
+def test_settings_that_change_no_number_decide_nothing_and_are_taken_as_they_are_at_present():
+    spec = Registry("mnist", root=CONFIG).spec("llamagen_l-ours")
+    assert "save_every" in spec["grpo"]
+    assert "save_every" not in deciding(spec)["grpo"]
+    other = spec | {"grpo": spec["grpo"] | {"save_every": 3, "beta": 9.0}}
+    assert deciding(other) != deciding(spec)
+    assert deciding(spec | {"grpo": spec["grpo"] | {"save_every": 3}}) == deciding(spec)
+    assert with_present(spec, other)["grpo"]["save_every"] == 3
+    assert with_present(spec, other)["grpo"]["beta"] == spec["grpo"]["beta"]
+
+
+def test_a_run_holds_only_the_settings_that_it_uses():
+    argrpo, ours = (Registry("mnist", root=CONFIG).spec(f"llamagen_l-{name}") for name in ("argrpo", "ours"))
+    assert set(argrpo["rewards"]["networks"]) == set(argrpo["rewards"]["weights"]) == {"clip", "hps"}
+    assert "loo_fid" not in argrpo["rewards"]
+    assert "loo_fid" in ours["rewards"]
+    assert argrpo["entropy"] == {"enabled": False}
+    assert "moment_images" not in ours["data"]

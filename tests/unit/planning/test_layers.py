@@ -72,3 +72,25 @@ def test_a_line_of_a_run_that_the_scale_replaces_is_named(config):
     (line,) = edits_without_effect(Registry("mnist", root=config))
     assert line.startswith("config/experiments.yaml: llamagen_l-mle500: mle.iterations: 400 has no effect here")
     assert "config/scales/mnist.yaml: llamagen_l-mle500 sets 80" in line
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "scale", "winner"),
+    [
+        ("presets/release.yaml", "prompts: 48 ", "prompts: 24 ", "mnist", "config/scales/mnist.yaml sets 10"),
+        ("scales/mnist.yaml", "samples: 2000\n", "samples: 1000\n", "smoke", "config/scales/smoke.yaml sets 64"),
+        ("entropy.yaml", "deadband", "deadband", "smoke", None),
+    ],
+)
+def test_presets_and_extended_scales_are_layers_too(config, file, old, new, scale, winner):
+    path = config / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    lines = edits_without_effect(Registry(scale, "release", config))
+    assert [winner in line for line in lines] == ([True] if winner else [])
+
+
+def test_a_value_that_a_scale_inherits_is_named_with_the_file_that_holds_it():
+    found = origins(Registry("smoke", root=ROOT / "config"), "llamagen_l-ours")
+    assert found["entropy.c0"][-1] == (2.2e-2, "scales/mnist.yaml")
+    assert found["evaluation.samples"][-2:] == [(2000, "scales/mnist.yaml"), (64, "scales/smoke.yaml")]

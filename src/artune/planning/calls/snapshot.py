@@ -12,7 +12,9 @@ from pathlib import Path
 import yaml
 
 from artune.config.settings import Settings
+from artune.config.yaml_layers import Tree
 from artune.errors import ArtuneError, without_secrets
+from artune.planning.plan import Plan
 from artune.runtime.files import write_text
 
 FOLDER = Path("results/.settings")  # holds one folder per different settings, named by their digest
@@ -42,18 +44,32 @@ class Snapshot:
                 write_text(path, text)
 
 
-def snapshot_of(settings: Settings, root: Path) -> Snapshot:
-    """The settings and the YAML files under ``root``; an address is kept without its password.
+def plan_and_copy(config: Tree, root: Path) -> tuple[Plan, Snapshot]:
+    """The plan by the settings under ``root``, and their copy.
 
     Raises:
-        ArtuneError: a file cannot be read or is not UTF-8.
+        ArtuneError: anything wrong in the settings, or they were edited while they were read.
     """
+    before = snapshot_texts(root)
+    plan = Plan(config, root)
+    if snapshot_texts(root) != before:
+        raise ArtuneError(f"{root.name}/: was edited while it was read; give the command again")
+    return plan, snapshot_of(plan.settings, before)
+
+
+def snapshot_texts(root: Path) -> dict[str, str]:
+    """The YAML files under ``root`` by name. Raises ArtuneError: a file cannot be read or is not UTF-8."""
     texts = {}
     for path in sorted(root.rglob("*.yaml")):
         try:
             texts[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise ArtuneError(f"{path}: cannot be read ({error}); mend or remove it") from error
+    return texts
+
+
+def snapshot_of(settings: Settings, texts: dict[str, str]) -> Snapshot:
+    """The settings and the files of ``config/``; an address is kept without its password."""
     values = settings.model_dump(mode="json")
     values["tracking_uri"] = without_secrets(settings.tracking_uri)  # jobs get it whole from the environment
     return Snapshot(texts | {"config.yaml": yaml.safe_dump(values, sort_keys=False)})

@@ -8,9 +8,9 @@ from project import ROOT
 
 from artune.commands.context import Context
 from artune.config.registry import Registry
-from artune.config.yaml_layers import config_folder, parse, read_yaml
+from artune.config.yaml_layers import config_folder, read_yaml
 from artune.errors import ArtuneError
-from artune.planning.calls.snapshot import snapshot_of
+from artune.planning.calls.snapshot import plan_and_copy
 from artune.planning.plan import Plan
 
 SETTINGS = read_yaml(ROOT / "config/config.yaml")
@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
 
 
 def planned(**overrides):
-    return snapshot_of(Plan(SETTINGS | overrides, ROOT / "config").settings, ROOT / "config")
+    return plan_and_copy(SETTINGS | overrides, ROOT / "config")[1]
 
 
 def arguments(**given):
@@ -34,7 +34,7 @@ def arguments(**given):
 
 
 def test_a_job_reads_the_copy_and_not_what_was_edited_since(project, monkeypatch):
-    snapshot = snapshot_of(Plan(SETTINGS, project / "config").settings, project / "config")
+    snapshot = plan_and_copy(SETTINGS, project / "config")[1]
     snapshot.write()
     path = project / "config/evaluation.yaml"
     path.write_text(path.read_text().replace("neighbours: 3", "neighbours: 5"))
@@ -84,10 +84,8 @@ def test_the_variable_must_name_a_folder(monkeypatch, tmp_path):
 def test_a_file_that_is_not_text_is_named(tmp_path):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     (tmp_path / "config/old.yaml").write_bytes(b"\xff\xfe")
-    from artune.config.settings import Settings
-
     with pytest.raises(ArtuneError, match=r"old\.yaml: cannot be read"):
-        snapshot_of(parse(Settings, SETTINGS, "config.yaml"), tmp_path / "config")
+        plan_and_copy(SETTINGS, tmp_path / "config")
 
 
 def test_the_copy_holds_no_password_of_an_address():
