@@ -156,7 +156,7 @@ def test_overrides(project, setting, fault):
     folders = sorted((project / "results/.settings").iterdir(), key=os.path.getmtime)
     assert f"{name}: {value}\n" in (folders[-1] / "config.yaml").read_text()
     assert (project / "results/other.db").exists() == (name == "tracking_uri")
-    fault.fault += f" ({name})"
+    fault.fault = f"`--config` overrides a line of config.yaml that jobs read: an address, a folder ({name})"
     fault.done = f"`--config {setting}` with four runs to score and to track"
     fault.happened = (
         "the runs were tracked in the other store"

@@ -31,7 +31,7 @@ try:
         PLAN, SNAPSHOT = plan_and_copy(dict(config), Path(workflow.basedir) / "config")
         os.environ[FOLDER] = str(SNAPSHOT.folder)
         if without_secrets(PLAN.settings.tracking_uri) != PLAN.settings.tracking_uri:
-            os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(PLAN.settings.tracking_uri)
+            os.environ |= {"MLFLOW_TRACKING_URI": tracking_uri(PLAN.settings.tracking_uri)}
         for line in edits_without_effect(PLAN.registry):
             logger.warning(f"warning: {line}")
     else:
