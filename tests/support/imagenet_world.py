@@ -207,10 +207,11 @@ def write_images(folder: Path, each: int) -> None:
 
 
 def use_digests(path: Path, files: dict[str, Path]) -> None:
-    """Replace every published digest by that of the miniature file, and remove all URLs."""
+    """Replace every published digest by that of the miniature file, and remove all URLs and sizes."""
     assets = read_yaml(path)
     for key, asset in assets.items():
         asset.pop("url", None)
+        asset.pop("size", None)
         for name in ("sha256", "sha256_prefix"):
             if name in asset and files[key].is_file():
                 digest = hashlib.sha256(files[key].read_bytes()).hexdigest()

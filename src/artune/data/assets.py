@@ -16,11 +16,12 @@ from filelock import FileLock
 
 from artune.config.registry import Registry
 from artune.config.settings import Asset
+from artune.data.classes.folders import class_file
 from artune.data.digests import holds_bytes, measure
 from artune.data.formats import leftover, misfit
 from artune.data.pins import PINS, USED, other_content, put_pin, put_used, read_pins, read_used
 from artune.errors import ArtuneError, unknown
-from artune.runtime.files import read_json, write_json
+from artune.runtime.files import read_json, sha256, write_json
 
 SIZE = re.compile(r"([\d.]+) ([GM])B")
 
@@ -141,7 +142,8 @@ def verify(registry: Registry, key: str, folder: Path, stamps: Path | None = Non
 
     Raises:
         ArtuneError: the asset is missing, is not what it claims to be, or its digest is not the published one, that of
-            its first use, or that of the file from which the results were made.
+            its first use, or that of the file from which the results were made; or it is pinned for the first time and
+            is far from the size that is known of it.
     """
     pin = examine(registry, key, folder)
     path = folder / pin["file"]
@@ -155,15 +157,43 @@ def verify(registry: Registry, key: str, folder: Path, stamps: Path | None = Non
             )
     if not pin["published"] and (wrong := wrong_file(registry, key, path, thorough=True)):
         raise ArtuneError(_refusal(registry, key, path, wrong))
+    if not (pin["published"] or any(key in pins for pins in kept.values())):
+        _require_size(registry, key, path, pin["bytes"])
     put_pin(folder, key, pin)
     if stamps:
-        put_used(stamps, key, {**pin, **whereabouts(registry, key, folder, path)})
+        old = read_used(stamps).get(key, {})
+        accepted = {"accepted": old["accepted"]} if "accepted" in old else {}
+        put_used(stamps, key, {**pin, **whereabouts(registry, key, folder), **accepted})
     return pin
 
 
-def whereabouts(registry: Registry, key: str, folder: Path, path: Path) -> dict[str, str]:
-    """What a pin in the results says beside digests: the path of the file, and :func:`place_of` the asset."""
-    return {"path": str(path), "place": place_of(registry, key, folder)}
+def _require_size(registry: Registry, key: str, path: Path, size: int) -> None:
+    """Refuse a file far from its known size; a folder of images may be a part of the set, or smaller copies."""
+    asset = asset_of(registry, key)
+    if path.is_file() and far_from_size(asset, size):
+        raise ArtuneError(
+            f"asset {key}: {path} has {size:,} bytes, where about {asset.size} are expected; get {asset.file} from "
+            f"{asset.source}, or take this one by `python -m artune assets --accept {key}`"
+        )
+
+
+def whereabouts(registry: Registry, key: str, folder: Path) -> dict[str, str]:
+    """What a pin in the results says beside digests: :func:`place_of` the asset, and its :func:`class_map`."""
+    mapping = class_map(registry, key, folder)
+    return {"place": place_of(registry, key, folder), **({"classes": mapping} if mapping else {})}
+
+
+def class_map(registry: Registry, key: str, folder: Path) -> str | None:
+    """Digest of the file that maps the class names of an asset, without which its images have other labels, or None.
+
+    Raises:
+        ArtuneError: the file cannot be read.
+    """
+    path = class_file(folder / asset_of(registry, key).file)
+    try:
+        return sha256(path) if path.exists() else None
+    except OSError as error:
+        raise ArtuneError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def place_of(registry: Registry, key: str, folder: Path) -> str:
@@ -207,24 +237,14 @@ def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str
 
 
 def write_stamp(output: Path, key: str, pin: dict[str, Any]) -> None:
-    """Write the stamp of an asset: its size and digest, and not its place or times, which a copy has not."""
-    kept = {name: pin[name] for name in ("bytes", "sha256", "contents", "published") if name in pin}
-    write_json(output, {"asset": key, **kept})
+    """Write the stamp of an asset, which has no place and no times: those of a copy are others.
 
-
-def stamped_path(stamp: Path) -> Path:
-    """The place at which an asset was checked, by its stamp; any other path is returned unchanged.
-
-    Raises:
-        ArtuneError: the stamp is missing, damaged or not one.
+    Beside size and digests it has the digest of the names of the classes, and how often another content was accepted
+    that the digests do not tell, as a large folder's is not read. Whatever changes the stamp has its users made again.
     """
-    if stamp.suffix != ".json":
-        return stamp
-    kept = read_stamp(stamp)
-    place = kept.get("path") or read_used(stamp.parent).get(kept["asset"], {}).get("path")  # old stamps had the path
-    if place is None:
-        raise ArtuneError(f"{stamp}: its place is not in {stamp.parent}; delete the stamp and run again")
-    return Path(place)
+    names = ("bytes", "sha256", "contents", "published", "classes", "accepted")
+    kept = {name: pin[name] for name in names if name in pin}
+    write_json(output, {"asset": key, **kept})
 
 
 def read_stamp(stamp: Path) -> dict[str, Any]:

@@ -7,9 +7,21 @@ assets has moved. ``.pins.json`` beside the stamps has the rest: the place, time
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from artune.config.registry import Registry
-from artune.data.assets import asset_of, asset_path, examine, read_stamp, verify, whereabouts, write_stamp, wrong_file
+from artune.data.assets import (
+    asset_of,
+    asset_path,
+    class_map,
+    examine,
+    read_stamp,
+    verify,
+    whereabouts,
+    write_stamp,
+    wrong_file,
+)
+from artune.data.classes.folders import class_file
 from artune.data.digests import alteration, evidence
 from artune.data.pins import put_pin, put_used, read_pins, read_used
 from artune.errors import ArtuneError
@@ -29,21 +41,29 @@ def accept_asset(registry: Registry, key: str, folder: Path, results: Path) -> s
     if not pin["published"] and (wrong := wrong_file(registry, key, path, thorough=True)):
         raise ArtuneError(f"asset {key}: {path} is {wrong}; put the right file there first")
     old = read_pins(folder).get(key)
-    if not put_pin(folder, key, pin) and old and old["sha256"] != pin["sha256"]:
+    every = {*results.glob("*/assets"), *results.glob("*/*/assets")}
+    known = [stamps for stamps in every if (stamps / f"{key}.json").exists() or key in read_used(stamps)]
+    if not put_pin(folder, key, pin) and (old["sha256"] != pin["sha256"] if old else not known):
         raise ArtuneError(f"{folder}: its pins cannot be written; ask who keeps this folder to run the command")
-    for stamps in {*results.glob("*/assets"), *results.glob("*/*/assets")}:
-        stamp = stamps / f"{key}.json"
-        if stamp.exists() or key in read_used(stamps):
-            put_used(stamps, key, {**pin, **whereabouts(registry, key, folder, path)})
-            write_stamp(stamp, key, pin)
+    for stamps in known:
+        taken = {**pin, **whereabouts(registry, key, folder), **_accepted(pin, read_used(stamps).get(key, {}))}
+        put_used(stamps, key, taken)
+        write_stamp(stamps / f"{key}.json", key, taken)
     return f"{path}: sha256 {pin['sha256'][:16]}, which counts from now on; what was made from another is made again"
+
+
+def _accepted(pin: dict[str, Any], used: dict[str, Any]) -> dict[str, int]:
+    """How often another content was accepted that no digest tells: that of a folder too large to be read."""
+    untold = "contents" not in pin and "state" in pin and pin["state"] != used.get("state")
+    count = used.get("accepted", 0) + untold
+    return {"accepted": count} if count else {}
 
 
 def used_path(registry: Registry, folder: Path, given: Path) -> Path:
     """The path of the asset whose stamp is ``given``, in the present folder; any other path is returned unchanged.
 
     Raises:
-        ArtuneError: the asset is missing there, or was altered since its check.
+        ArtuneError: the asset is missing there, or it or the names of its classes were altered since its check.
     """
     return given if given.suffix != ".json" else source_path(registry, read_stamp(given)["asset"], folder, given)
 
@@ -52,7 +72,8 @@ def source_path(registry: Registry, key: str | None, folder: Path, stamp: Path |
     """The path of an asset, which must be what its stamp says; without a stamp it is checked as before a first use.
 
     Raises:
-        ArtuneError: the asset is missing, was altered since its check, or the stamp is another asset's.
+        ArtuneError: the asset is missing, it or the names of its classes were altered since its check, or the stamp is
+            another asset's.
     """
     asset_of(registry, key)
     assert key is not None
@@ -70,6 +91,11 @@ def source_path(registry: Registry, key: str | None, folder: Path, stamp: Path |
         raise ArtuneError(
             f"asset {key}: {path} is no longer what was checked ({stamp}): it {changed}; put that back, or take what "
             f"is there now by `python -m artune assets --accept {key}`"
+        )
+    if class_map(registry, key, folder) != kept.get("classes"):
+        raise ArtuneError(
+            f"{class_file(folder / asset_of(registry, key).file)}: is no longer what was checked ({stamp}), so images "
+            "have other labels; run snakemake again, which makes again what was made with the others"
         )
     return path
 

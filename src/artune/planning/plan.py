@@ -11,7 +11,7 @@ from artune.config.paper import report_tables, seeded_runs
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
-from artune.data.assets import find_asset, place_of
+from artune.data.assets import class_map, find_asset, place_of
 from artune.data.classes.folders import class_file
 from artune.data.pins import read_used
 from artune.errors import ArtuneError
@@ -61,17 +61,22 @@ class Plan(Sources):
         return f"{self.runs}/llamagen_l-ours" if there else f"{self.folder}/bench/iteration"
 
     def asset_place(self, key: str) -> str:
-        """Place and published digest of an asset, a change of which has it checked again."""
-        return place_of(self.registry, key, Path(self.settings.assets))
+        """Place, published digest and names of the classes of an asset, a change of which has it checked again."""
+        folder = Path(self.settings.assets)
+        return f"{place_of(self.registry, key, folder)} {class_map(self.registry, key, folder) or ''}".strip()
 
     def moved(self, path: str) -> bool:
         """Whether ``path`` is the stamp of an asset that will be checked again at another place.
 
-        What was made from the asset stays valid, because the check fails unless the file there is the same.
+        What was made from the asset stays valid, because the check fails unless the file there is the same. Other names
+        of the classes do not fail it: what was made with the former ones is outdated.
         """
-        key = self.asset_key(path)
-        place = read_used(Path(path).parent).get(key, {}).get("place") if key else None
-        return place is not None and Path(path).exists() and place != self.asset_place(str(key))
+        key, folder = self.asset_key(path), Path(self.settings.assets)
+        used = read_used(Path(path).parent).get(key, {}) if key else {}
+        if not key or "place" not in used or not Path(path).exists():
+            return False
+        same = used.get("classes") == class_map(self.registry, key, folder)
+        return same and used["place"] != place_of(self.registry, key, folder)
 
     def class_files(self, asset: str) -> list[str]:
         """The file that maps the class names of an asset, if there is one; a change of it is a change of the images."""

@@ -18,7 +18,7 @@ from project import ROOT
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import parse
-from artune.data.assets import asset_path, check_asset, evaluation_files, fetch_asset, find_asset, stamped_path, verify
+from artune.data.assets import asset_path, check_asset, evaluation_files, fetch_asset, find_asset, verify
 from artune.data.digests import alteration, measure
 from artune.data.download import download
 from artune.data.pins import read_pins
@@ -174,9 +174,8 @@ def test_a_stamp_of_another_asset_or_none_at_all_is_one_line(world, tmp_path):
     with pytest.raises(ArtuneError, match=r"free\.json: is the stamp of free, not of signed"):
         source_path(registry, "signed", folder, stamp)
     (tmp_path / "no.json").write_text('{"a": 1}')
-    for use in (used_path, lambda *given: stamped_path(given[2])):
-        with pytest.raises(ArtuneError, match=r"no\.json: is not the stamp of an asset"):
-            use(registry, folder, tmp_path / "no.json")
+    with pytest.raises(ArtuneError, match=r"no\.json: is not the stamp of an asset"):
+        used_path(registry, folder, tmp_path / "no.json")
     assert used_path(registry, folder, tmp_path / "data.npz") == tmp_path / "data.npz"
 
 
@@ -221,7 +220,6 @@ def test_a_check_at_another_place_leaves_the_same_stamp_or_fails(world, tmp_path
     (tmp_path / "elsewhere/pins.json").unlink()
     check_asset(registry, "images", tmp_path / "elsewhere", stamp)
     assert stamp.read_bytes() == before
-    assert stamped_path(stamp) == tmp_path / "elsewhere/images/train"
     flipped(tmp_path / "elsewhere/images/train/n01/a.png")
     (tmp_path / "elsewhere/pins.json").unlink()
     with pytest.raises(ArtuneError, match=r"when it was first used \(.*results"):
@@ -233,6 +231,9 @@ def test_the_plan_knows_a_stamp_of_another_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/assets").mkdir(parents=True)
     (tmp_path / "data/assets/c2i_B_256.pt").write_bytes(weights())
+    known = yaml.safe_load((tmp_path / "config/assets.yaml").read_text())
+    del known["llamagen_b"]["size"]
+    (tmp_path / "config/assets.yaml").write_text(yaml.safe_dump(known))
     settings = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"scale": "imagenet"}
     plan = Plan(settings, tmp_path / "config")
     stamp = plan.asset("llamagen_b")
@@ -377,6 +378,114 @@ def test_accepting_another_file_renews_the_stamps_and_refuses_a_page(world):
     assert json.loads(stamp.read_text())["sha256"] == hashlib.sha256(weights(b"b")).hexdigest()
     assert used_path(registry, folder, stamp) == folder / "deep/free.pt"
     check_asset(registry, "free", folder, stamp)
+
+
+# --- the names of the classes, which decide the labels
+
+
+def test_an_edited_map_of_classes_changes_the_stamp_and_is_noticed_at_the_use(world):
+    registry, folder, _ = world
+    mapping = folder / "images/train.classes.tsv"
+    stamp = checked(world, "images")
+    unmapped = stamp.read_bytes()
+    seen = {unmapped}
+    for text in ("n01\t0\nn02\t1\n", "n01\t1\nn02\t0\n", None):
+        if text:
+            mapping.write_text(text)
+        else:
+            mapping.unlink()
+        for use in (lambda: used_path(registry, folder, stamp), lambda: source_path(registry, "images", folder, stamp)):
+            with pytest.raises(ArtuneError, match=r"train\.classes\.tsv: is no longer what was checked .*snakemake"):
+                use()
+        checked(world, "images")
+        assert used_path(registry, folder, stamp) == folder / "images/train"
+        assert (stamp.read_bytes() in seen) == (text is None)
+        seen.add(stamp.read_bytes())
+    assert stamp.read_bytes() == unmapped
+
+
+def test_the_plan_knows_a_moved_set_of_other_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "there"):
+        (tmp_path / folder / "imagenet/train/tench").mkdir(parents=True)
+        (tmp_path / folder / "imagenet/train/tench/a.JPEG").write_bytes(b"an image")
+        (tmp_path / folder / "imagenet/train.classes.tsv").write_text("tench\t0\n")
+    settings = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"scale": "imagenet"}
+    here, there = (Plan(settings | {"assets": folder}, ROOT / "config") for folder in ("here", "there"))
+    stamp = here.asset("imagenet")
+    check_asset(here.registry, "imagenet", tmp_path / "here", tmp_path / stamp)
+    check_asset(here.registry, "imagenet", (tmp_path / "here").relative_to(tmp_path), tmp_path / stamp)
+    assert not here.moved(stamp)
+    assert there.moved(stamp)
+    before = here.asset_place("imagenet")
+    for folder in ("here", "there"):
+        (tmp_path / folder / "imagenet/train.classes.tsv").write_text("tench\t7\n")
+    assert here.asset_place("imagenet") != before  # so that it is checked again
+    assert not there.moved(stamp)  # so that the stamp outdates what was made with the former names
+
+
+def test_a_map_of_classes_that_is_a_folder_or_a_pipe_is_one_line(world):
+    registry, folder, stamps = world
+    os.mkfifo(folder / "images/train.classes.tsv")
+    with pytest.raises(ArtuneError, match=r"train\.classes\.tsv: a named pipe"):
+        check_asset(registry, "images", folder, stamps / "images.json")
+
+
+# --- accepting what no digest tells
+
+
+def test_accepting_a_large_folder_of_the_same_names_and_sizes_changes_its_stamp(world, monkeypatch):
+    monkeypatch.setattr("artune.data.digests.READ", 10)
+    registry, folder, stamps = world
+    stamp = checked(world, "images")
+    texts = [stamp.read_bytes()]
+    for time in (1, 2):
+        flipped(folder / FILES["images"])
+        os.utime(folder / FILES["images"], (time, time))
+        with pytest.raises(ArtuneError, match="written to"):
+            used_path(registry, folder, stamp)
+        accept_asset(registry, "images", folder, stamps.parents[1])
+        assert used_path(registry, folder, stamp) == folder / "images/train"
+        assert stamp.read_bytes() not in texts
+        texts.append(stamp.read_bytes())
+        checked(world, "images")
+        accept_asset(registry, "images", folder, stamps.parents[1])  # of what counts already: nothing is outdated
+        assert stamp.read_bytes() == texts[-1]
+
+
+# --- the size
+
+
+def sized(world, size):
+    registry, folder, stamps = world
+    path = registry.root / "assets.yaml"
+    known = yaml.safe_load(path.read_text())
+    known["free"]["size"] = known["images"]["size"] = known["signed"]["size"] = size
+    path.write_text(yaml.safe_dump(known))
+    return Registry("imagenet", root=registry.root), folder, stamps
+
+
+def test_a_file_far_from_its_known_size_is_not_pinned_unless_it_is_accepted(world):
+    registry, folder, stamps = other = sized(world, "4 GB")
+    for use in (lambda: checked(other, "free"), lambda: source_path(registry, "free", folder, None)):
+        with pytest.raises(
+            ArtuneError, match=r"free\.pt has 3,\d+ bytes, where about 4 GB .*assets --accept free"
+        ) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+    assert "free" not in read_pins(folder)
+    accept_asset(registry, "free", folder, stamps.parents[1])
+    assert used_path(registry, folder, checked(other, "free")) == folder / "deep/free.pt"
+    checked(other, "signed")  # whose digest is published
+    checked(other, "images")  # a part of a set of images is a set, too
+
+
+def test_a_file_of_about_its_known_size_and_one_that_was_pinned_are_taken(world):
+    registry, folder, stamps = sized(world, "0.002 MB")
+    stamp = checked((registry, folder, stamps), "free")
+    again = sized(world, "4 GB")
+    (folder / "pins.json").unlink()
+    assert checked(again, "free") == stamp
 
 
 # --- a folder that cannot be written
