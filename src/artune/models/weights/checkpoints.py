@@ -66,7 +66,8 @@ def load_into(module: nn.Module, path: Path | str, in_place: bool = False) -> No
 
     Raises:
         ArtuneError: the path is missing or damaged, or its tensors are not exactly the module's; the message lists
-            missing, unexpected and misshapen keys, and weights that are NaN, infinite or of a dtype that is not read.
+            missing, unexpected and misshapen keys, and weights that are NaN, infinite, too large for the module's
+            dtype or of one that is not read.
     """
     path = Path(path)
     wanted = module.state_dict()
@@ -74,17 +75,14 @@ def load_into(module: nn.Module, path: Path | str, in_place: bool = False) -> No
     if problems := _misfits(tensors, wanted):
         theirs, ours = _policy_size(tensors), _policy_size(wanted)
         sizes = f"the file has {theirs}, the model {ours}; " if theirs and ours and theirs != ours else ""
-        raise ArtuneError(
-            f"{path}: does not fit this {type(module).__name__}; {sizes}{'; '.join(problems)}; "
-            "check the sizes in the configuration or the file"
-        )
+        raise ArtuneError(f"{path}: does not fit this {type(module).__name__}; {sizes}{'; '.join(problems)}")
     if in_place:
         tensors = {name: found.to(wanted[name].device, wanted[name].dtype) for name, found in tensors.items()}
     module.load_state_dict(tensors, strict=False, assign=in_place)  # _misfits has compared the keys
 
 
 def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Reasons why a file cannot be loaded, one entry per kind."""
+    """Reasons why a file cannot be loaded and what to do, one entry per kind."""
     both = [(name, tensors[name], tensor) for name, tensor in wanted.items() if name in tensors]
     kinds = {
         "missing": [name for name in wanted if name not in tensors and not OPTIONAL.search(name)],
@@ -92,17 +90,20 @@ def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> lis
         "misshapen": [
             f"{name} (file {list(found.shape)}, model {list(tensor.shape)})"
             for name, found, tensor in both
-            if found.shape != tensor.shape
+            if _plain(found) and found.shape != tensor.shape
         ],
     }
-    return [*(f"{kind} {listing(names)}" for kind, names in kinds.items() if names), *unusable(tensors, wanted)]
+    found = [f"{kind} {listing(names)}" for kind, names in kinds.items() if names]
+    advice = ["check the sizes in the configuration or the file"] * bool(found)
+    return [*found, *advice, *unusable(tensors, wanted)]
 
 
 def unusable(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Reasons why values of a file cannot become those of a module, one entry per kind.
+    """Reasons why values of a file cannot become those of a module and what to do, one entry per kind.
 
-    Float8, quantised, complex, Boolean and integer weights are refused: their scales, if any, lie elsewhere in the
-    file, so that a cast would give other weights without a word. So are sparse tensors and ones without values.
+    Values are looked at only where the shape is the module's: another may claim far more than the file holds. Float8,
+    quantised, complex, Boolean and integer weights are refused: their scales, if any, lie elsewhere in the file, so
+    that a cast would give other weights without a word. So are sparse and nested tensors and ones without values.
     """
     both = {name: (tensors[name], tensor) for name, tensor in wanted.items() if name in tensors}
     unread = {
@@ -110,12 +111,23 @@ def unusable(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> lis
         for name, (found, tensor) in both.items()
         if not _plain(found) or (found.dtype in FLOATS) != (tensor.dtype in FLOATS)
     }
-    floats = {name: found for name, (found, _) in both.items() if name not in unread and found.dtype in FLOATS}
-    infinite = [name for name, found in floats.items() if not _finite(found)]
-    advice = "save weights as float32, float16 or bfloat16"
-    return [f"of another kind {listing(unread.values())}: {advice}"] * bool(unread) + (
-        [f"not finite {listing(infinite)}"] * bool(infinite)
-    )
+    infinite, too_large = [], []
+    for name, (found, tensor) in both.items():
+        if name in unread or found.dtype not in FLOATS or found.shape != tensor.shape:
+            continue
+        if not _finite(found):
+            infinite.append(name)
+        elif torch.finfo(found.dtype).max > torch.finfo(tensor.dtype).max and not _finite(found, tensor.dtype):
+            too_large.append(f"{name} ({str(tensor.dtype).removeprefix('torch.')})")
+    return [
+        f"{what}: {listing(names)}; {advice}"
+        for what, names, advice in (
+            ("weights of a type that is not read", unread.values(), "save them as float32, float16 or bfloat16"),
+            ("NaN or infinite", infinite, "get the file that its authors released"),
+            ("too large for the model's type", too_large, "get the file that its authors released"),
+        )
+        if names
+    ]
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -128,12 +140,13 @@ def _kind(tensor: Tensor) -> str:
     """Dtype of a tensor and, where it is not a dense array in memory, what it is instead."""
     names = {torch.sparse_coo: "sparse", torch.sparse_csr: "sparse"}
     place = "without values" if tensor.device.type != "cpu" else names.get(tensor.layout, "")
+    place = "nested" if tensor.is_nested else place
     return f"{str(tensor.dtype).removeprefix('torch.')} {place}".strip()
 
 
-def _finite(tensor: Tensor) -> bool:
-    """Whether no number is NaN or infinite; in parts, because isfinite needs a copy of what it looks at."""
-    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(AT_ONCE))
+def _finite(tensor: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether no number is NaN or infinite, as it is or in ``dtype``; in parts, since isfinite needs a copy of each."""
+    return all(bool(part.to(dtype or part.dtype).isfinite().all()) for part in tensor.reshape(-1).split(AT_ONCE))
 
 
 def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,5 +165,5 @@ def _select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
 def _policy_size(tensors: Mapping[str, Tensor]) -> str | None:
     """Layers and width of a policy's weights, which identify its size; None for other weights."""
     layers = {found[1] for found in map(POLICY_LAYER.match, tensors) if found}
-    tables = [tensors[name] for name in TOKEN_TABLES if name in tensors and tensors[name].ndim]
-    return f"{len(layers)} layers of width {tables[0].shape[-1]}" if layers and tables else None
+    tables = [tensors[name] for name in TOKEN_TABLES if name in tensors and not tensors[name].is_nested]
+    return f"{len(layers)} layers of width {tables[0].shape[-1]}" if layers and tables and tables[0].ndim else None

@@ -59,11 +59,11 @@ def load_torchscript(module: nn.Module, path: Path | str) -> None:
 
     Raises:
         ArtuneError: as :func:`read_torchscript`, the names and shapes are not exactly the module's, or weights are
-            NaN, infinite or of a dtype that is not read.
+            NaN, infinite, too large for the module's dtype or of one that is not read.
     """
     tensors, wanted = read_torchscript(path), module.state_dict()
     if problems := unusable(tensors, wanted):
-        raise ArtuneError(f"{path}: {'; '.join(problems)}; get the file that its authors released")
+        raise ArtuneError(f"{path}: {'; '.join(problems)}")
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:  # torch lists every key on a line of its own
