@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from artune.config.run import Data, Tokenizer
 from artune.data.classes.folders import class_file
 from artune.data.classes.labels import class_ids
-from artune.data.crops import crop_batches, load_images, twenty_crops
+from artune.data.crops import crop_batches, load_images, read, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.pixels import to_pixels
@@ -115,7 +115,7 @@ def write_imagenet_codes(
 def _first_image(images: Path, split: Split) -> str:
     """Name of a split and digest of its first image: they tell two splits apart, also after a split was moved."""
     first = next(split.records(), None)
-    return f"{images.name} {hashlib.sha256(first.read() if first else b'').hexdigest()}"
+    return f"{images.name} {hashlib.sha256(read(first) if first else b'').hexdigest()}"
 
 
 def _write_shards(

@@ -15,6 +15,7 @@ import numpy as np
 from artune.errors import ArtuneError
 from artune.runtime import fence
 from artune.runtime.outside.arrays import BAD_NPZ, Header, names_of, read_array, read_header, rows_of
+from artune.runtime.outside.regular import open_regular
 from artune.runtime.outside.zips import open_zip
 from artune.runtime.places import REFUSED, destination, passing_over, sync, sync_folder
 
@@ -99,24 +100,29 @@ def read_json(path: Path | str) -> Any:
     """Read JSON.
 
     Raises:
-        ArtuneError: the file is missing or is not JSON.
+        ArtuneError: the file is missing, not a regular file, or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(_text(path))
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
     except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
 
 
+def _text(path: Path | str) -> str:
+    with open_regular(path) as handle:
+        return handle.read().decode("utf-8")
+
+
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """The objects of a JSONL file.
 
     Raises:
-        ArtuneError: the file is missing, or a line is not a JSON object.
+        ArtuneError: the file is missing or not a regular file, or a line is not a JSON object.
     """
     try:
-        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in _text(path).splitlines()]
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
     except (ValueError, RecursionError) as error:
@@ -184,6 +190,8 @@ def npz_rows(path: Path, name: str, batch: int) -> Iterator[np.ndarray]:
         ArtuneError: the file is missing, not an npz, truncated, lacks the array, or claims more than it holds.
     """
     with _npz_member(path, name) as (member, header):
+        if header.fortran:  # whose rows do not lie one after another
+            raise ArtuneError(f"{path}: {name} is not a plain array in C order")
         yield from rows_of(member, header, batch)
 
 
@@ -195,13 +203,8 @@ def npz_shape(path: Path, name: str) -> tuple[int, ...]:
 
 def npz_names(path: Path) -> list[str]:
     """The names of the arrays of an npz. Raises ArtuneError if the file is missing or not an npz."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
-    except BAD_NPZ as error:
-        raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch or make it again") from error
+    with _npz(path) as archive:
+        return names_of(archive)
 
 
 @contextlib.contextmanager
@@ -223,13 +226,15 @@ def _npz_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], Header]]:
         if f"{name}.npy" not in archive.namelist():
             raise ArtuneError(f"{path}: lacks {name}")
         with archive.open(f"{name}.npy") as member:
-            header = read_header(member, archive.getinfo(f"{name}.npy").file_size, name)
-            if header.fortran:
-                raise ArtuneError(f"{path}: {name} is not a plain array in C order")
-            yield member, header
+            yield member, read_header(member, archive.getinfo(f"{name}.npy").file_size, name)
 
 
 def sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 digest of a file's bytes."""
-    with open(path, "rb") as handle:
+    """Hexadecimal SHA-256 digest of a file's bytes.
+
+    Raises:
+        ArtuneError: not a regular file.
+        OSError: the file is missing or cannot be read.
+    """
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -271,6 +271,15 @@ def test_codes_are_the_tokens_of_every_crop_and_load_as_the_trainer_does(tmp_pat
     assert not (tmp_path / "codes.shards").exists()
 
 
+def test_a_first_image_that_cannot_be_read_is_one_line_that_names_it(tmp_path, weights):
+    path = as_folder(tmp_path / "train")
+    first = sorted((path / SYNSETS[0]).iterdir())[0]
+    first.unlink()
+    first.symlink_to("nowhere.png")
+    with pytest.raises(ArtuneError, match=rf"{first.name}: cannot be read .*fetch it again"):
+        write_imagenet_codes(VQ, weights, path, tmp_path / "codes.npz", CPU, DATA)
+
+
 def test_fewer_crops_are_a_fixed_draw_of_the_twenty(tmp_path, weights):
     folder = as_folder(tmp_path / "train")
     for name, crops in (("all", 20), ("two", 2), ("one", 1)):

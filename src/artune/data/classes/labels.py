@@ -105,7 +105,8 @@ def _from_one_hot(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _wrong_shape(where: str, shape: tuple[int, ...], count: int) -> ArtuneError:
-    return ArtuneError(f"{where}: shape {list(shape)}, but there are {count} images; labels are [n]")
+    images = "there is 1 image" if count == 1 else f"there are {count} images"
+    return ArtuneError(f"{where}: shape {list(shape)}, but {images}; labels are [n]")
 
 
 def _largest(dtype: np.dtype) -> int:

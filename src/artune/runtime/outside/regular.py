@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from artune.errors import ArtuneError
 
@@ -26,7 +26,7 @@ def require_regular(path: Path | str) -> None:
     _refuse(path, os.stat(path).st_mode)
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a regular file, or a link to one, for reading. Errors as :func:`require_regular`."""
     require_regular(path)
     # Another file may have taken the place meanwhile, so the open one is looked at too; O_NONBLOCK waits for no writer.

@@ -6,7 +6,7 @@ import pytest
 from artune.data.classes.labels import class_ids, doubtful, read_labels, refuse_count_from_1
 from artune.errors import ArtuneError
 from artune.inputs.token_codes import load_codes
-from artune.runtime.files import save_npz
+from artune.runtime.files import npz_rows, save_npz
 
 TRUE = np.array([0, 3, 1, 2, 3, 0])
 N, CLASSES = len(TRUE), 4
@@ -123,3 +123,18 @@ def test_codes_never_train_the_null_class_by_a_label_that_counts_from_1(tmp_path
     save_npz(tmp_path / "codes.npz", {"train_codes": np.zeros((N, 4), np.int64), "train_labels": labels})
     with pytest.raises(ArtuneError, match=f"train_labels: .*{message}"):
         load_codes(tmp_path / "codes.npz", "train", CLASSES)
+
+
+@pytest.mark.parametrize("labels", [np.eye(CLASSES, dtype=np.int64)[TRUE], TRUE[:, None]], ids=["one-hot", "column"])
+def test_labels_may_lie_in_any_order_of_memory_and_images_may_not(tmp_path, labels):
+    path = tmp_path / "samples.npz"
+    images = np.asfortranarray(np.zeros((N, 2, 2, 3), np.uint8))
+    save_npz(path, {"arr_0": images, "labels": np.asfortranarray(labels)})
+    assert np.array_equal(read_labels(path, N, CLASSES), TRUE)
+    with pytest.raises(ArtuneError, match="arr_0 is not a plain array in C order"):
+        list(npz_rows(path, "arr_0", 2))
+
+
+def test_a_line_about_one_image_is_a_sentence():
+    with pytest.raises(ArtuneError, match=r"shape \[\], but there is 1 image; labels are \[n\]"):
+        class_ids(np.array(3), 1, CLASSES, "x")

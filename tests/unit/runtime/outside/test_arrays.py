@@ -14,7 +14,7 @@ from confined import Confined
 from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
 from artune.models.weights.tensor_files import read_metadata, read_tensors
-from artune.runtime.files import load_npz, npz_rows, npz_shape
+from artune.runtime.files import load_npz, npz_names, npz_rows, npz_shape
 
 IMAGES = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 
@@ -137,7 +137,7 @@ def test_images_of_gigabytes_each_are_refused_by_their_header(tmp_path):
 def test_what_is_no_regular_file_is_refused(make, name, tmp_path):
     path = tmp_path / name
     make(path)
-    reads = {"x.npz": [load_npz, lambda path: list(npz_rows(path, "arr_0", 1))], "x.pt": [read_tensors]}
+    reads = {"x.npz": [load_npz, npz_names, lambda path: list(npz_rows(path, "arr_0", 1))], "x.pt": [read_tensors]}
     for read in reads.get(name, [read_tensors, read_metadata] if make is not os.mkdir else [read_tensors]):
         with pytest.raises(ArtuneError, match=r"not a regular file|has no weight file"):
             read(path)
