@@ -13,9 +13,13 @@ import zlib
 from pathlib import Path
 
 from artune.data.digests import files_in
+from artune.errors import ArtuneError
+from artune.runtime.outside.regular import open_regular
+from artune.runtime.outside.zips import open_zip
 
 HEAD = 1024  # bytes by which an answer for people is told from data
-IMAGES, SMALL = (".jpeg", ".jpg", ".png", ".webp"), 4096  # images of up to so many bytes may be pointers or pages
+IMAGES = (".jpeg", ".jpg", ".jfif", ".jpe", ".png", ".webp")
+SMALL = 4096  # images of up to so many bytes may be pointers or pages
 UNFINISHED = (".aria2", ".st")  # aria2 and axel keep these beside a file of full size that lacks bytes
 LEFTOVERS = (".part", ".crdownload", ".partial", ".download", ".incomplete", ".opdownload", ".tmp", *UNFINISHED)
 LEGACY_TORCH = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the beginning of files that torch wrote before 1.6
@@ -33,8 +37,10 @@ CLAIMS = {
 }  # fmt: skip
 UNREADABLE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, struct.error, EOFError, ValueError, LookupError,
               NotImplementedError, RecursionError, OverflowError, MemoryError, RuntimeError, TypeError,
-              AttributeError)  # fmt: skip
+              AttributeError, ArtuneError)  # fmt: skip
 GRAPH_FIELDS = {(1, 2), (2, 2), (3, 0), (4, 2), (5, 2)}  # number and wire type of the fields of a GraphDef
+MOST_FIELDS = 2**17  # of a GraphDef; Inception has a thousand nodes
+MOST_HEADER = 2**24  # bytes of a safetensors file's header, as artune.models.weights.tensor_files reads it
 
 
 def misfit(path: Path, name: str, thorough: bool = False) -> str | None:
@@ -53,17 +59,15 @@ def misfit(path: Path, name: str, thorough: bool = False) -> str | None:
         return f"an unfinished download ({beside[0]} lies beside it)"
     suffix = Path(name).suffix or path.suffix or ".tar"  # a folder of images may be one tar file
     wrong = _misfit_of(path, suffix.lower())
-    if wrong is None and thorough and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            wrong = _damaged_member(archive)
-    return wrong
+    return _damaged_member(path) if wrong is None and thorough and _head(path).startswith(b"PK") else wrong
 
 
-def _damaged_member(archive: zipfile.ZipFile) -> str | None:
+def _damaged_member(path: Path) -> str | None:
     try:
-        member = archive.testzip()
+        with open_zip(path) as archive:
+            member = archive.testzip()
     except UNREADABLE as error:
-        return f"damaged ({type(error).__name__})"
+        return f"damaged ({_reason(error)})"
     return f"damaged: the checksum of {member} differs" if member else None
 
 
@@ -109,15 +113,19 @@ def _misfit_of(path: Path, suffix: str) -> str | None:
     try:
         wrong = check(path, head)
     except UNREADABLE as error:
-        wrong = f"damaged or cut off ({type(error).__name__})"
+        wrong = f"damaged or cut off ({_reason(error)})"
     if wrong is None:
         return None
     article = "an" if claim == "npz" else "a"
     return f"{found}, not {article} {claim} file" if found else f"not {article} whole {claim} file: {wrong}"
 
 
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+
+
 def _head(path: Path) -> bytes:
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         return handle.read(HEAD)
 
 
@@ -138,7 +146,7 @@ def _npz(path: Path, head: bytes) -> str | None:
 
 def _zip_names(path: Path) -> list[str]:
     """Names in a zip archive, whose table of contents is at its end: one that is cut off has none."""
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         return archive.namelist()
 
 
@@ -148,7 +156,7 @@ def _npy(path: Path, head: bytes) -> str | None:
 
 def _safetensors(path: Path, head: bytes) -> str | None:
     length, size = struct.unpack("<Q", head[:8])[0], path.stat().st_size
-    if length > min(size, 10**8) or head[8:9] != b"{":
+    if length > min(size, MOST_HEADER) or head[8:9] != b"{":
         return "it has no header"
     with open(path, "rb") as handle:
         handle.seek(8)
@@ -160,9 +168,11 @@ def _safetensors(path: Path, head: bytes) -> str | None:
 
 def _graph(path: Path, head: bytes) -> str | None:
     """Walk the fields of the graph, each of which says its length: a GraphDef ends where the file ends."""
-    size, at = path.stat().st_size, 0
+    size, at, fields = path.stat().st_size, 0, 0
     with open(path, "rb") as handle:
         while at < size:
+            if (fields := fields + 1) > MOST_FIELDS:
+                return f"it has more than {MOST_FIELDS:,} fields"
             handle.seek(at)
             block = handle.read(20)
             tag, used = _varint(block, 0)
@@ -192,10 +202,14 @@ def _parquet(path: Path, head: bytes) -> str | None:
 
 
 def _tar(path: Path, head: bytes) -> str | None:
+    from artune.data.reading.tars import members  # which loads Pillow
+
     with open(path, "rb") as handle:
         handle.seek(-min(path.stat().st_size, 2 * tarfile.BLOCKSIZE), 2)
         end = handle.read()
     if path.stat().st_size % tarfile.BLOCKSIZE or end.strip(b"\0"):
         return "it does not end in two blocks of zeros, so it was cut off"
-    with tarfile.open(path, "r:") as archive:
-        return None if archive.next() is not None else "it holds nothing"
+    try:
+        return None if next(members(path), None) else "it holds nothing"
+    except ArtuneError as error:
+        return str(error).removeprefix(f"{path}: ").removesuffix("; fetch it again")

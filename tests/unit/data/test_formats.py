@@ -4,12 +4,14 @@ import io
 import json
 import struct
 import tarfile
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from artune.data.formats import answers, leftover, misfit
+from artune.data.formats import MOST_HEADER, answers, leftover, misfit
+from artune.models.weights import tensor_files
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665e0fa8f7d\nsize 1402012345\n"
 ANSWERS = {
@@ -170,3 +172,42 @@ def test_a_thorough_look_finds_a_flipped_byte(tmp_path, name):
     assert "damaged" in misfit(tmp_path / name, name, thorough=True)
     (tmp_path / name).write_bytes(WHOLE[name])
     assert misfit(tmp_path / name, name, thorough=True) is None
+
+
+def long_number():
+    """A tar whose first header has a number of 2,000,000 digits, over which tarfile takes a minute."""
+    record = b"2000022 GNU.sparse.map=" + b"1" * 2_000_000
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, len(record)
+    return member.tobuf(tarfile.USTAR_FORMAT) + record + bytes(-len(record) % 512) + tar()
+
+
+def bomb(name):
+    """A zip archive of 1 MB that unpacks to 300 MB."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(name, bytes(300 * 2**20))
+    return buffer.getvalue()
+
+
+HOSTILE = {
+    "train.tar": (long_number, "headers"),
+    "graph.pb": (lambda: b"\x18\x00" * 2_000_000, "fields"),
+    "weights.pt": (lambda: bomb("weights/data.pkl"), "unpack to"),
+    "reference.npz": (lambda: bomb("arr_0.npy"), "unpack to"),
+    "model.safetensors": (lambda: struct.pack("<Q", 2**25) + b'{"a":' + b"[" * 2**25, "no header"),
+}
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_told_at_once(tmp_path, name, thorough):
+    make, what = HOSTILE[name]
+    (tmp_path / name).write_bytes(make())
+    begin = time.monotonic()
+    assert what in misfit(tmp_path / name, name, thorough)
+    assert time.monotonic() - begin < 1
+
+
+def test_the_longest_header_is_that_of_the_reader():
+    assert MOST_HEADER == tensor_files.MOST_HEADER
