@@ -1,14 +1,14 @@
 """Reads the images of an ImageNet split, stored as synset folders, a tar file or parquet shards."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from artune.data.classes.folders import ClassNames
+from artune.data.classes.folders import ClassNames, class_file
 from artune.data.reading.images import MOST_BYTES, is_image
 from artune.data.reading.shards import UNNUMBERED, Shards
 from artune.data.reading.tars import Member, members
@@ -80,12 +80,21 @@ def _folder(names: ClassNames) -> Split:
     path = names.images
     folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     inside = {folder: sorted(filter(is_image, os.listdir(path / folder))) for folder in folders}
+    loose = [name for name in sorted(filter(is_image, os.listdir(path))) if not (path / name).is_dir()]
     if not folders:
-        inside = {"": sorted(filter(is_image, os.listdir(path)))}  # no class folders; the images' own names may do
+        inside = {"": loose}  # no class folders; the images' own names may do
+    elif loose:
+        raise ArtuneError(f"{path / loose[0]}: an image beside class folders; move it into the folder of its class")
     if inside == {"": []}:
         raise ArtuneError(f"{path}: has neither synset folders (n01440764, ...) nor parquet shards; sort the images")
     if empty := [folder for folder, images in inside.items() if not images]:
-        raise ArtuneError(f"{path / empty[0]}: has no images; put them there, or remove the folder")
+        place = path / empty[0]
+        if any(entry.is_dir() for entry in place.iterdir()):
+            raise ArtuneError(
+                f"{place}: has no images, only folders; images lie directly in the folder of their class, such as "
+                f"{path.name}/n01440764/n01440764_1.JPEG; move them there"
+            )
+        raise ArtuneError(f"{place}: has no images; put them there, or remove the folder")
     found = [(names.name_of(folder, image), path / folder / image) for folder in inside for image in inside[folder]]
     labels = names.indices(name for name, _ in found)
     names.check_number(labels.values())
@@ -107,6 +116,7 @@ def _tar(names: ClassNames) -> Split:
     if nested:
         return _tar_of_tars(names, nested, record)
     by_name = sorted((_class_name(names, member), member.name, member.offset, member.size) for member in found)
+    _require_one_split(names, ((name, Path(member)) for name, member, *_ in by_name))
     labels = names.indices(name for name, *_ in by_name)
     names.check_number(labels.values())
     by_name.sort(key=lambda named: labels[named[0]])
@@ -118,8 +128,22 @@ def _class_name(names: ClassNames, member: Member) -> str:
     return names.name_of(Path(member.name).parent.name, Path(member.name).name)
 
 
+def _require_one_split(names: ClassNames, members: Iterable[tuple[str, Path]]) -> None:
+    """Refuse a class in several places of a tar, such as ``train/n01440764`` and ``val/n01440764``."""
+    places: dict[str, Path] = {}
+    for name, member in members:
+        place = member.parent.parent if member.parent.name == name else member.parent
+        first = places.setdefault(name, place)
+        if first != place and name not in names.mapped:
+            raise ArtuneError(
+                f"{names.images}: {name} lies in {first} and in {place}; pack one split alone, or map {name} in "
+                f"{class_file(names.images)} to take all of it for one class"
+            )
+
+
 def _tar_of_tars(names: ClassNames, nested: list[Member], record: Callable[[Member, int], Record]) -> Split:
     stems = {inner: Path(inner.name).stem for inner in nested}
+    _require_one_split(names, ((stem, Path(inner.name)) for inner, stem in stems.items()))
     labels = names.indices(stems.values())
     names.check_number(labels.values())
 

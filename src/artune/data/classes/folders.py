@@ -194,7 +194,10 @@ def _read_mapping(path: Path, names: ClassNames) -> dict[str, str]:
         name, _, target = (part.strip() for part in line.strip().rpartition("\t" if "\t" in line.strip() else " "))
         name = name.rstrip("/")
         if not name:
-            raise ArtuneError(f"{path} line {number}: needs two columns, a name and its class index or synset id")
+            raise ArtuneError(
+                f"{path} line {number}: needs two columns, a name and its class index or synset id, separated by a tab "
+                "or a space"
+            )
         if name in found:
             raise ArtuneError(f"{path} line {number}: {_shown(name)} a second time; keep one line for each name")
         index = target.isascii() and target.isdigit()

@@ -1,6 +1,7 @@
 """Decodes JPEG, PNG and WebP images; what would take too long or too much memory is refused from the header."""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,17 @@ from artune.errors import ArtuneError
 FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow opens forty others, some by starting another program
 ONLY = "only JPEG, PNG and WebP images are read"
 # Names that are taken for images. Those of other formats are among them so that they are refused and not left out.
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".avif", ".bmp", ".eps", ".gif", ".heic", ".jp2", ".ppm", ".tif", ".tiff")
+SUFFIXES = (
+    ".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".dng", ".eps", ".gif", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jpf",
+    ".jpx", ".jxl", ".jxr", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff",
+)  # fmt: skip
+# How files of other formats begin, which are intact and of no use here.
+OTHERS = re.compile(
+    rb"GIF8|BM|II\*\0|MM\0\*|%!PS|P[1-6]\s|8BPS|\0\0\x01\0|\xff\x0a|\0\0\0\x0cJXL |\0\0\0\x0cjP|\xff\x4f\xff\x51|"
+    rb"....ftyp(avif|avis|heic|heix|mif1|msf1)|%PDF|(<\?xml[^<]*)?(<!--[^<]*)?<svg",
+    re.DOTALL,
+)
 # ImageNet's largest photographs have tens of millions of pixels. Decoding takes up to two seconds and 0.6 GB.
 MOST_PIXELS, MOST_PIXELS_OF_A_JPEG = 2**25, 2**26  # the second one without CMYK
 MOST_TIMES_LONGER = 100  # long side over short side; the crops enlarge the short side to their own
@@ -53,6 +64,8 @@ def decode(name: str, data: bytes) -> Image.Image:
     except ArtuneError:
         raise
     except UnidentifiedImageError as error:
+        if OTHERS.match(data):
+            raise ArtuneError(f"{name}: not a JPEG, PNG or WebP image; convert it") from error
         raise ArtuneError(f"{name}: damaged image, or of another kind ({ONLY}); put an intact copy there") from error
     except Image.DecompressionBombError as error:
         raise ArtuneError(f"{name}: more pixels than the {MOST_PIXELS:,} that are read; save it smaller") from error

@@ -78,7 +78,8 @@ class Shards:
                 self.next += 1
             data = found.get("bytes") if isinstance(found, dict) else found
             if data is None:
-                raise ValueError(f"row {index} of row group {group} has no image; embed the images, not their paths")
+                where = f"{self.paths[shard]}: row {index} of row group {group}"
+                raise ArtuneError(f"{where} has no image; embed the images, not their paths")
             return bytes(data)
 
 
@@ -124,7 +125,8 @@ def _check_columns(path: Path, file: "ParquetFile") -> None:
     schema = file.schema_arrow
     for name in ("image", "label"):
         if (count := schema.names.count(name)) != 1:
-            raise ArtuneError(f"{path}: has {'no' if not count else 'more than one'} column {name}; name the columns")
+            advice = f"more than one column {name}; keep one" if count else f"no column {name}; name the columns"
+            raise ArtuneError(f"{path}: has {advice}")
     image, label = (schema.field(name).type for name in ("image", "label"))
     if types.is_struct(image) and image.get_field_index("bytes") < 0:
         raise ArtuneError(f"{path}: column image has no field bytes but {str(image)[:80]}; embed the images")

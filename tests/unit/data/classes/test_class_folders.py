@@ -153,6 +153,10 @@ def test_a_file_of_two_columns_maps_names_to_synsets_or_indices(layout, tmp_path
         (["folder\tclass", "tench\t0", "goldfish\t1"], "line 1: class is neither"),
         (["tench"], "line 1: needs two columns"),
         (["tench\t"], "line 1: needs two columns"),
+        (
+            ["tench,0", "goldfish,1"],
+            "needs two columns, a name and its class index or synset id, separated by a tab or",
+        ),
     ],
 )
 def test_a_file_with_a_mistake_is_one_line(layout, lines, message, tmp_path):
@@ -288,3 +292,45 @@ def test_the_number_of_classes_is_checked_for_every_layout():
     names.check_number([0, 1, 2, 3, 3])
     with pytest.raises(ArtuneError, match="holds 3 classes, not 4"):
         names.check_number([0, 1, 2])
+
+
+def test_a_loose_image_beside_class_folders_is_refused(tmp_path):
+    path = as_folder(tmp_path, [f"{TENCH}/a.png", f"{TENCH}_1.JPEG"])
+    assert f"{TENCH}_1.JPEG: an image beside class folders; move it" in refusal(path)
+    (path / f"{TENCH}_1.JPEG").rename(path / "about.txt")
+    assert labels(path) == {"a.png": 0}
+
+
+@pytest.mark.parametrize("members", [[f"{TENCH}/images/a.png"], [f"train/{TENCH}/a.png", f"train/{GOLDFISH}/b.png"]])
+def test_images_one_folder_too_deep_are_said_to_be_so(tmp_path, members):
+    assert "only folders; images lie directly in the folder of their class" in refusal(as_folder(tmp_path, members))
+
+
+SEVERAL = {
+    "class folders": [f"train/{TENCH}/a.png", f"val/{TENCH}/b.png"],
+    "synsets in the names": [f"train/{TENCH}_1.png", f"val/ILSVRC2012_val_1_{TENCH}.png"],
+    "other names": ["train/tench/a.png", "val/tench/b.png"],
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_two_splits_in_one_tar_are_not_taken_for_one(case, tmp_path):
+    name = "tench" if case == "other names" else TENCH
+    (tmp_path / "set.classes.tsv").write_text("# no line\n" if name == TENCH else f"{name}\t0\n")
+    path = as_tar(tmp_path, SEVERAL[case])
+    if name == TENCH:
+        assert f"{TENCH} lies in train and in val; pack one split alone, or map {TENCH} in" in refusal(path)
+    (tmp_path / "set.classes.tsv").write_text(f"{name}\t0\n")
+    assert set(labels(path).values()) == {0}
+
+
+def test_two_splits_of_inner_tars_are_not_taken_for_one(tmp_path):
+    path = as_tar_of_tars(tmp_path, [f"train/{TENCH}/a.png", f"val/{TENCH}/b.png"])
+    assert f"{TENCH} lies in train and in val" in refusal(path)
+
+
+def test_one_split_below_other_folders_is_taken(tmp_path):
+    assert labels(as_tar(tmp_path, [f"./train/{TENCH}/{TENCH}_1.png", f"train/{GOLDFISH}/b.png"])) == {
+        f"{TENCH}_1.png": 0,
+        "b.png": 1,
+    }

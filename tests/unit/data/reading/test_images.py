@@ -84,7 +84,13 @@ def test_a_jpeg_with_further_pictures_gives_its_first():
     assert decode("x", data).size == picture().size
 
 
-@pytest.mark.parametrize("kind", ["EPS", "GIF", "BMP", "TIFF", "PPM", "PDF", "ICO", "TGA", "PCX", "SGI", "DDS"])
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "BMP", "TIFF", "PPM", "PDF", "ICO", "AVIF", "JPEG2000"])
+def test_intact_images_of_other_formats_are_told_from_damaged_ones(kind):
+    with pytest.raises(ArtuneError, match=r"^x\.JPEG: not a JPEG, PNG or WebP image; convert it$"):
+        decode("x.JPEG", saved(picture(), kind))
+
+
+@pytest.mark.parametrize("kind", ["TGA", "PCX", "SGI", "DDS"])
 def test_other_formats_are_refused_whatever_their_name(kind):
     with pytest.raises(ArtuneError, match=r"^x\.JPEG: .*only JPEG, PNG and WebP images are read"):
         decode("x.JPEG", saved(picture(), kind))
@@ -260,5 +266,18 @@ def test_links_to_images_and_to_folders_are_followed(folder, tmp_path):
 
 def test_an_image_of_another_format_in_a_folder_is_refused_and_not_left_out(folder):
     (folder / "c.gif").write_bytes(saved(picture(), "GIF"))
-    with pytest.raises(ArtuneError, match=r"c\.gif: .*only JPEG, PNG and WebP"):
+    with pytest.raises(ArtuneError, match=r"c\.gif: not a JPEG, PNG or WebP image; convert it"):
+        list(load_images(open_split(folder.parent), lambda image: image))
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".JPE"])
+def test_jpegs_of_every_ending_are_read(folder, ending):
+    (folder / f"c{ending}").write_bytes((folder / "a.JPEG").read_bytes())
+    assert open_split(folder.parent).size == 2
+
+
+@pytest.mark.parametrize("ending", [".jxl", ".tga", ".pgm", ".heif", ".heic", ".avif", ".svg", ".bmp", ".jp2"])
+def test_no_image_is_left_out_for_its_ending(folder, ending):
+    (folder / f"c{ending}").write_bytes(b"some bytes")
+    with pytest.raises(ArtuneError, match=rf"c\{ending}: .*only JPEG, PNG and WebP"):
         list(load_images(open_split(folder.parent), lambda image: image))

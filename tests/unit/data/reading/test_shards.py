@@ -122,3 +122,15 @@ def test_fewer_rows_than_claimed_are_one_line(tmp_path):
     (tmp_path / "x.parquet").write_bytes(body.ljust(len(many) - footer, b"\0") + many[-footer:])
     with pytest.raises(ArtuneError, match="damaged parquet"):
         list(load_images(open_split(tmp_path / "x.parquet"), lambda image: image))
+
+
+def test_a_shard_without_images_or_with_a_column_twice_is_not_called_damaged(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(shard(pyarrow.array([None, None], pyarrow.binary())))
+    with pytest.raises(ArtuneError, match=r"x\.parquet: row 0 of row group 0 has no image; embed") as caught:
+        [record.read() for record in open_split(tmp_path / "x.parquet").records()]
+    assert "damaged" not in str(caught.value)
+    columns = [pyarrow.array([b"x"]), pyarrow.array([0]), pyarrow.array([0])]
+    table = pyarrow.Table.from_arrays(columns, names=["image", "label", "label"])
+    (tmp_path / "y.parquet").write_bytes(write_parquet(table))
+    with pytest.raises(ArtuneError, match=r"y\.parquet: has more than one column label; keep one"):
+        open_split(tmp_path / "y.parquet")
