@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
-from artune.data.classes.labels import doubtful, read_labels, refuse_count_from_1
+from artune.data.classes.labels import doubtful, read_labels, refuse_closer_to_class_before, refuse_count_from_1
 from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
@@ -19,6 +19,8 @@ from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, move, npz_shape, save_npz, sha256
 from artune.runtime.progress import Progress
+
+BEFORE = "before"  # name of the cosines with the prompts of the classes before
 
 
 class Extractor:
@@ -46,17 +48,21 @@ class Extractor:
             self.texts = {role: self.roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, class_ids: Tensor | None) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, class_ids: Tensor | None, before: bool = False) -> dict[str, Tensor]:
         """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU.
 
-        Images whose class is unknown (None) are compared with no prompt.
+        Images whose class is unknown (None) are compared with no prompt. With ``before`` the array of that name holds
+        the cosines with the prompts of the classes before, class_ids - 1.
         """
         # The channels are last in memory for every caller: the choice of kernels, and so the last bits, depend on it.
         images, evaluation = images.contiguous().permute(0, 3, 1, 2).to(self.device), self.evaluation
         found = _own_outputs(images, evaluation, self.roles)
         for role, text in self.texts.items():
             if class_ids is not None and (role == "clip" or evaluation.reward_clip != evaluation.clip):
-                found[role] = (self.roles[role].embed_images(images) * text[class_ids.to(self.device)]).sum(-1)
+                embedded, own = self.roles[role].embed_images(images), class_ids.to(self.device)
+                found[role] = (embedded * text[own]).sum(-1)
+                if before and role == "clip":
+                    found[BEFORE] = (embedded * text[own - 1]).sum(-1)
         found |= {role: self.roles[role].embed_images(images) for role in evaluation.judges}
         return {key: value.float().cpu() for key, value in found.items()}
 
@@ -117,7 +123,8 @@ def sample_features(
 ) -> dict[str, np.ndarray]:
     """``labels`` int64 [n] and the arrays of an :class:`Extractor` for all samples of a run.
 
-    Samples from others may come without labels; then ``labels`` and the cosines with the prompts are missing. The
+    Samples from others may come without labels; then ``labels`` and the cosines with the prompts are missing. If no
+    label is 0 they may count from 1, and the cosines with the prompts of the classes before are there as well. The
     images are read batch by batch: 50,000 of them would fill 10 GB. Several processes take the batches in turn, and all
     of them return the arrays of all samples.
 
@@ -133,12 +140,13 @@ def sample_features(
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     number = -(-count // evaluation.batch)
     progress = Progress("features", number)
+    before = labels is not None and bool((labels > 0).all())
     ids = [None] * number if labels is None else torch.from_numpy(labels).split(evaluation.batch)
     batches = zip(image_rows(samples, evaluation.batch), ids, strict=True)
     for at, (rows, own) in enumerate(batches):
         if at % world.size != world.rank:
             continue
-        for key, value in extract(torch.from_numpy(rows.copy()), own).items():
+        for key, value in extract(torch.from_numpy(rows.copy()), own, before).items():
             parts[key][at * evaluation.batch] = value
         if world.leads:
             progress.update(min(at + world.size, number))
@@ -182,8 +190,11 @@ def write_features(
         ArtuneError: as :func:`sample_features`, or the labels are possible ids but plainly count from 1.
     """
     arrays = sample_features(samples, evaluation, data, networks, device, world)
+    lead = arrays.pop(BEFORE, None)
     if "labels" in arrays and arrays["probabilities"].shape[1] == data.classes:
         refuse_count_from_1(arrays["labels"], arrays["probabilities"], f"{samples}: labels")
+    elif lead is not None:  # the 1008 columns of TensorFlow's Inception have another order
+        refuse_closer_to_class_before(arrays["labels"], lead - arrays["clip"], f"{samples}: labels")
     if world.leads:
         save_npz(output, arrays)
         forget_beside(samples)

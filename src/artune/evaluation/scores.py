@@ -26,10 +26,16 @@ from artune.metrics.precision_recall import precision_recall
 from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
 
 Tensors = Mapping[str, Tensor]
+# Reason for a number that is missing although the samples are enough (:data:`MAY_BE_MISSING`).
+BIAS_LEFT = "the bias that the correction leaves, measured on halves of the samples, is above half a standard error"
 
 
 def score(
-    features: dict[str, np.ndarray], reference: dict[str, np.ndarray], evaluation: Evaluation, classes: int
+    features: dict[str, np.ndarray],
+    reference: dict[str, np.ndarray],
+    evaluation: Evaluation,
+    classes: int,
+    missing: dict[str, str] | None = None,
 ) -> dict[str, float]:
     """All scores of a run by name.
 
@@ -43,6 +49,7 @@ def score(
         reference: arrays of :func:`artune.inputs.references.write_reference`.
         evaluation: the protocol.
         classes: number of classes of the data set.
+        missing: filled as by :func:`score_against`.
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
@@ -51,7 +58,7 @@ def score(
         probabilities = probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
     scores = {
-        **score_against(arrays, real, evaluation),
+        **score_against(arrays, real, evaluation, missing),
         "inception_score": inception,
         "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
         "inception_score_std": inception_spread,
@@ -70,7 +77,9 @@ def score(
     return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if labelled else {})
 
 
-def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dict[str, float]:
+def score_against(
+    arrays: Tensors, real: Tensors, evaluation: Evaluation, missing: dict[str, str] | None = None
+) -> dict[str, float]:
     """The scores of samples against one reference.
 
     They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
@@ -80,6 +89,7 @@ def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dic
         arrays: arrays of the samples from :func:`artune.evaluation.features.sample_features`.
         real: arrays of the reference.
         evaluation: the protocol.
+        missing: filled with the reason for each number that is left out.
     """
     ours, judged = arrays["features"], f"heldout/{evaluation.features}"
     theirs, mode = real[f"{judged}/features"], evaluation.precision_recall
@@ -101,6 +111,8 @@ def score_against(arrays: Tensors, real: Tensors, evaluation: Evaluation) -> dic
     }
     if fid.correction_holds:
         scores["fid_bias_corrected"] = fid.bias_corrected
+    elif missing is not None:
+        missing["fid_bias_corrected"] = MAY_BE_MISSING["fid_bias_corrected"] if not fid.enough_samples else BIAS_LEFT
     if "spatial" in arrays and f"{judged}/mu_s" in real:
         moments = feature_moments(arrays["spatial"])
         scores["sfid"] = frechet_distance(*moments, real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
@@ -171,7 +183,7 @@ def evaluate(
     """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
 
     ``scores`` are against the reference, and ``references`` holds those against each further reference. ``missing``
-    gives the reason for each number that is not shown.
+    and ``missing_against`` give the reason for each number that is not shown.
 
     Args:
         run: the run that was sampled.
@@ -188,9 +200,10 @@ def evaluate(
     features, n = load_npz(files.features), npz_shape(files.features, "features")[0]
     if labelled:
         features["labels"] = class_ids(features["labels"], n, run.data.classes, f"{files.features}: labels")
-    scores = score(features, load_npz(files.reference), evaluation, run.data.classes)
+    missing: dict[str, str] = {}
+    scores = score(features, load_npz(files.reference), evaluation, run.data.classes, missing)
     _check_finite(scores, f"{files.features} or {files.reference}")
-    further = _further_scores(run, evaluation, features, files.references)
+    further, missing_against = _further_scores(run, evaluation, features, files.references)
     if files.timings is not None and (milliseconds := median_milliseconds(files.timings)) is not None:
         scores["loo_fid_ms"] = milliseconds
     write_json(
@@ -218,7 +231,8 @@ def evaluate(
             "versions": provenance,
             "scores": scores,
             "references": further,
-            "missing": {name: why for name, why in MAY_BE_MISSING.items() if name not in scores},
+            "missing": missing,
+            "missing_against": missing_against,
         },
     )
     line = f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
@@ -227,14 +241,18 @@ def evaluate(
 
 def _further_scores(
     run: Run, evaluation: Evaluation, features: Mapping[str, np.ndarray], references: Mapping[str, Path]
-) -> dict[str, dict[str, float]]:
-    """The scores against each further reference, except one from which the images themselves were taken."""
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]:
+    """The scores against each further reference, except one from which the images themselves were taken.
+
+    With them come the reasons for missing numbers, by reference.
+    """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
-    found = {}
+    found, missing = {}, {}
     for name, path in references.items():
         if isinstance(run, RealRun) and name == run.images:
             continue
         real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
-        found[name] = score_against(arrays, real, evaluation)
+        missing[name] = dict[str, str]()
+        found[name] = score_against(arrays, real, evaluation, missing[name])
         _check_finite(found[name], str(path))
-    return found
+    return found, missing

@@ -1,7 +1,9 @@
 """Fréchet distance between Gaussians (FID), and its standard error and bias by an exact jackknife."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,8 +15,11 @@ from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, nume
 
 # Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
 PER_FEATURE = 10  # least samples per feature
-ANY_SPECTRUM = 8  # D^2 / 8 samples are enough whatever the covariances of the features
+SHARE = 0.25  # largest share of a direction's variance that one sample may carry on average
+EVEN = 10.0  # n share^2 up to which the bias that is left is small for any spectrum; D^2 / n for Gaussian features
 TOLERATED = 0.5  # largest bias that may be left, in standard errors
+SPLITS = (4, 32)  # least and most random halvings by which the bias that is left is measured
+PRECISE = 0.1  # standard errors to which its mean over the halvings is measured, if they suffice
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,50 @@ class JackknifeFID:
     value: float
     standard_error: float
     bias_corrected: float
-    bias_left: float  # bias of bias_corrected; NaN below four samples
     changes: Tensor  # [n] float64: the FID without sample i minus the FID
     width: int  # D
+    share: float  # of a direction's variance that one sample carries, in the mean over this variance; Gaussian: D / n
+    halved: Callable[[int], float]  # mean FID of the two halves of the random split with this number
+
+    @cached_property
+    def bias_left(self) -> float:
+        """Bias of ``bias_corrected``, measured when it is first asked for; NaN below four samples.
+
+        It compares two estimates: for a bias of ``a/n + b/n^2`` the FID rises by ``a/n + 3b/n^2`` when the samples are
+        halved, the jackknife says ``a/n + 2b/n^2``, and ``bias_corrected`` is off by ``-b/n^2``. A single split
+        scatters by up to a standard error, so splits are drawn until their mean does not, 32 at most.
+        """
+        if len(self.changes) < 4:
+            return math.nan
+        least, most = SPLITS
+        found: list[float] = []
+        while len(found) < most:
+            found.append(self.halved(len(found)))
+            known = float(np.std(found, ddof=1)) / len(found) ** 0.5 if len(found) >= least else math.inf
+            if known <= PRECISE * self.standard_error:
+                break
+        return 2 * self.value - self.bias_corrected - sum(found) / len(found)
+
+    @property
+    def enough_samples(self) -> bool:
+        """Whether the samples suffice for the number of features and for how rarely these differ from their mean.
+
+        It needs 10 samples per feature. Of a feature that is 0 in nearly all images, as behind a ReLU, few samples
+        carry the whole variance: a sample may carry at most a quarter of a direction's variance on average.
+        """
+        return len(self.changes) >= PER_FEATURE * self.width and self.share <= SHARE
 
     @property
     def correction_holds(self) -> bool:
         """Whether ``bias_corrected`` is within its own error.
 
-        It needs 10 samples per feature; between 10 D and D^2 / 8 samples it depends on the features, and the bias that
-        is left must be at most half a standard error.
+        The samples are enough, and the bias that is left is at most half a standard error. It is measured unless the
+        samples are so many that it is known to be smaller; by chance the measured one would exceed the bound there.
         """
-        n = len(self.changes)
-        small = abs(self.bias_left) <= TOLERATED * self.standard_error
-        return n >= PER_FEATURE * self.width and (n >= self.width**2 / ANY_SPECTRUM or small)
+        if not self.enough_samples:
+            return False
+        known = len(self.changes) * self.share**2 <= EVEN
+        return known or abs(self.bias_left) <= TOLERATED * self.standard_error
 
 
 def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,10 +152,6 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     ``bias_corrected = n F - (n-1) mean_i F_i``. The value differs from the official one only by the latter's
     float32 mean (about 1e-8).
 
-    ``bias_left`` compares two bias estimates: for a bias of ``a/n + b/n^2`` the FID rises by ``a/n + 3b/n^2`` when the
-    samples are halved (the mean over both halves of a random split), the jackknife says ``a/n + 2b/n^2``, and
-    ``bias_corrected`` is off by ``-b/n^2``.
-
     Args:
         features: [n, D], n >= 3.
         mu_ref: mean [D] of the reference.
@@ -144,10 +175,16 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     # With S_i = grow (S - n/(n-1)^2 d d^T) and mu_i = mu - d/(n-1), every F_i - F is found without subtracting
     # nearly equal traces.
     grow = (n - 1) / (n - 2)
-    change = []
+    # A direction that the samples lack but the reference has counts as carried by one sample.
+    lacking = float(((root @ vectors[:, : len(values) - rank]).square().sum() / cov_ref.trace()).nan_to_num(1.0))
+    weights = values[len(values) - rank :].sqrt() / trace_sqrt
+    change, carried = [], 0.0
     for part in features.split(chunk):
         d = part.double() - mean
-        downdate = downdate_trace_sqrt(values[len(values) - rank :], (d @ project) * (n**0.5 / (n - 1)))
+        z = (d @ project) * (n**0.5 / (n - 1))
+        downdate = downdate_trace_sqrt(values[len(values) - rank :], z)
+        shares = z.square() / values[len(values) - rank :] * ((n - 1) / n)  # of each direction's variance
+        carried += float((shares @ weights) @ shares.sum(dim=1))
         change.append(
             (d.square().sum(dim=1) / (n - 1) - 2 * d @ (mean - mu_ref)) / (n - 1)
             + covariance.trace() / (n - 2)
@@ -157,26 +194,30 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     change = torch.cat(change)
     value = (mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * trace_sqrt
     corrected = float(value - (n - 1) * change.mean())
-    left = math.nan
-    if n >= 4:
-        halved = _mean_of_halves(features, mean, covariance, mu_ref, cov_ref, root, chunk)
-        left = (float(value) - corrected) - (halved - float(value))
     return JackknifeFID(
         value=float(value),
         standard_error=standard_error(change),
         bias_corrected=corrected,
-        bias_left=left,
         changes=change,
         width=features.shape[1],
+        share=lacking + (1 - lacking) * carried,
+        halved=partial(_mean_of_halves, features, mean, covariance, mu_ref, cov_ref, root, chunk),
     )
 
 
 def _mean_of_halves(
-    features: Tensor, mean: Tensor, covariance: Tensor, mu_ref: Tensor, cov_ref: Tensor, root: Tensor, chunk: int
+    features: Tensor,
+    mean: Tensor,
+    covariance: Tensor,
+    mu_ref: Tensor,
+    cov_ref: Tensor,
+    root: Tensor,
+    chunk: int,
+    split: int,
 ) -> float:
     """Mean FID of the two halves of a random split (a file may be sorted by class); an odd sample is in the second."""
     n = len(features)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(features.device)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(split)).to(features.device)
     first = n // 2
     mean1, cov1 = _moments_in_chunks(features[order[:first]], chunk)
     # The second half's moments follow from those of all samples.

@@ -4,22 +4,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from artune.config.run import Evaluation
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, cut
 
 Scores = Mapping[str, Any]  # one scores.json
-# What every row must share: fields of scores.json, and the settings of the evaluation that it holds.
-SHARED = (
-    "n", "labels", "reference", "protocol", "precision_recall", "networks", "evaluation_seed", "image_size",
-    "inception_split", "inception_shuffle", "prompts_sha256",
-)  # fmt: skip
+# What every row must share beside the settings of the evaluation, which a file holds under ``evaluation``: fields of
+# scores.json -> the setting that decides a field. The settings come first, so that a message names what a user can set.
+SHARED = {
+    "n": "samples",
+    "labels": "labels",
+    "reference": "reference",
+    "precision_recall": "precision_recall",
+    "networks": "networks",
+    "evaluation_seed": "seed",
+    "inception_split": "inception_split",
+    "inception_shuffle": "inception_shuffle",
+    "protocol": None,
+    "image_size": None,
+    "prompts_sha256": None,
+}
 OF_SAMPLES = ("n", "protocol", "samples")  # real images may be fewer, or more
 NOT_SCORING = ("batch", "grid_classes", "grid_per_class")  # settings that move no score
+# Settings that move no more than the scores of given features; what else differs needs other samples or features.
+OF_SCORES = (
+    "protocol", "reference", "references", "precision_recall", "neighbours", "inception_split", "inception_shuffle",
+    "density_neighbours",
+)  # fmt: skip
 
 
 def facts_of(record: Scores) -> dict[str, Any]:
-    """The protocol by which a ``scores.json`` was made, by name; an older file has fewer names."""
-    facts = {name: record[name] for name in SHARED if name in record}
-    facts |= {name: value for name, value in (record.get("evaluation") or {}).items() if name not in NOT_SCORING}
+    """The protocol by which a ``scores.json`` was made, by name; an older file has fewer names.
+
+    Samples without labels (``labels: none``) have none of the scores that labels decide, and fit rows of any labels.
+    """
+    facts = {name: value for name, value in (record.get("evaluation") or {}).items() if name not in NOT_SCORING}
+    facts |= {name: record[name] for name in SHARED if name in record}
+    if record.get("labels") == "none":
+        del facts["labels"]
     if record.get("images") not in (None, "sampled"):
         facts = {name: value for name, value in facts.items() if name not in OF_SAMPLES}
     return facts
@@ -36,24 +56,23 @@ def check_one_protocol(where: str, records: Sequence[Scores], evaluation: Evalua
     Raises:
         ArtuneError: two of the files differ in a setting; the message names it, the runs and the remedy.
     """
-    facts = {str(record["run"]): facts_of(record) for record in records}
-    for name in dict.fromkeys(name for found in facts.values() for name in found):
+    facts = [(str(record["run"]), facts_of(record)) for record in records]
+    now = evaluation.model_dump(mode="json") | {"networks": evaluation.networks}
+    for name in dict.fromkeys(name for _, found in facts for name in found):
         by_value: dict[str, list[str]] = {}
-        for run, found in facts.items():
+        for run, found in facts:
             if name in found:
                 by_value.setdefault(repr(found[name]), []).append(run)
         if len(by_value) > 1:
-            present = repr(evaluation.model_dump(mode="json").get(name))
+            setting = SHARED.get(name, name)
+            present = repr(now.get(setting)) if setting else None
             old = [run for value, runs in by_value.items() if value != present for run in runs]
-            said = "; ".join(f"{_cut(value)} for {', '.join(runs)}" for value, runs in by_value.items())
+            said = "; ".join(f"{cut(value, 60)} for {', '.join(runs)}" for value, runs in by_value.items())
+            files = "scores.json" if (setting or name) in OF_SCORES else "scores.json and features.npz"
             raise ArtuneError(
-                f"{where}: its rows were scored by different settings ({name}: {said}); delete scores.json of "
+                f"{where}: its rows were scored by different settings ({name}: {said}); delete {files} of "
                 f"{', '.join(old)} and give the same command again"
             )
-
-
-def _cut(value: str) -> str:
-    return value if len(value) <= 60 else f"{value[:57]}..."
 
 
 def code_versions(records: Iterable[Scores]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
 from artune.config.settings import results_name
 from artune.config.tables import Row, Table
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, brief
 from artune.results.mixture import check_one_protocol, code_versions, say_versions
 from artune.runtime.files import read_json, write_text
 
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 Scores = dict[str, Any]  # one scores.json
 CORRECTED = "bias_corrected"  # suffix of a score's bias-corrected variant, which the tables show as well
 PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
-# The seeds of one row must agree in these fields, otherwise their mean has no meaning.
-PROTOCOL = (
-    "n", "labels", "cfg", "top_k", "top_p", "temperature", "reference", "protocol", "networks", "precision_recall",
-)  # fmt: skip
+# The seeds of one row must agree in how they were sampled, otherwise their mean has no meaning. How rows were scored is
+# compared by ``mixture.check_one_protocol``.
+SAMPLING = ("cfg", "top_k", "top_p", "temperature")
 
 
 def read_scores(folder: Path) -> Scores:
@@ -74,10 +73,13 @@ def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) ->
         if was != (row.run, registry.results_name):
             wanted = f"{row.run} at scale {registry.results_name}"
             raise ArtuneError(f"{key}: scores of {was[0]} at scale {was[1]} given for {wanted}")
-        for name in PROTOCOL:
+        for name in SAMPLING:
             if record.get(name) != records[0].get(name):
-                both = f"{records[0].get(name)!r} and {record.get(name)!r}"
-                raise ArtuneError(f"{key}: {row.run}: seeds differ in {name} ({both}); evaluate them again")
+                both = ", ".join(f"{other['run']} with {brief(other.get(name))}" for other in (records[0], record))
+                raise ArtuneError(
+                    f"{key}: {row.run}: its seeds were sampled by different settings ({name}: {both}); delete "
+                    "scores.json and features.npz of the one that is out of date and give the same command again"
+                )
     seeds = [record["seed"] for record in records]
     if len(set(seeds)) != len(seeds):
         raise ArtuneError(f"{key}: {row.run}: a seed is given twice ({seeds})")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,28 @@ def token_entropy(logits: Tensor) -> Tensor:
 
     Logits of minus infinity (filtered tokens) add nothing, 0 log 0 = 0, and have gradient 0.
     """
-    logp = torch.log_softmax(logits.float(), -1)
-    entropy = -(logp.exp() * logp).sum(-1)
-    if bool(entropy.isnan().any()):  # only then, because the mask would stay in memory until the backward pass
-        entropy = -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
-    return entropy
+    return _Entropy.apply(torch.log_softmax(logits.float(), -1))
+
+
+class _Entropy(torch.autograd.Function):
+    """``-sum p log p`` over log p [..., V], with 0 log 0 = 0.
+
+    Autograd would keep a mask, or a masked copy of all log-probabilities, until the backward pass; to mask only where
+    the result is NaN would make a GPU wait for the answer in every micro-batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logp: Tensor) -> Tensor:
+        p = logp.exp()
+        ctx.save_for_backward(logp, p)
+        return -(p * logp).masked_fill_(logp == -torch.inf, 0.0).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        logp, p = ctx.saved_tensors
+        gradient = -gradients[0][..., None]
+        found = (gradient * logp).masked_fill_(logp == -torch.inf, 0.0)
+        return found.mul_(p).add_(gradient * p)  # not addcmul, which rounds once less
 
 
 def entropy_fraction(entropy: Tensor, codebook_size: int) -> Tensor:

@@ -78,9 +78,9 @@ def test_spatial_features_are_kept_where_the_network_has_them(tmp_path, judge):
         assert np.array_equal(found["spatial"], images[:, :2, 0, 0])
 
 
-def written(tmp_path, further, features=None):
+def written(tmp_path, further, features=None, first=None):
     save_npz(tmp_path / "features.npz", features or draws(0))
-    paths = {"reference": reference(1, OFFICIAL), "imagenet_val": further}
+    paths = {"reference": first or reference(1, OFFICIAL), "imagenet_val": further}
     for name, arrays in paths.items():
         save_npz(tmp_path / f"{name}.npz", arrays)
     files = ScoreFiles(
@@ -114,6 +114,21 @@ def test_a_bias_corrected_fid_outside_its_own_error_is_missing_and_the_file_says
     found = written(tmp_path, reference(2, OFFICIAL), few)
     assert list(found["missing"]) == ["fid_bias_corrected"]
     assert "too few samples" in found["missing"]["fid_bias_corrected"]
+    assert found["missing_against"] == {"imagenet_val": found["missing"]}
+
+
+def test_a_reason_is_given_for_each_reference_and_says_what_was_measured(tmp_path):
+    few, real = draws(0), reference(1, OFFICIAL)
+    draw = np.random.default_rng(1)
+    few["features"] = draw.normal(size=(90, 6)) * (draw.uniform(size=(90, 1)) < 0.3)  # the correction leaves a bias
+    judged = f"heldout/{OFFICIAL.features}"
+    near = real | {f"{judged}/mu": few["features"].mean(0), f"{judged}/sigma": np.cov(few["features"].T)}
+    far = near | {f"{judged}/mu": np.full(6, 100.0)}  # the error of a large distance is far above its bias
+    found = written(tmp_path, far, few | {}, near)
+    assert found["missing_against"] == {"imagenet_val": {}}
+    assert "fid_bias_corrected" in found["references"]["imagenet_val"]
+    assert "measured on halves of the samples" in found["missing"]["fid_bias_corrected"]
+    assert "too few" not in found["missing"]["fid_bias_corrected"]
 
 
 def test_a_further_reference_that_is_broken_is_one_line(tmp_path):
@@ -191,6 +206,37 @@ def test_possible_labels_that_the_classifier_sees_one_lower_are_refused(tmp_path
                 write_features(*arguments)
         else:
             write_features(*arguments)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_possible_labels_that_clip_sees_one_lower_are_refused_without_a_classifier_of_the_classes(tmp_path, sees):
+    """As at the imagenet scale, whose classifier has 1008 columns."""
+
+    class Clip(Network):
+        def probabilities(self, images):
+            return torch.ones(len(images), 9) / 9
+
+        def embed_images(self, images):
+            seen = images[:, 0, 0, 0].long() if sees else torch.arange(len(images)) % 4
+            return torch.eye(4)[seen]
+
+        def embed_texts(self, texts):
+            return torch.eye(4)[: len(texts)]
+
+    true = np.arange(90) % 3  # class 3 of four does not occur
+    images = np.zeros((90, 4, 4, 3), np.uint8) + true[:, None, None, None].astype(np.uint8)
+    plain = OFFICIAL.model_copy(update={"density_neighbours": None, "cmmd": None, "dinov2": None})
+    arguments = (plain, tiny_run().data, dict.fromkeys(OFFICIAL.networks.values(), Clip()), tmp_path / "f.npz", "cpu")
+    save_npz(tmp_path / "s.npz", {"arr_0": images, "labels": true})
+    write_features(tmp_path / "s.npz", *arguments)
+    kept = set(load_npz(tmp_path / "f.npz"))
+    save_npz(tmp_path / "s.npz", {"arr_0": images, "labels": true + 1})
+    if sees:
+        with pytest.raises(ArtuneError, match=r"s\.npz: labels: count from 1, .* the prompt of the class before"):
+            write_features(tmp_path / "s.npz", *arguments)
+    else:
+        assert write_features(tmp_path / "s.npz", *arguments).endswith("make sure that they count from 0")
+        assert set(load_npz(tmp_path / "f.npz")) == kept
 
 
 def test_samples_without_labels_have_no_score_that_needs_them_and_every_other_score(tmp_path):

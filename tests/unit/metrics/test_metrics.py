@@ -154,6 +154,59 @@ def test_the_bias_that_is_left_is_estimated():
     assert not any(run.correction_holds for run in runs)
 
 
+def sparse_fids(width, n, cut, repeats):
+    """Jackknives of features that are 0 in nearly all images, ``relu(z - cut)``, whose true FID is 0."""
+    density = math.exp(-(cut**2) / 2) / math.sqrt(2 * math.pi)
+    above = math.erfc(cut / math.sqrt(2)) / 2
+    mean = density - cut * above
+    variance = (1 + cut**2) * above - cut * density - mean**2
+    reference = torch.full((width,), mean, dtype=torch.float64), variance * torch.eye(width, dtype=torch.float64)
+    draws = (torch.randn(n, width, generator=torch.Generator().manual_seed(r)).double() for r in range(repeats))
+    return [jackknife_fid((z - cut).clamp_min(0), *reference) for z in draws]
+
+
+@pytest.mark.parametrize(
+    ("width", "n", "cut", "off"),
+    [(8, 80, 2.5, 1.0), (8, 240, 2.5, 0.4), (16, 160, 2.5, 1.0), (64, 640, 2.5, 0.2), (8, 240, 3.0, 1.0)],
+)
+def test_a_bias_corrected_fid_of_sparse_features_that_is_off_is_not_shown(width, n, cut, off):
+    runs = sparse_fids(width, n, cut, repeats=40 if width < 64 else 10)
+    errors = sum(run.standard_error for run in runs)
+    assert sum(run.bias_corrected for run in runs) > off * errors
+    assert not any(run.correction_holds for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("width", "n", "cut", "share"),
+    [(8, 80, 0.0, 0.9), (8, 100, 1.0, 0.3), (8, 400, 2.0, 0.3), (8, 2400, 2.5, 0.3), (64, 2000, 1.0, 1.0), (64, 2000, 2.0, 1.0)],
+)  # fmt: skip
+def test_a_bias_corrected_fid_of_sparse_features_that_is_shown_is_within_its_own_error(width, n, cut, share):
+    runs = sparse_fids(width, n, cut, repeats=40 if width < 64 else 8)
+    shown = [run for run in runs if run.correction_holds]
+    assert len(shown) >= share * len(runs)
+    error = sum(run.standard_error for run in shown) / len(shown)
+    noise = 1.5 / len(shown) ** 0.5
+    assert abs(sum(run.bias_corrected for run in shown) / len(shown)) < (0.5 + noise) * error
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_2000_samples_of_64_features_always_have_a_bias_corrected_fid(power, shift):
+    """The mnist scale."""
+    theirs = spectrum(64, power)
+    for seed in range(6):
+        draws = torch.Generator().manual_seed(seed)
+        samples = (torch.randn(2000, 64, generator=draws, dtype=torch.float64) + shift) * theirs.sqrt()
+        assert jackknife_fid(samples, torch.zeros(64), theirs.diag()).correction_holds
+
+
+def test_the_bias_that_is_left_is_measured_only_where_it_is_asked_for():
+    found = jackknife_fid(draw(0, 300, 8), torch.zeros(8), torch.eye(8))
+    assert "bias_left" not in vars(found)
+    assert found.bias_left == found.bias_left
+    assert "bias_left" in vars(found)
+
+
 def test_samples_sorted_by_class_leave_no_more_bias_than_shuffled_ones():
     x = torch.cat([draw(seed, 200, 8, shift=float(seed)) for seed in range(5)])
     cyclic = x.view(5, 200, 8).transpose(0, 1).reshape(1000, 8)

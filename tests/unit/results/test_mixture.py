@@ -42,6 +42,72 @@ def test_every_setting_that_moves_a_score_counts(changed):
         check_one_protocol("table4", [record("a"), record("b", **changed)], EVALUATION)
 
 
+@pytest.mark.parametrize("labels", ["random", "balanced"])
+def test_samples_without_labels_stand_beside_rows_of_any_labels(labels):
+    rows = [record("a", labels=labels) | {"labels": labels}, record("foreign") | {"labels": "none"}]
+    check_one_protocol("table4", rows, EVALUATION)
+    with pytest.raises(ArtuneError, match="neighbours"):
+        check_one_protocol("table4", [rows[0], record("foreign", neighbours=5) | {"labels": "none"}], EVALUATION)
+
+
+BOTH = "scores.json and features.npz"
+
+
+@pytest.mark.parametrize(
+    ("changed", "fields", "said", "files"),
+    [
+        ({"samples": 32}, {"n": 32}, "samples: 32 for a; 64 for b, c", BOTH),
+        ({"seed": 9}, {"evaluation_seed": 9}, "seed: 9 for a; 0 for b, c", BOTH),
+        ({"labels": "random"}, {"labels": "random"}, "labels: 'random' for a; 'balanced' for b, c", BOTH),
+        ({"features": "inception"}, {}, "features: 'inception' for a; 'judge' for b, c", BOTH),
+        ({"reference": "train"}, {"reference": "train"}, "reference: 'train' for a; 'heldout' for b, c", "scores.json"),
+        ({"neighbours": 5}, {}, "neighbours: 5 for a; 3 for b, c", "scores.json"),
+    ],
+    ids=["samples", "seed", "labels", "network", "reference", "neighbours"],
+)
+def test_only_the_row_that_is_out_of_date_is_to_be_made_again(changed, fields, said, files):
+    now = EVALUATION.model_copy(update={"samples": 64, "seed": 0, "labels": "balanced"})
+    base = {"samples": 64, "seed": 0, "labels": "balanced"}
+    rows = [record("a", **base | changed) | fields, *(record(run, **base) for run in "bc")]
+    for row in rows[1:]:
+        row |= {"evaluation_seed": 0, "labels": "balanced", "reference": now.reference}
+    with pytest.raises(ArtuneError) as caught:
+        check_one_protocol("table4", rows, now)
+    assert f"({said}); delete {files} of a and give the same command again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "other", "files"),
+    [
+        ("n", 32, BOTH),
+        ("networks", {"features": "x"}, BOTH),
+        ("evaluation_seed", 9, BOTH),
+        ("labels", "x", BOTH),
+        ("reference", "x", "scores.json"),
+    ],
+)
+def test_fields_of_older_files_are_compared_with_the_setting_behind_them(field, other, files):
+    now = {"n": EVALUATION.samples, "networks": EVALUATION.networks, "evaluation_seed": EVALUATION.seed,
+           "labels": EVALUATION.labels, "reference": EVALUATION.reference}  # fmt: skip
+    rows = [{"run": "a"} | now | {field: other}, {"run": "b"} | now, {"run": "c"} | now]
+    with pytest.raises(ArtuneError, match=rf"{field}: .* delete {files} of a and give"):
+        check_one_protocol("table4", rows, EVALUATION)
+
+
+def test_all_rows_are_made_again_if_none_is_up_to_date_or_the_field_is_no_setting():
+    rows = [{"run": "a", "n": 5}, {"run": "b", "n": 6}]
+    with pytest.raises(ArtuneError, match=r"delete scores\.json and features\.npz of a, b and give"):
+        check_one_protocol("table4", rows, EVALUATION)
+    rows = [{"run": "a", "image_size": 5}, {"run": "b", "image_size": 6}]
+    with pytest.raises(ArtuneError, match=r"image_size: 5 for a; 6 for b.* of a, b and give"):
+        check_one_protocol("table4", rows, EVALUATION)
+
+
+def test_seeds_that_carry_the_name_of_their_run_are_compared_as_well():
+    with pytest.raises(ArtuneError, match="neighbours"):
+        check_one_protocol("table4", [record("a"), record("a", neighbours=5)], EVALUATION)
+
+
 def test_one_protocol_passes_even_if_it_is_not_the_present_one():
     check_one_protocol("table4", [record("a", neighbours=5), record("b", neighbours=5)], EVALUATION)
     check_one_protocol("table4", [record("a"), record("b", grid_per_class=3, batch=16)], EVALUATION)  # moves no score

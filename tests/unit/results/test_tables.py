@@ -54,6 +54,17 @@ def test_a_row_says_why_it_has_no_bias_corrected_fid():
     assert frame.iloc[0]["note"] == REGISTRY.about.note
 
 
+def test_a_table_with_one_unlabelled_run_is_made():
+    scores = table4()
+    foreign = scores["llamagen_l-ours"][0]
+    foreign["labels"] = "none"
+    for name in ("accuracy", "clip_score", "clip_score_se", "clip_score_reward"):
+        del foreign["scores"][name]
+    frame = build_table(REGISTRY, "table4", scores)
+    assert math.isnan(frame.iloc[1]["clip_score"])
+    assert list(frame["fid"][:2]) == [1.83, 1.05]
+
+
 def test_scores_of_the_rewards_own_networks_have_columns_of_their_own():
     row = build_table(REGISTRY, "table4", table4()).iloc[1]
     assert (row["fid_reward"], row["clip_score_reward"]) == (1.3, 0.88)
@@ -198,7 +209,11 @@ def test_latex_escapes_what_latex_would_read_as_its_own(tmp_path):
         ({"scale": "imagenet"}, "at scale imagenet given for llamagen_l-ours at scale mnist"),
         ({"base": "llamagen_l-kl2"}, "scores of llamagen_l-kl2"),
         ({"seed": 0}, "a seed is given twice"),
-        ({"n": 500}, r"seeds differ in n \(2000 and 500\)"),
+        ({"n": 500}, r"scored by different settings \(n: 2000 for llamagen_l-ours; 500 for llamagen_l-ours\)"),
+        (
+            {"cfg": 2.0},
+            r"its seeds were sampled by different settings \(cfg: .* with 1\.5, .* with 2\.0\); delete scores",
+        ),
     ],
 )
 def test_scores_that_do_not_belong_together_are_refused(change, message):

@@ -32,6 +32,26 @@ def test_filtered_logits_have_the_entropy_of_the_others_and_a_finite_gradient():
     assert filtered.grad[:, 6:].count_nonzero() == 0
 
 
+@pytest.mark.parametrize("vocabulary", [7, 1000])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_finite_logits_have_the_bits_of_the_plain_formula(vocabulary, kind):
+    draws = torch.Generator().manual_seed(0)
+    logits, weights = 3 * torch.randn(4, 5, vocabulary, generator=draws), torch.randn(4, 5, generator=draws)
+    ours, plain = (logits.to(kind).requires_grad_() for _ in range(2))
+    logp = torch.log_softmax(plain.float(), -1)
+    expected, found = -(logp.exp() * logp).sum(-1), token_entropy(ours)
+    for entropy in (expected, found):
+        (entropy * weights).sum().backward()
+    assert torch.equal(found, expected)
+    assert torch.equal(ours.grad, plain.grad)
+
+
+def test_the_entropy_waits_for_no_value_of_the_logits():
+    logits = torch.empty(2, 5, device="meta", requires_grad=True)  # a branch on a value fails there
+    token_entropy(logits).sum().backward()
+    assert logits.grad.shape == (2, 5)
+
+
 def test_a_single_token_left_has_no_entropy():
     logits = torch.tensor([[1.0, -torch.inf, -torch.inf]], requires_grad=True)
     token_entropy(logits).sum().backward()

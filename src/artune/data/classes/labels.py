@@ -25,10 +25,16 @@ def read_labels(path: Path, count: int, classes: int) -> np.ndarray | None:
     name = next((name for name in NAMES if name in npz_names(path)), None)
     if name is None:
         return None
-    where, shape = f"{path}: {name}", npz_shape(path, name)
-    if not shape or shape[0] not in (1, count) or math.prod(shape) > count * classes:  # never read what cannot fit
+    where = f"{path}: {name}"
+    try:
+        shape = npz_shape(path, name)
+        fits = len(shape) > 0 and shape[0] in (1, count) and math.prod(shape) <= count * classes
+        values = load_npz(path, name)[name] if fits else None  # never read what cannot fit
+    except ArtuneError as error:  # the file is damaged, or the labels are text
+        raise ArtuneError(f"{error}; labels are integers from 0 to {classes - 1}, or are left out") from error
+    if values is None:
         raise _wrong_shape(where, shape, count)
-    return class_ids(load_npz(path, name)[name], count, classes, where)
+    return class_ids(values, count, classes, where)
 
 
 def class_ids(values: np.ndarray, count: int, classes: int | None, where: str) -> np.ndarray:
@@ -51,7 +57,7 @@ def class_ids(values: np.ndarray, count: int, classes: int | None, where: str) -
         raise ArtuneError(f"{where}: of type {_kind(values)}, not class ids; store integers from 0")
     if classes is not None and values.shape == (count, classes) and classes > 1:
         values = _from_one_hot(values, where)
-    if values.ndim == 0 or values.size != count or max(values.shape, default=0) != values.size:
+    if values.shape not in ((count,), (count, 1), (1, count)):
         raise _wrong_shape(where, values.shape, count)
     if values.dtype.kind == "b":
         raise ArtuneError(f"{where}: truth values, not class ids; store integers from 0")
@@ -95,6 +101,28 @@ def refuse_count_from_1(labels: np.ndarray, probabilities: np.ndarray, where: st
         raise ArtuneError(
             f"{where}: count from 1, as the classifier sees the class before in {shifted} of {len(labels)} images and "
             f"the class itself in {same}; subtract 1"
+        )
+
+
+def refuse_closer_to_class_before(labels: np.ndarray, lead: np.ndarray, where: str) -> None:
+    """Refuse labels without class 0 and class C if the images look more like the prompts of the classes before.
+
+    The classes vote, not the images: some prompts are closer to images of any kind, which moves all images of a class.
+
+    Args:
+        labels: class ids [n] from 1.
+        lead: cosine with the prompt of the class before minus that with the class's own, [n].
+        where: file and array, for the message.
+
+    Raises:
+        ArtuneError: the mean over the classes is above 0 by more than three standard errors.
+    """
+    classes, rows = np.unique(labels, return_inverse=True)
+    means = np.bincount(rows, weights=lead.astype(np.float64)) / np.bincount(rows)
+    if len(classes) > 1 and means.mean() > 3 * means.std(ddof=1) / len(classes) ** 0.5:
+        raise ArtuneError(
+            f"{where}: count from 1, as in the mean over {len(classes)} classes the images are closer to the prompt of "
+            f"the class before (CLIP's cosine is {means.mean():.3f} higher); subtract 1"
         )
 
 

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from artune.data.classes.labels import class_ids, doubtful, read_labels, refuse_count_from_1
+from artune.data.classes.labels import (
+    class_ids,
+    doubtful,
+    read_labels,
+    refuse_closer_to_class_before,
+    refuse_count_from_1,
+)
 from artune.errors import ArtuneError
 from artune.inputs.token_codes import load_codes
 from artune.runtime.files import npz_rows, save_npz
@@ -50,6 +56,7 @@ UNCERTAIN = {
     "too few": (TRUE[:5], r"shape \[5\], but there are 6 images"),
     "too many": (np.append(TRUE, 0), r"shape \[7\]"),
     "two columns": (np.stack([TRUE, TRUE], 1), r"shape \[6, 2\]"),
+    "three axes": (TRUE[None, :, None], r"shape \[1, 6, 1\], but there are 6 images; labels are \[n\]"),
     "a number": (np.array(3), r"shape \[\]"),
     "none": (np.zeros(0, np.int64), r"shape \[0\]"),
     "probabilities": (np.full((N, CLASSES), 0.25), "neither class ids nor one-hot"),
@@ -113,6 +120,21 @@ def test_labels_are_read_under_both_names_and_may_be_missing(tmp_path):
     np.savez(path, arr_0=images, labels=np.array(["a", None] * 3, object))
     with pytest.raises(ArtuneError, match="labels is of object, not of numbers"):
         read_labels(path, N, CLASSES)
+    np.savez(path, arr_0=images, labels=np.array(["0", "1"] * 3))
+    with pytest.raises(ArtuneError, match=r"not of numbers.*; labels are integers from 0 to 3, or are left out"):
+        read_labels(path, N, CLASSES)
+
+
+def test_labels_that_count_from_1_are_told_by_the_prompts_of_the_classes():
+    labels, draw = np.arange(1, 31).repeat(4), np.random.default_rng(0)
+    noise = draw.normal(0, 0.1, len(labels))
+    refuse_closer_to_class_before(labels, noise - 0.1, "x")
+    refuse_closer_to_class_before(labels, noise, "x")
+    with pytest.raises(ArtuneError, match=r"x: count from 1, as in the mean over 30 classes .* higher\); subtract 1"):
+        refuse_closer_to_class_before(labels, noise + 0.1, "x")
+    refuse_closer_to_class_before(np.ones(99, int), np.full(99, 0.1), "x")  # a prompt that is closer to every image
+    by_class = np.array([0.3, -0.2, 0.1]).repeat(40)
+    refuse_closer_to_class_before(np.arange(1, 4).repeat(40), by_class, "x")  # as are some prompts, of three
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,15 @@ def test_tables_of_others_do_not_matter(study):
     assert sum(line["votes"] for line in tally_votes(path)["raters"]) >= 2
 
 
+def test_a_trigger_behind_a_thousand_tables_of_others_is_found(study):
+    path, pairs = study
+    change(path, *(f"CREATE TABLE dummy{number} (text)" for number in range(1000)))
+    assert tally_votes(path)["raters"]
+    change(path, "CREATE TRIGGER more AFTER INSERT ON Votes BEGIN SELECT 1; END")
+    for message in (refused(tally_votes, path), refused(VoteStore, path, pairs)):
+        assert "its trigger more is another" in message
+
+
 def test_more_votes_than_a_study_can_have_are_refused(study, monkeypatch):
     path, _ = study
     change(path, f"INSERT INTO votes SELECT {VALUES} FROM ({ENDLESS} SELECT x + 100 AS x FROM n LIMIT 2000)")
