@@ -118,13 +118,16 @@ def test_a_bias_corrected_fid_outside_its_own_error_is_missing_and_the_file_says
 
 
 def test_a_reason_is_given_for_each_reference_and_says_what_was_measured(tmp_path):
-    few, real = draws(0), reference(1, OFFICIAL)
-    draw = np.random.default_rng(1)
-    few["features"] = draw.normal(size=(90, 6)) * (draw.uniform(size=(90, 1)) < 0.3)  # the correction leaves a bias
+    arrays, real = draws(0, 1050), reference(1, OFFICIAL)
+    arrays["features"] = np.random.default_rng(1).normal(size=(1050, 105))  # ten per feature, which leaves a bias
     judged = f"heldout/{OFFICIAL.features}"
-    near = real | {f"{judged}/mu": few["features"].mean(0), f"{judged}/sigma": np.cov(few["features"].T)}
-    far = near | {f"{judged}/mu": np.full(6, 100.0)}  # the error of a large distance is far above its bias
-    found = written(tmp_path, far, few | {}, near)
+    near = real | {
+        f"{judged}/features": arrays["features"][:60],
+        f"{judged}/mu": arrays["features"].mean(0),
+        f"{judged}/sigma": np.cov(arrays["features"].T),
+    }
+    far = near | {f"{judged}/mu": np.full(105, 100.0)}  # the error of a large distance is far above its bias
+    found = written(tmp_path, far, arrays, near)
     assert found["missing_against"] == {"imagenet_val": {}}
     assert "fid_bias_corrected" in found["references"]["imagenet_val"]
     assert "measured on halves of the samples" in found["missing"]["fid_bias_corrected"]

@@ -107,7 +107,8 @@ def refuse_count_from_1(labels: np.ndarray, probabilities: np.ndarray, where: st
 def refuse_closer_to_class_before(labels: np.ndarray, lead: np.ndarray, where: str) -> None:
     """Refuse labels without class 0 and class C if the images look more like the prompts of the classes before.
 
-    The classes vote, not the images: some prompts are closer to images of any kind, which moves all images of a class.
+    It must hold over the images and over the classes: some prompts are closer to images of any kind, which moves all
+    images of a class, and few classes may agree by chance.
 
     Args:
         labels: class ids [n] from 1.
@@ -115,11 +116,13 @@ def refuse_closer_to_class_before(labels: np.ndarray, lead: np.ndarray, where: s
         where: file and array, for the message.
 
     Raises:
-        ArtuneError: the mean over the classes is above 0 by more than three standard errors.
+        ArtuneError: the means over the images and over the classes are above 0 by more than three standard errors.
     """
+    lead = lead.astype(np.float64)
     classes, rows = np.unique(labels, return_inverse=True)
-    means = np.bincount(rows, weights=lead.astype(np.float64)) / np.bincount(rows)
-    if len(classes) > 1 and means.mean() > 3 * means.std(ddof=1) / len(classes) ** 0.5:
+    means = np.bincount(rows, weights=lead) / np.bincount(rows)
+    above = all(len(x) > 1 and x.mean() > 3 * x.std(ddof=1) / len(x) ** 0.5 for x in (lead, means))
+    if above:
         raise ArtuneError(
             f"{where}: count from 1, as in the mean over {len(classes)} classes the images are closer to the prompt of "
             f"the class before (CLIP's cosine is {means.mean():.3f} higher); subtract 1"
