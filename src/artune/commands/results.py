@@ -84,7 +84,7 @@ def rulegraph(context: Context, arguments: Namespace) -> str:
     """Write Snakemake's graph of rules."""
     from artune.results.report.rulegraph import write_rulegraph
 
-    return write_rulegraph(context.settings.scale, TARGETS, arguments.output)
+    return write_rulegraph(context.settings.scale, context.settings.preset, TARGETS, arguments.output)
 
 
 def report(context: Context, arguments: Namespace) -> str:

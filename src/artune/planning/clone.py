@@ -54,7 +54,10 @@ def try_results(folder: Path) -> None:
 
 def problem_of_caches() -> str | None:
     """What is wrong with the folder of caches, which Snakemake and matplotlib need, and the variable that helps."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        return "no home folder; set XDG_CACHE_HOME to a folder that can be written"
     reason = _try_to_fill(folder)
     return reason and f"{folder}: {reason}; set XDG_CACHE_HOME to a folder that can be written"
 

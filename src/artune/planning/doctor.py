@@ -124,8 +124,9 @@ def check_assets(registry: Registry, folder: Path) -> Finding:
 
 def tracking(uri: str, experiment: str | None = None) -> Finding:
     """Check that the tracking store can be written and ``experiment`` is not in its trash; leave it as it is."""
-    from artune.tracking.mlflow_run import sqlite_file
+    from artune.tracking.addresses import sqlite_file, with_plain_scheme
 
+    uri = with_plain_scheme(uri)
     try:
         database = sqlite_file(uri)
     except ValueError as error:
@@ -250,7 +251,7 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
         lambda: disk(registry.scale),
         scratch,
         lambda: check_assets(registry, folder),
-        lambda: tracking(uri, registry.scale),
+        lambda: tracking(uri, registry.results_name),
         lock,
     ]
     return [check() for check in checks] + list(cluster(profile) if profile else ())

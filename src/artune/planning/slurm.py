@@ -1,6 +1,6 @@
 """Requests of a SLURM profile, and whether this cluster can meet them. Never imports torch."""
 
-import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -147,5 +147,6 @@ def _number(text: str) -> float:
 
 def accounts() -> list[str]:
     """The accounts that the user may charge; [] if SLURM keeps no accounts."""
-    listed = run_tool("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account")
+    user = os.environ.get("USER") or str(os.getuid())  # the list of users may lack this one, as in a container
+    listed = run_tool("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account")
     return sorted(set((listed or "").split()))

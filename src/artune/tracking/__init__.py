@@ -6,4 +6,5 @@
 - run_page: the description and picture of a run in MLflow
 - provenance: commit, versions and device behind a number
 - artifact_places: artifacts that a moved results folder keeps
+- addresses: a SQLite file or a server
 """

@@ -8,16 +8,17 @@ import logging
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from artune.config.yaml_layers import leaves
 from artune.errors import without_secrets
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
+from artune.tracking.addresses import sqlite_file, with_plain_scheme
 from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def connect_mlflow(uri: str) -> "MlflowClient":
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.setLogRecordFactory(_record)
+    uri = with_plain_scheme(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -62,33 +64,6 @@ def _record(*arguments: Any, **further: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **further)
     record.msg, record.args = without_secrets(record.getMessage()), ()
     return record
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The database file of a SQLite address, None for a server.
-
-    SQLAlchemy reads the address, as in MLflow itself: with options (``sqlite:///results/my.db?timeout=60``), with a
-    driver (``sqlite+pysqlite://``), or with SQLite's own form (``sqlite:///file:results/my.db?uri=true``).
-
-    Raises:
-        ValueError: the store would be in memory, and lost with the process.
-    """
-    if not uri.startswith(("sqlite:", "sqlite+")):
-        return None
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        address = make_url(uri)
-    except ArgumentError as error:
-        raise ValueError(f"{uri} is no address of a database; write sqlite:///results/mlflow.db") from error
-    name, options = address.database or "", {str(key): str(value) for key, value in address.query.items()}
-    if name.startswith("file:") and options.get("uri", "").lower() in ("true", "1", "yes", "on", "y", "t"):
-        parts = urlsplit(name)
-        name = unquote(parts.path) if options.get("mode") != "memory" else ""
-    if name in ("", ":memory:"):
-        raise ValueError(f"{uri} is a store in memory, lost with each process; write sqlite:///results/mlflow.db")
-    return Path(name)
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = True) -> str:
@@ -125,9 +100,10 @@ def create_database(database: Path) -> None:
     MLflow's migrations, started by several processes at once or interrupted, would leave a database that cannot be
     used.
     """
-    temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+    # A new name each time, because MLflow keeps a connection per address for a whole process.
+    temporary = database.with_name(f".{database.name}.{uuid.uuid4().hex[:16]}.tmp")
     try:
-        client = connect_mlflow(f"sqlite:///{temporary.absolute()}")
+        client = connect_mlflow(f"sqlite:///{os.path.relpath(temporary)}")  # a ? in the path would begin options
         client.search_experiments()
         client._tracking_client.store._dispose_engine()
         os.replace(temporary, database)

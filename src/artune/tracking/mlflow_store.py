@@ -11,6 +11,7 @@ from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
+from artune.tracking.addresses import sqlite_file
 from artune.tracking.mlflow_run import (
     MlflowRun,
     Point,
@@ -19,7 +20,6 @@ from artune.tracking.mlflow_run import (
     connect_mlflow,
     create_database,
     experiment_id,
-    sqlite_file,
 )
 from artune.tracking.run_logger import read_lines
 from artune.tracking.run_page import PICTURE, describe_experiment, describe_run, draw_page_picture

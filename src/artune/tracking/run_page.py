@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.glossary import COLUMNS, METRICS
+from artune.config.methods import used
 from artune.config.paper import paper_values, tables_of
 from artune.config.registry import RUN_SECTIONS, Registry
+from artune.config.settings import results_name
 from artune.config.yaml_layers import leaves
 from artune.tracking.mlflow_run import RUN_ID
 
@@ -30,13 +32,7 @@ def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[st
         while_tuning = ", repeated while tuning" if spec["method"] == "grpo" else ""
         told = f"Samples of every class from the same draws{while_tuning}; none was selected by its looks."
         parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
-    parts += [_places(registry, spec), _differences(registry, spec)]
-    parts.append(
-        "### Made by\n"
-        f"```\nsnakemake -c2 --config scale={spec['scale']} -- "
-        f"results/{spec['scale']}/runs/{spec['name']}/scores.json\n```\n"
-        f"Every setting and where it comes from: `python -m artune show {spec['name']} --scale {spec['scale']}`."
-    )
+    parts += [_places(registry, spec), _differences(registry, spec), _commands(spec)]
     parts.append(
         "### On this page\n"
         "- *Model metrics*: `eval/*` are the final scores, `paper/*` the paper's values of the same names, the rest "
@@ -70,8 +66,9 @@ def describe_experiment(registry: Registry) -> str:
         if table.kind == "scores"
     )
     meanings = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in METRICS.items())
+    preset = "" if registry.preset == "paper" else f" with the preset **{registry.preset}**"
     return (
-        f"All runs of the **{registry.scale}** scale. {registry.about.note}\n\n"
+        f"All runs of the **{registry.scale}** scale{preset}. {registry.about.note}\n\n"
         "### Find the runs of a table\nType a filter into the search field, tick the runs, press *Compare*.\n\n"
         f"| filter | table |\n| --- | --- |\n{filters}\n\n"
         f"### What every metric means\n\n| metric | meaning |\n| --- | --- |\n{meanings}"
@@ -126,20 +123,46 @@ def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
     return "\n".join(parts if lines or figures else [*parts, "In no table and no figure."])
 
 
+def _commands(spec: Mapping[str, Any]) -> str:
+    """The commands that make the run and show its settings; the paper's preset is the default of both."""
+    scale, preset = spec["scale"], spec.get("preset", "paper")
+    config, option = ("", "") if preset == "paper" else (f" preset={preset}", f" --preset {preset}")
+    return (
+        "### Made by\n"
+        f"```\nsnakemake -c2 --config scale={scale}{config} -- "
+        f"results/{results_name(scale, preset)}/runs/{spec['name']}/scores.json\n```\n"
+        f"Every setting and where it comes from: `python -m artune show {spec['name']} --scale {scale}{option}`."
+    )
+
+
 def _differences(registry: Registry, spec: Mapping[str, Any]) -> str:
     base = registry.lines.get(spec["base"], {}).get("base")  # {} if a config.yaml edited by hand names no known run
     if base is None:
         return "### How it differs\nA line of its own in `config/experiments.yaml`: nothing but the axis files' values."
     sections = (*RUN_SECTIONS, "method", "checkpoint", "backbone_name")
-    ours, theirs = (
-        leaves({key: value for key, value in tree.items() if key in sections}) for tree in (spec, registry.spec(base))
+    here, there = (
+        {key: value for key, value in tree.items() if key in sections} for tree in (spec, registry.spec(base))
     )
+    ours, theirs = leaves(here), leaves(there)
+    set_here = {key for name, layer in registry.run_layers(spec["base"]) if name.endswith(f": {spec['base']}")
+                for key in leaves(layer)}  # fmt: skip
+    # What only one of the two uses, because the other has switched it off, says nothing beside the switch itself.
+    told = {*set_here, *_used_under(here, there), *_used_under(there, here)}
     lines = [
         f"| `{key}` | {_show(theirs.get(key))} | {_show(ours.get(key))} |"
         for key in (*ours, *(key for key in theirs if key not in ours))
-        if ours.get(key) != theirs.get(key)
+        if ours.get(key) != theirs.get(key) and ((key in ours and key in theirs) or key in told)
     ]
     return "\n".join([f"### How it differs from `{base}`", "", "| key | there | here |", "| --- | --- | --- |", *lines])
+
+
+def _used_under(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``tree`` that it would use with the reward terms and the entropy switch of ``other``."""
+    switched = dict(tree)
+    for section, switch in (("rewards", "terms"), ("entropy", "enabled")):
+        if section in tree and switch in other.get(section, {}):
+            switched[section] = {**tree[section], switch: other[section][switch]}
+    return leaves(used(switched))
 
 
 def _show(value: Any) -> str:

@@ -76,3 +76,11 @@ def test_caches_and_temporary_files_name_the_variable_that_helps(tmp_path, monke
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert doctor.scratch().good
     assert problem_of_temporary_files() is None
+
+
+def test_a_user_without_a_home_folder_is_told_which_variable_helps(monkeypatch):
+    """As in a container whose user is a bare number."""
+    monkeypatch.setattr("os.getuid", lambda: 4_123_456)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert problem_of_caches() == "no home folder; set XDG_CACHE_HOME to a folder that can be written"

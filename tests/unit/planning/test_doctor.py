@@ -79,6 +79,14 @@ def test_a_cluster_without_accounts_is_not_wrong(programs):
     assert cluster(programs, accounts="")["account"].good is None
 
 
+def test_a_user_whom_the_system_does_not_list_has_accounts_by_number(programs, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_123_456)
+    programs("sacctmgr", 'case "$*" in *user=4123456*) echo lab;; esac')
+    assert slurm.accounts() == ["lab"]
+
+
 def test_a_controller_that_hangs_costs_seconds(programs, monkeypatch):
     programs("sinfo", 'case "$*" in *version*) echo slurm 23.11.4;; *) sleep 60;; esac')
     whole = slurm.run_tool
@@ -166,6 +174,28 @@ def test_the_tracking_store_is_tried_and_left_as_it_was(tmp_path):
     odd = database.rename(tmp_path / "is this 100% #1?.db")
     assert doctor.tracking(f"sqlite:///{odd}").good
     assert doctor.tracking("http://127.0.0.1:9").good is False
+
+
+@pytest.mark.parametrize(("preset", "trash"), [("paper", False), ("release", True)])
+def test_the_experiment_of_the_preset_is_looked_for_in_the_trash(tmp_path, preset, trash):
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        store.execute("CREATE TABLE experiments (name, lifecycle_stage)")
+        store.execute("INSERT INTO experiments VALUES ('smoke-release', 'deleted'), ('smoke', 'active')")
+    found = doctor.examine(Registry("smoke", preset), tmp_path, f"sqlite:///{tmp_path}/mlflow.db", None)
+    (text,) = (finding.text for finding in found if finding.check == "tracking")
+    assert ("the experiment smoke-release is in its trash" in text) == trash
+
+
+def test_a_scheme_in_capitals_is_the_same_store(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    assert "not a database" in doctor.tracking(f"SQLite:///{tmp_path}/mlflow.db").text
+    assert doctor.tracking("HTTP://127.0.0.1:9").good is False
+
+
+def test_a_host_in_the_address_of_a_file_is_refused_with_the_form_to_write():
+    found = doctor.tracking("sqlite://results/mlflow.db")
+    assert found.good is False
+    assert "names the host results, and SQLite is a file; write sqlite:///results/mlflow.db" in found.text
 
 
 def test_sqlite_on_a_network_file_system_is_advised_against(tmp_path, programs):

@@ -117,6 +117,16 @@ def test_a_database_with_an_address_of_its_own_keeps_artifacts_beside_it(tmp_pat
     }
 
 
+def test_a_store_is_made_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    folder = tmp_path / """a?b#c%41'd"e f"""
+    (folder / "results").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert init_store(f"SQLite:///{address().removeprefix('sqlite:///')}", ["mnist"])
+    assert "results/mlflow/mnist" in addresses()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]  # nothing beside it
+    assert not [name for name in os.listdir("results") if name.endswith(".tmp")]
+
+
 def test_an_address_that_the_user_chose_is_left_alone(old):
     client = connect_mlflow(address())
     chosen = client.create_experiment("own", artifact_location=f"file://{old}/elsewhere")

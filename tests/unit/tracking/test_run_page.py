@@ -1,7 +1,10 @@
 """Text and picture of the tracking page of a run."""
 
+import shutil
+
 import pytest
 from PIL import Image
+from project import ROOT
 
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
@@ -10,8 +13,12 @@ from artune.tracking.run_page import describe_experiment, describe_run, draw_pag
 REGISTRY = Registry("mnist")
 
 
-def page(run: str, scores: dict | None = None) -> str:
-    return describe_run(REGISTRY, REGISTRY.spec(run), scores)
+def page(run: str, scores: dict | None = None, registry: Registry = REGISTRY) -> str:
+    return describe_run(registry, registry.spec(run), scores)
+
+
+def differences(text: str) -> list[str]:
+    return [line for line in text.split("### How it differs")[1].split("###")[0].splitlines() if line.startswith("| `")]
 
 
 def test_a_page_says_what_was_tuned_how_and_that_the_scale_is_not_the_papers():
@@ -29,8 +36,37 @@ def test_a_page_names_the_rows_that_show_the_run_and_its_figures():
 
 
 def test_a_page_lists_what_differs_from_the_base_and_nothing_else():
-    text = page("llamagen_l-kl2").split("### How it differs from `llamagen_l-ours`")[1].split("###")[0]
-    assert [line for line in text.splitlines() if line.startswith("| `")] == ["| `grpo.beta` | 3.0 | 2.0 |"]
+    assert "### How it differs from `llamagen_l-ours`" in page("llamagen_l-kl2")
+    assert differences(page("llamagen_l-kl2")) == ["| `grpo.beta` | 3.0 | 2.0 |"]
+
+
+def test_what_a_switch_turns_off_or_on_is_not_listed_beside_the_switch():
+    assert differences(page("llamagen_l-argrpo")) == [
+        "| `entropy.enabled` | True | False |",
+        "| `rewards.terms` | clip, hps, loo_fid | clip, hps |",
+    ]
+    assert differences(page("llamagen_l-argrpo-maniqa")) == ["| `rewards.terms` | clip, hps | clip, hps, maniqa |"]
+
+
+def test_what_a_line_sets_itself_is_listed_with_the_switch(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    with open(tmp_path / "config/experiments.yaml", "a") as lines:
+        lines.write("\nheavy: {base: llamagen_l-argrpo, rewards: [clip, hps, maniqa], rewards.weights.maniqa: 0.5}\n")
+    assert "| `rewards.weights.maniqa` | – | 0.5 |" in differences(
+        page("heavy", registry=Registry("mnist", root=tmp_path / "config"))
+    )
+
+
+def test_a_page_of_another_preset_names_its_folder_and_its_commands():
+    registry = Registry("mnist", "release")
+    text = page("llamagen_l-ours", registry=registry)
+    command = (
+        "snakemake -c2 --config scale=mnist preset=release -- results/mnist-release/runs/llamagen_l-ours/scores.json"
+    )
+    assert command in text
+    assert "artune show llamagen_l-ours --scale mnist --preset release`" in text
+    assert "All runs of the **mnist** scale with the preset **release**." in describe_experiment(registry)
+    assert "All runs of the **mnist** scale." in describe_experiment(REGISTRY)
 
 
 def test_results_stand_beside_the_papers_with_their_errors():

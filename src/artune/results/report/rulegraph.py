@@ -32,14 +32,15 @@ class Layout(NamedTuple):
     paths: list[str]
 
 
-def write_rulegraph(scale: str, targets: tuple[str, ...], output: Path) -> str:
+def write_rulegraph(scale: str, preset: str, targets: tuple[str, ...], output: Path) -> str:
     """Ask Snakemake for the graph of the rules behind ``targets`` and write it in Mermaid's language.
 
     Raises:
         ArtuneError: Snakemake cannot plan the targets.
     """
-    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--config", f"scale={scale}", "--"]
-    done = subprocess.run([*command, *targets], capture_output=True, encoding="utf-8", errors="replace", check=False)
+    config = ["--config", f"scale={scale}", f"preset={preset}", "--"]
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", *config, *targets]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode or "flowchart" not in done.stdout:
         said = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise ArtuneError(f"snakemake --rulegraph: {said}")
