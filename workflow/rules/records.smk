@@ -6,7 +6,7 @@ RECORDS = Records()
 if workflow.is_main_process:
     RECORDS.attach()
     if not workflow.dryrun:
-        RECORDS.remember()
+        RECORDS.remember(late=False)
 
 
 onstart:  # Snakemake keeps one such block, so this one also writes the settings that the jobs read

@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from artune.runtime.progress import say, warn
 FOLDER = "records"
 SHOWN = 5  # altered files that a warning names
 LARGE = 2e9  # bytes whose comparison is announced
+LATE = 4e9  # bytes of a file that is read only at the end of a call: Snakemake often deletes such a one (samples) soon
 
 
 class Records:
@@ -38,7 +40,7 @@ class Records:
         self.folder = results / FOLDER
         self.metadata, self.list = self.folder / "metadata", self.folder / "files.json"
         self.link = self.root / ".snakemake/metadata"
-        self.lock = threading.Lock()
+        self.lock, self.began = threading.Lock(), time.time_ns()
 
     def attach(self) -> None:
         """Before planning: let Snakemake read the records beside the results; in a copy, restore the times of files.
@@ -52,18 +54,24 @@ class Records:
             elif self.link.is_symlink():  # the results are gone; Snakemake fails at a link to nothing
                 self.link.unlink()
 
-    def remember(self) -> None:
-        """List every file that a rule has made; only new and altered files are read."""
+    def remember(self, late: bool = True) -> None:
+        """List every file that a rule has made; only new and altered files are read.
+
+        Args:
+            late: whether to read files of more than :data:`LATE` bytes, too.
+        """
         with self.lock, contextlib.suppress(OSError, ArtuneError):
             if not self.metadata.is_dir():
                 return
             before = self._read()
             files: dict[str, list] = {}
+            here = self._place()
+            place = here if before["place"] is None else before["place"]
             for name in self._made():
-                found = self._measure(name, before["files"].get(name))
+                found = self._measure(name, before["files"].get(name), late, copied=place != here)
                 if found is not None:
                     files[name] = found
-            after = {"place": self._place(), "files": dict(sorted(files.items()))}
+            after = {"place": place, "files": dict(sorted(files.items()))}
             if after != before:
                 write_json(self.list, after)
 
@@ -75,11 +83,11 @@ class Records:
         with contextlib.suppress(OSError):
             self.metadata.mkdir(parents=True, exist_ok=True)
             self._link()
-        self.remember()
+        self.remember(late=False)
 
         def run() -> None:
             while not pause.wait(every):
-                self.remember()
+                self.remember(late=False)
 
         pause = threading.Event()
         threading.Thread(target=run, name="records", daemon=True).start()
@@ -99,7 +107,7 @@ class Records:
             shutil.rmtree(link)
         # Records without this folder would be those of an old Snakemake, which the present one converts.
         (link.parent / "incomplete").mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(self.metadata, link.parent))
+        link.symlink_to(os.path.relpath(self.metadata.resolve(), link.parent.resolve()))
 
     def _restore(self) -> None:
         """In a folder that is not where the list was written, give unchanged files the listed times."""
@@ -176,13 +184,21 @@ class Records:
         path = Path(name)
         return path.is_relative_to(self.folder.parent.relative_to(self.root)) and ".." not in path.parts
 
-    def _measure(self, name: str, known: list | None) -> list | None:
-        """Size, time and digest of a file; None if it is gone."""
+    def _measure(self, name: str, known: list | None, late: bool, copied: bool) -> list | None:
+        """Size, time and digest of a file; None if it is gone, or is to be read later.
+
+        ``copied``: this is a copy whose times could not be set. What is listed of a file that this call did not make is
+        kept there, for a call by the owner of the files.
+        """
         path = self.root / name
         with contextlib.suppress(OSError):
             found = path.stat()
             state = [found.st_size, found.st_mtime_ns]
             if known is not None and known[:2] == state:
                 return known
+            if copied and known is not None and known[0] == found.st_size and found.st_mtime_ns < self.began:
+                return known
+            if not late and found.st_size > LATE:
+                return None
             return [*state, sha256(path)]
         return None

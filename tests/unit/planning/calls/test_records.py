@@ -173,6 +173,57 @@ def test_a_copy_that_belongs_to_another_user_is_said(made, tmp_path, monkeypatch
     assert "times cannot be set (Operation not permitted)" in line
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_times_that_could_not_be_set_are_set_when_the_owner_calls(made, tmp_path, monkeypatch, capsys):
+    copy = copied(made, tmp_path / "copy")
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o777)
+    monkeypatch.chdir(copy)
+    remade = next(iter(NAMES))
+    for _ in range(2):  # the warning comes with every call
+        os.seteuid(65534)
+        try:
+            records = Records(Path("results"))
+            records.attach()
+            Path(remade).write_bytes(NAMES[remade][::-1])  # by its relative name: the folders above are closed
+            os.utime(remade)
+            records.remember()
+        finally:
+            os.seteuid(0)
+        assert "times cannot be set" in capsys.readouterr().err
+    new = (copy / remade).stat().st_mtime_ns
+    Records(Path("results")).attach()
+    assert times(copy) == [new, *times(made)[1:]]
+    assert not capsys.readouterr().err
+
+
+def test_a_link_to_records_is_right_where_snakemakes_folder_is_a_link(tmp_path):
+    """As a site does that keeps hidden folders on a quick disk."""
+    (tmp_path / "quick/disk/here").mkdir(parents=True)
+    clone = tmp_path / "clone"
+    (clone / "results").mkdir(parents=True)
+    (clone / ".snakemake").symlink_to(tmp_path / "quick/disk/here")
+    for _ in range(2):
+        Records(clone / "results").begin()
+        assert (clone / ".snakemake/metadata").samefile(clone / "results/records/metadata")
+
+
+def test_a_very_large_file_is_read_only_at_the_end_of_a_call(made, monkeypatch):
+    """Samples of 9.8 GB are often deleted before that, and would be read on a login node."""
+    monkeypatch.setattr("artune.planning.calls.records.LATE", 7)
+    large, small = "results/smoke/runs/a/policy.safetensors", "results/smoke/inputs/data.npz"
+    (made / large).write_bytes(b"policies")
+    (made / small).write_bytes(b"numbers")
+    listed = lambda: json.loads((made / "results/records/files.json").read_text())["files"]  # noqa: E731
+    before = listed()
+    records = Records(made / "results")
+    records.begin()
+    assert large not in listed()
+    assert listed()[small] != before[small]
+    records.remember()
+    assert listed()[large][0] == 8
+
+
 @pytest.mark.parametrize("gone", ["results", "results/records"])
 def test_a_link_to_records_that_are_gone_is_removed(made, gone):
     shutil.rmtree(made / gone)
