@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -78,7 +79,9 @@ class Persistence(FilePersistence):
             yield
 
     def cleanup_locks(self) -> None:
-        """Remove all locks of this folder and the lease on the results (``snakemake --unlock``).
+        """Remove all locks of this folder and the leases on the results (``snakemake --unlock``).
+
+        The leases of all scales, because the scale of the call that was refused may have been given by ``--config``.
 
         Raises:
             WorkflowError: the holder of a lock is alive on this machine.
@@ -87,11 +90,12 @@ class Persistence(FilePersistence):
             if lease.is_here(holder) and not lease.has_ended(holder):
                 raise WorkflowError(f"Not unlocked: {_described(holder)} is alive; end it first.")
         super()._delete_locks()
-        held = self.results / lease.FILE
-        with contextlib.suppress(OSError):
-            holder = lease.parse_holder(held.read_bytes())
-            if lease.has_ended(holder) or not lease.is_here(holder):
-                held.unlink()
+        for held in sorted(self.results.parent.glob(f"*/{lease.FILE}")):
+            with contextlib.suppress(OSError):
+                holder = lease.parse_holder(held.read_bytes())
+                if lease.has_ended(holder) or not lease.is_here(holder):
+                    held.unlink()
+                    logger.warning(f"{held.parent}: no longer held by {lease.describe_holder(holder)}")
 
     def _delete_locks(self) -> None:
         """Remove the locks of this process; the released method removes those of all processes."""
@@ -136,7 +140,9 @@ class Persistence(FilePersistence):
                 if file.exists() and file.stat().st_mtime_ns <= signed:
                     file.unlink()
             path.unlink()
-            logger.warning(f"{_described(holder)} was killed; its lock is removed, and its unfinished jobs run again.")
+            logger.warning(
+                f"{_described(holder)} has ended or was killed; its lock is removed, and its unfinished jobs run again."
+            )
 
     def _advice(self) -> str:
         """One line that says who holds the lock and what to do."""
@@ -163,6 +169,7 @@ class ResultsLease(lease.Lease):
     """The lease of one Snakemake on a results folder. It is never taken from a live process."""
 
     sweeps = False
+    follows = False  # whether this process works already, because another call of its clone holds the folder
 
     def _contend(self) -> None:
         """Wait until the folder is free.
@@ -172,6 +179,8 @@ class ResultsLease(lease.Lease):
         """
         seen, since, said = None, time.monotonic(), False
         while not self._link():
+            if self.stop.is_set():
+                raise ArtuneError(f"{self.path.parent}: this process ends before its turn")
             raw, now = self._read(self.path), time.monotonic()
             if raw is None:
                 continue
@@ -180,6 +189,9 @@ class ResultsLease(lease.Lease):
             holder = lease.parse_holder(raw)
             if lease.has_ended(holder):
                 self._remove(raw)
+                continue
+            if self.follows:
+                time.sleep(min(0.2, self.every / 5))  # sooner than another clone that waits
                 continue
             who = f"{lease.describe_holder(holder)}, in {holder.get('clone', 'another clone')}"
             if not lease.is_here(holder) and now - since > self.every * self.missed:
@@ -207,6 +219,8 @@ class ResultsLease(lease.Lease):
 def hold_results(folder: Path) -> None:
     """Hold ``folder`` until this process ends. Snakemakes of one clone share it: they have Snakemake's own lock.
 
+    A call beside another one of its clone takes the folder when that one ends.
+
     Raises:
         WorkflowError: a holder on another machine has been silent for too long.
     """
@@ -214,6 +228,7 @@ def hold_results(folder: Path) -> None:
     new = ResultsLease(folder, "snakemake", lease.EVERY, lease.MISSED, clone=own)
     present = new.holder()
     if present.get("clone") == own and lease.is_here(present) and not lease.has_ended(present):
+        _follow(new)
         return
     try:
         new.acquire()
@@ -223,3 +238,23 @@ def hold_results(folder: Path) -> None:
             return
         raise WorkflowError(str(error)) from error
     atexit.register(new.release)
+
+
+def _follow(new: ResultsLease) -> None:
+    """Take the lease as soon as its holder ends, unless this process ends before."""
+    new.follows, taken = True, threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(ArtuneError):
+            new.acquire()
+            taken.set()
+
+    def end() -> None:
+        new.stop.set()
+        thread.join()
+        if taken.is_set():
+            new.release()
+
+    thread = threading.Thread(target=run, name="results", daemon=True)
+    thread.start()
+    atexit.register(end)

@@ -10,6 +10,8 @@ import time
 import pytest
 from project import environment, heeding_ctrl_c
 
+from artune.runtime import lease
+
 SNAKEFILE = """
 from pathlib import Path
 from artune.planning.calls.snakemake_lock import guard
@@ -183,6 +185,60 @@ def test_the_end_of_one_call_does_not_unlock_another(clone, calls):
     assert third.ends() != 0
     assert "LockException" in third.said()
     assert first.process.poll() is None
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from artune.planning.calls.snakemake_lock import hold_results
+hold_results(Path("results/smoke"))
+print("works", flush=True)
+sys.stdin.read()
+"""
+
+
+def held_by(folder):
+    try:
+        return json.loads((folder / "results/smoke/.lease").read_text().splitlines()[0])["pid"]
+    except (OSError, IndexError):
+        return None
+
+
+def test_of_two_calls_of_one_clone_the_second_holds_the_results_when_the_first_ends(tmp_path):
+    def start():
+        process = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=tmp_path, text=True, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, env=environment(tmp_path) | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+        assert process.stdout.readline() == "works\n"
+        return process
+
+    def end(process):
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+    first = start()
+    second, brief = start(), start()  # neither waits
+    assert held_by(tmp_path) == first.pid
+    end(brief)  # before its turn
+    assert held_by(tmp_path) == first.pid
+    end(first)
+    until = time.monotonic() + 30
+    while held_by(tmp_path) != second.pid:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    end(second)
+    assert list((tmp_path / "results/smoke").iterdir()) == []
+
+
+def test_unlock_takes_the_leases_of_all_scales_but_none_of_a_live_process_here(clone, calls):
+    here = lease.this_process()
+    holders = {"smoke": here | {"began": "0"}, "mnist": here | {"place": "another machine"},
+               "mnist-release": here | {"pid": 1, "began": "0"}, "imagenet": here}  # fmt: skip
+    for name, holder in holders.items():
+        (clone / "results" / name).mkdir(parents=True)
+        (clone / "results" / name / ".lease").write_text(json.dumps(holder) + "\n000000000000\n")
+    unlock = calls(clone, "--unlock")
+    assert unlock.ends() == 0, unlock.said()
+    assert [path.parent.name for path in (clone / "results").glob("*/.lease")] == ["imagenet"]
 
 
 def test_a_second_clone_on_the_same_results_waits_and_then_plans(clone, calls, tmp_path_factory):
