@@ -13,8 +13,10 @@ MOST_OF_A_MESSAGE = 2000  # characters; a longer one loses its middle
 SECRET = "***"
 # A password or token in an address: before the host (up to the last @, because passwords hold / and @ too), or under a
 # telling name among the options; and such a name, or a header, outside an address.
-SIGNED_IN = re.compile(r"(?<=://)([^\s/?#@:'\"]*):[^\s'\"<>]*@")
-TOKEN_ONLY = re.compile(r"(?<=://)[^\s/?#@:'\"]+@")
+SIGNED_IN = re.compile(r"(?<=://)([^\s/?#@:]*):\S*@")
+TOKEN_ONLY = re.compile(r"(?<=://)[^\s/?#:]+@")
+# A text that is nothing but an address, with spaces in its password; what begins with a number is a port.
+WHOLE = re.compile(r"([a-z][\w+.-]*://[^\s/?#@:]*):(?!\d+\b).*@([^@\s]*)", re.I)
 NAMED = "token|passw(?:or)?d|passphrase|pwd|secret|signature|sig|credentials?|api_?key|access_?key|auth(?:orization)?"
 OPTION = re.compile(rf"([?&;#][\w.%-]{{0,40}}(?:{NAMED}|key)[\w.%-]{{0,40}}=)[^\s&;#'\"<>]+", re.I)
 ASSIGNED = re.compile(rf"(\b(?:[a-z]{{1,20}}[_-]){{0,4}}(?:{NAMED})\s*=\s*)[^\s&;,'\"<>]+", re.I)
@@ -63,6 +65,8 @@ def without_secrets(text: str) -> str:
     some services take a token there; and so do the values of options like ``?token=``. The values of variables of the
     environment such as ``MLFLOW_TRACKING_PASSWORD`` go wherever they stand.
     """
+    if whole := WHOLE.fullmatch(text):  # then a password may hold spaces, too
+        text = f"{whole[1]}:{SECRET}@{whole[2]}"
     text = HEADER.sub(rf"\1{SECRET}", text)
     text = TOKEN_ONLY.sub(f"{SECRET}@", SIGNED_IN.sub(rf"\1:{SECRET}@", text))
     text = ASSIGNED.sub(rf"\1{SECRET}", OPTION.sub(rf"\1{SECRET}", text))

@@ -23,12 +23,30 @@ def test_no_message_has_the_password_of_an_address(text):
         assert "***" in shown
 
 
+@pytest.mark.parametrize("password", ["p'wxyz", 'p"wxyz', "p<wxyz", "p>wxyz", "p@'wxyz", "p/w'x:yz", "a 'b\" <c"])
+def test_a_password_may_hold_any_character(password):
+    address = f"http://alice:{password}@host:5000/x"
+    assert without_secrets(address) == "http://alice:***@host:5000/x"
+    assert without_secrets(address.replace("alice:", "al'ice:")) == "http://al'ice:***@host:5000/x"
+    if " " not in password:
+        assert (
+            without_secrets(f"MLflow store {address} failed: 'x'")
+            == "MLflow store http://alice:***@host:5000/x failed: 'x'"
+        )
+        assert "wxyz" not in without_secrets(f"http://{password.replace(':', '')}@host")
+
+
 @pytest.mark.parametrize(
     "text",
     ["http://127.0.0.1:5000", "sqlite:////data/a@b/mlflow.db", "file:///home/a:b@c/x", "git@host:a/b.git", "results/a@b:c",
      "https://host/x?page=2#top", "tokens 256, top-k 100", "/data/https:/x", "prompt: 'a photo of @'"],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text):
+    assert without_secrets(text) == text
+
+
+def test_an_address_with_a_port_in_a_sentence_stays():
+    text = "http://127.0.0.1:5000 does not answer to alice@host"
     assert without_secrets(text) == text
 
 

@@ -22,6 +22,7 @@ BESIDE = {
     "table": ".md .tex",
     "figure": ".png",
     "claims": ".json",
+    "bench": "manifest.json",
 }
 SEVERAL = ("train", "sample", "features")  # commands that torchrun may start with several processes
 

@@ -7,6 +7,7 @@ an error if it cannot be printed (:func:`print_result`).
 
 import contextlib
 import errno
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ class NoReaderError(ArtuneError):
 class LogFile:
     """The file of ``--log``, which rank 0 creates and all processes append to, unbuffered.
 
+    A standard stream that was sent to the same file keeps what it holds: ``2> FILE --log FILE`` is one log.
+
     Raises:
         ArtuneError: the file cannot be opened, or is no regular file.
     """
@@ -35,13 +38,26 @@ class LogFile:
         try:
             target = destination(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0)
-            self.handle = os.open(target, flags, 0o666)
+            self.handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            same = [number for number in (1, 2) if self._is(number)]
+            for number in same:  # else each would write over what the other has written
+                fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_APPEND)
+            self.doubled = 2 in same
+            if first and not same:
+                os.ftruncate(self.handle, 0)
         except OSError as error:
             raise ArtuneError(f"{path} cannot be written ({error.strerror})") from error
 
+    def _is(self, number: int) -> bool:
+        """Whether the descriptor ``number`` is this file."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(number), os.fstat(self.handle))
+        return False
+
     def write(self, text: str) -> str:
         """Append ``text``, whole lines in place of a redrawn one; returns a warning the first time that this fails."""
+        if self.doubled:
+            return ""
         data = text.replace("\r\033[K", "\n").encode("utf-8", "backslashreplace")
         try:
             while data:

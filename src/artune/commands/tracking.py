@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from artune.commands.context import Context
 from artune.config.registry import SEED_SUFFIX
+from artune.tracking.addresses import shown
 
 
 def mlflow_store(context: Context, arguments: Namespace) -> str:
@@ -14,7 +15,7 @@ def mlflow_store(context: Context, arguments: Namespace) -> str:
     uri = context.tracking_uri
     ready = init_store(uri)
     write_json(arguments.output, {"ready": ready})
-    return f"{uri}: {'ready' if ready else 'not reachable; metrics.jsonl stays the record'}"
+    return f"{shown(uri)}: {'ready' if ready else 'not reachable; metrics.jsonl stays the record'}"
 
 
 def mlflow_log(context: Context, arguments: Namespace) -> str:
@@ -28,7 +29,7 @@ def mlflow_log(context: Context, arguments: Namespace) -> str:
     uri = context.tracking_uri
     logged = upsert(uri, registry, [arguments.runs / name for name in names])
     write_json(arguments.output, {"runs": names, "logged": logged})
-    return f"{uri}: {len(names)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+    return f"{shown(uri)}: {len(names)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
 
 
 def mlflow(context: Context, arguments: Namespace) -> str:
@@ -40,4 +41,4 @@ def mlflow(context: Context, arguments: Namespace) -> str:
     folders = sorted(path.parent for path in arguments.runs.glob("*/scores.json"))
     known = [folder for folder in folders if SEED_SUFFIX.sub("", folder.name) in registry.run_names]
     logged = upsert(uri, registry, known)
-    return f"{uri}: {len(known)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+    return f"{shown(uri)}: {len(known)} runs {'up to date' if logged else 'not logged; the store did not answer'}"

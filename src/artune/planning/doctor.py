@@ -124,7 +124,7 @@ def check_assets(registry: Registry, folder: Path) -> Finding:
 
 def tracking(uri: str, experiment: str | None = None) -> Finding:
     """Check that the tracking store can be written and ``experiment`` is not in its trash; leave it as it is."""
-    from artune.tracking.addresses import sqlite_file, with_plain_scheme
+    from artune.tracking.addresses import shown, sqlite_file, with_plain_scheme
 
     uri = with_plain_scheme(uri)
     try:
@@ -134,7 +134,7 @@ def tracking(uri: str, experiment: str | None = None) -> Finding:
     if database is None:
         if uri.startswith(("http://", "https://")):
             return _server(uri, experiment)
-        return Finding("tracking", None, f"{uri}: not checked")
+        return Finding("tracking", None, f"{shown(uri)}: not checked")
     kind = slurm.run_tool("stat", "-f", "-c", "%T", str(_existing(database))) or ""
     if kind.startswith(NETWORK_FILES):
         return Finding(
@@ -172,16 +172,20 @@ def _existing(path: Path) -> Path:
 def _server(uri: str, experiment: str | None) -> Finding:
     import requests
 
+    from artune.tracking.addresses import shown
+
     address = uri.rstrip("/")
     try:
         answer = requests.get(f"{address}/health", timeout=3)
         about, where = {"experiment_name": experiment}, f"{address}/api/2.0/mlflow/experiments/get-by-name"
         found = requests.get(where, params=about, auth=_credentials(), timeout=3).text if experiment else ""
     except (requests.RequestException, ValueError) as error:
-        text = f"{uri} does not answer ({type(error).__name__}); start `mlflow server` or unset MLFLOW_TRACKING_URI"
+        text = (
+            f"{shown(uri)} does not answer ({type(error).__name__}); start `mlflow server` or unset MLFLOW_TRACKING_URI"
+        )
         return Finding("tracking", False, text)
     trash = _trash(experiment) if re.search(r'"lifecycle_stage":\s*"deleted"', found) else ""
-    return Finding("tracking", answer.ok, f"{uri} answers {answer.status_code}{trash}")
+    return Finding("tracking", answer.ok, f"{shown(uri)} answers {answer.status_code}{trash}")
 
 
 def _credentials() -> tuple[str, str] | None:

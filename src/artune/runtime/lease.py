@@ -100,9 +100,6 @@ def has_ended(process: dict[str, Any]) -> bool:
     return is_here(process) and _began(process.get("pid", 0)) != process.get("began")
 
 
-_dead = has_ended
-
-
 def describe_holder(holder: dict[str, Any]) -> str:
     """``SLURM job 17 on node3 (train since 2026-11-24 14:03)``."""
     who = f"SLURM job {holder['job']}" if holder.get("job") else f"process {holder.get('pid', '?')}"
@@ -155,7 +152,7 @@ class Lease:
             holder, quiet = parse_holder(raw), now - since
             if quiet > 2 * self.every and now - asked > self.every:  # asks late: a job's processes may outlive it
                 asked, ended = now, _ended(holder)
-            if ended or _dead(holder) or quiet > self.missed * self.every:
+            if ended or has_ended(holder) or quiet > self.missed * self.every:
                 self._remove(raw)
                 continue
             if now - began > self.every * (self.missed + 3):

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from artune.errors import ArtuneError
+from artune.runtime.outside.regular import KINDS
 
 # Answers of a file system that does not know a call. What the call would have added is lost there for every program.
 UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 REFUSED = (*UNKNOWN, errno.EPERM, errno.EACCES)  # vfat and CIFS refuse permissions, links and times so
-KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def destination(path: Path | str) -> Path:
         reason = "its links lead in a circle" if getattr(error, "errno", 0) == errno.ELOOP else error
         raise ArtuneError(f"{path}: cannot be written ({getattr(reason, 'strerror', reason)})") from error
     if not stat.S_ISREG(mode):
-        kind = KINDS.get(stat.S_IFMT(mode), "a device")
+        kind = KINDS.get(stat.S_IFMT(mode), "of another kind")
         raise ArtuneError(f"{path}: is {kind}, and an output is a regular file; name another file")
     if not path.is_symlink():
         return path

@@ -58,12 +58,12 @@ def foreign() -> str | None:
     if missing := [name for name in TORCHRUN if not given.get(name, "").strip()]:
         return f"{wrong}, which also sets {', '.join(missing)}"
     if not all(re.fullmatch(r"[0-9]{1,6}", given[name]) for name in (*RANKS, "MASTER_PORT")):
-        return f"{wrong}, which sets whole numbers"
+        return f"{wrong}: not all are whole numbers"
     rank, local_rank, size, local_size = (int(given[name]) for name in RANKS)
     if not (
         rank < size and local_rank < local_size <= size and local_rank <= rank and int(given["MASTER_PORT"]) < 65536
     ):
-        return f"{wrong}, whose numbers fit together"
+        return f"{wrong}: the numbers contradict each other"
     return None
 
 

@@ -3,6 +3,13 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from artune.errors import SECRET, without_secrets
+
+
+def shown(uri: str) -> str:
+    """``uri`` without its secret, for messages; without a scheme (``alice:pw@host``) all before the ``@`` goes."""
+    return without_secrets(uri) if "://" in uri or "@" not in uri else f"{SECRET}@{uri.rpartition('@')[2]}"
+
 
 def with_plain_scheme(uri: str) -> str:
     """``uri`` with its scheme in small letters, as its libraries know it: ``SQLite:///x.db`` is ``sqlite:///x.db``."""
@@ -28,14 +35,16 @@ def sqlite_file(uri: str) -> Path | None:
     try:
         address = make_url(uri)
     except ArgumentError as error:
-        raise ValueError(f"{uri} is no address of a database; write sqlite:///results/mlflow.db") from error
+        raise ValueError(f"{shown(uri)} is no address of a database; write sqlite:///results/mlflow.db") from error
     if address.host:
         wanted = f"sqlite:///{address.host}/{address.database or ''}"
-        raise ValueError(f"{uri} names the host {address.host}, and SQLite is a file; write {wanted}")
+        raise ValueError(f"{shown(uri)} names the host {address.host}, and SQLite is a file; write {wanted}")
     name, options = address.database or "", {str(key): str(value) for key, value in address.query.items()}
     if name.startswith("file:") and options.get("uri", "").lower() in ("true", "1", "yes", "on", "y", "t"):
         parts = urlsplit(name)
         name = unquote(parts.path) if options.get("mode") != "memory" else ""
     if name in ("", ":memory:"):
-        raise ValueError(f"{uri} is a store in memory, lost with each process; write sqlite:///results/mlflow.db")
+        raise ValueError(
+            f"{shown(uri)} is a store in memory, lost with each process; write sqlite:///results/mlflow.db"
+        )
     return Path(name)

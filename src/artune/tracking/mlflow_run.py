@@ -18,7 +18,7 @@ from artune.config.yaml_layers import leaves
 from artune.errors import without_secrets
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
-from artune.tracking.addresses import sqlite_file, with_plain_scheme
+from artune.tracking.addresses import shown, sqlite_file, with_plain_scheme
 from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = T
         try:
             client.restore_experiment(found.experiment_id)
             warn(
-                f"MLflow: the experiment {name} was in the trash of {uri}; it is restored, because a run belongs to it"
+                f"MLflow: the experiment {name} was in the trash of {shown(uri)}; it is restored, "
+                "because a run belongs to it"
             )
         except Exception:  # another process has restored it meanwhile
             if client.get_experiment(found.experiment_id).lifecycle_stage == "deleted":

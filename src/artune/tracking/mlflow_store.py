@@ -11,7 +11,7 @@ from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
-from artune.tracking.addresses import sqlite_file
+from artune.tracking.addresses import shown, sqlite_file
 from artune.tracking.mlflow_run import (
     MlflowRun,
     Point,
@@ -45,7 +45,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
             for name in experiments:
                 experiment_id(client, uri, name, restore=False)  # a run that belongs to it restores it
     except Exception as error:
-        warn(f"MLflow store {uri} cannot be used ({type(error).__name__}: {error})")
+        warn(f"MLflow store {shown(uri)} cannot be used ({type(error).__name__}: {error})")
         return False
     return True
 
@@ -135,6 +135,6 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
         client.set_experiment_tag(experiment, "mlflow.note.content", describe_experiment(registry))
         client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # not "GenAI"
     except Exception as error:
-        warn(f"MLflow store {uri} failed; its runs are not up to date ({type(error).__name__}: {error})")
+        warn(f"MLflow store {shown(uri)} failed; its runs are not up to date ({type(error).__name__}: {error})")
         return False
     return True

@@ -16,6 +16,7 @@ from artune.runtime import fence
 from artune.runtime.files import write_text
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
+from artune.tracking.addresses import shown
 from artune.tracking.mlflow_run import MlflowRun, RunView, make_if_missing
 
 Number = float | None
@@ -156,7 +157,7 @@ class LiveView:
         self.thread.join(wait)
         if self.thread.is_alive() and not self.failed:
             self.failed = True
-            warn(f"MLflow at {self.record.uri} is too slow; all of {self.record.name} is in its metrics.jsonl")
+            warn(f"MLflow at {shown(self.record.uri)} is too slow; all of {self.record.name} is in its metrics.jsonl")
 
     def _run(self) -> None:
         try:
@@ -173,7 +174,7 @@ class LiveView:
         except Exception as error:  # no failure of the view may stop the training
             if not self.failed:
                 self.failed = True
-                warn(f"MLflow at {self.record.uri} failed, training goes on ({type(error).__name__}: {error})")
+                warn(f"MLflow at {shown(self.record.uri)} failed, training goes on ({type(error).__name__}: {error})")
 
     def _waiting(self) -> tuple[list[tuple[str, float, int]], list[tuple[Path, int]]]:
         points, pictures = [], []

@@ -42,6 +42,13 @@ def test_the_version_names_the_results_version_too(capsys):
     assert said(capsys, "--version") == (0, f"artune {__version__}, results version {RESULTS_VERSION}\n", "")
 
 
+def test_what_a_benchmark_writes_beside_its_output_is_looked_at_before(tmp_path, capsys):
+    (tmp_path / "manifest.json").mkdir()
+    status, _, error = said(capsys, "bench", "iteration", "--output", str(tmp_path / "timings.jsonl"))
+    assert status == 2
+    assert error.startswith(f"error: --output: {tmp_path}/manifest.json: is a folder")
+
+
 def test_a_command_of_two_words_is_the_one_with_the_underscore(capsys):
     status, out, _ = said(capsys, "study", "--help")
     assert status == 0

@@ -56,6 +56,18 @@ def test_messages_that_nobody_gets_change_nothing(end):
     assert len(out.splitlines()) > 50
 
 
+@pytest.mark.parametrize("streams", ["2> {log}", "> {log}", "> {log} 2>&1"])
+def test_a_log_that_a_standard_stream_is_sent_to_loses_nothing(tmp_path, streams):
+    log = tmp_path / "run.log"
+    status, _, _ = shell(f"{{ echo before >&2; echo before; $ARTUNE {SHOW} --log {log}; }} {streams.format(log=log)}")
+    text = log.read_text()
+    assert status == 0
+    assert text.startswith("before\n")
+    assert text.count("show: llamagen_l-ours at the smoke scale") == 1
+    if streams.startswith(">"):
+        assert len(text.splitlines()) > 50
+
+
 def test_a_result_that_is_in_a_file_as_well_is_a_success(tmp_path):
     status, _, error = shell(f"$ARTUNE study tally --scale smoke --output {tmp_path}/tally.json > /dev/full")
     assert status == 0

@@ -192,6 +192,15 @@ def test_a_scheme_in_capitals_is_the_same_store(tmp_path):
     assert doctor.tracking("HTTP://127.0.0.1:9").good is False
 
 
+@pytest.mark.parametrize(
+    "uri", ["alice:hunter2@host", "alice:hun ter2@host", "http://alice:a hunter2@127.0.0.1:9", "ftp://a:b hunter2@h"]
+)
+def test_no_finding_on_the_store_shows_its_password(uri):
+    line = str(doctor.tracking(uri))
+    assert "ter2" not in line
+    assert "***@" in line
+
+
 def test_a_host_in_the_address_of_a_file_is_refused_with_the_form_to_write():
     found = doctor.tracking("sqlite://results/mlflow.db")
     assert found.good is False

@@ -179,7 +179,7 @@ def test_a_holder_that_was_suspended_ends_itself_before_it_can_write(tmp_path, h
     process = holder(seconds=20)
     process.send_signal(signal.SIGSTOP)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_dead", lambda holder: False)  # as if the holder ran on another machine
+        patch.setattr(module, "has_ended", lambda holder: False)  # as if the holder ran on another machine
         with lease(tmp_path, "train", EVERY, missed=6):
             process.send_signal(signal.SIGCONT)
             assert process.wait(timeout=20) == LOST

@@ -56,7 +56,7 @@ def test_no_whole_number_is_one_process(monkeypatch, name, value):
 def test_numbers_that_do_not_fit_together_are_one_process(monkeypatch, changes):
     given(monkeypatch, as_torchrun(rank=1, size=2) | changes)
     assert launch() == ALONE
-    assert "fit together" in foreign()
+    assert "contradict each other" in foreign()
 
 
 @pytest.mark.parametrize("variables", [{"WORLD_SIZE": "1", "RANK": "0"}, {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}])

@@ -32,6 +32,7 @@ FIRST_WAIT = 30  # seconds before a refused job is submitted again; each further
 WHILE_MISSING = 30  # seconds between two looks at a job that SLURM does not know
 LONGEST_DOUBT = 120  # seconds for which a job may be unknown before it is judged, however long latency-wait is
 RECORDS = Path(".snakemake/slurm_jobs")
+LONGEST_STAY = 7 * 24 * 3600  # seconds after which the records of a Snakemake that was killed are removed
 
 
 def install() -> None:
@@ -39,6 +40,14 @@ def install() -> None:
     plugins = ExecutorPluginRegistry().plugins
     if "slurm" in plugins:
         plugins["slurm"].executor = Executor
+
+
+def remove_old_records(folder: Path = RECORDS) -> None:
+    """Remove what calls of Snakemake that were killed have left of the ends of their jobs, after a week."""
+    with contextlib.suppress(OSError):
+        for records in folder.iterdir():
+            if time.time() - records.stat().st_mtime > LONGEST_STAY:
+                shutil.rmtree(records, ignore_errors=True)
 
 
 class Executor(Released):
@@ -50,6 +59,7 @@ class Executor(Released):
         self._silent_since: float | None = None  # when SLURM stopped answering
         self._record_folder: Path | None = None
         self._min_job_age: float | None = None
+        remove_old_records()
         super().__post_init__(test_mode)
 
     # -- a job leaves a record of its end
