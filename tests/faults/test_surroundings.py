@@ -65,6 +65,7 @@ TERMINALS = [
 ]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("what", "end"), TERMINALS)
 def test_terminal(training, undisturbed, what, end, fault):
     """The messages of a training reach nobody"""
@@ -77,6 +78,7 @@ def test_terminal(training, undisturbed, what, end, fault):
     fault.lost = SAME
 
 
+@pytest.mark.faults
 def test_torchrun(smoke, tmp_path, fault):
     """Whoever reads the messages of two processes under torchrun leaves at once"""
     launcher = (
@@ -97,6 +99,7 @@ def test_torchrun(smoke, tmp_path, fault):
     fault.lost = "nothing: all 64 images"
 
 
+@pytest.mark.faults
 def test_log_on_a_full_disk(training, undisturbed, small_disk, fault):
     """The disk of the log is full in the middle of a training"""
     disk = small_disk(8)
@@ -195,6 +198,7 @@ def test_output_is_no_file(training, monkeypatch, kind, fault):
     fault.lost = "nothing: what was there stays"
 
 
+@pytest.mark.faults
 def test_output_through_a_link(training, undisturbed, small_disk, fault):
     """The weights of a run are a link to another disk"""
     disk = small_disk(60_000)
@@ -214,6 +218,7 @@ def test_output_through_a_link(training, undisturbed, small_disk, fault):
     fault.lost = SAME
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("what", "seconds"), [("back by a day", -DAY), ("forward by a year", 365 * DAY)])
 def test_clock(training, undisturbed, tmp_path, what, seconds, fault):
     """The clock is set during a training"""
@@ -241,6 +246,7 @@ OTHERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("what", "calls"), OTHERS)
 def test_other_file_systems(training, undisturbed, tmp_path, what, calls, fault):
     """The results lie on a file system that lacks something"""
@@ -272,6 +278,7 @@ def artune_under(folder, variables, *given):
     return done.stdout
 
 
+@pytest.mark.faults
 def test_home_and_temporary_files(smoke, small_disk, fault):
     """The home folder cannot be written and TMPDIR is full"""
     disk = small_disk(64)
@@ -288,6 +295,7 @@ def test_home_and_temporary_files(smoke, small_disk, fault):
     fault.lost = "nothing: nothing had begun"
 
 
+@pytest.mark.faults
 def test_letters(smoke, tmp_path, fault):
     """The terminal and the log know no letters but ASCII"""
     study = make_study(tmp_path / "pairs.zip")
@@ -330,6 +338,7 @@ def planned_in(folder):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.faults
 def test_brace_in_the_path(tmp_path, fault):
     """The clone lies in a path that Snakemake cannot work in"""
     status, told = planned_in(tmp_path / "results {x}")
