@@ -21,7 +21,7 @@ def project(smoke, tmp_path):
     folder = shutil.copytree(smoke, tmp_path / "project", symlinks=True)
     for run in ROWS:
         (folder / f"results/smoke/runs/{run}/scores.json").unlink()
-    for path in (folder / "results/smoke/tables").glob("table4.*"):
+    for path in [*(folder / "results/smoke/tables").glob("table4.*"), folder / "results/smoke/tracking/table4.json"]:
         path.unlink()
     return folder
 

@@ -31,7 +31,8 @@ def read_labels(path: Path, count: int, classes: int) -> np.ndarray | None:
         fits = len(shape) > 0 and shape[0] in (1, count) and math.prod(shape) <= count * classes
         values = load_npz(path, name)[name] if fits else None  # never read what cannot fit
     except ArtuneError as error:  # the file is damaged, or the labels are text
-        raise ArtuneError(f"{error}; labels are integers from 0 to {classes - 1}, or are left out") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ArtuneError(f"{where}: {reason}; labels are integers from 0 to {classes - 1}, or are left out") from error
     if values is None:
         raise _wrong_shape(where, shape, count)
     return class_ids(values, count, classes, where)

@@ -104,7 +104,10 @@ def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
             database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")  # in one transaction
         version = database.execute("PRAGMA user_version").fetchone()[0]
         strange = _strange(database) if version == VERSION else None
-    except sqlite3.Error as error:
+    except (
+        sqlite3.Error,
+        UnicodeDecodeError,
+    ) as error:  # a message of SQLite quotes the file, whose texts may be damaged
         raise ArtuneError(f"{path}: not a store of votes, or it cannot be opened ({error})") from error
     if version != VERSION:
         database.close()
