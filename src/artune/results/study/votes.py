@@ -107,7 +107,7 @@ def connect_votes(path: Path, create: bool = False) -> sqlite3.Connection:
     except (
         sqlite3.Error,
         UnicodeDecodeError,
-    ) as error:  # a message of SQLite quotes the file, whose texts may be damaged
+    ) as error:  # a text in the file is damaged
         raise ArtuneError(f"{path}: not a store of votes, or it cannot be opened ({error})") from error
     if version != VERSION:
         database.close()
