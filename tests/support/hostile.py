@@ -210,12 +210,16 @@ def pax(records, kind=b"x", size=None):
 END = bytes(1024)
 
 
+SYNSETS = (b"n01440764", b"n01443537")  # of ImageNet; other names would be refused before any image is read
+
+
 def random_tar(draw: random.Random, pictures, depth=0):
     parts, calm = [], draw.random() < 0.4
     for at in range(draw.randint(1, 4)):
         data = draw.choice(pictures) if draw.random() < 0.8 else draw.randbytes(draw.randrange(700))
-        name = draw.choice([b"n0000000%d/%d.png" % (at % 2, at), b"n0000000%d_%d.JPEG" % (at % 2, at), b"/etc/x.png",
-                            b"n00000001/x.png", b"n00000000/y.webp", b"../x.png", b"n00000001/" + b"a" * 80 + b".png",
+        synset, other = SYNSETS[at % 2], SYNSETS[1]
+        name = draw.choice([b"%s/%d.png" % (synset, at), b"%s_%d.JPEG" % (synset, at), b"/etc/x.png",
+                            other + b"/x.png", SYNSETS[0] + b"/y.webp", b"../x.png", other + b"/" + b"a" * 80 + b".png",
                             b"n\xff\n1/b.png", b"n1/README", *([] if calm else [b"", b"n2.tar"])])  # fmt: skip
         odd = draw.random() if not calm or (at == 1 and draw.random() < 0.5) else 0.7
         if odd < 0.2:
@@ -239,7 +243,7 @@ def random_tar(draw: random.Random, pictures, depth=0):
             parts.append(entry(b"././@LongLink", b"y" * length, b"L") * times)
         if odd > 0.9 and not depth:
             inner = random_tar(draw, pictures, 1)
-            parts.append(entry(b"n%d.tar" % at, inner, size=draw.choice([None, None, 2**40, 2**62, 512])))
+            parts.append(entry(SYNSETS[at % 2] + b".tar", inner, size=draw.choice([None, None, 2**40, 2**62, 512])))
         else:
             parts.append(entry(name, data, checksum=0 if odd > 0.87 else None))
     whole = b"".join(parts) + (END if calm else draw.choice([END, END, b"", b"\0" * 512, b"x" * 300]))
