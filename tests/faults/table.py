@@ -54,6 +54,8 @@ def table(rows: list[dict[str, str]]) -> str:
 if __name__ == "__main__":
     *sources, page = map(Path, sys.argv[1:])
     found = [row for source in sources if source.exists() for row in json.loads(source.read_text())]
-    rows = list({(row["section"], row["fault"], row["done"]): row for row in found}.values())  # the last run of a fault counts
+    rows = list(
+        {(row["section"], row["fault"], row["done"]): row for row in found}.values()
+    )  # the last run of a fault counts
     page.write_text(table(rows), encoding="utf-8")
     sys.stdout.write(f"{page}: {len(rows)} faults\n")

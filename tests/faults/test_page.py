@@ -26,6 +26,8 @@ def pattern(node, known):
             return pattern(left, known) + pattern(right, known)
         case ast.IfExp(_, yes, no):
             return f"(?:{pattern(yes, known)}|{pattern(no, known)})"
+        case ast.FormattedValue(conversion=conversion) if conversion != -1:
+            return ".*"  # a value as Python writes it
         case ast.FormattedValue(value) | ast.Expr(value):
             return pattern(value, known)
         case ast.Name() | ast.Attribute() if ast.unparse(node) in known:
