@@ -18,6 +18,7 @@ from artune.runtime.files import load_npz
 
 pytestmark = pytest.mark.slow
 RUNS, PRETRAINED = "results/imagenet/runs", "results/imagenet/pretrained"
+RELEASED = "results/imagenet-release"
 MLE, MANIQA, MATCHED = "llamagen_l-mle500", "llamagen_l-ours-maniqa", "llamagen_l-half_prompts-class_matched"
 ROWS = {"table1": 6, "table5": 6, "table6": 4}
 TARGETS = (
@@ -191,20 +192,23 @@ def released(world, tmp_path_factory):
     path = folder / "config/scales/imagenet.yaml"
     halves = {run: {"grpo.prompts": 4} for run in read_yaml(path)["experiments"] if "half_prompts" in run}
     path.write_text(json.dumps(merge(read_yaml(path), {"grpo": {"prompts": 4}, "experiments": halves})))
-    snakemake(folder, "--config", "scale=imagenet", "preset=release", "--", f"{RUNS}/llamagen_l-ours/features.npz")
-    return folder
+    snakemake(
+        folder, "--config", "scale=imagenet", "preset=release", "--", f"{RELEASED}/runs/llamagen_l-ours/features.npz"
+    )
+    return folder / RELEASED
 
 
 def test_the_preset_release_tunes_by_torchvisions_inception_and_its_own_training_moments(released):
-    run = read_yaml(released / RUNS / "llamagen_l-ours/config.yaml")
-    assert run["preset"] == "release"
-    assert (run["grpo"]["gradients"], run["rewards"]["loo_fid"]["shards"]) == ("local", 4)
-    moments = load_npz(released / "results/imagenet/references/train-inception_torchvision.npz")
+    run = released / "runs/llamagen_l-ours"
+    settings = read_yaml(run / "config.yaml")
+    assert settings["preset"] == "release"
+    assert (settings["grpo"]["gradients"], settings["rewards"]["loo_fid"]["shards"]) == ("local", 4)
+    moments = load_npz(released / "references/train-inception_torchvision.npz")
     assert {array.shape for array in moments.values()} == {(2048,), (2048, 2048)}
-    lines = lines_of(released, "llamagen_l-ours")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert all(line["reward/loo_fid_std_within"] > 0 for line in lines)
-    features = load_npz(released / RUNS / "llamagen_l-ours/features.npz")
+    features = load_npz(run / "features.npz")
     assert features["features"].shape == features["reward_features"].shape == (8, 2048)
     # The metric and the reward use different Inceptions.
     assert not np.allclose(features["features"], features["reward_features"])

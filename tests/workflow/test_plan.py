@@ -44,12 +44,16 @@ def test_what_is_beyond_the_paper_is_a_target_of_its_own(project, scale, trainin
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])
 @pytest.mark.parametrize("target", ["table4.csv", "table5.csv", "table12.csv", "figure2.pdf", "figure26.pdf"])
 def test_a_single_target_plans_by_itself(project, scale, target):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", f"results/{target}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert planned(output)
-    # CPU seconds, which other load on the machine does not change: about 2, or 1.5 where the bytecode is compiled already.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
+    seconds: list[float] = []
+    # CPU seconds: about 2, or 1.5 where the bytecode is compiled already. A neighbour on the same core can double them for a
+    # moment, so the best of three calls counts.
+    while len(seconds) < 3 and (not seconds or min(seconds) >= 5.0):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", f"results/{target}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert planned(output)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 5.0
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet", "smoke"])
