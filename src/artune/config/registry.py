@@ -16,7 +16,7 @@ from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenize
 from artune.config.settings import PRESETS, About, Asset, results_name
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
-from artune.config.yaml_layers import Model, Tree, config_folder, merge, parse, read_yaml, undot
+from artune.config.yaml_layers import Model, Tree, config_folder, mapping, merge, parse, read_yaml, undot
 from artune.errors import ArtuneError, brief, unknown
 
 SECTIONS = (  # names of the axis files; each file holds the section of the same name
@@ -69,7 +69,8 @@ class Registry:
         if preset not in PRESETS:
             raise ArtuneError(f"preset: unknown {brief(preset)}; choose {' or '.join(PRESETS)}")
         overlays = self._overlays(scale)
-        about, lines = ([layer.pop(key, {}) for _, layer in overlays] for key in ("about", "experiments"))
+        about = [mapping(layer.pop("about", {}), f"config/{file}: about") for file, layer in overlays]
+        lines = [layer.pop("experiments", {}) for _, layer in overlays]
         self.about = parse(About, functools.reduce(merge, about), f"config/scales/{scale}.yaml: about")
         where = f"config/scales/{scale}.yaml: experiments"
         self._scale_lines = functools.reduce(merge, (lines_of(own, where) for own in lines))
@@ -106,8 +107,7 @@ class Registry:
             for key, value in layer.items():
                 if key not in known:
                     raise ArtuneError(f"config/{file}: {key}: unknown key; known are {', '.join(known)}")
-                if not isinstance(value, dict):
-                    raise ArtuneError(f"config/{file}: {key}: must be a mapping")
+                mapping(value, f"config/{file}: {key}")
 
     def _check_references(self) -> None:
         """Every network, tokenizer and asset that is named must be known."""

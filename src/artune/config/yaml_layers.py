@@ -163,6 +163,13 @@ def parse(kind: type[Model], value: Any, where: str) -> Model:
         raise ArtuneError(f"{where}: a number is out of range ({error})") from error
 
 
+def mapping(value: Any, where: str) -> Tree:
+    """``value``. Raises ArtuneError: it is no mapping."""
+    if not isinstance(value, dict):
+        raise ArtuneError(f"{where}: must be a mapping")
+    return value
+
+
 def merge(below: Tree, above: Tree) -> Tree:
     """``above`` over ``below``: mappings are merged, anything else is replaced."""
     merged = dict(below)

@@ -123,6 +123,14 @@ def test_bad_input_is_one_line_that_names_file_and_key(config, file, change, mes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [None, 3, ["note"]])
+@pytest.mark.parametrize("scale", ["mnist", "smoke"])
+def test_what_a_scale_says_about_itself_is_a_mapping_in_each_of_its_files(config, scale, value):
+    edit(config / f"scales/{scale}.yaml", lambda tree: tree.update(about=value))
+    with pytest.raises(ArtuneError, match=rf"^config/scales/{scale}.yaml: about: must be a mapping$"):
+        Registry("smoke", root=config)
+
+
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are mnist"):
         Registry("cifar", root=CONFIG)
