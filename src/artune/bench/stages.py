@@ -78,13 +78,13 @@ def bench_update(request: Request) -> list[BenchRow]:
     timings = {key: Timing() for key in ("reference", "keep", "optimizer", "update", "reference and update")}
     kept = HostCopy(device)
     forget_peak(device)
-    for repeat in range(request.repeats + 1):
+    for repeat in range(-1, request.repeats + 1):  # AdamW's states, and so their buffers, are made at the first
         clock = Clock(device)
         update(batch, share, advantages, advantages.new_ones(1), 0, clock, lambda: kept.take(update.state_dict()))
         seconds = {key.removeprefix("time/"): value for key, value in clock.seconds.items()}
         seconds["reference and update"] = seconds.get("reference", 0.0) + seconds["update"]
         for stage, timing in timings.items():
-            if repeat and stage in seconds:
+            if repeat > 0 and stage in seconds:
                 timing.seconds.append(seconds[stage])
                 timing.peak = peak(device)
     used = torch.bfloat16 if run.grpo.autocast == "bfloat16" else torch.float32

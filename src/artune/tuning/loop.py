@@ -71,8 +71,9 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
                 metrics, seconds = trainer.step(iteration)
             except ArtuneError as error:
                 if world.leads:
-                    writer.finish()  # so that the states are written in their order
-                    save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
+                    writer.finish()
+                    if writer.last != iteration:  # otherwise this very state is written
+                        save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
                 if isinstance(error, SharedError):  # as soon as one process ends, torchrun ends the others
                     world.wait()
                 raise

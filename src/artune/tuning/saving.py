@@ -129,6 +129,7 @@ class StateWriter:
         self.folder, self.copy = folder, HostCopy(device)
         self.thread = ThreadPoolExecutor(1, "states")
         self.pending: Future[Path] | None = None
+        self.last: int | None = None  # iteration of the last state
 
     def __enter__(self) -> "StateWriter":
         return self
@@ -146,6 +147,7 @@ class StateWriter:
         """
         self.finish()
         self.copy.take(state)
+        self.last = iteration
         self.pending = self.thread.submit(save_state, self.folder, iteration, self.copy.state())
 
     def check(self) -> None:
