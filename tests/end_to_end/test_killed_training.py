@@ -29,7 +29,10 @@ def test_two_kills_change_nothing(smoke):
             command(*arguments(killed)), cwd=smoke, env=environment(smoke), stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 120
-        while lines(killed / "training/metrics.jsonl") < reached and process.poll() is None:
+        saved = f"training/state-{reached // 3 * 3:06d}-*.pt"  # written while the next iterations run
+        while (
+            lines(killed / "training/metrics.jsonl") < reached or not list(killed.glob(saved))
+        ) and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert process.poll() is None, "the training ended before it could be killed"

@@ -22,6 +22,7 @@ from artune.tuning import train as _train  # noqa: F401  the fork server imports
 
 PRETRAINED = "results/smoke/pretrained"
 ITERATIONS = 12
+EVERY = 3  # iterations between two saved states
 LONG = 40  # iterations of a training under Snakemake, which takes about twenty seconds
 SAVED = 10  # iterations between two saved states of that training
 FORKS = multiprocessing.get_context("forkserver")
@@ -96,7 +97,7 @@ class Training:
         self.folder = project / "results/smoke/runs" / name
         self.folder.mkdir(parents=True)
         spec = Registry("smoke", root=project / "config").spec("llamagen_l-mle500")
-        spec["mle"] = spec["mle"] | {"iterations": ITERATIONS, "save_every": 3}
+        spec["mle"] = spec["mle"] | {"iterations": ITERATIONS, "save_every": EVERY}
         # All trainings have one name: the file of weights contains it, and these files are compared byte for byte.
         (self.folder / "config.yaml").write_text(yaml.safe_dump(spec | {"name": "disturbed", "base": "disturbed"}))
 
@@ -125,10 +126,10 @@ class Training:
         return len(path.read_bytes().splitlines()) if path.exists() else 0
 
     def stop_at(self, iterations: int, number: int, **changes: str) -> Done:
-        """Start the training and send a signal once ``iterations`` iterations are logged."""
+        """Start the training and send a signal once ``iterations`` iterations are logged and their states written."""
         command = self.start(**changes)
         end = time.monotonic() + 600
-        while self.lines() < iterations:
+        while self.lines() < iterations or self.saved() < iterations // EVERY * EVERY:
             assert command.process.is_alive(), command.wait().text
             assert time.monotonic() < end
             time.sleep(0.005)
@@ -138,6 +139,10 @@ class Training:
     def states(self) -> list[Path]:
         """Saved states, the newest last."""
         return sorted((self.folder / "training").glob("state-*.pt"))
+
+    def saved(self) -> int:
+        """Iteration of the newest saved state, which is written while the next iterations run; 0 without one."""
+        return max((int(path.name.split("-")[1]) for path in self.states()), default=0)
 
     def result(self) -> tuple[str, str]:
         """Weights and metrics, which must be the same however often the training was disturbed."""

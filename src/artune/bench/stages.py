@@ -20,6 +20,7 @@ from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
 from artune.sampling.generate import Sampler
 from artune.tuning.policy_update import PolicyUpdate
+from artune.tuning.saving import HostCopy
 
 
 def bench_rewards(request: Request) -> list[BenchRow]:
@@ -65,21 +66,25 @@ def bench_rewards(request: Request) -> list[BenchRow]:
 
 
 def bench_update(request: Request) -> list[BenchRow]:
-    """Time the reference's log-probabilities and all epochs on random tokens; the sum with its share of the peak."""
+    """Time the reference's log-probabilities and all epochs on random tokens; the sum with its share of the peak.
+
+    The copy of the state before a second epoch, which rank 0 keeps in a training, is part of the update.
+    """
     run, device = request.run, request.device
     torch.manual_seed(0)
     update = PolicyUpdate(run, random_policy(run.backbone, device), device, ALONE)
     batch, share = random_batch(request), ALONE.share(request.batch)
     advantages = torch.randn(1, request.batch, generator=generator_for("bench", "advantages")).to(device)
-    timings = {key: Timing() for key in ("reference", "optimizer", "update", "reference and update")}
+    timings = {key: Timing() for key in ("reference", "keep", "optimizer", "update", "reference and update")}
+    kept = HostCopy(device)
     forget_peak(device)
-    for repeat in range(request.repeats + 1):
+    for repeat in range(-1, request.repeats + 1):  # AdamW's states, and so their buffers, are made at the first
         clock = Clock(device)
-        update(batch, share, advantages, advantages.new_ones(1), 0, clock)
+        update(batch, share, advantages, advantages.new_ones(1), 0, clock, lambda: kept.take(update.state_dict()))
         seconds = {key.removeprefix("time/"): value for key, value in clock.seconds.items()}
         seconds["reference and update"] = seconds.get("reference", 0.0) + seconds["update"]
         for stage, timing in timings.items():
-            if repeat and stage in seconds:
+            if repeat > 0 and stage in seconds:
                 timing.seconds.append(seconds[stage])
                 timing.peak = peak(device)
     used = torch.bfloat16 if run.grpo.autocast == "bfloat16" else torch.float32

@@ -268,6 +268,7 @@ METRICS: dict[str, str] = {
     "time/loo_fid": "seconds of the LOO-FID arithmetic after its features",
     "time/reference": "seconds scoring under the reference policy",
     "time/update": "seconds of forward, backward and optimiser step",
+    "time/keep": "seconds copying the state to host memory before a second epoch, part of the update",
     "time/optimizer": "seconds of the optimiser step alone",
     "time/iteration": "seconds of the whole iteration",
     **{f"eval/{name}": f"final samples: {meaning}" for name, meaning in MEANINGS.items()},

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,13 +21,14 @@ from artune.runtime.places import REFUSED, destination, passing_over, sync, sync
 
 
 @contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, named: Callable[[], Path] | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed over ``path``, otherwise removed.
 
     A symbolic link stays, and the file that it leads to is replaced. The folder is fsynced as well, so the caller may
     then remove older files; a file system that cannot do this has written the file all the same. The file gets the
     permissions that the umask gives to every new file, because safetensors makes its files readable by the owner alone.
-    A process that has lost its lease (:mod:`artune.runtime.fence`) replaces nothing.
+    A process that has lost its lease (:mod:`artune.runtime.fence`) replaces nothing. A file whose name depends on its
+    bytes gets it from ``named`` at the end.
 
     Raises:
         ArtuneError: the file cannot be written, or ``path`` is no place for an output
@@ -45,7 +46,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             sync(handle.fileno())
         fence.check()
-        os.replace(temporary, target)
+        os.replace(temporary, target if named is None else destination(named()))
         sync_folder(target.parent)
     except OSError as error:
         with contextlib.suppress(ArtuneError):

@@ -15,12 +15,11 @@ import pickle
 import shutil
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from torch import Tensor
 
 import artune
 from artune.errors import ArtuneError
@@ -44,16 +43,51 @@ BAD_BYTES = (
 
 
 def save_state(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Write ``state`` (tensors, numbers, strings) after ``iteration`` iterations; only the last two states are kept."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getvalue()
-    path = folder / f"state-{iteration:06d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    """Write ``state`` (tensors, numbers, strings) after ``iteration`` iterations; only the last two states are kept.
+
+    Raises:
+        ArtuneError: the state cannot be written.
+    """
+    path, digest = folder / f"state-{iteration:06d}.pt", hashlib.sha256()
+
+    def named() -> Path:
+        return path.with_stem(f"{path.stem}-{digest.hexdigest()[:16]}")
+
+    with replacing(path, named) as temporary, open(temporary, "wb") as handle:
+        sink = _HashedFile(handle, digest)
+        torch.save(state, sink)  # type: ignore[arg-type]
+        sink.check()
     for old in sorted(folder.glob("state-*.pt"))[:-KEEP]:
         old.unlink(missing_ok=True)
-    return path
+    return named()
+
+
+class _HashedFile:
+    """Hashes and writes at once, so that no second copy of a state lies in memory; both let other threads run.
+
+    An error of the disk waits for :meth:`check`: it must not cross the C++ code of torch.save, which calls this.
+    """
+
+    def __init__(self, handle: IO[bytes], digest: Any):
+        self.handle, self.digest = handle, digest
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.error is None:
+            self.digest.update(data)
+            try:
+                self.handle.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Called by torch.save; closing the file flushes it."""
+
+    def check(self) -> None:
+        """Raises OSError: the disk is full or failing."""
+        if self.error is not None:
+            raise self.error
 
 
 def load_state(folder: Path, config: str) -> tuple[int, dict[str, Any]] | None:
@@ -90,15 +124,6 @@ def clear_states(folder: Path) -> None:
     fence.check()  # after the listing, which holds no state of a successor
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def on_cpu(state: Any) -> Any:
-    """A copy of nested state on the CPU, whose tensors later updates do not change."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: on_cpu(value) for key, value in state.items()}
-    return [on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 FOLDER = ".finished"

@@ -8,6 +8,7 @@
 - grpo_trainer: one iteration of GRPO (Alg. 1)
 - mle: likelihood continuation (Table 12)
 - vapi: VA-pi (Table 5)
+- saving: the state in host memory, and the thread that writes it
 - trainer: the interface between the loop and a method
 - loop: runs any trainer from its last saved state to its end
 - train: the command: files in, files out

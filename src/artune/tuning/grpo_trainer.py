@@ -99,7 +99,7 @@ class GRPOTrainer(Trainer):
             )
             if self.loo_fid is not None:
                 self.loo_fid.commit()
-            self._before = None
+            self._updating = False
         clock.seconds["time/generate"] = clock.seconds.pop("time/rollout") - clock.seconds["time/decode"]
         return metrics, clock.seconds
 

@@ -11,6 +11,7 @@ from artune.runtime.progress import Progress
 from artune.runtime.resume import clear_states, load_state, save_state
 from artune.runtime.seeds import seed_for
 from artune.tracking.run_logger import RunLogger
+from artune.tuning.saving import StateWriter
 from artune.tuning.trainer import Trainer
 
 
@@ -32,6 +33,7 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
     """Train to the end from the newest intact state in ``folder``; returns the first iteration run and the metrics.
 
     Only rank 0 looks for damaged states, writes and shows progress; the state is the same for any number of processes.
+    States are written while the next iterations run; at the end, and after an error, the last is waited for.
 
     Args:
         trainer: any method.
@@ -40,7 +42,8 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
         config: identity of the training; states saved under another identity are ignored.
 
     Raises:
-        ArtuneError: a number was not finite, or another process died; the state before the step is saved.
+        ArtuneError: a number was not finite, or another process died; the state before the step is saved. Or a state
+            or a log could not be written.
         StoppedError: a signal asked the training to stop; the state is saved.
     """
     world, start = trainer.world, 0
@@ -58,7 +61,7 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
     if world.leads:
         logger.resume(start)
     metrics: dict[str, float] = {}
-    with StopRequest() as request:
+    with StopRequest() as request, StateWriter(folder, trainer.device) as writer:
         progress = Progress(f"train {trainer.name}", trainer.iterations, start)
         for iteration in range(start, trainer.iterations):
             own = (world.rank,) if world.rank else ()
@@ -68,7 +71,9 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
                 metrics, seconds = trainer.step(iteration)
             except ArtuneError as error:
                 if world.leads:
-                    save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
+                    writer.finish()
+                    if writer.last != iteration:  # otherwise this very state is written
+                        save_state(folder, iteration, {"config": config, "trainer": trainer.good_state()})
                 if isinstance(error, SharedError):  # as soon as one process ends, torchrun ends the others
                     world.wait()
                 raise
@@ -76,7 +81,8 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
                 logger.log(iteration, metrics, seconds)
                 if (picture := trainer.picture(iteration, folder.parent / "grids")) is not None:
                     logger.show(iteration, picture)
+                writer.check()
                 if (iteration + 1) % trainer.save_every == 0 and iteration + 1 < trainer.iterations:
-                    save_state(folder, iteration + 1, {"config": config, "trainer": trainer.state_dict()})
+                    writer.save(iteration + 1, {"config": config, "trainer": trainer.state_dict()})
                 progress.update(iteration + 1, trainer.note(metrics))
     return start, metrics

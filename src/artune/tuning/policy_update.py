@@ -100,7 +100,8 @@ class PolicyUpdate:
                 old = own if old is None else old
                 norm = self._gradient(iteration)
                 if epoch == 0 and grpo.epochs > 1:
-                    save()
+                    with clock("keep"):
+                        save()
                 with clock("optimizer"):
                     self.optimizer.step()  # Alg. 1, line 36
         if self.reference is not None and grpo.reference == "ema":

@@ -11,7 +11,7 @@ import torch
 from artune.errors import SharedError
 from artune.models.policies.policy import Policy
 from artune.runtime.distributed import World
-from artune.runtime.resume import on_cpu
+from artune.tuning.saving import HostCopy
 
 
 class Trainer(ABC):
@@ -37,7 +37,8 @@ class Trainer(ABC):
     save_every: int
     device: torch.device
     world: World
-    _before: dict[str, Any] | None = None  # state before the present iteration, if its updates have begun
+    _kept: HostCopy | None = None  # made at the first :meth:`keep_state`
+    _updating = False  # whether the updates of the present iteration have begun, whose state before them is kept
 
     @abstractmethod
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -68,12 +69,17 @@ class Trainer(ABC):
         return None
 
     def keep_state(self) -> None:
-        """Keep a copy of the present state on the CPU, which later updates do not change."""
-        self._before = on_cpu(self.state_dict())
+        """Keep a copy of the present state, should a later epoch fail; only rank 0 does, because only it saves."""
+        if not self.world.leads:
+            return
+        if self._kept is None:
+            self._kept = HostCopy(self.device)
+        self._kept.take(self.state_dict())
+        self._updating = True
 
     def good_state(self) -> dict[str, Any]:
         """The state before the last :meth:`step`, after that step has raised."""
-        return self.state_dict() if self._before is None else self._before
+        return self._kept.state() if self._kept is not None and self._updating else self.state_dict()
 
 
 class OptimizerTrainer(Trainer):

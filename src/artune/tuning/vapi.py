@@ -110,7 +110,7 @@ class VAPiTrainer(OptimizerTrainer):
             advantages = bounded_advantages(rewards, vapi.group_size, vapi.advantage_epsilon, vapi.advantage_clip)
             with clock("update"):
                 metrics |= self._optimise(context, labels, tokens, drawn, advantages, iteration)
-            self._before = None
+            self._updating = False
         return metrics, clock.seconds
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class VAPiTrainer(OptimizerTrainer):
         self, context: Tensor, labels: Tensor, tokens: Tensor, drawn: Tensor, advantages: Tensor, iteration: int
     ) -> dict[str, float]:
         vapi, old = self.settings, None
-        for _ in range(vapi.epochs):
+        for epoch in range(vapi.epochs):
             logits = self.policy(context, labels).float()  # [I, T, V], one context for all G sequences of an image
             every = logits.log_softmax(-1).repeat_interleave(vapi.group_size, 0)
             logp = every.gather(-1, drawn[..., None]).squeeze(-1)  # [I * G, T]
@@ -146,7 +146,7 @@ class VAPiTrainer(OptimizerTrainer):
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), vapi.grad_clip)
             self._check(norm, "gradient", iteration)
-            if self._before is None and vapi.epochs > 1:  # a later epoch may fail
+            if epoch == 0 and vapi.epochs > 1:  # a later epoch may fail
                 self.keep_state()
             self.optimizer.step()
         return {

@@ -47,6 +47,15 @@ def test_the_update_is_timed_with_its_reference_and_says_its_slices():
     assert rows["update"]["split"] == "slices 1"
 
 
+def test_the_copy_of_the_state_before_a_second_epoch_is_a_part_of_the_update():
+    request = Request(SMOKE, CPU, images=4, tokens=4, repeats=2)
+    run = request.run
+    request.__dict__["run"] = run.model_copy(update={"grpo": run.grpo.model_copy(update={"epochs": 2})})
+    rows = {found["case"]: found for found in run_benchmark("update", request)}
+    assert list(rows) == ["reference", "keep", "optimizer", "update", "reference and update"]
+    assert 0 < rows["keep"]["median s"] < rows["update"]["median s"]
+
+
 def test_all_samples_are_extrapolated_from_batches_and_say_so():
     batch, whole = timed("sample", repeats=3).values()
     assert whole["case"] == "64 samples, extrapolated"

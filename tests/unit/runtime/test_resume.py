@@ -1,9 +1,13 @@
-"""Outputs of a finished training are restored for exactly the same training, and for no other."""
+"""Outputs of a finished training are restored for exactly the same training, and for no other; a disk that is full."""
+
+import resource
 
 import pytest
+import torch
 
+from artune.errors import ArtuneError
 from artune.runtime import resume
-from artune.runtime.resume import FOLDER, give_back, keep
+from artune.runtime.resume import FOLDER, give_back, keep, load_state, save_state
 
 
 @pytest.fixture
@@ -56,3 +60,16 @@ def test_a_file_system_without_links_keeps_nothing_and_says_nothing(tmp_path, mo
     path.write_text("bytes")
     keep(tmp_path, "x", [path])
     assert [found.name for found in tmp_path.iterdir()] == ["policy.safetensors"]
+
+
+def test_a_state_for_which_there_is_no_room_leaves_the_one_before(tmp_path):
+    save_state(tmp_path, 3, {"config": "c", "trainer": {"w": torch.zeros(4)}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(ArtuneError, match=r"state-000006\.pt: cannot be written \(File too large\)"):
+            save_state(tmp_path, 6, {"config": "c", "trainer": {str(n): torch.zeros(100_000) for n in range(9)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name[:12] for path in tmp_path.iterdir()] == ["state-000003"]
+    assert load_state(tmp_path, "c")[0] == 3
