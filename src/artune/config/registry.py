@@ -235,7 +235,7 @@ class Registry:
         spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train the run instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
         sizes = tree["backbones"][backbone]
-        require_tokens(self.assets, spec.get("checkpoint"), backbone, self.backbones[backbone], where)
+        require_tokens(self.assets, spec.get("checkpoint"), str(backbone), self.backbones[str(backbone)], where)
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone, "backbone": sizes}
         spec |= {"tokenizer": tree["tokenizers"][sizes["tokenizer"]]} | {part: tree[part] for part in parts}
         return spec | {"networks": {key: tree["networks"][key] for key in self.reward_networks(spec, where)}}

@@ -72,13 +72,18 @@ def test_the_counted_memory_of_every_backbone_on_every_card(
     assert (len(sizes), max(sizes), split.checkpointing) == (*slices, checkpointing)
 
 
-def test_slices_of_a_number_that_was_asked_for_are_counted_as_the_training_cuts_them():
+@pytest.mark.parametrize(
+    ("asked", "mode", "expected"),
+    [(40, "auto", (4, 40, False)), (144, "auto", (1, 144, True)), (144, "off", (0, 0, False))],
+)
+def test_slices_of_a_number_that_was_asked_for_are_counted_as_the_training_cuts_them(asked, mode, expected):
+    """144 sequences together fit into 80 GB only with checkpointing; without, a training would run out of memory."""
     run = four_networks("llamagen_l")
-    for asked, expected in ((144, (0, 0)), (40, (4, 40))):
-        own = run.model_copy(update={"grpo": run.grpo.model_copy(update={"micro_batch": asked})})
-        found = on_card(own, 1, cards.CARDS[80])
-        assert (found.slices, found.largest) == expected  # 144 together do not fit into 80 GB
-        assert len(plan_micro_batches(own, 144, found.free).slices) == -(-144 // asked)
+    run = run.model_copy(update={"grpo": run.grpo.model_copy(update={"micro_batch": asked, "checkpointing": mode})})
+    found = on_card(run, 1, cards.CARDS[80])
+    assert (found.slices, found.largest, found.checkpointing) == expected
+    split = plan_micro_batches(run, 144, found.free)
+    assert (len(split.slices), split.checkpointing) == (-(-144 // asked), found.checkpointing)
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY.networks if name != "dinov2"])

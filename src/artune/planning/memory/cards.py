@@ -48,10 +48,9 @@ def card_lines(runs: Iterable[Run]) -> list[str]:
     tuned = _by_backbone(runs)
     if not tuned:
         return []
-    rows = [("tuning needs a card of", "on one GPU: slices x sequences", "on each of four GPUs")]
-    rows += [
-        (name, *(_described(*needed_card(own, processes)) for processes in PROCESSES)) for name, own in tuned.items()
-    ]
+    rows = [["tuning needs a card of", "on one GPU: slices x sequences", "on each of four GPUs"]]
+    for name, own in tuned.items():
+        rows.append([name, *(_described(*needed_card(own, processes)) for processes in PROCESSES)])
     return [f"{name:30} {one:42} {four}" for name, one, four in rows]
 
 
