@@ -72,11 +72,17 @@ SCALE = {
 
 
 def shrink(folder: Path) -> None:
-    """Write miniature sizes into ``folder/config``."""
+    """Write miniature sizes into ``folder/config``; released policies then have as many tokens as its backbones."""
     for name, sizes in NETWORKS.items():
         write(folder / f"config/architectures/{name}.json", json.dumps(sizes))
     path = folder / "config/scales/imagenet.yaml"
     path.write_text(yaml.safe_dump(merge(read_yaml(path), SCALE), sort_keys=False))
+    path = folder / "config/assets.yaml"
+    assets = read_yaml(path)
+    for asset in assets.values():
+        if "tokens" in asset:
+            asset["tokens"] = {256: 4, 576: 9}[asset["tokens"]]
+    path.write_text(yaml.safe_dump(assets, sort_keys=False))
 
 
 def make_world(folder: Path) -> Path:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+# How PyTorch's allocator is set, by either name. Segments that grow leave no gaps between updates and rollouts of other
+# sizes, which a card with little to spare cannot afford; the private pools of CUDA graphs may grow too (PyTorch, pull
+# requests 128068 and 185818). PyTorch reads the first name, then the second, when CUDA is first used.
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+GROWING = "expandable_segments:True"
 GIVEN = re.compile(r"\d|GPU-|MIG-")  # CUDA_VISIBLE_DEVICES with a GPU: not -1, NoDevFiles or empty
 Value = TypeVar("Value")
 
@@ -47,7 +52,7 @@ class Context:
 
     @functools.cached_property
     def device(self) -> "torch.device":
-        """The device to run on, one GPU per process; the first use also sets the threads and switches TF32 off."""
+        """The device to run on, one GPU per process; the first use sets threads and allocator and turns TF32 off."""
         import torch
 
         here, wanted = launch(), self.settings.device
@@ -63,6 +68,8 @@ class Context:
             )
         name = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # features are float32
+        if name == "cuda" and not any(variable in os.environ for variable in ALLOCATOR):
+            os.environ[ALLOCATOR[0]] = GROWING  # here, not in the profiles: every command on CUDA passes this place
         if name == "cuda" and here.size > 1:
             if torch.cuda.device_count() < here.local_size:
                 gpus = torch.cuda.device_count()

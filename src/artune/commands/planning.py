@@ -13,11 +13,12 @@ PROFILE = Path("slurm_a100")
 
 
 def plan(context: Context, arguments: Namespace) -> str:
-    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
+    """Print the trainings and evaluations of a target with their GPU hours and cards at the imagenet scale."""
     from artune.errors import ArtuneError
     from artune.planning.budget import budget, format_budget
     from artune.planning.costs import read_costs
     from artune.planning.gpu_hours import floor_machine, measured_machine
+    from artune.planning.memory.cards import card_lines
     from artune.planning.plan import Plan
 
     if arguments.scale not in (None, "imagenet"):
@@ -33,7 +34,8 @@ def plan(context: Context, arguments: Namespace) -> str:
     if costs.training is not None and trained:
         low, high = (trained * hours for hours in costs.training)
         text += f"\n{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}"
-    print_result(text)
+    tuned = [plan.registry.resolve(line.run) for line in lines if line.work.startswith("train")]
+    print_result("\n".join([text, *card_lines(tuned)]))
     whose = "measured" if figures.measured else "the paper's, App. E"
     return (
         f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "

@@ -4,7 +4,7 @@
 - yaml_layers: reading, validating, merging and flattening YAML
 - settings: settings of the user, remarks of a scale, external files (assets)
 - run: a run's settings: data, tokenizer, backbone, networks, sampling, evaluation
-- sizes: sizes that follow from a policy's and a tokenizer's settings
+- sizes: weights, pixels and bytes of memory that follow from the settings
 - methods: settings of the tuning methods: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards
 - glossary: every number that is logged or scored
 - tables: tables and figures

@@ -13,7 +13,7 @@ from typing import Any
 from artune.config.claims import read_claims
 from artune.config.methods import REWARDS, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
-from artune.config.settings import PRESETS, About, Asset, results_name
+from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
 from artune.config.yaml_layers import Model, Tree, config_folder, mapping, merge, parse, read_yaml, undot
@@ -234,10 +234,10 @@ class Registry:
             return spec | {"images": tree["images"], "data": tree["data"], "networks": {}}
         spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train the run instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
-        spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone}
-        spec |= {"backbone": tree["backbones"][backbone]}
-        spec |= {"tokenizer": tree["tokenizers"][tree["backbones"][backbone]["tokenizer"]]}
-        spec |= {part: tree[part] for part in parts}
+        sizes = tree["backbones"][backbone]
+        require_tokens(self.assets, spec.get("checkpoint"), str(backbone), self.backbones[str(backbone)], where)
+        spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone, "backbone": sizes}
+        spec |= {"tokenizer": tree["tokenizers"][sizes["tokenizer"]]} | {part: tree[part] for part in parts}
         return spec | {"networks": {key: tree["networks"][key] for key in self.reward_networks(spec, where)}}
 
     def _policy_of(self, name: str, where: str) -> str:

@@ -2,12 +2,15 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from artune.config.fields import Frozen, Positive
+from artune.config.run import Backbone
+from artune.errors import ArtuneError
 
 PRESETS = ("paper", "release")
 
@@ -68,4 +71,28 @@ class Asset(Frozen):
     url: str | None = None  # address from which it may be fetched without an account
     bring: bool = False  # the user brings a copy: a licence, a login or no direct link
     size: str | None = None  # approximate, for display
+    tokens: Positive | None = None  # of a policy: tokens per image that it was trained on
     optional: str | None = None  # what the file is for if no rule needs it
+
+
+def require_tokens(assets: Mapping[str, Asset], checkpoint: Any, name: str, backbone: Backbone, run: str) -> None:
+    """Refuse a policy's weights that were trained on images of another size, since they would fit the backbone as well.
+
+    Args:
+        assets: the external files.
+        checkpoint: key of the weights; None: those of the backbone. What is no known key passes; other checks name it.
+        name: name of the backbone.
+        backbone: its settings.
+        run: file and run, for the message.
+
+    Raises:
+        ArtuneError: the weights were trained on another number of tokens per image than the backbone has.
+    """
+    key = checkpoint or backbone.checkpoint
+    asset = assets.get(key) if isinstance(key, str) else None
+    if asset is not None and asset.tokens not in (None, backbone.tokens):
+        raise ArtuneError(
+            f"{run}: backbone: {name} has {backbone.tokens} tokens per image, but the weights of asset {key} were "
+            f"trained on {asset.tokens}; name a backbone of {asset.tokens} tokens (config/backbones.yaml) or other "
+            "weights"
+        )

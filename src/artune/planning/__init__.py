@@ -6,6 +6,7 @@
 - layers: which layer sets a value, and which edits have no effect
 - needs: which rule needs which external file
 - clone: whether Snakemake can work in the folder that the repository lies in
+- memory: memory of a tuning on a GPU, and which card a backbone needs
 - calls: one call of Snakemake, its settings and records
 - floors: least bytes and FLOPs of a stage
 - costs: seconds per stage beside the paper's

@@ -15,6 +15,7 @@ from artune.data.assets import find_asset, wrong_file
 from artune.errors import ArtuneError, without_secrets
 from artune.planning import slurm
 from artune.planning.clone import problem_of_caches, problem_of_temporary_files, try_results
+from artune.planning.memory.cards import check_cards
 from artune.planning.needs import needed_assets
 
 # major version of torch's CUDA -> least major version of the driver (NVIDIA's release notes)
@@ -252,6 +253,7 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
     checks: list[Callable[[], Finding]] = [
         packages,
         driver,
+        lambda: Finding("memory", *check_cards(registry)),
         lambda: disk(registry.scale),
         scratch,
         lambda: check_assets(registry, folder),

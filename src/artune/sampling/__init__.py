@@ -2,6 +2,7 @@
 
 - generate: classifier-free guidance, temperature, top-k, top-p
 - cached_decoding: step-by-step decoding at the speed of the device
+- device_memory: what is free on a GPU beside the graphs' private pools
 - replica: copies of a policy that only decode
 - rollout: class prompts, tokens and images of an iteration
 - batch: the samples that a rollout hands to the rewards

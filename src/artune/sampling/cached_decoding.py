@@ -7,13 +7,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from artune.config.sizes import images_that_fit
 from artune.models.policies.cache import BucketedCache, Cache
 from artune.models.policies.policy import Policy
+from artune.sampling.device_memory import free_bytes
 from artune.sampling.replica import cast_replica, pack, refresh
 
 BUCKET = 32  # positions per bucket: 8 graphs for 256 tokens, and attention to at most 31 empty positions
 CHECKED = 2  # tokens of the second bucket that :func:`agrees` checks
-MEMORY = 0.35  # share of a GPU's memory for keys, values and logits: the update needs the rest
 # Largest accepted difference of logits between the two paths, divided by the largest absolute logit. Tokens cannot be
 # compared in bfloat16: among 16,384 logits with 8 significant bits the largest value often occurs more than once.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
@@ -205,7 +206,7 @@ def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = N
 
 
 def images_at_once(images: int, each: int, device: torch.device) -> int:
-    """Number of ``images`` that may be drawn together: on a GPU those that fit into :data:`MEMORY` of it, on a CPU all.
+    """Number of ``images`` that may be drawn together: those that fit into a share of a GPU's memory, on a CPU all.
 
     Args:
         images: images in the batch.
@@ -214,9 +215,7 @@ def images_at_once(images: int, each: int, device: torch.device) -> int:
     """
     if device.type != "cuda":
         return max(images, 1)
-    free, total = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(int(min(MEMORY * total, free)) // each, 1)
+    return images_that_fit(each, free_bytes(device), torch.cuda.mem_get_info(device)[1])
 
 
 def cut(images: int, at_once: int) -> Iterator[slice]:

@@ -59,6 +59,7 @@ class MLETrainer(OptimizerTrainer):
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.grad_clip)
             self._check(norm.item(), "gradient", iteration)
             self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)  # nothing needs the gradients while a state is saved
         metrics |= {
             "optim/grad_norm": norm.item(),
             "optim/learning_rate": settings.learning_rate,

@@ -14,6 +14,7 @@ from artune.runtime.distributed import Share, World
 from artune.runtime.progress import say
 from artune.runtime.seeds import generator_for
 from artune.sampling.batch import RolloutBatch
+from artune.sampling.device_memory import free_bytes
 from artune.tuning import micro_batch
 from artune.tuning.entropy import entropy_fraction
 from artune.tuning.micro_batch import MicroBatches
@@ -49,6 +50,8 @@ class PolicyUpdate:
         )
         self.initial_entropy: float | None = None
         self.split: MicroBatches | None = None  # slices of this process' share, planned at the first update
+        self._made_for: float | None = None  # bytes for the update when they were planned; None: on a CPU
+        self._compared = True  # whether these bytes need not be compared with those of this process
         # Whether the entropy coefficient follows the entropy of the whole batch.
         self.feedback = run.entropy.over == "batch" and run.entropy.enabled and run.entropy.gain > 0
 
@@ -104,16 +107,33 @@ class PolicyUpdate:
                         save()
                 with clock("optimizer"):
                     self.optimizer.step()  # Alg. 1, line 36
+            self.optimizer.zero_grad(set_to_none=True)  # the next rollout has their memory
         if self.reference is not None and grpo.reference == "ema":
             for kept, new in zip(self.reference.parameters(), self.policy.parameters(), strict=True):
                 kept.lerp_(new.detach(), 1.0 - grpo.reference_decay)
         return totals | {"optim/grad_norm": norm, "optim/learning_rate": learning_rate(grpo, iteration)}
 
     def planned(self, sequences: int) -> MicroBatches:
-        """The slices of this process' share; planned again if the kept ones belong to a share of another size."""
-        if self.split is None or self.split.slices[-1].stop != sequences:
-            self.split = split_update(self.run, sequences, self.device, bool(self.optimizer.state))
-        return self.split
+        """The slices of this process' share.
+
+        They are planned again if the kept ones belong to a share of another size, or if those of a saved state were
+        made for more memory than this process has.
+        """
+        kept = self.split
+        if kept is None or kept.slices[-1].stop != sequences or not self._enough(kept):
+            self._made_for, self._compared = free_for_update(self.device, self.optimizer), True
+            self.split = kept = split_update(self.run, sequences, self._made_for)
+        return kept
+
+    def _enough(self, kept: MicroBatches) -> bool:
+        """Whether the slices of a saved state may be kept; looked up once, at the first update after loading."""
+        if self._compared:
+            return True
+        self._compared, free = True, free_for_update(self.device, self.optimizer)
+        short = None if free is None else micro_batch.shortage(self.run, kept, self._made_for, free)
+        if short is not None:
+            say(short)
+        return short is None
 
     def _ahead(
         self, parts: list[slice], batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
@@ -229,7 +249,7 @@ class PolicyUpdate:
             "reference": None if moving is None else moving.state_dict(),
             "initial_entropy": self.initial_entropy,
             # The split depends on the memory that was free at the start; another split would change the last bits.
-            "split": None if self.split is None else [self.device.type, *self.split.saved()],
+            "split": None if self.split is None else [self.device.type, *self.split.saved(), self._made_for],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,16 +260,25 @@ class PolicyUpdate:
             self.reference.load_state_dict(state["reference"])
         self.initial_entropy = state["initial_entropy"]
         if (split := state.get("split")) is not None and split[0] == self.device.type:
-            self.split = MicroBatches.of(*split[1:])
+            edges, checkpointing, *made_for = split[1:]  # states of earlier versions do not hold the last entry
+            self.split = MicroBatches.of(edges, checkpointing)
+            self._made_for, self._compared = next(iter(made_for), None), False
 
 
-def split_update(run: GrpoRun, sequences: int, device: torch.device, states: bool) -> MicroBatches:
-    """The micro-batches that fit into the free memory of ``device``; a split or checkpointing is printed."""
-    free = None
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = float(torch.cuda.mem_get_info(device)[0] + kept)
-    split = micro_batch.plan_micro_batches(run, sequences, free, states)
+def free_for_update(device: torch.device, optimizer: torch.optim.Optimizer) -> float | None:
+    """Bytes of ``device`` that are free or hold AdamW's states, so that a resumed training counts as a new one does.
+
+    None on a CPU.
+    """
+    if device.type != "cuda":
+        return None
+    states = (value for state in optimizer.state.values() for value in state.values())
+    return float(free_bytes(device) + sum(value.nbytes for value in states if value.is_cuda))
+
+
+def split_update(run: GrpoRun, sequences: int, free: float | None) -> MicroBatches:
+    """The micro-batches that fit into ``free`` bytes (None: a CPU's); a split or checkpointing is printed."""
+    split = micro_batch.plan_micro_batches(run, sequences, free)
     if len(split.slices) > 1 or split.checkpointing:
         say(split.line(micro_batch.sequence_bytes(run, split.checkpointing)))
     return split

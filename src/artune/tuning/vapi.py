@@ -149,6 +149,7 @@ class VAPiTrainer(OptimizerTrainer):
             if epoch == 0 and vapi.epochs > 1:  # a later epoch may fail
                 self.keep_state()
             self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # the next images have their memory
         return {
             "vapi/cross_entropy": likelihood.item(),
             "policy/loss": policy_loss.item(),

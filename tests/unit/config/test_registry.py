@@ -10,6 +10,7 @@ from artune.config.methods import deciding, with_present
 from artune.config.registry import Registry
 from artune.config.yaml_layers import merge, read_yaml, undot
 from artune.errors import ArtuneError
+from artune.planning.plan import Plan
 
 CONFIG = ROOT / "config"
 SCALES = ("mnist", "imagenet", "smoke")
@@ -47,6 +48,52 @@ def test_paper_values_reach_the_run_at_the_paper_scale():
     assert (run.grpo.iterations, run.grpo.group_size, run.grpo.beta, run.grpo.clip) == (600, 12, 3.0, 0.2)
     assert (run.sampling.cfg, run.rewards.loo_fid.alpha, run.entropy.c_max) == (1.5, 0.5, 4e-3)
     assert run.rewards.terms == ("clip", "hps", "loo_fid")
+
+
+SIZE = "llamagen_l-theirs: {backbone: %s, method: external, checkpoint: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asset", "sizes"),
+    [
+        ("llamagen_l", "argrpo_l", (256, 576)),
+        ("llamagen_xl", "argrpo_b", (576, 256)),
+        ("vqgan", "argrpo_xl", (256, 576)),
+    ],
+)
+def test_weights_of_another_image_size_are_refused_though_they_would_fit(config, backbone, asset, sizes):
+    """AR-GRPO's L and XL draw 384 pixels: no weight depends on the number of tokens, so loading finds nothing wrong."""
+    lines = config / "experiments.yaml"
+    lines.write_text(lines.read_text() + SIZE % (backbone, asset))
+    message = (
+        rf"config/experiments.yaml: llamagen_l-theirs: backbone: {backbone} has {sizes[0]} tokens per image, but the "
+        rf"weights of asset {asset} were trained on {sizes[1]}; name a backbone of {sizes[1]} tokens .*or other weights$"
+    )
+    with pytest.raises(ArtuneError, match=message):
+        Registry("imagenet", root=config).resolve("llamagen_l-theirs")
+    with pytest.raises(ArtuneError, match=message):  # Snakemake finds it when it reads the settings
+        Plan(read_yaml(config / "config.yaml") | {"scale": "imagenet"}, config)
+
+
+def test_weights_of_the_backbones_image_size_are_taken(config):
+    lines = config / "experiments.yaml"
+    lines.write_text(lines.read_text() + SIZE % ("llamagen_l_384", "argrpo_l"))
+    larger = {"dim": 1024, "layers": 24, "heads": 16, "tokens": 576, "checkpoint": None}
+    edit(
+        config / "backbones.yaml",
+        lambda tree: tree["backbones"].update(llamagen_l_384=tree["backbones"]["llamagen_l"] | larger),
+    )
+    assert Registry("imagenet", root=config).resolve("llamagen_l-theirs").backbone.tokens == 576
+
+
+def test_a_backbone_of_another_size_than_its_own_weights_is_refused_in_every_run_that_starts_from_it(config):
+    edit(config / "backbones.yaml", lambda tree: tree["backbones"]["llamagen_xl"].update(tokens=256))
+    registry = Registry("imagenet", root=config)
+    for run in ("llamagen_xl-pretrained", "llamagen_xl-ours"):
+        message = f"{run}: backbone: llamagen_xl has 256 tokens per image, but the weights of asset llamagen_xl were"
+        with pytest.raises(ArtuneError, match=message):
+            registry.resolve(run)
+    assert registry.resolve("llamagen_xl-vapi").backbone.tokens == 256  # nobody says how VA-pi's were trained
 
 
 def test_a_seed_is_part_of_the_name_only():

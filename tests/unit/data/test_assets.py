@@ -401,6 +401,6 @@ def test_fetching_what_is_needed_goes_on_after_a_failure(tmp_path, server):
     server.answers["/gone"] = (404, {})
     (config / "assets.yaml").write_text(yaml.safe_dump(assets, sort_keys=False))
     problems = fetch_needed(Registry("imagenet", root=config), tmp_path / "data")
-    wrong = ["clip_vit_l_14", "clip_vit_l_14_336"]  # the digests of these two are published
+    wrong = ["inception", "clip_vit_l_14", "clip_vit_l_14_336", "maniqa_koniq10k"]  # the digests of these are published
     assert [line.split(":")[0] for line in problems] == [f"asset {key}" for key in ("llamagen_b", *wrong)]
     assert (tmp_path / "data/c2i_L_256.pt").read_bytes() == BODY

@@ -107,7 +107,9 @@ def continuation(world, codes, **changes):
     mle = {"iterations": 5, "batch": 10, "learning_rate": 1e-2, "class_dropout": 0.3, "dropout": 0.0, **changes}
     run = tiny_run(method="mle", mle=mle)
     trainer = MLETrainer(run, tiny_policy(run), codes, CPU, world)
-    return [trainer.step(iteration)[0] for iteration in range(5)], weights(trainer)
+    curves = [trainer.step(iteration)[0] for iteration in range(5)]
+    assert all(parameter.grad is None for parameter in trainer.policy.parameters())  # none outlives its step
+    return curves, weights(trainer)
 
 
 def test_the_continuation_is_the_same_in_several_processes(tmp_path):

@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves
 from trainers import trainer_of, weights
 
 from artune.config.registry import Registry
-from artune.config.sizes import parameters
+from artune.config.sizes import PLANNED, fixed_bytes, image_bytes, parameters, saved_bytes, sequence_bytes
 from artune.errors import ArtuneError
-from artune.tuning import micro_batch
+from artune.sampling.cached_decoding import bytes_of_image
+from artune.tuning import micro_batch, policy_update
 from artune.tuning.objective import objective, score_tokens
 
 IMAGENET = Registry("imagenet", root=ROOT / "config")
@@ -66,12 +67,12 @@ def test_the_bytes_of_a_sequence_are_what_pytorch_keeps(family, autocast, checkp
         logp, entropy = score_tokens(policy, tokens, class_ids, run.grpo, run.sampling)
         kept = live.now
         objective(logp, logp.detach(), None, entropy, advantages, [1.0], 0.02, run.grpo)[0].backward()
-    standing = micro_batch.fixed_bytes(run.backbone, run.grpo, states=True)
+    standing = fixed_bytes(run.backbone, run.grpo, states=True)
     casts = standing - 4 * parameters(run.backbone)  # casts of all weights; those of checkpointed blocks are freed
-    counted = sequences * micro_batch.saved_bytes(run, again)
+    counted = sequences * saved_bytes(run, again)
     assert kept <= (counted + casts) * 1.001  # the rotary table belongs to no sequence
     assert counted <= 1.5 * kept
-    peak = sequences * micro_batch.sequence_bytes(run, again)
+    peak = sequences * sequence_bytes(run, again)
     assert live.peak <= (peak + standing) * 1.001
     assert peak <= 1.5 * live.peak
 
@@ -112,9 +113,7 @@ def test_auto_needs_no_estimate_on_a_cpu_and_a_number_is_kept():
     assert micro_batch.plan_micro_batches(run, 7, None) == ([slice(0, 7)], False)
     five = run.model_copy(update={"grpo": run.grpo.model_copy(update={"micro_batch": 5})})
     assert micro_batch.plan_micro_batches(five, 12, None) == ([slice(0, 5), slice(5, 10), slice(10, 12)], False)
-    room = (
-        micro_batch.fixed_bytes(run.backbone, run.grpo, False) + 3 * micro_batch.sequence_bytes(run, False)
-    ) / micro_batch.PLANNED
+    room = (fixed_bytes(run.backbone, run.grpo, states=False) + 3 * sequence_bytes(run, False)) / PLANNED
     assert micro_batch.plan_micro_batches(five, 12, room)[1] is True  # slices of 5 are asked for, 3 sequences fit
     assert micro_batch.plan_micro_batches(five, 3, room)[1] is False
 
@@ -125,6 +124,97 @@ def test_a_model_too_big_is_one_line(gigabytes):
         ArtuneError, match=r"the update of llamagen_xl needs 11.2 GB for .* and 0.4 GB per sequence, [\d.]+ GB are free"
     ):
         planned("llamagen_xl-ours", gigabytes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_bytes_of_an_image_are_those_of_the_cache_that_is_allocated(family):
+    run = sized(family, "off", 2048, 2)
+    for sequences, dtype in ((1, torch.float32), (2, torch.bfloat16)):
+        counted = image_bytes(run.backbone, sequences, dtype.itemsize)
+        assert counted == bytes_of_image(tiny_policy(run), sequences, dtype)
+
+
+def saved_then_resumed(monkeypatch, first, later, change=lambda state: None):
+    """The slices of a new training and of one that goes on from its state, with so many bytes free before and after."""
+    free = iter([first, *[later] * 2])
+    monkeypatch.setattr(policy_update, "free_for_update", lambda device, optimizer: next(free))
+    run = sized("llamagen", "off", 128, 2, checkpointing="off")
+    begun, resumed = trainer_of(run), trainer_of(run)
+    made = begun.update.planned(12)
+    state = begun.state_dict()
+    change(state)
+    resumed.load_state_dict(state)
+    kept = resumed.update.planned(12)
+    assert resumed.update.planned(12) is kept  # the memory is compared once
+    return made, kept
+
+
+def room(sequences):
+    """Bytes from which a batch is cut into slices of at most ``sequences``."""
+    run = sized("llamagen", "off", 128, 2, checkpointing="off")
+    standing = fixed_bytes(run.backbone, run.grpo, states=False)
+    return (standing + (sequences + 0.02) * sequence_bytes(run, False)) / PLANNED
+
+
+def without_bytes(state):
+    state["split"] = state["split"][:3]  # as states were saved before they held them
+
+
+@pytest.mark.parametrize(
+    ("later", "slices"), [(room(4), 3), (0.981 * room(4), 3), (room(12), 3), (0.95 * room(4), 4), (room(2), 6)]
+)
+def test_saved_slices_are_planned_anew_where_less_memory_is_free(monkeypatch, capsys, later, slices):
+    """A little less is the same card on another day, and more memory changes nothing: the numbers stay the same."""
+    made, kept = saved_then_resumed(monkeypatch, room(4), later)
+    assert (len(made.slices), len(kept.slices)) == (3, slices)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "planned anew" in line]
+    assert len(lines) == (slices != 3)
+
+
+def test_a_state_without_the_bytes_it_was_made_for_is_kept_if_its_slices_fit(monkeypatch, capsys):
+    made, kept = saved_then_resumed(monkeypatch, room(12), room(5), without_bytes)
+    assert (len(made.slices), len(kept.slices)) == (1, 3)
+    assert "planned anew" in capsys.readouterr().err
+    made, kept = saved_then_resumed(monkeypatch, room(30), room(12), without_bytes)
+    assert kept == made
+    assert "planned anew" not in capsys.readouterr().err
+
+
+def test_the_line_says_both_amounts(monkeypatch):
+    run = IMAGENET.resolve("llamagen_l-ours")
+    whole = micro_batch.plan_micro_batches(run, 36, 60 * 2**30)
+    line = micro_batch.shortage(run, whole, 60 * 2**30, 20 * 2**30)
+    assert "20.0 GB are free for it, where the slices of the saved state were made for 60.0 GB" in line
+    assert micro_batch.shortage(run, whole, 60 * 2**30, 59 * 2**30) is None
+    assert micro_batch.shortage(run, whole, None, 22.2 * 2**30) is None  # 36 sequences need 22.0 GB
+    assert "made for 22.0 GB" in micro_batch.shortage(run, whole, None, 20 * 2**30)
+
+
+def test_a_split_is_planned_from_the_fewest_bytes_that_are_said_of_it():
+    for name, sequences in (("llamagen_l-ours", 144), ("llamagen_xl-ours", 36), ("vqgan-ours", 36)):
+        run = IMAGENET.resolve(name)
+        for gigabytes in (22, 40, 60):
+            split = micro_batch.plan_micro_batches(run, sequences, gigabytes * 2**30)
+            least = micro_batch.least_free(run, split)
+            assert micro_batch.plan_micro_batches(run, sequences, least * 1.0001) == split
+            assert micro_batch.plan_micro_batches(run, sequences, least * 0.9999) != split
+
+
+def test_states_of_adamw_count_as_memory_of_the_update(monkeypatch):
+    """A resumed training has them on the card already; a new one makes them in its first step."""
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    policy = torch.nn.Linear(4, 4, bias=False)
+    optimizer = torch.optim.AdamW(policy.parameters())
+    monkeypatch.setattr(policy_update, "free_bytes", lambda device: 1000)
+    gpu = torch.device("cuda")
+    assert policy_update.free_for_update(gpu, optimizer) == 1000
+    moments = {name: torch.zeros(4, 4).as_subclass(OnGpu) for name in ("exp_avg", "exp_avg_sq")}
+    optimizer.state[policy.weight] = {"step": torch.tensor(1.0), **moments}  # a step count that stays on the CPU
+    assert policy_update.free_for_update(gpu, optimizer) == 1000 + 2 * 4 * 16
+    assert policy_update.free_for_update(torch.device("cpu"), optimizer) is None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -187,6 +277,12 @@ def test_slices_are_scored_ahead_of_an_epoch_only_for_the_entropys_feedback(entr
     assert len(scored) == passes  # two epochs of three slices
     whole, _ = trainer_of(tiny_run(grpo={"beta": 0.0}, entropy=entropy)).step(0)
     assert all(math.isclose(metrics[key], value, rel_tol=1e-3, abs_tol=1e-6) for key, value in whole.items())
+
+
+def test_no_gradient_outlives_the_update():
+    trainer = trainer_of(tiny_run(grpo={"micro_batch": 5}))
+    trainer.step(0)
+    assert all(parameter.grad is None for parameter in trainer.policy.parameters())
 
 
 def test_the_split_is_said_once(capsys):
