@@ -10,6 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from artune.models.policies.llamagen import rotary_table
+
 CUDA = torch.device("cuda:0")
 aten = torch.ops.aten
 # Operations whose result lies on the host, or whose shape depends on values: the host waits for the device.
@@ -76,5 +78,15 @@ def convert(module, function, recurse=True):
 @contextmanager
 def fake_cuda():
     """Within it tensors are fake, and new ones lie on CUDA; an operation on tensors of two devices raises."""
-    with FakeTensorMode(), CUDA, patch.object(nn.Module, "_apply", convert):
-        yield CUDA
+    rotary_table.cache_clear()  # a fake tensor serves one mode only
+    try:
+        with (
+            FakeTensorMode(),
+            CUDA,
+            patch.object(nn.Module, "_apply", convert),
+            patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),  # else autocast is off
+            patch("torch.cuda.is_bf16_supported", lambda *_: True),
+        ):
+            yield CUDA
+    finally:
+        rotary_table.cache_clear()
