@@ -6,10 +6,11 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from artune.data.pixels import _pil_weights
 from artune.models.policies.llamagen import rotary_table
 
 CUDA = torch.device("cuda:0")
@@ -19,6 +20,7 @@ READS = {
     aten._local_scalar_dense, aten.item, aten.is_nonzero, aten.equal, aten.nonzero, aten.masked_select, aten._unique2,
     aten.unique_dim, aten.unique_consecutive, aten.bincount, aten.histc,
 }  # fmt: skip
+CACHED = (rotary_table, _pil_weights)  # functions that keep tensors; a fake one serves its own mode only
 MASKED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 
 
@@ -43,14 +45,17 @@ class OnDevice(TorchDispatchMode):
     """Refuses host reads and copies to the host; ``recorded`` refuses copies from it too, as recording a graph does.
 
     Attributes:
+        answers: values that host reads get, one for each that is known and allowed.
         seen: how often each operation ran, by name.
     """
 
-    def __init__(self, recorded=False):
+    def __init__(self, recorded=False, answers=()):
         super().__init__()
-        self.recorded, self.seen = recorded, Counter()
+        self.recorded, self.answers, self.seen = recorded, list(answers), Counter()
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function is aten._local_scalar_dense.default and self.answers:
+            return self.answers.pop(0)
         refuse_host_read(function, arguments)
         result = function(*arguments, **(keywords or {}))
         self.seen[function.overloadpacket._qualified_op_name.removeprefix("aten::")] += 1
@@ -65,28 +70,37 @@ class OnDevice(TorchDispatchMode):
 
 def convert(module, function, recurse=True):
     """``nn.Module._apply`` with new parameters: PyTorch's own swaps them in place, which fake tensors do not allow."""
-    for part in module.modules() if recurse else (module,):
-        for name, weight in part._parameters.items():
-            if weight is not None:
-                part._parameters[name] = nn.Parameter(function(weight.detach()), weight.requires_grad)
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = function(buffer)
+    with torch.no_grad():
+        for part in module.modules() if recurse else (module,):
+            for name, weight in part._parameters.items():
+                if weight is not None:
+                    part._parameters[name] = nn.Parameter(function(weight), weight.requires_grad)
+            for name, buffer in part._buffers.items():
+                if buffer is not None:
+                    part._buffers[name] = function(buffer)
     return module
+
+
+def on_cuda(make):
+    """The frozen network that ``make`` builds, with fake weights on CUDA; only what ``Module.to`` moves lies there."""
+    with unset_fake_temporarily(), torch.device("meta"):
+        network = make().eval().requires_grad_(False)
+    return convert(network, lambda weight: torch.empty(weight.shape, dtype=weight.dtype, device=CUDA))
 
 
 @contextmanager
 def fake_cuda():
-    """Within it tensors are fake, and new ones lie on CUDA; an operation on tensors of two devices raises."""
-    rotary_table.cache_clear()  # a fake tensor serves one mode only
+    """Within it all new tensors are fake, on the device that the code names; an operation on two devices raises."""
+    for function in CACHED:
+        function.cache_clear()
     try:
         with (
             FakeTensorMode(),
-            CUDA,
             patch.object(nn.Module, "_apply", convert),
             patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),  # else autocast is off
             patch("torch.cuda.is_bf16_supported", lambda *_: True),
         ):
             yield CUDA
     finally:
-        rotary_table.cache_clear()
+        for function in CACHED:
+            function.cache_clear()

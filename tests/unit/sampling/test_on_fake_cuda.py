@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fake_cuda import HostReadError, OnDevice, fake_cuda
+from fake_cuda import CUDA, HostReadError, OnDevice, fake_cuda, on_cuda
 from project import ROOT
 from recorded import FakeGraph, recording
 
@@ -27,34 +27,36 @@ def run_of(family):
     return IMAGENET.resolve(RUNS[family])
 
 
-def policy_of(family):
-    return build_policy(run_of(family).backbone).requires_grad_(False)
+def policy_of(family, **changes):
+    return on_cuda(lambda: build_policy(run_of(family).backbone.model_copy(update=changes)))
+
+
+def ids_of(images):
+    return torch.zeros(images, dtype=torch.long, device=CUDA)
 
 
 def tokens_of(family, images):
-    backbone = run_of(family).backbone
-    return torch.zeros(images, backbone.tokens, dtype=torch.long), torch.zeros(images, dtype=torch.long)
+    return ids_of(images)[:, None].expand(-1, run_of(family).backbone.tokens)
 
 
 @FAMILIES
 @DTYPES
 def test_decoding(family, dtype):
-    """The steps of the second and the last bucket are recorded by the decoder's own code."""
+    """The first step runs as it is, and that of the last bucket is recorded by the decoder's own code."""
     rows = 72 if family == "llamagen" else 36
     with fake_cuda(), recording(FakeGraph, {"cuda"}) as cuda:
         policy = policy_of(family)
         replica = cast_replica(policy, dtype)
-        ids = torch.zeros(rows, dtype=torch.long)
+        ids = ids_of(rows)
         decoder = BucketedDecoder(replica, rows)
         with OnDevice() as outside:
             refresh(replica, policy)
             logits = decoder.start(ids)
-            for position in (decoder.cache.bucket, policy.tokens - 1):
-                decoder.position = position
-                logits = decoder.decode(ids)
+            decoder.position = policy.tokens - 1
+            logits = decoder.decode(ids)
             chosen = guide(logits[: rows // 2], logits[rows // 2 :], 2.0)
             draw_token(filter_logits(chosen, 1.0, 100, 0.9))
-        assert cuda.captures == len(decoder.graphs) == 2
+        assert cuda.captures == len(decoder.graphs) == 1
         assert logits.shape == (rows, policy.codebook_size)
         assert logits.dtype == torch.float32
         assert outside.seen["embedding"] > 0
@@ -64,10 +66,11 @@ def test_decoding(family, dtype):
 
 @FAMILIES
 def test_plain_decoding(family):
-    with fake_cuda(), OnDevice():
-        decoder, ids = PlainDecoder(policy_of(family)), torch.zeros(36, dtype=torch.long)
-        decoder.start(ids)
-        assert decoder.decode(ids).device.type == "cuda"
+    with fake_cuda():
+        decoder, ids = PlainDecoder(policy_of(family)), ids_of(36)
+        with OnDevice():
+            decoder.start(ids)
+            assert decoder.decode(ids).device == CUDA
 
 
 @FAMILIES
@@ -80,7 +83,7 @@ def test_scoring(family, autocast, checkpointing):
         policy = policy_of(family).requires_grad_(True)
         policy.checkpointing = checkpointing
         with OnDevice() as mode:
-            logp, entropy = score_tokens(policy, *tokens_of(family, 36), grpo, run.sampling)
+            logp, entropy = score_tokens(policy, tokens_of(family, 36), ids_of(36), grpo, run.sampling)
         assert logp.shape == entropy.shape == (36, policy.tokens)
         assert logp.requires_grad
         assert (mode.seen["_to_copy"] > 100) == (autocast == "bfloat16")
@@ -92,10 +95,10 @@ def test_rendering(family, dtype):
     run = run_of(family)
     side = decoded_size(run.backbone, run.tokenizer)
     with fake_cuda():
-        tokenizer = build_tokenizer(run.tokenizer, image_size=side).requires_grad_(False)
+        tokenizer = on_cuda(lambda: build_tokenizer(run.tokenizer, image_size=side))
         render = make_renderer(tokenizer, side, run.data.image_size, run.backbone.uint8_rule, dtype)
         with OnDevice():
-            images = render(tokens_of(family, 36)[0])
+            images = render(tokens_of(family, 36))
         assert images.shape == (36, 3, 256, 256)
         assert images.dtype == torch.uint8
 
@@ -113,7 +116,7 @@ WRONG = {
     "mask": (lambda cache, table: table[: len(cache.position)][cache.position > 0], HostReadError, "by a mask"),
     "copy to the host": (on_the_host, HostReadError, "to the host"),
     "copy from the host": (
-        lambda cache, table: table.index_select(0, torch.zeros(1, dtype=torch.long, device="cpu").to(table.device))[0],
+        lambda cache, table: table.index_select(0, torch.zeros(1, dtype=torch.long).to(table.device))[0],
         HostReadError,
         "of the host",
     ),
@@ -125,9 +128,8 @@ WRONG = {
 def test_a_step_that_waits_for_the_device_is_refused(family, mistake, monkeypatch):
     begin, error, message = WRONG[mistake]
     with fake_cuda(), recording(FakeGraph, {"cuda"}):
-        backbone = run_of(family).backbone.model_copy(update={"layers": 1})
-        decoder = BucketedDecoder(build_policy(backbone).requires_grad_(False), 2)
-        decoder.start(torch.zeros(2, dtype=torch.long))
+        decoder = BucketedDecoder(policy_of(family, layers=1), 2)
+        decoder.start(ids_of(2))
         monkeypatch.setattr(BucketedCache, "begin", begin)
         with OnDevice(recorded=True), pytest.raises(error, match=message):
             decoder.policy.decode(decoder.token, decoder.cache)
@@ -136,7 +138,6 @@ def test_a_step_that_waits_for_the_device_is_refused(family, mistake, monkeypatc
 @FAMILIES
 def test_an_operation_on_two_devices_is_refused(family):
     with fake_cuda():
-        backbone = run_of(family).backbone.model_copy(update={"layers": 1})
-        policy = build_policy(backbone)
+        policy = policy_of(family, layers=1)
         with pytest.raises(RuntimeError, match="device"):
-            policy(torch.zeros(2, 256, dtype=torch.long), torch.zeros(2, dtype=torch.long, device="cpu"))
+            policy(tokens_of(family, 2), torch.zeros(2, dtype=torch.long))

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from fake_cuda import fake_cuda
+from fake_cuda import fake_cuda, on_cuda
 from tiny import tiny_run
 
 from artune.models.tokenizers.build import build_tokenizer
@@ -60,6 +60,6 @@ def test_a_renderer_takes_either_layout_in_either_arithmetic(dtype, last):
 def test_on_a_gpu_float32_keeps_the_channels_first_and_half_precision_has_them_last():
     for dtype, layout in ((torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)):
         with fake_cuda():
-            tokenizer = build_tokenizer(tiny_run().tokenizer, image_size=8).requires_grad_(False)
+            tokenizer = on_cuda(lambda: build_tokenizer(tiny_run().tokenizer, image_size=8))
             make_renderer(tokenizer, 8, 8, dtype=dtype)
             assert tokenizer.decoder.conv_in.weight.is_contiguous(memory_format=layout)

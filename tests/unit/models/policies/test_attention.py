@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fake_cuda import fake_cuda
+from fake_cuda import CUDA, fake_cuda, on_cuda
 from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends, sdpa_kernel
 
 from artune.models.policies import attention, llamagen, vqgan_gpt
@@ -33,7 +33,7 @@ def taken(monkeypatch):
 def test_each_use_on_a_gpu_takes_its_kernels_in_every_layer(family, taken):
     before = enabled()
     with fake_cuda():
-        policy, ids = family(**SIZES), torch.zeros(3, dtype=torch.long)
+        policy, ids = on_cuda(lambda: family(**SIZES)), torch.zeros(3, dtype=torch.long, device=CUDA)
         for use, decoder in {"masked step": BucketedDecoder(policy, 3), "plain step": PlainDecoder(policy)}.items():
             decoder.start(ids)
             assert taken == [KERNELS[use]] * 2
@@ -41,7 +41,7 @@ def test_each_use_on_a_gpu_takes_its_kernels_in_every_layer(family, taken):
             policy.decode(ids, decoder.cache)
             assert taken == [KERNELS[use]] * 2
             taken.clear()
-        policy(torch.zeros(3, 16, dtype=torch.long), ids)
+        policy(ids[:, None].expand(-1, 16), ids)
         assert taken == [KERNELS["training"]] * 2
     assert enabled() == before
 
