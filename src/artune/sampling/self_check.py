@@ -12,14 +12,15 @@ from artune.sampling.decoders import BucketedDecoder, PlainDecoder, TokenDecoder
 
 CHECKED = 2  # tokens of the second bucket that are compared
 SOME = 32  # rows of which the exact policy's logits are computed
-# Largest accepted :attr:`Difference.spread`. In bfloat16 a right decoder of LlamaGen-L is at 0.02 to 0.07, the more the
+# Largest accepted :attr:`Difference.spread`. In bfloat16 a right decoder of full size is at 0.02 to 0.07, the more the
 # larger its weights are. Tokens cannot be compared: among 16,384 logits with 8 significant bits the largest value often
 # occurs more than once.
 LIMITS = {torch.float32: 0.01, torch.bfloat16: 0.25}
 # Largest accepted :attr:`Difference.rounding`: a right decoder is as far from the exact logits as the plain path is.
-# For LlamaGen-L with random weights N(0, 0.02), and with two and three times these, it is at 1.02 to 1.03, while a
-# lost layer of keys, a rotation one position behind and an open mask are at 6 to 80. The spread alone would accept the
-# first two mistakes at the smallest of these weights (0.10 and 0.17).
+# With random weights N(0, 0.02), and with two and three times these, LlamaGen-L is at 1.02 to 1.03, while a lost layer
+# of keys, a rotation one position behind and an open mask are at 6 to 80; LlamaGen-XL and VQGAN are at 1.02 to 1.05,
+# their mistakes at 3.6 and more. The spread alone would accept the first two mistakes of LlamaGen-L at the smallest of
+# these weights (0.10 and 0.17).
 ROUNDING = 2.0
 
 
@@ -86,10 +87,10 @@ def checked(decoder: BucketedDecoder, class_ids: Tensor, exact: Policy | None = 
     """
     try:
         found = difference(decoder, class_ids, exact)
-        figure = (
-            f"its logits differ from those of the plain path by {found.spread:.2g} of their spread (limit "
-            f"{limit(decoder)}), with {found.rounding:.2g} times the rounding errors (limit {ROUNDING})"
-        )
+        spread = f"{found.spread:.2g} of their spread (limit {limit(decoder)})"
+        figure = f"its logits differ from those of the plain path by {spread}"
+        if exact is not None:
+            figure += f", with {found.rounding:.2g} times its rounding errors (limit {ROUNDING})"
         if accepted(decoder, found):
             say(f"recorded decoding of {len(class_ids)} rows: {figure}")
             return decoder
