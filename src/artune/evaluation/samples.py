@@ -118,7 +118,8 @@ def draw_grids(
     The run's own are drawn first, by the decoder that the sampler has kept; both samplers are freed.
     """
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
-    columns, titles = [], []
+    columns: list[np.ndarray] = []
+    titles: list[str] = []
     for drawn_from, title in ((sampler, run.name), (pretrained, "pretrained")):
         if drawn_from is not None:
             columns.insert(0, grid_images(drawn_from, render, ids, evaluation.grid_per_class, evaluation.seed, device))
