@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from artune.bench.measure import BenchRow, Request, Timing, forget_peak, now, peak, row
 from artune.bench.random_weights import random_policy
+from artune.models.policies.attention import Use
 from artune.planning.floors import rollout
 from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
 from artune.sampling.generate import filter_logits, guide
@@ -19,6 +21,8 @@ PLAIN = "plain, cache concatenated"
 
 class GrowingCache:
     """A cache that every step allocates again, as in a loop without a static cache."""
+
+    use: ClassVar[Use] = "plain step"
 
     def __init__(self) -> None:
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}

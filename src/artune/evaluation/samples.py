@@ -113,13 +113,17 @@ def draw_grids(
     path: Path,
     device: torch.device,
 ) -> None:
-    """Draw the grid of the run's samples, beside samples of the pretrained policy with the same seed."""
+    """Draw the grid of the run's samples, beside samples of the pretrained policy with the same seed.
+
+    The run's own are drawn first, by the decoder that the sampler has kept; both samplers are freed.
+    """
     ids = list(range(min(evaluation.grid_classes, run.data.classes)))
-    columns, titles = [], []
-    for drawn_from, title in ((pretrained, "pretrained"), (sampler, run.name)):
+    columns: list[np.ndarray] = []
+    titles: list[str] = []
+    for drawn_from, title in ((sampler, run.name), (pretrained, "pretrained")):
         if drawn_from is not None:
-            columns.append(grid_images(drawn_from, render, ids, evaluation.grid_per_class, evaluation.seed, device))
-            titles.append(title)
+            columns.insert(0, grid_images(drawn_from, render, ids, evaluation.grid_per_class, evaluation.seed, device))
+            titles.insert(0, title)
             drawn_from.forget()  # two policies' caches may not fit a GPU together
     names = class_names(run.data)
     draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", path)
@@ -153,7 +157,7 @@ def sample(
         world: the processes; rank 0 writes.
         extractor: computes features; None leaves none.
     """
-    output, sampler = files.output, Sampler(policy, run.sampling)
+    output, sampler = files.output, Sampler(policy, run.sampling, min(evaluation.batch, evaluation.samples))
     protocol = [evaluation.samples, evaluation.batch, evaluation.seed, evaluation.labels, device.type]
     identity = world.from_leader(" ".join(map(str, [*protocol, *map(sha256, files.sources if world.leads else [])])))
     chunks, number = Chunks(output.parent / "sampling", identity), -(-evaluation.samples // evaluation.batch)
@@ -177,7 +181,6 @@ def sample(
     world.wait()
     if not world.leads:
         return ""
-    sampler.forget()  # the cache of a whole chunk, before the grids need theirs
     before = Sampler(pretrained, run.sampling) if pretrained is not None else None
     draw_grids(run, evaluation, sampler, before, render, files.grid, device)
     write_samples(output, labels.numpy(), number, chunks, features, extractor)

@@ -8,7 +8,14 @@ from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
 from artune.runtime.distributed import Share
 from artune.runtime.progress import say
-from artune.sampling.cached_decoding import KeptDecoder, TokenDecoder, bytes_of_image, cut, images_at_once
+from artune.sampling.cached_decoding import (
+    KeptDecoder,
+    TokenDecoder,
+    bytes_of_image,
+    cut,
+    images_at_once,
+)
+from artune.sampling.decoders import records
 
 
 def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -81,15 +88,20 @@ class Sampler:
         sampling: ``cfg`` (guidance scale; 1 is off), ``cfg_interval`` (-1: always; k: on the first token and on the
             decoding steps 0 to k after it), ``temperature``, ``top_k``, ``top_p``, ``rows`` (images drawn at once) and
             ``weights_dtype`` (the arithmetic); see :class:`artune.config.run.Sampling`.
+        images: size of the batch that is drawn most often; None for that of each call. On a GPU, where a decoder and
+            its recorded steps serve one number of rows, a batch of any other size is drawn in parts of this batch's
+            rows, the last part filled up: that costs at most one part's steps, new recordings cost several times as
+            much, and a second decoder would need memory that the update takes.
 
     Raises:
         ArtuneError: a sampling value out of range, or guidance for a policy without a null class.
     """
 
-    def __init__(self, policy: Policy, sampling: Sampling):
+    def __init__(self, policy: Policy, sampling: Sampling, images: int | None = None):
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
         self.policy, self.sampling, self.guided = policy, sampling, _guidance(policy, sampling.cfg)
         dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
+        self.images = images
         self._decoder = KeptDecoder(policy, dtype)
         # Images drawn at once, by batch size and device. Decided once: at the next call the kept cache itself takes the
         # memory, and a different number would record every graph again.
@@ -126,14 +138,22 @@ class Sampler:
         generator = _default(device) if generator is None else generator
         began = generator.get_state()
         tokens = class_ids.new_empty(batch, policy.tokens)
-        for part in cut(batch, self._at_once(batch, device)):
+        for part, filled in self._parts(batch, device):
             generator.set_state(began)  # each part takes its rows of the same draws
-            ids = class_ids[part]
+            ids = fill_up(class_ids[part], filled)
             inputs = torch.cat((ids, torch.full_like(ids, policy.null_class))) if self.guided else ids
             rows = Share(share.start + part.start, share.start + part.stop, share.total)
             draws = None if greedy else (generator, rows)
             _draw_tokens(self._decoder(inputs), inputs, self.sampling, self.guided, draws, tokens[part])
         return tokens
+
+    def _parts(self, images: int, device: torch.device) -> list[tuple[slice, int]]:
+        """The parts of a batch of ``images``, and the number of images to which each is filled up."""
+        if not records(device):
+            return [(part, part.stop - part.start) for part in cut(images, self._at_once(images, device))]
+        usual = self.images or images
+        each = max((part.stop - part.start for part in cut(usual, self._at_once(usual, device))), default=1)
+        return [(slice(at, min(at + each, images)), each) for at in range(0, images, each)]
 
     def _at_once(self, images: int, device: torch.device) -> int:
         """Images per part of the batch; a batch in several parts is announced when it is planned."""
@@ -164,6 +184,11 @@ def generate(
     return Sampler(policy, sampling)(class_ids, generator, share=share, greedy=greedy)
 
 
+def fill_up(rows: Tensor, number: int) -> Tensor:
+    """The rows [B] and copies of the last one up to ``number``."""
+    return rows if len(rows) == number else torch.cat((rows, rows[-1:].expand(number - len(rows))))
+
+
 def _draw_tokens(
     decoder: TokenDecoder,
     inputs: Tensor,
@@ -172,16 +197,16 @@ def _draw_tokens(
     draws: tuple[torch.Generator, Share] | None,
     tokens: Tensor,
 ) -> None:
-    """Fill ``tokens`` [B, T]; the loop never waits for the device."""
-    batch = len(tokens)
+    """Fill ``tokens`` [B, T]; the loop never waits for the device. ``inputs`` may hold more rows than these."""
+    batch, filled = len(tokens), len(inputs) // 2 if guided else len(inputs)
     logits = decoder.start(inputs)
     for position in range(tokens.shape[1]):
         if position > 0:
-            last = tokens[:, position - 1]
+            last = fill_up(tokens[:, position - 1], filled)
             logits = decoder.decode(torch.cat((last, last)) if guided else last)
         chosen = logits[:batch]
         if guided and (sampling.cfg_interval < 0 or position <= sampling.cfg_interval + 1):
-            chosen = guide(chosen, logits[batch:], sampling.cfg)
+            chosen = guide(chosen, logits[filled : filled + batch], sampling.cfg)
         chosen = filter_logits(chosen, sampling.temperature, sampling.top_k, sampling.top_p)
         tokens[:, position] = chosen.argmax(-1) if draws is None else draw_token(chosen, *draws)
 

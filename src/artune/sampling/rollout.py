@@ -34,19 +34,21 @@ def make_renderer(
     image_size: int,
     uint8_rule: str = "llamagen",
     dtype: torch.dtype = torch.float32,
+    channels_last: bool | None = None,
 ) -> Renderer:
     """The function tokens [B, T] -> images uint8 [B, 3, H, W]: decode, resize to the data set's size, round.
 
     Args:
-        tokenizer: the tokenizer; its decoder is cast to ``dtype`` in place. In half precision or on a GPU its channels
-            are last in memory.
+        tokenizer: the tokenizer; its decoder is cast to ``dtype`` and laid out in memory in place.
         side: side of a decoded image in pixels.
         image_size: side of the returned images in pixels.
         uint8_rule: how floats become levels, see :func:`artune.data.pixels.to_uint8`.
         dtype: type of the decoder.
+        channels_last: whether the decoder's channels are last in memory; None: in half precision only. In float32
+            without TF32 convolutions are slower so, and CUDA's GroupNorm converts from and to channels first.
     """
-    last = dtype != torch.float32 or next(tokenizer.parameters()).device.type == "cuda"
-    tokenizer.decoder.to(dtype, memory_format=torch.channels_last if last else torch.preserve_format)
+    last = dtype != torch.float32 if channels_last is None else channels_last
+    tokenizer.decoder.to(dtype, memory_format=torch.channels_last if last else torch.contiguous_format)
     batch = min(max(DECODED // side**2, 1), 256)
 
     @torch.no_grad()

@@ -62,7 +62,9 @@ class GRPOTrainer(Trainer):
         self.policy, self.render, self.rewards, self.loo_fid = policy, render, rewards, loo_fid
         self.iterations, self.save_every = run.grpo.iterations, run.grpo.save_every
         self.update = PolicyUpdate(run, policy, device, world)
-        self.sampler = Sampler(policy, run.sampling)
+        rows = world.share(run.grpo.prompts * run.grpo.group_size).rows
+        # Start moments and pictures are drawn by the decoder of the iterations, whatever their own batch sizes.
+        self.sampler = Sampler(policy, run.sampling, rows.stop - rows.start)
 
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
         """See :meth:`Trainer.step`."""

@@ -16,19 +16,11 @@ from artune.models.policies.vqgan_gpt import VQGANGPT
 from artune.planning import floors
 from artune.runtime.distributed import Share
 from artune.sampling import replica
-from artune.sampling.cached_decoding import (
-    BucketedDecoder,
-    KeptDecoder,
-    PlainDecoder,
-    agrees,
-    bytes_of_image,
-    checked,
-    cut,
-    decoder_for,
-    images_at_once,
-)
+from artune.sampling.cached_decoding import KeptDecoder, bytes_of_image, cut, decoder_for, images_at_once
+from artune.sampling.decoders import BucketedDecoder, PlainDecoder
 from artune.sampling.generate import Sampler, generate
 from artune.sampling.replica import PackedLinear, cast_replica, pack, refresh
+from artune.sampling.self_check import checked, difference
 
 CPU = torch.device("cpu")
 
@@ -77,7 +69,7 @@ def test_a_bucketed_step_needs_no_value_of_the_host(policy):
 def test_a_decoder_that_differs_or_fails_is_replaced_with_a_warning(policy):
     class_ids = torch.tensor([0, 1])
     good = BucketedDecoder(policy, rows=2, bucket=8)
-    assert agrees(good, class_ids)
+    assert difference(good, class_ids).spread < 1e-4
     assert checked(good, class_ids) is good
 
     wrong = BucketedDecoder(policy, rows=2, bucket=8)
@@ -230,6 +222,6 @@ def test_the_check_of_a_decoder_takes_no_second_cache_of_whole_images(policy, mo
     monkeypatch.setattr(
         policy, "start", lambda ids, length, *cache: (lengths.append(length), start(ids, length, *cache))[1]
     )
-    assert agrees(decoder, torch.tensor([0, 1]))
+    assert difference(decoder, torch.tensor([0, 1])).spread < 1e-4
     assert lengths == [8 + 2, 25]  # lengths of the plain path and of the decoder
     assert decoder.cache.extent == 16

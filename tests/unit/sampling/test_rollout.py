@@ -2,7 +2,9 @@
 
 import copy
 
+import pytest
 import torch
+from fake_cuda import fake_cuda, on_cuda
 from tiny import tiny_run
 
 from artune.models.tokenizers.build import build_tokenizer
@@ -39,3 +41,25 @@ def test_a_plain_renderer_on_a_cpu_leaves_the_tokenizer_as_it_is():
     make_renderer(tokenizer, 8, 8)
     weights = [p for p in tokenizer.parameters() if p.dim() == 4]
     assert all(weight.is_contiguous() and weight.dtype == torch.float32 for weight in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_renderer_takes_either_layout_in_either_arithmetic(dtype, last):
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(tiny_run().tokenizer, image_size=8).requires_grad_(False)
+    ids = torch.randint(8, (6, 4), generator=torch.Generator().manual_seed(1))
+    usual = make_renderer(copy.deepcopy(tokenizer), 8, 8)(ids)
+    make_renderer(tokenizer, 8, 8, channels_last=not last)  # an earlier layout does not stay
+    images = make_renderer(tokenizer, 8, 8, dtype=dtype, channels_last=last)(ids)
+    assert tokenizer.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last) is last
+    assert tokenizer.decoder.conv_in.weight.is_contiguous() is not last
+    assert (images.int() - usual.int()).abs().max() <= (1 if dtype == torch.float32 else 4)
+
+
+def test_on_a_gpu_float32_keeps_the_channels_first_and_half_precision_has_them_last():
+    for dtype, layout in ((torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)):
+        with fake_cuda():
+            tokenizer = on_cuda(lambda: build_tokenizer(tiny_run().tokenizer, image_size=8))
+            make_renderer(tokenizer, 8, 8, dtype=dtype)
+            assert tokenizer.decoder.conv_in.weight.is_contiguous(memory_format=layout)

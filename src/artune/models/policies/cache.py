@@ -1,17 +1,25 @@
 """Static key/value caches for cached decoding: one keeps its position on the host, the other on the device."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from artune.models.policies.attention import Use
+
 CacheShape = tuple[int, int, int, int]  # B, heads, length, head_dim
 
 
 class Cache(Protocol):
-    """A cache as a policy's step uses it: :meth:`begin`, then :meth:`attend` once per layer, then :meth:`advance`."""
+    """A cache as a policy's step uses it: :meth:`begin`, then :meth:`attend` once per layer, then :meth:`advance`.
+
+    Attributes:
+        use: kind of its steps, by which :func:`artune.models.policies.attention.kernels` chooses the kernels.
+    """
+
+    use: ClassVar[Use]
 
     def begin(self, table: Tensor) -> Tensor:
         """Begin a step; returns the row of a positional ``table`` [length, ...] at the current position."""
@@ -54,6 +62,7 @@ class KVCache:
         position: number of filled positions, the same in every layer between two steps.
     """
 
+    use: ClassVar[Use] = "plain step"
     keys: list[Tensor]
     values: list[Tensor]
     position: int = 0
@@ -104,6 +113,8 @@ class BucketedCache:
         like: a tensor of the dtype and device of the cache.
         bucket: positions per bucket, a multiple of 8, which the attention kernels require of a mask.
     """
+
+    use: ClassVar[Use] = "masked step"
 
     def __init__(self, layers: int, shape: CacheShape, like: Tensor, bucket: int):
         batch, heads, length, head_dim = shape

@@ -5,6 +5,7 @@ Parameter names and shapes are those of the official files, so these load at any
 
 import functools
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from artune.config.sizes import feed_forward_width
 from artune.errors import ArtuneError
+from artune.models.policies.attention import kernels
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.policy import Policy
 
@@ -51,8 +53,15 @@ def run_block(block: nn.Module, x: Tensor, *arguments: object, checkpointing: bo
     All numbers are the same, including dropout's masks. Without gradients no activations are kept in either case.
     """
     if checkpointing and torch.is_grad_enabled():
-        return checkpoint(block, x, *arguments, use_reentrant=False)
+        # The recomputation runs outside of the forward pass, but must take the same attention kernels.
+        same = functools.partial(_recomputing, x.device)
+        return checkpoint(block, x, *arguments, use_reentrant=False, context_fn=same)
     return block(x, *arguments)
+
+
+def _recomputing(device: torch.device) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """Contexts of a checkpointed block's forward pass, which runs in its caller's, and of its recomputation."""
+    return nullcontext(), kernels("training", device)
 
 
 class RMSNorm(nn.Module):
@@ -204,8 +213,9 @@ class LlamaGen(Policy):
         x = torch.cat((self.cls_embedding(class_ids), self.tok_embeddings(tokens[:, :-1])), dim=1)
         x = drop(x, dropout)
         rotation = self._rotation(x.device)[: x.shape[1]]
-        for block in self.layers:
-            x = run_block(block, x, rotation, dropout, checkpointing=self.checkpointing)
+        with kernels("training", x.device):
+            for block in self.layers:
+                x = run_block(block, x, rotation, dropout, checkpointing=self.checkpointing)
         return self.output(self.norm(x)).float()
 
     @property
@@ -232,7 +242,8 @@ class LlamaGen(Policy):
 
     def _step(self, x: Tensor, cache: Cache) -> Tensor:
         rotation = cache.begin(self._rotation(x.device))
-        for index, block in enumerate(self.layers):
-            x = block(x, rotation, cache=cache, layer=index)
+        with kernels(cache.use, x.device):
+            for index, block in enumerate(self.layers):
+                x = block(x, rotation, cache=cache, layer=index)
         cache.advance()
         return self.output(self.norm(x[:, -1])).float()

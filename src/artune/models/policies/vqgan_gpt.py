@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.errors import ArtuneError
+from artune.models.policies.attention import kernels
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.llamagen import drop, run_block
 from artune.models.policies.policy import Policy
@@ -116,8 +117,9 @@ class VQGANGPT(Policy):
         """
         inputs = torch.cat((class_ids[:, None], tokens[:, :-1]), dim=1)
         x = drop(self.tok_emb(inputs) + self.pos_emb[:, : inputs.shape[1]], dropout)
-        for block in self.blocks:
-            x = run_block(block, x, dropout, checkpointing=self.checkpointing)
+        with kernels("training", x.device):
+            for block in self.blocks:
+                x = run_block(block, x, dropout, checkpointing=self.checkpointing)
         return self.head(self.ln_f(x)).float()
 
     @property
@@ -140,7 +142,8 @@ class VQGANGPT(Policy):
     def decode(self, token: Tensor, cache: Cache) -> Tensor:
         """Float32 logits [B, V] of the token after ``token`` [B]. Raises ValueError if the cache is full."""
         x = self.tok_emb(token)[:, None] + cache.begin(self.pos_emb[0])
-        for index, block in enumerate(self.blocks):
-            x = block(x, cache=cache, layer=index)
+        with kernels(cache.use, x.device):
+            for index, block in enumerate(self.blocks):
+                x = block(x, cache=cache, layer=index)
         cache.advance()
         return self.head(self.ln_f(x[:, -1])).float()
