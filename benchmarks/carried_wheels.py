@@ -133,14 +133,13 @@ def numbers(version: str) -> list[int]:
 
 
 def check_tag(wheel: Path) -> None:
-    """Raise a WheelError if a wheel holds a compiled module for another version of Python."""
-    python, abi = wheel.stem.split("-")[-3:-1]
-    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    if abi not in ("none", "abi3") and here not in python.split("."):
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise WheelError(
-            f"{wheel.name}: is not for this Python; prepare the wheels with make gpu-wheels PYTHON={version}"
-        )
+    """Raise a WheelError if a wheel holds a compiled module for another version of Python or another processor."""
+    python, abi, systems = wheel.stem.split("-")[-3:]
+    version, machine = f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine()
+    fits = abi in ("none", "abi3") or f"cp{version.replace('.', '')}" in python.split(".")
+    if not fits or not (systems == "any" or machine in systems):
+        remedy = f"prepare the wheels with make gpu-wheels PYTHON={version} PLATFORM={machine}"
+        raise WheelError(f"{wheel.name}: is not for this Python; {remedy}")
 
 
 def main() -> None:
