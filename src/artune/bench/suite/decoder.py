@@ -10,6 +10,7 @@ from torch import Tensor
 from artune.bench.measure import now, peak
 from artune.bench.random_weights import random_policy
 from artune.bench.suite.parts import BACKBONE, SHARE, Row, Suite
+from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
 from artune.sampling.cached_decoding import BUCKET, BucketedDecoder, PlainDecoder
 from artune.sampling.replica import cast_replica, refresh
@@ -30,15 +31,21 @@ class Difference(NamedTuple):
 
 
 def run(suite: Suite) -> None:
-    """Record LlamaGen-L and VQGAN and compare; a warning of PyTorch's is an error here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    """Record LlamaGen-L and VQGAN and compare.
+
+    Raises:
+        ArtuneError: a warning was given, which is an error here, after all rows were noted.
+    """
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
         for name in (BACKBONE, "vqgan"):
             request = suite.request(name, SHARE)
             guided = request.run.sampling.cfg > 1
             rows = request.batch * (2 if guided else 1)
             for row in recorded(random_policy(request.run.backbone, suite.device), name, rows):
                 suite.note(row)
+    if given:
+        raise ArtuneError(f"warning: {given[0].message}")
 
 
 @torch.no_grad()

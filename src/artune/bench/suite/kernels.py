@@ -111,6 +111,8 @@ def forced(suite: Suite, name: str, rows: int, extent: int, length: int, masked:
             first = now(device) - began
             each = microseconds(call, device)
         except RuntimeError as error:
+            if device.type == "cuda":  # a recording that fails leaves its own stream as the current one
+                torch.cuda.set_stream(torch.cuda.default_stream(device))
             refused = any(text in str(error) for text in REFUSALS)
             return row | {"first call ms": None, "us": None, "remark": "not allowed" if refused else reason_of(error)}
     return row | {"first call ms": first * 1e3, "us": each, "remark": None}
