@@ -103,10 +103,11 @@ def bench(context: Context, arguments: Namespace) -> str:
 
 
 def _suite(context: Context, arguments: Namespace) -> str:
-    """Run the suite at the imagenet scale, on a CPU at the smoke scale, unless ``--scale`` names another."""
+    """Run the suite on a GPU at the imagenet scale, on a CPU at the smoke scale, unless ``--scale`` names another."""
     from artune.bench.suite.supervise import run_suite
 
-    arguments.scale = arguments.scale or ("smoke" if context.settings.device == "cpu" else "imagenet")
+    arguments.device = "cpu" if context.settings.device == "cpu" else "cuda"  # never the full sizes on a CPU by mistake
+    arguments.scale = arguments.scale or ("smoke" if arguments.device == "cpu" else "imagenet")
     output = arguments.output or Path(f"results/{arguments.scale}/bench/suite.json")
     place = functools.partial(_registry_and_device, arguments)
     return run_suite(place, output, arguments.parts, arguments.limit, functools.partial(print_result, kept=output))

@@ -22,7 +22,7 @@ def run(suite: Suite) -> None:
     for images in (None, SHARE):
         request = suite.request(BACKBONE, images)
         trainer = random_trainer(request.run, suite.device)
-        lines, memory = iterate(request, trainer)
+        lines, memory = iterate(suite, request, trainer)
         suite.note(memory)
         stages = sorted((key for key in lines[0] if key.startswith("time/")), key=lambda key: key != "time/iteration")
         for key in stages:
@@ -35,14 +35,18 @@ def run(suite: Suite) -> None:
         del trainer
 
 
-def iterate(request: Request, trainer: GRPOTrainer) -> tuple[list[dict[str, float]], Row]:
-    """Seconds by stage of ``repeats`` iterations after a first one, and the row of their memory."""
+def iterate(suite: Suite, request: Request, trainer: GRPOTrainer) -> tuple[list[dict[str, float]], Row]:
+    """Seconds by stage of ``repeats`` iterations after a first one, fewer if time is short, and their memory's row."""
     device = request.device
     forget_peak(device)
     began = now(device)
     trainer.step(0)
     first = now(device) - began
-    lines = [{"iteration": at, **trainer.step(at)[1]} for at in range(1, request.repeats + 1)]
+    lines: list[dict[str, float]] = []
+    for at in range(1, request.repeats + 1):
+        lines.append({"iteration": at, **trainer.step(at)[1]})
+        if suite.left() < 3 * lines[-1]["time/iteration"]:
+            break
     row_ = {"case": f"{request.backbone}, memory", "images": request.batch, "first iteration s": first}
     return lines, row_ | memory_of(trainer, device)
 

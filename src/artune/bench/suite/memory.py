@@ -48,7 +48,7 @@ def fits(suite: Suite, card: int, head: Row) -> str:
     ballast = hold_all_but(card, suite.device)
     try:
         request = suite.request(head["backbone"], SHARE, repeats=1)
-        lines, memory = iterate(request, random_trainer(request.run, suite.device))
+        lines, memory = iterate(suite, request, random_trainer(request.run, suite.device))
         held = ballast.numel() / GB
         less = {key: memory[key] - held for key in ("allocated between iterations GB", "peak GB", "reserved GB")
                 if memory[key] is not None}  # fmt: skip
