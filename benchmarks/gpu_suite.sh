@@ -15,10 +15,10 @@ for word in "$@"; do
   before=$word
 done
 if [ "$device" = cpu ] && [[ " $* " != *" --scale "* ]]; then scale=smoke; fi
-unpacked=
+temporary=$(mktemp -d) unpacked=
+trap 'rm -rf "$temporary"' EXIT
 if [ -d "$wheels" ]; then
-  unpacked=$(mktemp -d)
-  trap 'rm -rf "$unpacked"' EXIT
+  unpacked=$temporary/wheels
   "$python" benchmarks/carried_wheels.py unpack "$wheels" "$unpacked" || exit 2
 fi
 export PYTHONPATH=src${unpacked:+:$unpacked}${PYTHONPATH:+:$PYTHONPATH}
@@ -28,7 +28,7 @@ mkdir -p "$folder"
 "$python" -m artune bench suite --device "$device" --scale "$scale" --output "$folder/suite.json" "$@"
 status=$?
 timings=$folder/iteration/timings.jsonl
-if [ -f "$timings" ]; then
+if [ "$timings" -nt "$temporary" ]; then # written by this call
   "$python" -m artune costs --timings "$timings" --scale "$scale" --output "$folder/costs.csv" &&
     cut -d, -f1-5 "$folder/costs.csv"
   if [ "$device" = cuda ]; then "$python" -m artune plan paper --costs "$folder/costs.csv" 2>&1 | tail -n 1; fi

@@ -123,7 +123,7 @@ def test_every_part_runs_with_the_packages_of_a_machine_that_has_torch(tmp_path,
     page = (folder / "out/suite.md").read_text()
     assert all(f"## {part.name}\n| case |" in page for part in PARTS)
     assert "== decoder: ok," in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("iteration,s,")  # of costs.csv
+    assert re.search(r"^iteration,s,[\d.]+,57.17,", done.stdout, re.M)  # of costs.csv
     about = json.loads((folder / "out/suite.json").read_text())["about"]
     assert about["torch"] == torch.__version__.split("+")[0]
     assert about["device"]
@@ -159,21 +159,22 @@ def test_a_part_that_crashes_or_hangs_costs_its_own_result_only(tmp_path, machin
     (suite / "parts.py").write_text(text)
     text = (suite / "supervise.py").read_text()
     assert "GRACE = 20.0" in text
-    (suite / "supervise.py").write_text(text.replace("GRACE = 20.0", "GRACE = 1.5"))
+    (suite / "supervise.py").write_text(text.replace("GRACE = 20.0", "GRACE = 4.0"))
     done = run(folder, machine, "--parts", *PLANTED)
     assert done.returncode == 2
     found = results(folder)
-    assert {name: (part["status"], part["reason"]) for name, part in found.items()} == {
+    reasons = {name: re.sub(r"killed after \d+ s", "killed", part["reason"]) for name, part in found.items()}
+    assert {name: (part["status"], reasons[name]) for name, part in found.items()} == {
         "kernels": ("failed", "its process ended with status -9"),
         "decoder": ("over its limit", "stopped after 1 s"),
-        "generation": ("over its limit", "killed after 2 s"),
+        "generation": ("over its limit", "killed"),
         "iteration": ("ok", ""),
     }
     pids = {name: part["rows"][0]["pid"] for name, part in found.items()}  # each row was kept
     assert pids["decoder"] == pids["generation"]  # a part that stops by itself does not cost the process
     assert len({*pids.values()}) == 3
     assert found["iteration"]["rows"][0]["x"] == "nan"
-    assert "generation over its limit (killed after 2 s)" in done.stderr
+    assert re.search(r"; generation over its limit \(killed after \d+ s\)", done.stderr)
 
 
 def test_parts_for_which_no_time_is_left_are_left_out(tmp_path, machine):

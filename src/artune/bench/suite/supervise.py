@@ -132,12 +132,13 @@ def run_suite(
     about, results = {}, list[Result]()
     for part in parts:
         try:
-            if worker is None:
+            left = limit - (time.monotonic() - began)
+            if worker is None and (left >= LEAST or not about):
                 worker = Worker(place, output.parent)
                 about = about or worker.about
-            left = limit - (time.monotonic() - began)
+                left = limit - (time.monotonic() - began)
             allowed = left if part.limit is None or len(parts) == 1 else min(part.limit, left)
-            if allowed < LEAST:
+            if worker is None or left < LEAST:
                 result = Result(part.name, part.summary, "left out", f"{limit:.0f} s are over")
             else:
                 say(f"== {part.name} ({part.summary}), at most {allowed:.0f} s")
