@@ -32,7 +32,12 @@ class PlainSampler(Sampler):
 
     def __init__(self, policy: Policy, sampling: Sampling):
         super().__init__(policy, sampling)
-        self._decoder = PlainKept(policy, self._decoder.dtype)
+        self._decoder: KeptDecoder = PlainKept(policy, dtype_of(sampling))
+
+
+def dtype_of(sampling: Sampling) -> torch.dtype | None:
+    """Type of the weights and the cache in sampling; None for the policy's own."""
+    return None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
 
 
 def run(suite: Suite) -> None:
@@ -59,7 +64,7 @@ def timed(suite: Suite, images: int | None, kind: type[Sampler], name: str) -> N
             first = ended - began
         began = ended
     timing.peak = peak(device)
-    dtype = torch.float32 if run_.sampling.weights_dtype == "own" else getattr(torch, run_.sampling.weights_dtype)
+    dtype = dtype_of(run_.sampling) or torch.float32
     floor = rollout(run_.backbone, request.batch, run_.sampling.cfg > 1, item=dtype.itemsize)
     rest = {"first draw s": first, "making the decoder s": max(first - timing.median, 0.0)}
     rest |= {"tokens/s": request.batch * run_.backbone.tokens / timing.median}

@@ -30,12 +30,16 @@ def to_markdown(whole: Mapping[str, Any]) -> str:
 def tables(rows: Sequence[Row]) -> str:
     """Rows as Markdown tables, one per sequence of rows with the same keys; columns without any value are left out."""
     found = []
-    for keys, same in itertools.groupby(rows, key=lambda row: tuple(row)):
+    for keys, same in itertools.groupby(rows, key=_keys):
         part = list(same)
         shown = [key for key in keys if any(row[key] is not None for row in part)]
         table = [shown, ["---"] * len(shown), *([cell(row[key]) for key in shown] for row in part)]
         found.append("\n".join("| " + " | ".join(line) + " |" for line in table))
     return "\n\n".join(found)
+
+
+def _keys(row: Row) -> tuple[str, ...]:
+    return tuple(row)
 
 
 def cell(value: Any) -> str:

@@ -4,6 +4,7 @@ All parts run in one process as long as it lives. A part that does not stop by i
 process, and the next part gets a new one; so does the part after a crash. Never imports torch.
 """
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ class Worker:
     def run(self, part: Part, seconds: float) -> Result:
         """Run a part for at most ``seconds``; afterwards :attr:`sound` says whether the process can run another."""
         result, began = Result(part.name, part.summary), time.monotonic()
-        self.pipe.send((part.name, seconds))
+        with contextlib.suppress(OSError):  # a process that has ended in between gives no answer either
+            self.pipe.send((part.name, seconds))
         while (answer := self._answer(began + seconds + GRACE - time.monotonic())) and answer[0] == "row":
             result.rows.append(answer[1])
             cells = (f"{key} {cell(value)}" for key, value in answer[1].items() if value is not None)
@@ -129,7 +131,8 @@ def run_suite(
     earlier = read_json(output) if output.exists() else {}
     began = time.monotonic()
     worker: Worker | None = None
-    about, results = {}, list[Result]()
+    about: dict[str, Any] = {}
+    results: list[Result] = []
     for part in parts:
         try:
             left = limit - (time.monotonic() - began)
@@ -157,10 +160,11 @@ def run_suite(
     if worker is not None:
         worker.end()
     bad = [f"{result.name} {result.status} ({result.reason})" for result in results if result.status in BAD]
-    if bad:
-        raise ArtuneError(f"bench suite: {output}: {'; '.join(bad)}")
     good = sum(result.status == "ok" for result in results)
-    return f"{output}: {good} of {len(results)} parts ok{main_number([asdict(result) for result in results])}"
+    line = f"{output}: {good} of {len(results)} parts ok{main_number([asdict(result) for result in results])}"
+    if bad:
+        raise ArtuneError(f"bench suite: {line}; {'; '.join(bad)}")
+    return line
 
 
 BAD = ("failed", "over its limit")
