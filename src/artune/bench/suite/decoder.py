@@ -15,6 +15,7 @@ from artune.models.policies.policy import Policy
 from artune.sampling.cached_decoding import BUCKET, BucketedDecoder, PlainDecoder
 from artune.sampling.replica import cast_replica, refresh
 
+RECORDINGS = ("first recording s", "longest of the others s", "all recordings s")
 BEYOND = 2  # tokens of the second bucket that are compared after the weights have changed
 
 
@@ -56,9 +57,11 @@ def recorded(policy: Policy, name: str, rows: int) -> Iterator[Row]:
     replica = cast_replica(policy, torch.bfloat16)
     decoder = BucketedDecoder(replica, rows)
     first, seconds = compare(decoder, ids, policy.tokens)
-    buckets = seconds[:: decoder.cache.bucket] if device.type == "cuda" else []
-    rest = {"rows": rows, "graphs": len(decoder.graphs), "seconds per recording": max(buckets[1:], default=None),
-            "all recordings s": sum(buckets) if buckets else None}  # fmt: skip
+    rest: Row = {"rows": rows, "graphs": len(decoder.graphs), **dict.fromkeys(RECORDINGS)}
+    if decoder.graphs:  # the first step of a bucket records it
+        bucket = decoder.cache.bucket
+        spent = [seconds[at] for at in (1, *range(bucket, policy.tokens, bucket))]
+        rest |= zip(RECORDINGS, (spent[0], max(spent[1:], default=None), sum(spent)), strict=True)
     yield _row(f"{name}, weights x 1", first, policy.tokens, rest | {"peak GB": peak(device)})
     for case, factor in (("weights x 2, refreshed", 2.0), ("weights x 1 again, refreshed", 0.5)):
         for parameter in policy.parameters():

@@ -1,5 +1,8 @@
 """Seconds of drawing tokens with the decoder that is kept from call to call; its making is a figure of its own."""
 
+import warnings
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -55,17 +58,20 @@ def timed(suite: Suite, images: int | None, kind: type[Sampler], name: str) -> N
     ids = torch.arange(request.batch, device=device) % run_.data.classes
     forget_peak(device)
     began, first = now(device), 0.0
-    for repeat in range(request.repeats + 1):
-        sampler(ids, generator_for("suite", repeat, device=device))
-        ended = now(device)
-        if repeat:
-            timing.seconds.append(ended - began)
-        else:
-            first = ended - began
-        began = ended
+    with warnings.catch_warnings(record=True) as given:  # such as that of a recording that cannot be used
+        warnings.simplefilter("always")
+        for repeat in range(request.repeats + 1):
+            sampler(ids, generator_for("suite", repeat, device=device))
+            ended = now(device)
+            if repeat:
+                timing.seconds.append(ended - began)
+            else:
+                first = ended - began
+            began = ended
     timing.peak = peak(device)
     dtype = dtype_of(run_.sampling) or torch.float32
     floor = rollout(run_.backbone, request.batch, run_.sampling.cfg > 1, item=dtype.itemsize)
-    rest = {"first draw s": first, "making the decoder s": max(first - timing.median, 0.0)}
+    rest: dict[str, Any] = {"first draw s": first, "making the decoder s": max(first - timing.median, 0.0)}
     rest |= {"tokens/s": request.batch * run_.backbone.tokens / timing.median}
+    rest |= {"remark": str(given[0].message) if given else None}
     suite.note(row(f"generate {BACKBONE}, {name}", request, timing, floor, request.ceiling(dtype), **rest))
