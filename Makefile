@@ -13,7 +13,7 @@ CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Pro
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help reproduce test faults lint format mlflow official pins clean-results
+.PHONY: help reproduce test faults lint format mlflow official pins gpu-wheels clean-results
 
 help:
 	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint        check with ruff, snakefmt, snakemake --lint and mypy"
 	@echo "make format      format all files with ruff and snakefmt"
 	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
+	@echo "make gpu-wheels  wheels for benchmarks/gpu_suite.sh on a machine that has torch alone; PYTHON=3.12 is that machine's version"
 	@echo "make pins        resolve the pins and digests in envs/*.txt again"
 	@echo "make clean-results   remove the results of the scales mnist and smoke (both presets), the published copies and the tracking store"
 
@@ -112,6 +113,12 @@ pins: $(STAMP)
 	@sed -i '1i # Install first, with: pip install --require-hashes -r envs/build.txt' envs/build.txt
 	@for name in requirements official; do \
 		sed -i "1i # Install with: pip install $(PINNED) -r envs/$$name.txt (after envs/build.txt)" envs/$$name.txt; done
+
+# PYTHON is the version of the machine that runs the suite, PLATFORM its processor; the digests are those of envs/requirements.txt.
+PLATFORM ?= x86_64
+gpu-wheels:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) benchmarks/carried_wheels.py fetch \
+		--python $(PYTHON) --platform $(PLATFORM) wheels
 
 clean-results:
 	@rm -rf results/mnist results/smoke results/mnist-release results/smoke-release results/mlflow results/mlflow.db \

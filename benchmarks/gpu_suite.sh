@@ -1,40 +1,36 @@
 #!/usr/bin/env bash
-# Runs every benchmark at the paper's sizes on one GPU with random weights, in less than 8 minutes, and prints all tables at the
-# end. It needs torch, numpy, safetensors, timm, scipy, pydantic, PyYAML, open_clip_torch and torch-fidelity, but neither
-# Snakemake nor MLflow.
-#   benchmarks/gpu_suite.sh [FOLDER] [BACKBONE]
-# Environment variables change it: DEVICE, SCALE, PARTS (which of the parts below to run), SIZES (options for every part, such as
-# "--images 4") and LIMIT (seconds for all parts together).
+# The first minutes on a GPU: the eight parts of `artune bench suite` at the paper's sizes with random weights, in less than
+# 15 minutes. Each part has its own limit and prints its result at once; FOLDER/suite.json and suite.md are written after each.
+#   benchmarks/gpu_suite.sh [FOLDER] [further options of `artune bench suite`, such as --parts decoder or --limit 540]
+# The machine needs torch, numpy, safetensors, timm, scipy and transformers. What else is missing there is unpacked from the
+# folder wheels/, which `make gpu-wheels PYTHON=3.12` fills elsewhere. Neither Snakemake nor MLflow is needed.
+# Environment variables: PYTHON (default python3), WHEELS (default wheels).
 set -uo pipefail
-cd "$(dirname "$0")/.."
-folder=${1:-results/imagenet/bench} backbone=${2:-llamagen_l}
-parts=${PARTS:-rollout rewards loo-fid update iteration sample iteration-xl}
-limit=${LIMIT:-470} device=${DEVICE:-cuda} scale=${SCALE:-imagenet}
-mkdir -p "$folder/iteration"
-export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH}
-here=(--scale "$scale" --device "$device")
+cd "$(dirname "$0")/.." || exit 2
+python=${PYTHON:-python3} wheels=${WHEELS:-wheels}
+case ${1:-} in '' | --*) folder=results/imagenet/bench ;; *) folder=$1; shift ;; esac
+scale=imagenet device=cuda before=
+for word in "$@"; do
+  case $before in --scale) scale=$word ;; --device) device=$word ;; esac
+  before=$word
+done
+if [ "$device" = cpu ] && [[ " $* " != *" --scale "* ]]; then scale=smoke; fi
+temporary=$(mktemp -d) unpacked=
+trap 'rm -rf "$temporary"' EXIT
+if [ -d "$wheels" ]; then
+  unpacked=$temporary/wheels
+  "$python" benchmarks/carried_wheels.py unpack "$wheels" "$unpacked" || exit 2
+fi
+export PYTHONPATH=src${unpacked:+:$unpacked}${PYTHONPATH:+:$PYTHONPATH}
+export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 
-part() { # if one part fails, the next still runs; no part runs beyond the limit
-  local name=$1 left=$((limit - SECONDS)); shift
-  case " $parts " in *" $name "*) ;; *) return ;; esac
-  echo "== $name, $left s left" >&2
-  if ((left < 10)); then echo "$name: left out, $limit s are over" >"$folder/$name.txt"; return; fi
-  # shellcheck disable=SC2086
-  timeout "$left" python -m artune bench "$@" --weights random ${SIZES:-} "${here[@]}" >"$folder/$name.txt" ||
-    echo "$name: failed or stopped after $limit s" >>"$folder/$name.txt"
-}
-
-part rollout rollout --backbone "$backbone" --repeats 2 --output "$folder/rollout.json"
-part rewards rewards --backbone "$backbone" --repeats 5 --output "$folder/rewards.json"
-part loo-fid loo-fid --output "$folder/loo-fid.json"
-part update update --backbone "$backbone" --repeats 3 --output "$folder/update.json"
-part iteration iteration --backbone "$backbone" --repeats 3 --output "$folder/iteration/timings.jsonl"
-part sample sample --backbone "$backbone" --repeats 4 --output "$folder/sample.json"
-part iteration-xl iteration --backbone llamagen_xl --repeats 1 --output "$folder/iteration-xl.json" # images of 384 pixels, 576 tokens each
-[ -f "$folder/iteration/timings.jsonl" ] &&
-  python -m artune costs --timings "$folder/iteration/timings.jsonl" --scale "$scale" --output "$folder/costs.csv"
-
-if command -v nvidia-smi >/dev/null; then nvidia-smi --query-gpu=name,driver_version --format=csv,noheader; fi
-for name in $parts; do echo; echo "$name"; cat "$folder/$name.txt"; done
-if [ -f "$folder/costs.csv" ]; then echo; cut -d, -f1-5 "$folder/costs.csv"; fi
-if [ "$device" = cuda ] && [ -f "$folder/costs.csv" ]; then python -m artune plan paper --costs "$folder/costs.csv" 2>&1 | tail -n 1; fi
+mkdir -p "$folder"
+"$python" -m artune bench suite --device "$device" --scale "$scale" --output "$folder/suite.json" "$@"
+status=$?
+timings=$folder/iteration/timings.jsonl
+if [ "$timings" -nt "$temporary" ]; then # written by this call
+  "$python" -m artune costs --timings "$timings" --scale "$scale" --output "$folder/costs.csv" &&
+    cut -d, -f1-5 "$folder/costs.csv"
+  if [ "$device" = cuda ]; then "$python" -m artune plan paper --costs "$folder/costs.csv" 2>&1 | tail -n 1; fi
+fi
+exit $status

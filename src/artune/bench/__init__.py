@@ -8,4 +8,5 @@
 - iteration: time of one GRPO iteration, stage by stage
 - selfcheck: a check of every network of the paper at full size
 - random_weights: policies, tokenizers, networks and trainers with random weights
+- suite: the parts that are run first where a GPU is at hand
 """

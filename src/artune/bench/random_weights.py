@@ -12,6 +12,8 @@ from artune.models.encoders.build import build_network
 from artune.models.policies.build import build_policy
 from artune.models.policies.policy import Policy
 from artune.models.tokenizers.build import build_tokenizer
+from artune.models.tokenizers.vq import VQ
+from artune.models.tokenizers.vqgan import VQGAN
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.reward import build_rewards
 from artune.runtime.seeds import generator_for
@@ -21,27 +23,35 @@ from artune.tuning.grpo_trainer import GRPOTrainer
 
 
 def random_policy(backbone: Backbone, device: torch.device) -> Policy:
-    """A policy with random weights and no parameter that is all zero."""
-    policy = build_policy(backbone, torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    """A policy with random weights, made on ``device``, and no parameter that is all zero."""
+    with torch.device(device), torch.no_grad():
+        policy = build_policy(backbone, torch.Generator(device).manual_seed(0))
         for parameter in policy.parameters():
             if not parameter.any():
-                parameter.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+                parameter.normal_(std=0.02, generator=torch.Generator(device).manual_seed(1))
     return policy.to(device)
 
 
 def random_renderer(run: PolicyRun, device: torch.device, dtype: torch.dtype = torch.float32) -> Renderer:
     """The run's decoder with random weights."""
     side = decoded_size(run.backbone, run.tokenizer)
-    tokenizer = build_tokenizer(run.tokenizer, image_size=side).to(device).requires_grad_(False)
-    return make_renderer(tokenizer, side, run.data.image_size, run.backbone.uint8_rule, dtype)
+    return make_renderer(random_tokenizer(run, device), side, run.data.image_size, run.backbone.uint8_rule, dtype)
+
+
+def random_tokenizer(run: PolicyRun, device: torch.device) -> VQ | VQGAN:
+    """The run's frozen tokenizer with random weights, made on ``device``."""
+    with torch.device(device):
+        tokenizer = build_tokenizer(run.tokenizer, decoded_size(run.backbone, run.tokenizer))
+    return tokenizer.to(device).requires_grad_(False)
 
 
 def random_networks(names: Mapping[str, Network], data: Data, device: torch.device) -> dict[str, nn.Module]:
-    """Frozen networks with random weights, by name."""
-    return {
-        name: build_network(settings, data).to(device).eval().requires_grad_(False) for name, settings in names.items()
-    }
+    """Frozen networks with random weights, by name, made on ``device``, because a CPU takes long to fill ViT-H."""
+    with torch.device(device):
+        return {
+            name: build_network(settings, data).to(device).eval().requires_grad_(False)
+            for name, settings in names.items()
+        }
 
 
 def random_batch(request: Request) -> RolloutBatch:

@@ -211,7 +211,7 @@ COMMANDS: dict[str, Command] = {
     "show": Command("planning", "a run's settings and the layer that set each", positional="run"),
     "bench": Command(
         "planning",
-        "time a part on random weights: rollout, rewards, loo-fid, update, sample, iteration, all",
+        "time a part on random weights: rollout, rewards, loo-fid, update, sample, iteration, all, suite",
         positional="target",
         optional="output",
         options={
@@ -220,6 +220,8 @@ COMMANDS: dict[str, Command] = {
             "--tokens": {"type": int, "help": "tokens per image, a square (default: the scale's; 16 on a CPU)"},
             "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
             "--weights": {"choices": ["random"], "default": "random", "help": "the speed does not depend on them"},
+            "--parts": {"nargs": "+", "default": [], "metavar": "PART", "help": "suite: parts to run (default: all)"},
+            "--limit": {"type": float, "help": "suite: seconds for all parts together (default: 840)"},
         },
     ),
 }

@@ -1,13 +1,18 @@
 """Commands to use before a cluster runs: costs of a target, checks of the machine, settings, benchmarks."""
 
+import functools
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artune.commands.context import Context
 from artune.commands.streams import print_result
 from artune.config.registry import Registry
 from artune.config.yaml_layers import config_folder
+
+if TYPE_CHECKING:
+    import torch
 
 PROFILE = Path("slurm_a100")
 
@@ -80,6 +85,8 @@ def show(context: Context, arguments: Namespace) -> str:
 
 def bench(context: Context, arguments: Namespace) -> str:
     """Time a part of the method."""
+    if arguments.target == "suite":
+        return _suite(context, arguments)
     from artune.bench.measure import Request
     from artune.bench.run import format_table, run_benchmark
     from artune.runtime.files import write_json
@@ -95,6 +102,23 @@ def bench(context: Context, arguments: Namespace) -> str:
         write_json(kept, about | {"rows": rows})
     print_result(format_table(rows), kept)
     return f"{kept}: {len(rows)} cases" if kept else f"{len(rows)} cases"
+
+
+def _suite(context: Context, arguments: Namespace) -> str:
+    """Run the suite on a GPU at the imagenet scale, on a CPU at the smoke scale, unless ``--scale`` names another."""
+    from artune.bench.suite.supervise import run_suite
+
+    arguments.device = "cpu" if context.settings.device == "cpu" else "cuda"  # never the full sizes on a CPU by mistake
+    arguments.scale = arguments.scale or ("smoke" if arguments.device == "cpu" else "imagenet")
+    output = arguments.output or Path(f"results/{arguments.scale}/bench/suite.json")
+    place = functools.partial(_registry_and_device, arguments)
+    return run_suite(place, output, arguments.parts, arguments.limit, functools.partial(print_result, kept=output))
+
+
+def _registry_and_device(arguments: Namespace) -> "tuple[Registry, torch.device]":
+    """Settings and device in the process that computes; the one that watches it never imports torch."""
+    context = Context(arguments)
+    return context.registry, context.device
 
 
 def selfcheck(context: Context, arguments: Namespace) -> str:

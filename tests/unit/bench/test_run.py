@@ -1,10 +1,4 @@
-"""``artune bench``: every stage is timed at small sizes, and the suite needs little more than torch."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""``artune bench``: every stage is timed at small sizes."""
 
 import pytest
 import torch
@@ -20,7 +14,6 @@ SMOKE, IMAGENET = (Registry(scale, root=ROOT / "config") for scale in ("smoke", 
 CPU = torch.device("cpu")
 COLUMNS = {"case", "device", "images", "tokens", "median s", "spread s", "GB/s", "GFLOP/s", "ceiling GB/s",
            "ceiling GFLOP/s", "of peak", "floor s", "paper s", "paper / ours", "peak GB"}  # fmt: skip
-ABSENT = ("mlflow", "snakemake", "pandas", "matplotlib", "torchmetrics", "sklearn")
 
 
 def timed(target, **sizes):
@@ -54,6 +47,16 @@ def test_the_copy_of_the_state_before_a_second_epoch_is_a_part_of_the_update():
     rows = {found["case"]: found for found in run_benchmark("update", request)}
     assert list(rows) == ["reference", "keep", "optimizer", "update", "reference and update"]
     assert 0 < rows["keep"]["median s"] < rows["update"]["median s"]
+
+
+def test_a_rollout_is_timed_with_the_decoder_of_its_first_turn():
+    rows = timed("rollout", tokens=9)
+    assert [case.split(", ", 1)[1] for case in rows] == [
+        "plain, cache concatenated",
+        "this code",
+        "this code, bfloat16",
+    ]
+    assert all(row["first s"] > 0 and row["CPU s"] > 0 for row in rows.values())
 
 
 def test_all_samples_are_extrapolated_from_batches_and_say_so():
@@ -92,35 +95,3 @@ def test_rows_of_different_columns_are_different_tables():
 def test_flops_are_counted_on_the_way(tmp_path):
     network = torch.nn.Linear(3, 5)
     assert count_flops(lambda: network(torch.zeros(2, 3))) == 2 * 2 * 3 * 5
-
-
-def test_the_suite_runs_where_neither_snakemake_nor_mlflow_nor_matplotlib_is(tmp_path):
-    blocker = f"import sys\nfor name in {ABSENT}:\n    sys.modules[name] = None\n"
-    (tmp_path / "sitecustomize.py").write_text(blocker)
-    settings = {"PARTS": "update iteration", "SCALE": "smoke", "DEVICE": "cpu", "SIZES": "--images 4 --tokens 4"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [ROOT / "benchmarks/gpu_suite.sh", tmp_path / "out"],
-        env=os.environ | settings | {"PYTHONPATH": str(tmp_path), "PATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "failed" not in done.stdout, done.stderr
-    tables = done.stdout.strip().split("\n\n")
-    assert [table.splitlines()[0] for table in tables[-3:]] == ["update", "iteration", "stage,unit,ours,paper,ratio"]
-    found = json.loads((tmp_path / "out/update.json").read_text())
-    assert (found["target"], found["weights"], len(found["rows"])) == ("update", "random", 4)
-    assert (tmp_path / "out/iteration/manifest.json").exists()
-
-
-def test_a_part_of_the_suite_for_which_no_time_is_left_is_left_out(tmp_path):
-    settings = {"PARTS": "update", "SCALE": "smoke", "DEVICE": "cpu", "LIMIT": "5"}
-    done = subprocess.run(
-        [ROOT / "benchmarks/gpu_suite.sh", tmp_path],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "update: left out, 5 s are over" in done.stdout
