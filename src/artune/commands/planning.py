@@ -29,14 +29,14 @@ def plan(context: Context, arguments: Namespace) -> str:
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
     lines = budget(plan, costs, arguments.target, machine)
     text = format_budget(lines)
-    trained = sum(line.work.startswith("train") for line in lines)
+    trained, evaluated = (sum(line.work.startswith(work) for line in lines) for work in ("train", "evaluate"))
     if costs.training is not None and trained:
         low, high = (trained * hours for hours in costs.training)
         text += f"\n{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}"
     print_result(text)
     whose = "measured" if figures.measured else "the paper's, App. E"
     return (
-        f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
+        f"{arguments.target}: trainings {trained}, evaluations {evaluated}, "
         f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose}); "
         f"this code {sum(line.ours for line in lines):.1f} hours of one {machine.name}"
     )

@@ -4,6 +4,8 @@ import math
 
 from artune.config.run import Backbone, Tokenizer
 
+CROPS = 20  # crops that LlamaGen's recipe cuts from a training image: ten at each of two ranges
+
 
 def feed_forward_width(dim: int, multiple_of: int) -> int:
     """Hidden width of LlamaGen's feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple."""
@@ -26,3 +28,13 @@ def parameters(backbone: Backbone) -> int:
 def decoded_size(backbone: Backbone, tokenizer: Tokenizer) -> int:
     """Side, in pixels, of the square image that a policy's tokens decode to: 384 for LlamaGen-XL."""
     return math.isqrt(backbone.tokens) * tokenizer.downsampling
+
+
+def crops_per_image(sequences: int | None, images: int) -> int:
+    """Crops of each training image, 1 to :data:`CROPS`, so that a training of so many sequences need see none twice.
+
+    Args:
+        sequences: token sequences that the longest training draws; None (no training is known) takes all crops.
+        images: number of training images.
+    """
+    return CROPS if sequences is None else max(1, min(CROPS, math.ceil(sequences / max(images, 1))))

@@ -11,7 +11,16 @@ from typing import NamedTuple
 from artune.config.registry import Registry
 from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, Run, grpo_run
 from artune.errors import ArtuneError, brief
-from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
+from artune.planning.floors import (
+    DECODER_FLOPS,
+    ENCODER_FLOPS,
+    FLOAT32,
+    NETWORK_FLOPS,
+    PUBLISHED,
+    Work,
+    rollout,
+    update,
+)
 
 # Stage -> its lines in costs.csv. No timed iteration has MANIQA: it is given HPSv2's ratio of seconds to floor.
 LINES = {
@@ -93,6 +102,17 @@ def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Netwo
         seconds["generate"] = floor * count / evaluation.batch
         seconds["decode"] = Work(0, count * run.backbone.tokens * DECODER_FLOPS).seconds(FLOAT32[peaks])
     return _total(seconds, machine) / 3600
+
+
+def encoding_hours(crops: int, tokens: int, machine: Gpu) -> float:
+    """GPU hours of encoding ``crops`` crops of ``tokens`` tokens each, in float32; the decoder's ratio is its ratio."""
+    floor = Work(0, crops * tokens * ENCODER_FLOPS).seconds(FLOAT32[machine.peaks])
+    return _total({"decode": floor}, machine) / 3600
+
+
+def features_hours(networks: Iterable[Network], images: int, machine: Gpu) -> float:
+    """GPU hours of frozen networks over ``images``, in float32."""
+    return _total({"features": networks_floor(networks, images, False, machine.peaks)}, machine) / 3600
 
 
 def _total(seconds: Seconds, machine: Gpu) -> float:
