@@ -75,7 +75,9 @@ COMMANDS: dict[str, Command] = {
         "token codes of the data set",
         positional="name",
         required="data tokenizer output",
-        options={"--crops": {"type": int, "default": 20, "help": "ImageNet: crops per image, at most twenty"}},
+        options={
+            "--crops": {"type": int, "help": "ImageNet: crops per image, 1 to 20 (default: what the runs can use)"}
+        },
     ),
     "network": Command(
         "inputs", "train or import a frozen network", positional="name", required="output", optional="data tokenizer"

@@ -266,7 +266,7 @@ def test_a_job_that_was_given_gpus_never_takes_the_cpu_quietly(given, refused, m
     arguments = argparse.Namespace(scale=None, preset=None, seeds=None, threads=1, device="auto")
     if refused:
         with pytest.raises(ArtuneError, match="was given GPUs"):
-            Context(arguments).prepare()
+            Context(arguments).device  # noqa: B018
     else:
         assert Context(arguments).device.type == "cpu"
     arguments.device = "cpu"
