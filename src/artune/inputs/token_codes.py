@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,17 +105,7 @@ def write_imagenet_codes(
         plan = replace(plan, crops=min(plan.crops, crops_per_image(plan.sequences, size)))
     folder = output.with_suffix(".shards")
     if world.leads:
-        written_with = {
-            "tokenizer": sha256(weights),
-            "images": _first_image(images, split),
-            "size": split.size,
-            "side": data.image_size,
-            "crops": plan.crops,
-            "shard": plan.shard,
-        }
-        if class_file(images).exists():
-            written_with["classes"] = sha256(class_file(images))
-        _keep_or_clear(folder, written_with)
+        _keep_or_clear(folder, _written_with(weights, images, split, data.image_size, plan))
     tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
     _write_shards(folder, tokenizer, split, data.image_size, device, plan, world)
     world.wait()
@@ -123,6 +114,20 @@ def write_imagenet_codes(
     rows = _merge(folder, split.size, output)
     shutil.rmtree(folder)
     return f"{output}: {rows} sequences, {plan.crops} of each image"
+
+
+def _written_with(weights: Path, images: Path, split: Split, side: int, plan: CropPlan) -> dict[str, Any]:
+    """All that decides what a shard holds."""
+    found = {
+        "tokenizer": sha256(weights),
+        "images": _first_image(images, split),
+        "size": split.size,
+        "side": side,
+        "crops": plan.crops,
+        "shard": plan.shard,
+    }
+    classes = class_file(images)
+    return found | {"classes": sha256(classes)} if classes.exists() else found
 
 
 def _size(split: Split) -> int:
