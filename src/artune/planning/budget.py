@@ -125,7 +125,7 @@ def moments(plan: Plan, machine: Gpu, rule: str, network: str) -> Line:
     """GPU hours of a pass of the training images through a network, in which rule ``rule`` takes their moments."""
     images = plan.registry.data.moment_images or TRAINING_IMAGES
     ours = features_hours([plan.registry.networks[network]], images, machine)
-    return Line(f"{rule}, {network}", f"features of {images} images", 0.0, ours, UNKNOWN)
+    return Line(rule, f"features of {images} images", 0.0, ours, f"under {network}; {UNKNOWN}")
 
 
 def inputs(plan: Plan, machine: Gpu, trained: list[str], evaluated: list[str]) -> list[Line]:
