@@ -3,17 +3,22 @@
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artune.commands.context import Context
 from artune.commands.streams import print_result
 from artune.config.registry import Registry
 from artune.config.yaml_layers import config_folder
 
+if TYPE_CHECKING:
+    from artune.planning.gpu_hours import Gpu
+    from artune.planning.plan import Plan
+
 PROFILE = Path("slurm_a100")
 
 
 def plan(context: Context, arguments: Namespace) -> str:
-    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
+    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale, or a timetable."""
     from artune.errors import ArtuneError
     from artune.planning.budget import budget, format_budget
     from artune.planning.costs import read_costs
@@ -27,6 +32,8 @@ def plan(context: Context, arguments: Namespace) -> str:
     costs = figures.measured or figures.paper
     plan = Plan(settings, config_folder())
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
+    if arguments.timetable:
+        return _timetable(plan, arguments, machine if arguments.costs else None)
     lines = budget(plan, costs, arguments.target, machine)
     text = format_budget(lines)
     trained, evaluated = (sum(line.work.startswith(work) for line in lines) for work in ("train", "evaluate"))
@@ -40,6 +47,25 @@ def plan(context: Context, arguments: Namespace) -> str:
         f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose}); "
         f"this code {sum(line.ours for line in lines):.1f} hours of one {machine.name}"
     )
+
+
+def _timetable(plan: "Plan", arguments: Namespace, measured: "Gpu | None") -> str:
+    """Print a target hour by hour on the machines that ``arguments`` choose; returns the last line."""
+    from dataclasses import fields
+
+    from artune.planning.timetable.jobs import jobs_of
+    from artune.planning.timetable.machines import MACHINES, Assumed
+    from artune.planning.timetable.machines import machine as machine_of
+    from artune.planning.timetable.schedule import Schedule
+    from artune.planning.timetable.text import assumptions, conclusion, format_schedule
+
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(Assumed)}
+    assumed = Assumed(**{name: value for name, value in given.items() if value is not None})
+    names = [arguments.machine] if arguments.machine else list(MACHINES)
+    machines = [machine_of(name, assumed, measured) for name in names]
+    schedules = [Schedule(plan, jobs_of(plan, arguments.target), machine) for machine in machines]
+    print_result("\n\n".join([assumptions(machines, assumed), *map(format_schedule, schedules)]))
+    return f"{arguments.target}: {'; '.join(map(conclusion, schedules))}"
 
 
 def doctor(context: Context, arguments: Namespace) -> str:

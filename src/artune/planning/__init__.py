@@ -10,6 +10,7 @@
 - costs: seconds per stage beside the paper's
 - gpu_hours: GPU hours of a training and of an evaluation
 - budget: GPU hours of a target
+- timetable: a target hour by hour on a named machine
 - slurm: requests of a profile, and whether a SLURM cluster can meet them
 - environment: the pinned environments, and which one the driver serves
 - doctor: checks of a machine, a cluster and the files

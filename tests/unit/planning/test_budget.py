@@ -102,7 +102,7 @@ def test_what_is_no_target_is_one_line(plan, target, message):
 
 def test_the_command_prints_the_sum_and_the_papers_own_statement(capsys):
     names = ("scale", "preset", "seeds", "threads", "device")
-    arguments = argparse.Namespace(target="results/table4.csv", costs=None, **dict.fromkeys(names))
+    arguments = argparse.Namespace(target="results/table4.csv", costs=None, timetable=False, **dict.fromkeys(names))
     line = plan_command(Context(arguments), arguments)
     assert "trainings 4, evaluations 4, 55 hours of one NVIDIA A100" in line
     assert "160-224" in capsys.readouterr().out  # four trainings of 10-14 hours on four GPUs
