@@ -18,7 +18,7 @@ PROFILE = Path("slurm_a100")
 
 
 def plan(context: Context, arguments: Namespace) -> str:
-    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale, or a timetable."""
+    """Print the trainings and evaluations of a target with their GPU hours at the imagenet scale."""
     from artune.errors import ArtuneError
     from artune.planning.budget import budget, format_budget
     from artune.planning.costs import read_costs

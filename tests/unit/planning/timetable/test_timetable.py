@@ -17,7 +17,7 @@ from artune.errors import ArtuneError
 from artune.models.encoders.build import build_network
 from artune.models.tokenizers.build import build_tokenizer
 from artune.planning.budget import runs_of
-from artune.planning.gpu_hours import Gpu
+from artune.planning.gpu_hours import Gpu, iteration_floor
 from artune.planning.plan import Plan
 from artune.planning.timetable.durations import duration, gpu_hours
 from artune.planning.timetable.jobs import PRIORITIES, TEMPORARY, jobs_of
@@ -232,3 +232,23 @@ def test_the_timetable_of_the_paper_takes_seconds_and_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False True"
+
+
+def test_the_page_of_speed_gives_the_hours_and_the_disk_of_the_timetable(paper):
+    page = " ".join((ROOT / "docs/performance.md").read_text().split())
+    assert f"{paper.hours:.1f} hours on {paper.machine.name} with {paper.peak / 1e9:.0f} GB" in page
+
+
+@pytest.mark.parametrize(("card", "count", "column"), [("H100", 1, 1), ("A100", 4, 4)])
+def test_the_page_of_speed_gives_the_floors_of_the_predicted_iteration(card, count, column):
+    run = PLAN.registry.resolve("llamagen_l-ours")
+    floor = iteration_floor(run, card, count)
+    page = (ROOT / "docs/performance.md").read_text()
+    table = page[page.index("## What an iteration is expected to take") : page.index("## Reached on a CPU")]
+    rows = {cells[0].strip(" *"): cells for line in table.splitlines() if len(cells := line.strip("|").split("|")) == 8}
+    shown = {name: cells[column].strip(" *") for name, cells in rows.items()}
+    assert shown["generate"] == f"{floor['generate']:.2f}"
+    assert shown["decode, CLIP, HPSv2, LOO-FID"] == f"{sum(floor[s] for s in ('decode', 'clip', 'hps', 'loo_fid')):.2f}"
+    assert shown["reference and update, two epochs"] == f"{floor['update']:.2f}"
+    assert shown["iteration"] == f"{sum(floor.values()):.2f}"
+    assert {cells[3].strip() for cells in rows.values()} - {"measured", "---"} == {"not measured"}
