@@ -24,6 +24,7 @@ def plan(context: Context, arguments: Namespace) -> str:
     from artune.planning.costs import read_costs
     from artune.planning.gpu_hours import floor_machine, measured_machine
     from artune.planning.plan import Plan
+    from artune.planning.timetable.options import ASSUMPTIONS, option
 
     if arguments.scale not in (None, "imagenet"):
         raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
@@ -34,6 +35,9 @@ def plan(context: Context, arguments: Namespace) -> str:
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
     if arguments.timetable:
         return _timetable(plan, arguments, machine if arguments.costs else None)
+    for name in ("machine", *ASSUMPTIONS):
+        if getattr(arguments, name, None) is not None:
+            raise ArtuneError(f"{option(name)}: says something of a timetable; add --timetable")
     lines = budget(plan, costs, arguments.target, machine)
     text = format_budget(lines)
     trained, evaluated = (sum(line.work.startswith(work) for line in lines) for work in ("train", "evaluate"))

@@ -102,7 +102,7 @@ def _of_run(plan: Plan, run: str) -> Iterator[Job]:
     yield Job("run_config", run, (), (config,))
     if plan.timings(run) == [f"{folder}/timings.jsonl"]:
         yield Job("train", run, _inputs(paths_of(plan.train(run))), (plan.policy(run), *_beside(folder, "train")))
-    if run in plan.real_runs:
+    if plan.spec(run)["method"] == "real":
         yield Job("real_samples", run, (config, plan.real(run)), (scores, *_beside(folder, "real_samples")))
     else:
         weights = (plan.policy(run), plan.prior(run), plan.tokenizer(run))

@@ -224,6 +224,23 @@ def test_the_command_prints_both_machines_and_ends_with_their_totals(capsys, mon
         assert f"{called}: " in last
 
 
+def test_an_option_of_the_timetable_without_it_is_refused():
+    words = {"target": "table4", "timetable": False, "costs": None, "scale": None, "share_float32": 0.5}
+    context = Context(Namespace(scale=None, preset=None, seeds=None, threads=None, device=None))
+    with pytest.raises(ArtuneError, match="--share-float32: says something of a timetable; add --timetable"):
+        plan_command(context, Namespace(**words))
+
+
+@pytest.mark.parametrize(("preset", "seeds", "trainings"), [("release", 1, 4), ("paper", 3, 12)])
+def test_presets_and_seeds_have_timetables_too(preset, seeds, trainings):
+    settings = read_yaml(ROOT / "config/config.yaml") | {"scale": "imagenet", "preset": preset, "seeds": seeds}
+    plan = Plan(settings, ROOT / "config")
+    schedule = Schedule(plan, jobs_of(plan, "table4"), machine("a100", Assumed(), root=PROFILES))
+    assert sum(run.job.rule == "train" for run in schedule.table) == trainings
+    passes = [run for run in schedule.table if run.job.rule == "train_moments"]
+    assert bool(passes) == (preset == "release")  # its LOO-FID uses another network
+
+
 def test_the_timetable_of_the_paper_takes_seconds_and_no_torch():
     code = (
         "import sys, time; t = time.process_time(); from artune.commands.cli import main; "
