@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from artune.errors import ArtuneError
 from artune.planning.gpu_hours import Gpu, assumed_machine
@@ -10,8 +10,17 @@ from artune.planning.slurm import asked, read_profile
 from artune.planning.timetable.options import option
 
 # Rules that run beside Snakemake and not as jobs of a cluster: `localrules` in the Snakefile.
-LOCAL = ("asset", "run_config", "mlflow_store", "mlflow_log", "table", "study_tally", "study_table")
-LOCAL += ("publish_table", "publish_figure")
+LOCAL = (
+    "asset",
+    "run_config",
+    "mlflow_store",
+    "mlflow_log",
+    "table",
+    "study_tally",
+    "study_table",
+    "publish_table",
+    "publish_figure",
+)
 PROFILES = Path("workflow/profiles")
 
 
@@ -93,7 +102,7 @@ def machine(name: str, assumed: Assumed, measured: Gpu | None = None, root: Path
     return Machine(called, profile_name, count, gpu, assumed, fits, requests, limit)
 
 
-def _request(profile: dict, rule: str, gpus: int) -> Request:  # type: ignore[type-arg]
+def _request(profile: dict[str, Any], rule: str, gpus: int) -> Request:
     wanted = asked(profile)[rule]
     own = (profile.get("set-resources") or {}).get(rule) or {}
     held = sum(wanted["gres"].values()) or (gpus if own.get("gpu") else 0)  # the token `gpu` stands for all of them

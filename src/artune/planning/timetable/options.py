@@ -20,10 +20,12 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+_NUMBERS: dict[str, dict[str, Any]] = {
+    option(name): {"type": int if name == "cores" else float, "metavar": "X", "help": f"timetable: {what}"}
+    for name, what in ASSUMPTIONS.items()
+}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--timetable": {"action": "store_true", "help": "hour by hour: every job, its GPUs, the disk in use"},
     "--machine": {"choices": ["h100", "a100"], "help": "timetable of one H100 or of four A100s (default: both)"},
-} | {
-    option(name): {"type": int if name == "cores" else float, "metavar": "X", "help": f"timetable: {what}"}
-    for name, what in ASSUMPTIONS.items()
+    **_NUMBERS,
 }
