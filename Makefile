@@ -5,7 +5,17 @@ PYTHON ?= python3.11
 CORES ?= 2
 PORT ?= 5000
 BIN := .venv/bin
-STAMP := .venv/.pins-$(shell cat envs/build.txt envs/requirements.txt | cksum | cut -d' ' -f1)
+# The CUDA of torch's build. 13 needs an NVIDIA driver of 580 or later; `make CUDA=12 reproduce` (or test, or any other target)
+# makes .venv with a build for drivers from 525 on, and .venv then stays of that kind. A variable of the environment is ignored.
+ifneq ($(origin CUDA),command line)
+CUDA := $(if $(wildcard .venv/lib/python3.11/site-packages/nvidia_cudnn_cu12-*),12,13)
+endif
+ifeq ($(filter 12 13,$(CUDA)),)
+$(error CUDA=$(CUDA): give 13 (driver 580 or later) or 12 (driver 525 or later))
+endif
+OTHER_CUDA := $(if $(filter 12,$(CUDA)),13,12)
+PINS := envs/requirements$(if $(filter 12,$(CUDA)),-cuda12).txt
+STAMP := .venv/.pins-$(shell cat envs/build.txt $(PINS) | cksum | cut -d' ' -f1)
 # Only files whose digests are pinned are installed, and what must be built is built by the pinned setuptools.
 PINNED := --require-hashes --no-deps --no-build-isolation
 # Lines of Snakemake's output that `make reproduce` hides.
@@ -24,19 +34,22 @@ help:
 	@echo "make format      format all files with ruff and snakefmt"
 	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
 	@echo "make gpu-wheels  wheels for benchmarks/gpu_suite.sh on a machine that has torch alone; PYTHON=3.12 is that machine's version"
+	@echo "make CUDA=12 ... any of these with a torch for NVIDIA drivers from 525 to 579; without it the driver must be 580 or later"
 	@echo "make pins        resolve the pins and digests in envs/*.txt again"
 	@echo "make clean-results   remove the results of the scales mnist and smoke (both presets), the published copies and the tracking store"
 
 # uv installs the pinned packages in seconds; pip installs uv, so Python alone is enough at the start. Compiling the bytecode
 # here halves the start-up time of every job, even where PYTHONDONTWRITEBYTECODE is set.
-$(STAMP): envs/build.txt envs/requirements.txt pyproject.toml
-	@echo "setting up .venv: about 200 packages, 7 GB, 1-3 minutes"
+$(STAMP): envs/build.txt $(PINS) pyproject.toml
+	@if compgen -G ".venv/lib/python3.11/site-packages/nvidia_cudnn_cu$(OTHER_CUDA)-*" > /dev/null; then \
+		echo "removing .venv, whose torch was built with CUDA $(OTHER_CUDA)"; rm -rf .venv; fi
+	@echo "setting up .venv for CUDA $(CUDA): about 200 packages, 7 GB, 1-3 minutes"
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" \
 		|| { echo "error: .venv is not Python 3.11; remove it and run make PYTHON=python3.11"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/build.txt
-	@$(BIN)/uv pip install --quiet $(PINNED) --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
+	@$(BIN)/uv pip install --quiet $(PINNED) --compile-bytecode --python $(BIN)/python -r $(PINS)
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	@rm -f .venv/.pins-*
 	@touch $@
@@ -109,9 +122,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashe
 pins: $(STAMP)
 	@$(COMPILE) envs/build.in -o envs/build.txt
 	@$(COMPILE) --override envs/overrides.txt envs/requirements.in -o envs/requirements.txt
+	@cp envs/requirements.txt envs/requirements-cuda12.txt  # uv keeps these versions wherever the older torch allows them
+	@$(COMPILE) --override envs/overrides.txt --override envs/overrides-cuda12.txt envs/requirements.in -o envs/requirements-cuda12.txt
 	@$(COMPILE) envs/official.in -o envs/official.txt
 	@sed -i '1i # Install first, with: pip install --require-hashes -r envs/build.txt' envs/build.txt
-	@for name in requirements official; do \
+	@for name in requirements requirements-cuda12 official; do \
 		sed -i "1i # Install with: pip install $(PINNED) -r envs/$$name.txt (after envs/build.txt)" envs/$$name.txt; done
 
 # PYTHON is the version of the machine that runs the suite, PLATFORM its processor; the digests are those of envs/requirements.txt.

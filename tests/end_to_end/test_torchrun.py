@@ -22,7 +22,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *OPTIONS)
 
 def start(smoke, *command_line, errors=subprocess.PIPE):
     return subprocess.Popen(
-        [*TORCHRUN, *command(*command_line)], cwd=smoke, env=environment(smoke) | {"GLOO_SOCKET_IFNAME": "lo"},
+        [*TORCHRUN, *command(*command_line)], cwd=smoke, env=environment(smoke),
         stderr=errors, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -46,6 +46,28 @@ def test_samples_and_features_of_two_processes_are_those_of_one(smoke, tmp_path)
     assert set(found) == set(before)
     # Equal within rounding: the rule may use more threads.
     assert all(np.allclose(found[name], before[name], atol=1e-4) for name in found)
+
+
+MEET = """
+import os, torch
+from artune.runtime.distributed import started
+with started(torch.device("cpu")) as world:
+    print(f"met {world.total({'a': 1.0})} at {os.environ['MASTER_ADDR']}", flush=True)
+"""
+
+
+def test_processes_meet_on_a_machine_whose_name_leads_nowhere():
+    other_name = ["unshare", "--uts", "sh", "-c", 'hostname nosuch.invalid && exec "$@"', "sh"]
+    if subprocess.run([*other_name, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may give a process another machine name")
+    variables = {name: value for name, value in environment(ROOT).items() if name != "GLOO_SOCKET_IFNAME"}
+    done = subprocess.run(
+        [*other_name, *TORCHRUN, sys.executable, "-c", MEET], env=variables, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("met {'a': 2.0} at 127.0.0.1") == 2
+    assert "Unable to resolve hostname" not in done.stderr
 
 
 def ranks(launcher):

@@ -10,9 +10,10 @@ Each row names a fault, what was done to a real run to cause it, what happened, 
 what its tests saw ({count} faults); a fault whose test fails has no row. CI repeats the quick faults at every change. The undisturbed run is
 the same training without the fault; "bit for bit" means that the bytes of the weights and of metrics.jsonl were compared. Under Snakemake
 and SLURM a training is a GRPO training; elsewhere it is a training by maximum likelihood, which takes a second. All runs are at the smoke
-scale. A state is written while the next iterations run. A training that is killed outright repeats the iterations after its last saved
-state: at most `save_every` of them, and those that ran while the next state was being written; a training that is asked to stop repeats
-none.
+scale, on a CPU; on a GPU a resumed training is expected to equal the undisturbed one to rounding only, because some of its kernels add in
+no fixed order. A state is written while the next iterations run. A training that is killed outright repeats the iterations after its last
+saved state: at most `save_every` of them, and those that ran while the next state was being written; a training that is asked to stop
+repeats none.
 
 """
 SECTIONS = {

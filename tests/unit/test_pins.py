@@ -1,14 +1,20 @@
 """The pinned packages: every one with the digests of its files, installed by their digests, from no named index."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("build", "requirements", "official")
+NAMES = ("build", "requirements", "requirements-cuda12", "official")
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([^\s;]+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)")
+
+
+OF_CUDA = re.compile(
+    r"(?:nvidia|cuda)-.+|torch|torchvision|triton|setuptools"
+)  # setuptools: envs/build.txt installs it
 
 
 def pins(name):
@@ -34,14 +40,62 @@ def test_the_tools_of_the_build_are_pinned_and_agree():
     assert pins("requirements")["setuptools"] == pins("official")["setuptools"] == build["setuptools"]
 
 
-def test_every_direct_dependency_has_its_pin():
-    for name in NAMES:
-        have = {re.sub(r"[-_.]+", "-", pin).lower(): version for pin, version in pins(name).items()}
-        for line in (ROOT / f"envs/{name}.in").read_text().splitlines():
-            pin, _, version = line.split("#")[0].strip().partition("==")
-            if pin:
-                found = have[re.sub(r"[-_.]+", "-", pin).lower()]
-                assert version in ("", found), line
+def normal(pins):
+    return {re.sub(r"[-_.]+", "-", pin).lower(): version for pin, version in pins.items()}
+
+
+def wanted(file):
+    """Packages and versions ("" for any) that a file of direct dependencies or of overrides names."""
+    lines = (line.split("#")[0].strip() for line in (ROOT / f"envs/{file}").read_text().splitlines())
+    return normal({pin: version for pin, _, version in (line.partition("==") for line in lines if line)})
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("build", wanted("build.in")),
+        ("requirements", wanted("requirements.in")),
+        ("requirements-cuda12", wanted("requirements.in") | wanted("overrides-cuda12.txt")),
+        ("official", wanted("official.in")),
+    ],
+)
+def test_every_direct_dependency_has_its_pin(name, asked):
+    have = normal(pins(name))
+    assert asked
+    for pin, version in asked.items():
+        assert version in ("", have[pin]), pin
+
+
+def test_the_two_environments_differ_in_torch_and_in_the_libraries_of_its_cuda_alone():
+    ours, older = pins("requirements"), pins("requirements-cuda12")
+    assert {
+        pin for pin in ours.keys() & older.keys() if ours[pin] != older[pin] and not OF_CUDA.fullmatch(pin)
+    } == set()
+    assert {pin for pin in ours.keys() ^ older.keys() if not OF_CUDA.fullmatch(pin)} == set()
+    assert [pin for pin in ours if pin.endswith("-cu12")] == [pin for pin in older if pin.endswith("-cu13")] == []
+    assert older["nvidia-cuda-runtime-cu12"].startswith("12.")
+    assert ours["nvidia-cuda-runtime"].startswith("13.")
+
+
+@pytest.mark.parametrize(("words", "pinned"), [([], "requirements.txt"), (["CUDA=12"], "requirements-cuda12.txt")])
+def test_one_word_of_make_chooses_the_environment(words, pinned, tmp_path):
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "envs").symlink_to(ROOT / "envs")
+    done = subprocess.run(["make", "-n", "reproduce", *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.findall(r"uv pip install .* -r envs/(\S+)", done.stdout) == [pinned]
+
+
+def test_make_keeps_the_kind_of_an_existing_environment_and_refuses_another_cuda(tmp_path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "envs").symlink_to(ROOT / "envs")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv/lib/python3.11/site-packages/nvidia_cudnn_cu12-9.dist-info").mkdir(parents=True)
+    kept = subprocess.run(["make", "-n", "reproduce"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "-r envs/requirements-cuda12.txt" in kept.stdout
+    done = subprocess.run(["make", "CUDA=11", "help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode
+    assert "CUDA=11: give 13 (driver 580 or later) or 12" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Snakemake's plan for every table and figure, at every scale."""
 
+import re
 import resource
 import time
 from pathlib import Path
@@ -156,3 +157,21 @@ def test_config_files_carry_a_comment_on_their_values():
         commented = [line for line in lines if "#" in line]
         assert len(commented) >= 0.6 * len(lines), name
         assert yaml.safe_load(Path(ROOT / "config" / name).read_text())
+
+
+def test_the_timetable_has_the_very_jobs_that_snakemake_plans(project):
+    from artune.planning.timetable.jobs import jobs_of
+
+    targets = [f"results/{table}.csv" for table in TABLES] + [f"results/{figure}.pdf" for figure in FIGURES]
+    output = snakemake(project, "-n", "--config", "scale=imagenet", "--", *targets)
+    rows = re.findall(r"^(?:local)?rule (\w+):\n(?:    input: (.*)\n)?    output: (.*)$", output, re.M)
+    theirs = {(rule, frozenset(files(inputs)), files(outputs)) for rule, inputs, outputs in rows}
+    plan = Plan(CONFIG | {"scale": "imagenet"}, ROOT / "config")
+    ours = {(job.rule, frozenset(job.inputs), job.outputs) for job in jobs_of(plan, "paper")}
+    assert len(theirs) == len(rows) == 337
+    assert ours == theirs
+
+
+def files(line):
+    """The paths of an input or output line of a dry run, without remarks such as (retrieve from storage)."""
+    return tuple(path.split(" ")[0] for path in line.split(", ") if path)

@@ -1,11 +1,14 @@
 """The profiles are found by name, have the right scale, and explain every entry in a comment."""
 
+import ast
 import re
 
 import pytest
 import yaml
 from project import PROFILES, ROOT, planned, snakemake
 
+from artune.commands.arguments import COMMANDS
+from artune.commands.cli import SEVERAL
 from artune.planning.slurm import asked
 
 
@@ -72,6 +75,56 @@ def test_every_rule_of_a_profile_exists(profile):
     }
     chosen = read(profile)
     assert {*chosen["set-threads"], *chosen["set-resources"]} <= rules
+
+
+def functions(module):
+    """The functions of a module of commands, by name."""
+    tree = ast.parse((ROOT / f"src/artune/commands/{module}.py").read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def uses_a_gpu(command):
+    """Whether a command, or a function of its module that it calls, asks for the device of ``--device``."""
+    known, waiting, seen = functions(COMMANDS[command].module), [command], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for node in ast.walk(known[name]):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("context.device", "context.networks"):
+                return True
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known.keys() - seen:
+                waiting.append(node.func.id)
+    return False
+
+
+def test_exactly_the_rules_whose_command_uses_a_gpu_get_one_in_both_profiles():
+    texts = [path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk")]
+    blocks = dict(re.findall(r"^ *rule (\w+):(.*?)(?=^ *rule |\Z)", "\n".join(texts), re.M | re.S))
+    commands = {rule: re.findall(r"-m artune (\w+)", block) for rule, block in blocks.items()}
+    assert {"train", "features", "class_moments", "network", "table"} <= commands.keys()
+    need = {rule for rule, called in commands.items() if any(map(uses_a_gpu, called))}
+    assert {"train", "codes", "reference", "bench"} <= need
+    assert not need & {"network", "tokenizer", "pretrained_policy", "external_policy", "evaluate", "compare"}
+    for profile, key in (("slurm_a100", "gres"), ("workstation", "gpu")):
+        chosen = read(profile)
+        assert {rule for rule, wants in chosen["set-resources"].items() if key in wants} == need, profile
+        several = {rule for rule, wants in chosen["set-resources"].items() if "launcher" in wants}
+        assert {command for rule in several for command in commands[rule]} <= set(SEVERAL)
+        assert all("torchrun" not in block or rule in several for rule, block in blocks.items())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_processes_of_a_job_find_each_other_by_the_loopback(profile):
+    launchers = [wants["launcher"] for wants in read(profile)["set-resources"].values() if "launcher" in wants]
+    assert launchers
+    assert all(" --local-addr=127.0.0.1 " in launcher for launcher in launchers)
+
+
+def test_the_launcher_is_no_part_of_the_command_that_makes_codes_of_the_small_scales(project):
+    output = snakemake(project, "-n", "-p", "--", "results/mnist/pretrained/vq/codes.npz")
+    assert "        python -m artune codes vq --data results/mnist/inputs/data.npz" in output
+    output = snakemake(project, "results/table12.csv", "--profile", "slurm_a100", "-n", cores=None)
+    assert "--no-python -- python -m artune codes vq" in output
 
 
 def test_code_and_environment_never_retrain_on_gpus():

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
 from artune.errors import ArtuneError, without_secrets
-from artune.planning.clone import check_clone, path_prefix
+from artune.planning.calls.clone import check_clone, path_prefix
 from artune.planning.layers import edits_without_effect
 from artune.planning.plan import Plan
 from artune.planning.calls.snapshot import plan_and_copy

@@ -20,6 +20,11 @@ rule tokenizer:
         f"python -m artune tokenizer {{wildcards.tokenizer}} --data {{input}} --output {{output}} {SHARED}"
 
 
+# Several processes encode ImageNet's images. At other scales this word stays out of the text of the command, a change of
+# which would have finished results made again.
+CODES_LAUNCHER = "{resources.launcher}" if REGISTRY.data.source == "imagenet" else "python"
+
+
 rule codes:
     input:
         tokenizer="results/{home}/pretrained/{tokenizer}/tokenizer.safetensors",
@@ -32,10 +37,12 @@ rule codes:
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
+    resources:
+        launcher="python",
     params:
         recipe=lambda wildcards: recipe(wildcards.home, recipes.codes_recipe, wildcards.tokenizer),
     shell:
-        f"python -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
+        f"{CODES_LAUNCHER} -m artune codes {{wildcards.tokenizer}} --data {{input.data}} --tokenizer {{input.tokenizer}}"
         f" --output {{output}} {SHARED}"
 
 

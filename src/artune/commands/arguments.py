@@ -8,6 +8,7 @@ from typing import Any
 
 from artune import RESULTS_VERSION, __version__
 from artune.errors import ArtuneError, unknown
+from artune.planning.timetable.options import OPTIONS
 
 PATHS = {
     "output": "file to write",
@@ -75,7 +76,9 @@ COMMANDS: dict[str, Command] = {
         "token codes of the data set",
         positional="name",
         required="data tokenizer output",
-        options={"--crops": {"type": int, "default": 20, "help": "ImageNet: crops per image, at most twenty"}},
+        options={
+            "--crops": {"type": int, "help": "ImageNet: crops per image, 1 to 20 (default: what the runs can use)"}
+        },
     ),
     "network": Command(
         "inputs", "train or import a frozen network", positional="name", required="output", optional="data tokenizer"
@@ -194,7 +197,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
     "plan": Command(
-        "planning", "trainings and evaluations of a target, with their GPU hours", positional="target", optional="costs"
+        "planning",
+        "trainings and evaluations of a target, with their GPU hours",
+        positional="target",
+        optional="costs",
+        options=OPTIONS,
     ),
     "doctor": Command(
         "planning", "check the machine, the cluster and the files before anything runs", optional="profile"

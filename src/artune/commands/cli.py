@@ -24,7 +24,7 @@ BESIDE = {
     "claims": ".json",
     "bench": "manifest.json",
 }
-SEVERAL = ("train", "sample", "features")  # commands that torchrun may start with several processes
+SEVERAL = ("train", "sample", "features", "codes")  # commands that torchrun may start with several processes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,7 +56,7 @@ class Context:
         import torch
 
         here, wanted = launch(), self.settings.device
-        torch.set_num_threads(here.threads(self.settings.threads))
+        self.prepare()
         if wanted == "cuda" and not torch.cuda.is_available():
             raise ArtuneError("device: cuda was asked for, but torch sees no GPU; use --device cpu")
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -78,9 +78,12 @@ class Context:
             return torch.device("cuda", here.local_rank)
         return torch.device(name)
 
-    def prepare(self) -> None:
-        """Choose the device and set the threads, for a command that does not use :attr:`device` itself."""
-        self.device  # noqa: B018
+    def prepare(self) -> "torch.device":
+        """Set the threads; returns the CPU, for a command that computes nowhere else and leaves every GPU alone."""
+        import torch
+
+        torch.set_num_threads(launch().threads(self.settings.threads))
+        return torch.device("cpu")
 
     @property
     def assets(self) -> Path:

@@ -103,7 +103,7 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     references = files_of(registry.evaluation.references, given, ".npz", "--references") if given else {}
     files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
     outside = evaluation_files(registry, context.assets, Path(Sources(registry).stamps))
-    return score(read_run(arguments.config), registry.evaluation, files, provenance(context.device), outside)
+    return score(read_run(arguments.config), registry.evaluation, files, provenance(context.prepare()), outside)
 
 
 def evaluate_official(context: Context, arguments: Namespace) -> str:

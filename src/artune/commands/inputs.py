@@ -5,7 +5,8 @@ from pathlib import Path
 
 from artune.commands.context import Context, entry
 from artune.commands.streams import print_result
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, SharedError
+from artune.runtime.processes import launch
 
 
 def asset(context: Context, arguments: Namespace) -> str:
@@ -41,7 +42,7 @@ def data(context: Context, arguments: Namespace) -> str:
 
 
 def tokenizer(context: Context, arguments: Namespace) -> str:
-    """Train or import a tokenizer."""
+    """Train or import a tokenizer, on the CPU."""
     from artune.inputs.tokenizer import train_tokenizer
 
     context.prepare()
@@ -58,22 +59,41 @@ def codes(context: Context, arguments: Namespace) -> str:
     """Token codes of every split of the data set."""
     from artune.inputs.token_codes import write_codes
 
-    device = context.device
     registry = context.registry
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
     if registry.data.source == "imagenet":
-        from artune.inputs.token_codes import CropPlan, write_imagenet_codes
-
-        images, protocol = _images(context, arguments), registry.data
-        return write_imagenet_codes(
-            chosen, arguments.tokenizer, images, arguments.output, device, protocol, CropPlan(arguments.crops)
-        )
+        return _imagenet_codes(context, arguments)
+    context.prepare()
+    if launch().size > 1:
+        raise SharedError(f"codes: one process makes those of {registry.scale}; start it without torchrun")
     return write_codes(chosen, arguments.tokenizer, arguments.data, arguments.output)
 
 
+def _imagenet_codes(context: Context, arguments: Namespace) -> str:
+    """Token codes of ImageNet's training images: of as many crops as the runs can use, or of ``--crops``."""
+    from artune.inputs.token_codes import CropPlan, write_imagenet_codes
+    from artune.planning.recipes import code_sequences
+    from artune.runtime.distributed import started
+    from artune.runtime.lease import lease
+
+    registry, device, crops = context.registry, context.device, arguments.crops
+    chosen = CropPlan(crops) if crops else CropPlan(sequences=code_sequences(registry, arguments.name))
+    with lease(arguments.output.parent, "codes"), started(device) as world:
+        return write_imagenet_codes(
+            registry.tokenizers[arguments.name],
+            arguments.tokenizer,
+            _images(context, arguments),
+            arguments.output,
+            device,
+            registry.data,
+            chosen,
+            world,
+        )
+
+
 def network(context: Context, arguments: Namespace) -> str:
-    """Train or import a frozen network."""
-    device = context.device
+    """Train or import a frozen network, on the CPU."""
+    device = context.prepare()
     registry = context.registry
     chosen = entry(registry.networks, arguments.name, "network")
     if chosen.train is None:
@@ -95,7 +115,7 @@ def network(context: Context, arguments: Namespace) -> str:
 
 
 def pretrained_policy(context: Context, arguments: Namespace) -> str:
-    """Train or import a pretrained policy (a prior); ``llamagen_l-s1`` is the second seed of ``llamagen_l``."""
+    """Train or import a prior, on the CPU; ``llamagen_l-s1`` is that of the second seed of ``llamagen_l``."""
     context.prepare()
     registry = context.registry
     name, seed = registry.split_prior(arguments.name)

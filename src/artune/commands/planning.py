@@ -14,6 +14,9 @@ from artune.config.yaml_layers import config_folder
 if TYPE_CHECKING:
     import torch
 
+    from artune.planning.gpu_hours import Gpu
+    from artune.planning.plan import Plan
+
 PROFILE = Path("slurm_a100")
 
 
@@ -25,6 +28,7 @@ def plan(context: Context, arguments: Namespace) -> str:
     from artune.planning.gpu_hours import floor_machine, measured_machine
     from artune.planning.memory.cards import card_lines
     from artune.planning.plan import Plan
+    from artune.planning.timetable.options import ASSUMPTIONS, option
 
     if arguments.scale not in (None, "imagenet"):
         raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
@@ -33,9 +37,14 @@ def plan(context: Context, arguments: Namespace) -> str:
     costs = figures.measured or figures.paper
     plan = Plan(settings, config_folder())
     machine = measured_machine(plan.registry, arguments.costs) if arguments.costs else floor_machine()
+    if arguments.timetable:
+        return _timetable(plan, arguments, machine if arguments.costs else None)
+    for name in ("machine", *ASSUMPTIONS):
+        if getattr(arguments, name, None) is not None:
+            raise ArtuneError(f"{option(name)}: says something of a timetable; add --timetable")
     lines = budget(plan, costs, arguments.target, machine)
     text = format_budget(lines)
-    trained = sum(line.work.startswith("train") for line in lines)
+    trained, evaluated = (sum(line.work.startswith(work) for line in lines) for work in ("train", "evaluate"))
     if costs.training is not None and trained:
         low, high = (trained * hours for hours in costs.training)
         text += f"\n{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}"
@@ -43,10 +52,29 @@ def plan(context: Context, arguments: Namespace) -> str:
     print_result("\n".join([text, *card_lines(tuned)]))
     whose = "measured" if figures.measured else "the paper's, App. E"
     return (
-        f"{arguments.target}: trainings {trained}, evaluations {len(lines) - trained}, "
+        f"{arguments.target}: trainings {trained}, evaluations {evaluated}, "
         f"{sum(line.hours for line in lines):.0f} hours of one {costs.device} by config/costs.yaml ({whose}); "
         f"this code {sum(line.ours for line in lines):.1f} hours of one {machine.name}"
     )
+
+
+def _timetable(plan: "Plan", arguments: Namespace, measured: "Gpu | None") -> str:
+    """Print a target hour by hour on the machines that ``arguments`` choose; returns the last line."""
+    from dataclasses import fields
+
+    from artune.planning.timetable.jobs import jobs_of
+    from artune.planning.timetable.machines import MACHINES, Assumed
+    from artune.planning.timetable.machines import machine as machine_of
+    from artune.planning.timetable.schedule import Schedule
+    from artune.planning.timetable.text import assumptions, conclusion, format_schedule
+
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(Assumed)}
+    assumed = Assumed(**{name: value for name, value in given.items() if value is not None})
+    names = [arguments.machine] if arguments.machine else list(MACHINES)
+    machines = [machine_of(name, assumed, measured) for name in names]
+    schedules = [Schedule(plan, jobs_of(plan, arguments.target), machine) for machine in machines]
+    print_result("\n\n".join([assumptions(machines, assumed), *map(format_schedule, schedules)]))
+    return f"{arguments.target}: {'; '.join(map(conclusion, schedules))}"
 
 
 def doctor(context: Context, arguments: Namespace) -> str:

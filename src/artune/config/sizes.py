@@ -17,6 +17,8 @@ PLANNED = 0.9  # share of the free memory; the rest is for the allocator's round
 WORTH = 8  # sequences per slice; where as many fit, checkpointing (computing the blocks twice) gains nothing
 CACHED = 0.35  # share of a GPU's memory for keys, values and logits: the update needs the rest
 
+CROPS = 20  # crops that LlamaGen's recipe cuts from a training image: ten at each of two ranges
+
 
 def feed_forward_width(dim: int, multiple_of: int) -> int:
     """Hidden width of LlamaGen's feed-forward layer: two thirds of 4 ``dim``, rounded up to a multiple."""
@@ -141,3 +143,13 @@ def fitting(run: GrpoRun, sequences: int, free: float) -> Fit:
     found = fit(mode == "on")
     few = found.sequences < min(sequences, WORTH if asked == "auto" else asked)
     return fit(True) if mode == "auto" and few else found
+
+
+def crops_per_image(sequences: int | None, images: int) -> int:
+    """Crops of each training image, 1 to :data:`CROPS`, so that a training of so many sequences need see none twice.
+
+    Args:
+        sequences: token sequences that the longest training draws; None (no training is known) takes all crops.
+        images: number of training images.
+    """
+    return CROPS if sequences is None else max(1, min(CROPS, math.ceil(sequences / max(images, 1))))

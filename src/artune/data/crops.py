@@ -26,11 +26,12 @@ def open_image(record: Record) -> Image.Image:
 
 
 def load_images(
-    split: Split, prepare: Callable[[Image.Image], Prepared], start: int = 0, workers: int = 4
+    split: Split, prepare: Callable[[Image.Image], Prepared], start: int = 0, workers: int | None = None
 ) -> Iterator[tuple[Prepared, int]]:
-    """Yield ``(prepare(image), class index)`` in the split's order from image ``start`` on, with ``workers`` threads.
+    """Yield ``(prepare(image), class index)`` in the split's order from image ``start`` on.
 
-    Images before ``start`` are not read.
+    Images before ``start`` are not read. ``workers`` threads prepare the images; None: as many threads as PyTorch has,
+    which are this process' part of ``--threads``.
 
     Raises:
         ArtuneError: a damaged image or archive; the message names it.
@@ -39,6 +40,7 @@ def load_images(
     def work(name: str, data: bytes) -> Prepared:
         return prepare(decode(name, data))
 
+    workers = workers or torch.get_num_threads()
     waiting: deque[tuple[Future[Prepared], int]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for record in itertools.islice(split.records(), start, None):
@@ -102,37 +104,33 @@ def crop_batches(
     split: Split,
     batch: int,
     label: str,
-    start: int = 0,
-    shard: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a split's images, with a progress line that advances once a batch has been used.
 
     Args:
-        crops: one entry per image of ``split`` in its order from image ``start`` on: the image's crop, uint8
-            [side, side, 3], or its crops, [C, side, side, 3], and its class index.
+        crops: one entry per image of ``split`` in its order: the image's crop, uint8 [side, side, 3], and its class
+            index.
         split: the split of the crops; its size is the total of the progress line.
         batch: images per batch.
         label: text of the progress line.
-        start: number of the first image; images before it count as done.
-        shard: no batch holds images on both sides of a multiple of this; None sets no such limit.
 
     Yields:
-        The crops, uint8 [B, 3, side, side] or [B, C, 3, side, side] with the channels last in memory, and the class
-        indices, int64 [B].
+        The crops, uint8 [B, 3, side, side] with the channels last in memory, and the class indices, int64 [B].
     """
-    progress = Progress(label, split.size or split.classes, start=min(start, split.size or 0))
+    progress = Progress(label, split.size or split.classes)
     waiting: list[np.ndarray] = []
     labels: list[int] = []
-    for number, (crop, class_index) in enumerate(crops, start + 1):
+    for number, (crop, class_index) in enumerate(crops, 1):
         waiting.append(crop)
         labels.append(class_index)
-        if len(waiting) == batch or (shard is not None and number % shard == 0):
-            yield _stacked(waiting), torch.tensor(labels)
+        if len(waiting) == batch:
+            yield stacked(waiting), torch.tensor(labels)
             waiting, labels = [], []
         progress.update(number if split.size else class_index)
     if waiting:
-        yield _stacked(waiting), torch.tensor(labels)
+        yield stacked(waiting), torch.tensor(labels)
 
 
-def _stacked(crops: list[np.ndarray]) -> Tensor:
+def stacked(crops: list[np.ndarray]) -> Tensor:
+    """Crops uint8 [..., side, side, 3] of B images as one [B, ..., 3, side, side], channels last in memory."""
     return torch.from_numpy(np.stack(crops)).movedim(-1, -3)

@@ -155,6 +155,7 @@ def sample_features(
 
 def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: World) -> dict[str, np.ndarray]:
     """Arrays [count, ...] joined from the ``parts`` of all processes: name -> first row -> rows."""
+    world.wait()  # a slower GPU may still be minutes behind
     shapes = world.from_leader({key: found[0].shape[1:] for key, found in parts.items()} if world.leads else None)
     arrays = {key: torch.zeros(count, *shape) for key, shape in shapes.items()}
     for key, whole in arrays.items():

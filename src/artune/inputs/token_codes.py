@@ -1,29 +1,32 @@
 """Token codes of a data set: the training data of priors, of the likelihood baseline (Table 12) and of VA-pi."""
 
 import hashlib
+import itertools
 import shutil
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from artune.config.run import Data, Tokenizer
+from artune.config.sizes import CROPS, crops_per_image
 from artune.data.classes.folders import class_file
 from artune.data.classes.labels import class_ids
-from artune.data.crops import crop_batches, load_images, read, twenty_crops
+from artune.data.crops import load_images, read, stacked, twenty_crops
 from artune.data.digits import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.models.tokenizers.build import load_tokenizer
+from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, read_json, replacing, save_npz, sha256, write_json
+from artune.runtime.progress import Progress
 from artune.runtime.seeds import generator_for
-
-CROPS = 20
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class CropPlan:
     """How the crops of ImageNet's training images are encoded."""
 
     crops: int = CROPS  # crops kept per image, 1 to 20
+    sequences: int | None = None  # what the longest training draws; no more crops are kept than it can use
     batch: int = 128  # crops per forward pass
-    shard: int = 2048  # images per shard; an interruption loses at most one shard
+    shard: int = 2048  # images per shard; an interruption loses at most one shard per process
 
     @property
     def images(self) -> int:
@@ -67,6 +71,7 @@ def write_imagenet_codes(
     device: torch.device,
     data: Data,
     plan: CropPlan = ALL_CROPS,
+    world: World = ALONE,
 ) -> str:
     """Write ``train_codes`` [N * crops, T] and ``train_labels`` [N * crops] of a split, as the MLE trainer reads them.
 
@@ -74,8 +79,9 @@ def write_imagenet_codes(
     row of this file is the same. With fewer ``plan.crops``, that many of an image's twenty crops are drawn once and
     kept: one is enough for a training that sees an image about once.
 
-    The shards are kept beside ``output``, in a folder of its name with the suffix ``.shards``. A later call continues
-    after the last whole shard, unless tokenizer, images or sizes have changed; then it starts again.
+    The shards are kept beside ``output``, in a folder of its name with the suffix ``.shards``; several processes take
+    them in turn. A later call encodes the shards that are missing, unless tokenizer, images or sizes have changed; then
+    it starts again. The file depends on neither the processes nor interruptions.
 
     Args:
         settings: sizes of the tokenizer.
@@ -85,6 +91,7 @@ def write_imagenet_codes(
         device: device of the tokenizer.
         data: side of the images and number of classes.
         plan: crops per image, crops per forward pass and images per shard.
+        world: the processes; rank 0 writes ``output``.
 
     Raises:
         ArtuneError: a damaged image or file, which the message names, another number of classes, or a ``plan.crops``
@@ -93,23 +100,39 @@ def write_imagenet_codes(
     if not 1 <= plan.crops <= CROPS:
         raise ArtuneError(f"--crops: {plan.crops} is not 1 to {CROPS}")
     split = open_split(images, data.classes)
+    if plan.sequences is not None:
+        size = world.from_leader(_size(split) if world.leads else None)
+        plan = replace(plan, crops=min(plan.crops, crops_per_image(plan.sequences, size)))
     folder = output.with_suffix(".shards")
-    written_with = {
+    if world.leads:
+        _keep_or_clear(folder, _written_with(weights, images, split, data.image_size, plan))
+    tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
+    _write_shards(folder, tokenizer, split, data.image_size, device, plan, world)
+    world.wait()
+    if not world.leads:
+        return ""
+    rows = _merge(folder, split.size, output)
+    shutil.rmtree(folder)
+    return f"{output}: {rows} sequences, {plan.crops} of each image"
+
+
+def _written_with(weights: Path, images: Path, split: Split, side: int, plan: CropPlan) -> dict[str, Any]:
+    """All that decides what a shard holds."""
+    found = {
         "tokenizer": sha256(weights),
         "images": _first_image(images, split),
         "size": split.size,
-        "side": data.image_size,
+        "side": side,
         "crops": plan.crops,
         "shard": plan.shard,
     }
-    if class_file(images).exists():
-        written_with["classes"] = sha256(class_file(images))
-    _keep_or_clear(folder, written_with)
-    tokenizer = load_tokenizer(weights, settings, data.image_size).to(device)
-    shards = _write_shards(folder, tokenizer, split, data.image_size, device, plan)
-    rows = _merge(shards, output)
-    shutil.rmtree(folder)
-    return f"{output}: {rows} sequences, {plan.crops} of each image"
+    classes = class_file(images)
+    return found | {"classes": sha256(classes)} if classes.exists() else found
+
+
+def _size(split: Split) -> int:
+    """Number of images of a split; those of a tar of tars are counted."""
+    return split.size if split.size is not None else sum(1 for _ in split.records())
 
 
 def _first_image(images: Path, split: Split) -> str:
@@ -119,36 +142,40 @@ def _first_image(images: Path, split: Split) -> str:
 
 
 def _write_shards(
-    folder: Path, tokenizer: nn.Module, split: Split, side: int, device: torch.device, plan: CropPlan
-) -> list[Path]:
-    """Encode the images after the shards that are in ``folder`` into further shards; returns all shards in order."""
-    shards = sorted(folder.glob("*.npz"))
-    codes: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
+    folder: Path, tokenizer: nn.Module, split: Split, side: int, device: torch.device, plan: CropPlan, world: World
+) -> None:
+    """Encode the images whose shards are not in ``folder``; shard k falls to process k modulo their number.
 
-    def finish() -> None:
-        path = folder / f"{len(shards):06d}.npz"
-        save_npz(path, {"codes": np.concatenate(codes), "labels": np.concatenate(labels)})
-        shards.append(path)
-        codes.clear()
-        labels.clear()
+    No forward pass holds images of two shards, so that a shard is the same whoever encodes it.
+    """
+    there = world.from_leader({int(path.stem) for path in folder.glob("*.npz")} if world.leads else None)
 
-    start = len(shards) * plan.shard
-    kept = _kept_crops(split, side, plan.crops, start)
-    for crops, classes in crop_batches(kept, split, plan.images, "codes", start, plan.shard):
-        codes.append(encode_crops(tokenizer, crops, plan.batch, device))
-        labels.append(classes.numpy())
-        if sum(map(len, labels)) == plan.shard:
-            finish()
-    if codes:
-        finish()
-    return shards
+    def own(index: int) -> bool:
+        shard = index // plan.shard
+        return shard % world.size == world.rank and shard not in there
+
+    progress = Progress("codes", split.size or split.classes, start=min(len(there) * plan.shard, split.size or 0))
+    for shard, images in itertools.groupby(
+        _kept_crops(split, side, plan.crops, own), lambda kept: kept[0] // plan.shard
+    ):
+        codes: list[np.ndarray] = []
+        labels: list[int] = []
+        while batch := list(itertools.islice(images, plan.images)):
+            codes.append(encode_crops(tokenizer, stacked([crops for _, crops, _ in batch]), plan.batch, device))
+            labels += [label for _, _, label in batch]
+            if world.leads:  # the other processes are about as far
+                progress.update(batch[-1][0] + 1 if split.size else labels[-1])
+        save_npz(folder / f"{shard:06d}.npz", {"codes": np.concatenate(codes), "labels": np.array(labels)})
 
 
-def _kept_crops(split: Split, side: int, crops: int, start: int) -> Iterator[tuple[np.ndarray, int]]:
-    """The kept crops, uint8 [C, side, side, 3], and the class index of every image from ``start`` on."""
-    for index, (every, label) in enumerate(load_images(split, lambda image: twenty_crops(image, side), start), start):
-        yield every[chosen_crops(index, crops).numpy()], label
+def _kept_crops(
+    split: Split, side: int, crops: int, own: Callable[[int], bool]
+) -> Iterator[tuple[int, np.ndarray, int]]:
+    """Number, kept crops, uint8 [C, side, side, 3], and class index of every image whose number ``own`` accepts."""
+    records = Split(None, split.classes, lambda: (each for at, each in enumerate(split.records()) if own(at)))
+    loaded = load_images(records, lambda image: twenty_crops(image, side))
+    for (every, label), index in zip(loaded, filter(own, itertools.count()), strict=False):
+        yield index, every[chosen_crops(index, crops).numpy()], label
 
 
 def _keep_or_clear(folder: Path, settings: dict) -> None:
@@ -159,10 +186,17 @@ def _keep_or_clear(folder: Path, settings: dict) -> None:
     write_json(note, settings)
 
 
-def _merge(shards: list[Path], output: Path) -> int:
-    """Concatenate the shards into one npz without holding more than one of them; returns the number of rows."""
+def _merge(folder: Path, images: int | None, output: Path) -> int:
+    """Concatenate all shards into one npz without holding more than one of them; returns the number of rows.
+
+    Raises:
+        ArtuneError: a shard has gone, or they do not hold the codes of as many ``images`` (None: of any number).
+    """
+    shards = sorted(folder.glob("*.npz"))
+    labels = np.concatenate([np.empty(0, np.int64), *(load_npz(path, "labels")["labels"] for path in shards)])
+    if [int(path.stem) for path in shards] != list(range(len(shards))) or images not in (None, len(labels)):
+        raise ArtuneError(f"{folder}: a shard has gone; run the same command again")
     first = load_npz(shards[0], "codes", "labels")
-    labels = np.concatenate([load_npz(path, "labels")["labels"] for path in shards])
     crops, length = first["codes"].shape[1:]
     rows = len(labels) * crops
     header = {

@@ -5,21 +5,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artune.config.run import GrpoRun, MleRun, VapiRun
+from artune.config.sizes import crops_per_image
 from artune.errors import ArtuneError, near
 from artune.planning.costs import Costs
-from artune.planning.gpu_hours import Gpu, evaluation_hours, floor_machine, training_hours
+from artune.planning.floors import TRAINING_IMAGES
+from artune.planning.gpu_hours import (
+    Gpu,
+    encoding_hours,
+    evaluation_hours,
+    features_hours,
+    floor_machine,
+    training_hours,
+)
 from artune.planning.plan import Plan
+from artune.planning.recipes import code_sequences
 from artune.planning.sources import TRAINED
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<folder>[\w-]+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
 )
+UNKNOWN = "the paper gives no figure"
 RUN = re.compile(r"(?:results/(?P<folder>[\w-]+)/runs/)?(?P<name>[\w-]+)(?:/[\w.]+)?")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A training or an evaluation and its GPU hours; ``remark`` says what ``hours`` leave out.
+    """A training, an evaluation or an input and its GPU hours; ``remark`` says what ``hours`` leave out.
 
     ``hours`` follow from the seconds per image in config/costs.yaml (the paper's, or measured), ``ours`` from this
     code's stages.
@@ -101,8 +112,37 @@ def evaluation(plan: Plan, costs: Costs, machine: Gpu, name: str) -> Line:
     return Line(name, f"evaluate {samples} images", drawn * costs.seconds("generate") / 3600, ours)
 
 
+def encoding(plan: Plan, machine: Gpu, tokenizer: str) -> Line:
+    """GPU hours of the token codes of ImageNet's training images: as many crops as a run can use."""
+    registry = plan.registry
+    crops = crops_per_image(code_sequences(registry, tokenizer), TRAINING_IMAGES)
+    tokens = (registry.data.image_size // registry.tokenizers[tokenizer].downsampling) ** 2
+    ours = encoding_hours(TRAINING_IMAGES * crops, tokens, machine)
+    return Line(f"codes of {tokenizer}", f"encode {TRAINING_IMAGES} x {crops} crops", 0.0, ours, UNKNOWN)
+
+
+def moments(plan: Plan, machine: Gpu, rule: str, network: str) -> Line:
+    """GPU hours of a pass of the training images through a network, in which rule ``rule`` takes their moments."""
+    images = plan.registry.data.moment_images or TRAINING_IMAGES
+    ours = features_hours([plan.registry.networks[network]], images, machine)
+    return Line(rule, f"features of {images} images", 0.0, ours, f"under {network}; {UNKNOWN}")
+
+
+def inputs(plan: Plan, machine: Gpu, trained: list[str], evaluated: list[str]) -> list[Line]:
+    """One line per input that takes a pass over all training images: token codes, moments."""
+    files = {run: plan.train(run) for run in trained}
+    networks = {run: plan.spec(run)["rewards"]["loo_fid"]["network"] for run in trained if "reference" in files[run]}
+    codes = dict.fromkeys(plan.spec(run)["backbone"]["tokenizer"] for run in trained if "codes" in files[run])
+    own = [name for run, name in networks.items() if files[run]["reference"] == plan.train_moments(name)]
+    own += [plan.registry.evaluation.reward_features] if evaluated and "moments" in plan.reference() else []
+    classes = dict.fromkeys(name for run, name in networks.items() if "class_moments" in files[run])
+    lines = [encoding(plan, machine, tokenizer) for tokenizer in codes]
+    lines += [moments(plan, machine, "train_moments", name) for name in dict.fromkeys(own)]
+    return lines + [moments(plan, machine, "class_moments", name) for name in classes]
+
+
 def budget(plan: Plan, costs: Costs, target: str, machine: Gpu | None = None) -> list[Line]:
-    """One line per training and evaluation that ``target`` needs if nothing exists yet.
+    """One line per training, evaluation and large input that ``target`` needs if nothing exists yet.
 
     Args:
         plan: plan of the imagenet scale.
@@ -116,7 +156,8 @@ def budget(plan: Plan, costs: Costs, target: str, machine: Gpu | None = None) ->
     trained, evaluated = runs_of(plan, target)
     machine = machine or floor_machine()
     lines = [training(plan, costs, machine, run) for run in trained]
-    return lines + [evaluation(plan, costs, machine, run) for run in evaluated]
+    lines += [evaluation(plan, costs, machine, run) for run in evaluated]
+    return lines + inputs(plan, machine, trained, evaluated)
 
 
 def format_budget(lines: list[Line]) -> str:

@@ -1,7 +1,5 @@
 """The command ``doctor``: finds in seconds what would otherwise fail hours later. Imports torch only if it must."""
 
-import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -13,13 +11,11 @@ from pathlib import Path
 from artune.config.registry import Registry
 from artune.data.assets import find_asset, wrong_file
 from artune.errors import ArtuneError, without_secrets
-from artune.planning import slurm
-from artune.planning.clone import problem_of_caches, problem_of_temporary_files, try_results
+from artune.planning import environment, slurm
+from artune.planning.calls.clone import problem_of_caches, problem_of_temporary_files, try_results
 from artune.planning.memory.cards import check_cards
 from artune.planning.needs import needed_assets
 
-# major version of torch's CUDA -> least major version of the driver (NVIDIA's release notes)
-DRIVERS = {11: 450, 12: 525, 13: 580}
 ROOM = {"imagenet": 200, "mnist": 2, "smoke": 1}  # free GB; a run's samples take 9.8 GB, its weights and states 8 GB
 NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse")
 
@@ -37,51 +33,14 @@ class Finding:
         return f"{sign:5} {self.check:10} {without_secrets(self.text)}"
 
 
-def packages(requirements: Path = Path("envs/requirements.txt")) -> Finding:
-    """Compare the installed packages with the pinned ones."""
-    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.M))
-    if not pins:
-        return Finding("packages", False, f"{requirements} pins nothing; restore it with `git checkout {requirements}`")
-    there = {re.sub(r"[-_.]+", "-", item.name).lower(): item.version for item in importlib.metadata.distributions()}
-    others = [f"{name} {there.get(name, 'missing')}" for name, pin in pins.items() if there.get(name) != pin]
-    if others:
-        shown = ", ".join(others[:5])
-        return Finding(
-            "packages",
-            False,
-            f"{len(others)} differ from {requirements}: {shown}; its first line says how to install it",
-        )
-    return Finding("packages", True, f"{len(pins)} as pinned")
+def packages(requirements: Path | None = None) -> Finding:
+    """Compare the installed packages with the pinned ones: :func:`artune.planning.environment.packages`."""
+    return Finding("packages", *environment.packages(requirements))
 
 
 def driver() -> Finding:
-    """Compare the GPU's driver with the CUDA that torch was built with."""
-    listed = slurm.run_tool("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
-    found = importlib.util.find_spec("torch")
-    version = Path(found.origin).with_name("version.py").read_text(encoding="utf-8") if found and found.origin else ""
-    built = re.search(r"^cuda\b.*= '(\d+)\.(\d+)'", version, re.M)
-    if not listed:
-        return Finding(
-            "GPU", None, "none on this machine: jobs compute on the CPU (on a login node, run doctor in a job)"
-        )
-    if built is None:
-        return Finding("GPU", False, "there is one, but torch was built without CUDA; install envs/requirements.txt")
-    drivers = [int(line.split(".")[0]) for line in listed.splitlines()]
-    names = sorted({line.split(", ")[1] for line in listed.splitlines()})
-    cuda, needed = f"CUDA {built[1]}.{built[2]}", DRIVERS.get(int(built[1]), 0)
-    if min(drivers) < needed:
-        return Finding(
-            "GPU",
-            False,
-            f"driver {min(drivers)} is too old for torch's {cuda}, which needs {needed}; update it",
-        )
-    import torch
-
-    if not torch.cuda.is_available():
-        return Finding(
-            "GPU", False, f"driver {min(drivers)} serves {cuda}, but torch sees no GPU; see CUDA_VISIBLE_DEVICES"
-        )
-    return Finding("GPU", True, f"{len(drivers)} x {', '.join(names)}, driver {min(drivers)} serves {cuda}")
+    """Compare the GPU's driver with torch's CUDA: :func:`artune.planning.environment.driver`."""
+    return Finding("GPU", *environment.driver())
 
 
 def disk(scale: str, folder: Path = Path("results")) -> Finding:

@@ -39,6 +39,8 @@ NETWORK_FLOPS = {
     "vit_large_patch14_dinov2": 1.622e11,
 }
 DECODER_FLOPS = 9.90e8  # VQ-16 and VQGAN; attention at the lowest resolution adds 0.3% at 576 tokens
+ENCODER_FLOPS = 5.45e8  # per token, as above
+TRAINING_IMAGES = 1_281_167  # of ImageNet's 1,000 classes
 
 
 def rollout(backbone: Backbone, images: int, guided: bool, tokens: int | None = None, item: int = 2) -> Work:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 from artune.config.registry import Registry
 from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, Run, grpo_run
 from artune.errors import ArtuneError, brief
-from artune.planning.floors import DECODER_FLOPS, FLOAT32, NETWORK_FLOPS, PUBLISHED, Work, rollout, update
+from artune.planning.floors import (
+    DECODER_FLOPS,
+    ENCODER_FLOPS,
+    FLOAT32,
+    NETWORK_FLOPS,
+    PUBLISHED,
+    Work,
+    rollout,
+    update,
+)
 
 # Stage -> its lines in costs.csv. No timed iteration has MANIQA: it is given HPSv2's ratio of seconds to floor.
 LINES = {
@@ -28,7 +37,11 @@ Seconds = dict[str, float]
 
 
 class Gpu(NamedTuple):
-    """A GPU: the card whose published peaks are used, and measured seconds over floor for each stage."""
+    """A GPU: the card whose published peaks are used, and seconds over floor for each stage.
+
+    Where ``times`` lacks a stage of the name ``decode_float32`` or ``update_float32``, that of ``decode`` or ``update``
+    is used.
+    """
 
     peaks: str
     times: dict[str, float]
@@ -40,28 +53,36 @@ def floor_machine(peaks: str = "H100") -> Gpu:
     return Gpu(peaks, dict.fromkeys(LINES, 1.0), f"{peaks} by floors (published peaks, nothing measured)")
 
 
+def assumed_machine(peaks: str, share: float, share_float32: float) -> Gpu:
+    """A GPU that reaches assumed shares of its published peaks, in (0, 1]: of bfloat16, and of float32."""
+    single = ("loo_fid", "features", "decode_float32", "update_float32")
+    times = dict.fromkeys(LINES, 1 / share) | dict.fromkeys(single, 1 / share_float32)
+    return Gpu(peaks, times, f"{peaks} at {share:.0%} of its peaks, in float32 at {share_float32:.0%}")
+
+
 def networks_floor(networks: Iterable[Network], images: int, half: bool, peaks: str) -> float:
     """Floor in seconds of frozen networks over images; networks of unknown FLOPs count as 0."""
     flops = sum(NETWORK_FLOPS.get(network.architecture, 0.0) for network in networks)
     return Work(0, images * flops).seconds((PUBLISHED if half else FLOAT32)[peaks])
 
 
-def update_floor(run: GrpoRun) -> Work:
-    """Bytes and FLOPs of the update in an iteration of GRPO."""
+def update_floor(run: GrpoRun, processes: int = 1) -> Work:
+    """Bytes and FLOPs of the update in an iteration of GRPO, on each of so many GPUs."""
     grpo = run.grpo
-    return update(run.backbone, grpo.prompts * grpo.group_size, grpo.epochs, reference=grpo.beta > 0)
+    images = grpo.prompts * grpo.group_size // processes
+    return update(run.backbone, images, grpo.epochs, reference=grpo.beta > 0)
 
 
-def iteration_floor(run: GrpoRun, peaks: str) -> Seconds:
-    """Floor in seconds of each stage of an iteration of GRPO."""
-    half, images = PUBLISHED[peaks], run.grpo.prompts * run.grpo.group_size
+def iteration_floor(run: GrpoRun, peaks: str, processes: int = 1) -> Seconds:
+    """Floor in seconds of each stage of an iteration of GRPO, whose images ``processes`` GPUs share."""
+    half, images = PUBLISHED[peaks], run.grpo.prompts * run.grpo.group_size // processes
     decoder = half if run.grpo.decode_dtype == "bfloat16" else FLOAT32[peaks]
     item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
     drawn = rollout(run.backbone, images, run.sampling.cfg > 1, item=item)
     found = {
         "generate": drawn.seconds(half if item == 2 else FLOAT32[peaks]),
         "decode": Work(0, images * run.backbone.tokens * DECODER_FLOPS).seconds(decoder),
-        "update": update_floor(run).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
+        "update": update_floor(run, processes).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
     }
     for term in run.rewards.terms:
         if term == "loo_fid":
@@ -71,32 +92,51 @@ def iteration_floor(run: GrpoRun, peaks: str) -> Seconds:
     return found
 
 
-def training_hours(run: Run, machine: Gpu) -> float:
-    """GPU hours of a training; likelihood continuation counts as passes in float32."""
+def training_hours(run: Run, machine: Gpu, processes: int = 1) -> float:
+    """Hours of a training on ``processes`` GPUs; likelihood continuation counts as passes in float32."""
     if isinstance(run, MleRun):
-        step = update(run.backbone, run.mle.batch).seconds(FLOAT32[machine.peaks]) * machine.times["update"]
-        return run.mle.iterations * step / 3600
+        step = update(run.backbone, run.mle.batch // processes).seconds(FLOAT32[machine.peaks])
+        return run.mle.iterations * _total({"update_float32": step}, machine) / 3600
     if not isinstance(run, GrpoRun):
         raise ArtuneError(f"{run.name}: a training of method {run.method} has no counted floor")
-    return run.grpo.iterations * _total(iteration_floor(run, machine.peaks), machine) / 3600
+    return run.grpo.iterations * _total(iteration_floor(run, machine.peaks, processes), machine) / 3600
+
+
+def drawing_hours(run: PolicyRun, images: int, batch: int, machine: Gpu) -> float:
+    """GPU hours of drawing images in batches, and of decoding them in float32."""
+    peaks, item = machine.peaks, 2 if run.sampling.weights_dtype == "bfloat16" else 4
+    floor = rollout(run.backbone, batch, run.sampling.cfg > 1, item=item).seconds(
+        (PUBLISHED if item == 2 else FLOAT32)[peaks]
+    )
+    decoded = Work(0, images * run.backbone.tokens * DECODER_FLOPS).seconds(FLOAT32[peaks])
+    return _total({"generate": floor * images / batch, "decode_float32": decoded}, machine) / 3600
 
 
 def evaluation_hours(run: Run, evaluation: Evaluation, networks: dict[str, Network], machine: Gpu) -> float:
     """GPU hours of drawing and decoding samples, and of their features in float32; real images need only features."""
-    count, peaks = evaluation.samples, machine.peaks
     judges = [networks[name] for name in set(evaluation.networks.values())]
-    seconds = {"features": networks_floor(judges, count, False, peaks)}
+    hours = features_hours(judges, evaluation.samples, machine)
     if isinstance(run, PolicyRun):
-        item = 2 if run.sampling.weights_dtype == "bfloat16" else 4
-        drawn = rollout(run.backbone, evaluation.batch, run.sampling.cfg > 1, item=item)
-        floor = drawn.seconds((PUBLISHED if item == 2 else FLOAT32)[peaks])
-        seconds["generate"] = floor * count / evaluation.batch
-        seconds["decode"] = Work(0, count * run.backbone.tokens * DECODER_FLOPS).seconds(FLOAT32[peaks])
-    return _total(seconds, machine) / 3600
+        hours += drawing_hours(run, evaluation.samples, evaluation.batch, machine)
+    return hours
+
+
+def encoding_hours(crops: int, tokens: int, machine: Gpu) -> float:
+    """GPU hours of encoding ``crops`` crops of ``tokens`` tokens each, in float32; the decoder's ratio is its ratio."""
+    floor = Work(0, crops * tokens * ENCODER_FLOPS).seconds(FLOAT32[machine.peaks])
+    return _total({"decode_float32": floor}, machine) / 3600
+
+
+def features_hours(networks: Iterable[Network], images: int, machine: Gpu) -> float:
+    """GPU hours of frozen networks over ``images``, in float32."""
+    return _total({"features": networks_floor(networks, images, False, machine.peaks)}, machine) / 3600
 
 
 def _total(seconds: Seconds, machine: Gpu) -> float:
-    return sum(value * machine.times.get(stage, 1.0) for stage, value in seconds.items())
+    times = machine.times
+    return sum(
+        value * times.get(stage, times.get(stage.removesuffix("_float32"), 1.0)) for stage, value in seconds.items()
+    )
 
 
 def measured_machine(registry: Registry, path: Path) -> Gpu:

@@ -22,7 +22,7 @@ def asset_users(registry: Registry) -> dict[str, list[str]]:
         ArtuneError: a rule needs an asset that ``config/assets.yaml`` does not name.
     """
     sources = Sources(registry)
-    rules = _rules(sources)
+    rules = source_rules(sources)
     users: dict[str, list[str]] = {key: [] for key in registry.assets}
     for output in _reached(_ends(sources), rules):
         rule, inputs = rules[output]
@@ -43,10 +43,10 @@ def _ends(sources: Sources) -> Iterator[str]:
         else:
             yield from (sources.policy(run), sources.prior(run), sources.tokenizer(run))
     yield from (*sources.evaluation_networks(), *sources.judge_networks(), sources.study_pairs())
-    yield from (sources.reference_moments(), *_paths(sources.further_references()))
+    yield from (sources.reference_moments(), *paths_of(sources.further_references()))
 
 
-def _rules(sources: Sources) -> Rules:
+def source_rules(sources: Sources) -> Rules:
     """Every rule between the external files and the final files of the scale."""
     registry = sources.registry
     specs = {run: sources.spec(run) for run in registry.run_names if "policy" not in sources.spec(run)}
@@ -58,26 +58,27 @@ def _rules(sources: Sources) -> Rules:
     for name in registry.backbones:
         rules[sources.prior_weights(name)] = (f"pretrained_policy {name}", [sources.prior_source(name)])
     for name in registry.networks:
-        rules[sources.network_weights(name)] = (f"network {name}", _paths(sources.network(name)))
+        rules[sources.network_weights(name)] = (f"network {name}", paths_of(sources.network(name)))
     for run, checkpoint in released.items():
         rules[sources.policy(run)] = ("external_policy", [sources.asset(checkpoint)])
     for run in sources.real_runs:
         rules[sources.samples(run)] = ("real_samples", [sources.real(run)])
-    rules[sources.moments_per_class()] = ("class_moments", _paths(sources.class_moments()))
+    rules[sources.moments_per_class()] = ("class_moments", paths_of(sources.class_moments()))
     for name in registry.tokenizers:
         rules[sources.codes(name)] = ("codes", [sources.tokenizer_weights(name), sources.images()])
-    rules[sources.reference_moments()] = ("reference", _paths(sources.reference()))
+    rules[sources.reference_moments()] = ("reference", paths_of(sources.reference()))
     for key in registry.evaluation.references:
-        rules[sources.further_reference(key)] = ("further_reference", [sources.asset(key)])
+        networks = sources.networks([registry.evaluation.features, *registry.evaluation.judges.values()])
+        rules[sources.further_reference(key)] = ("further_reference", [sources.asset(key), *networks])
     for name in registry.networks:
         rules[sources.train_moments(name)] = (f"train_moments {name}", [sources.images(), *sources.networks([name])])
     for run in trained:
-        rules[sources.policy(run)] = ("train", _paths(sources.train(run)))
+        rules[sources.policy(run)] = ("train", paths_of(sources.train(run)))
     rules[sources.study_pairs()] = ("study_make", [sources.study_images()])
     return rules
 
 
-def _paths(files: RuleInputs) -> list[str]:
+def paths_of(files: RuleInputs) -> list[str]:
     """All paths of a rule's named inputs."""
     return [path for named in files.values() for path in ([named] if isinstance(named, str) else named)]
 

@@ -7,6 +7,7 @@ are equal share the file. Never imports torch.
 from typing import Any
 
 from artune.config.registry import Registry
+from artune.config.run import MleRun
 from artune.config.yaml_layers import Tree
 
 NOT_IN_DATA = ("prompt", "class_names", "moment_images")  # keys of section data that no image depends on
@@ -26,7 +27,21 @@ def tokenizer_recipe(registry: Registry, name: str) -> Tree:
 
 def codes_recipe(registry: Registry, tokenizer: str) -> Tree:
     """Settings of the token codes of the data set."""
-    return tokenizer_recipe(registry, tokenizer)
+    recipe = tokenizer_recipe(registry, tokenizer)
+    if registry.data.source == "imagenet":  # they decide how many crops of an image are encoded
+        recipe["sequences"] = code_sequences(registry, tokenizer)
+    return recipe
+
+
+def code_sequences(registry: Registry, tokenizer: str) -> int | None:
+    """Token sequences that the longest likelihood continuation on a tokenizer's codes draws; None without one."""
+    resolved = (registry.resolve(run) for run in registry.run_names if registry.spec(run)["method"] == "mle")
+    drawn = [
+        run.mle.iterations * run.mle.batch
+        for run in resolved
+        if isinstance(run, MleRun) and run.backbone.tokenizer == tokenizer
+    ]
+    return max(drawn, default=None)
 
 
 def network_recipe(registry: Registry, name: str) -> Tree:
@@ -47,7 +62,7 @@ def prior_recipe(registry: Registry, prior: str) -> Tree:
     """Settings of a prior, which are the same for every seed; how its images are rounded is no part of it."""
     backbone = registry.tree["backbones"][registry.split_prior(prior)[0]]
     kept = {key: value for key, value in backbone.items() if key != "uint8_rule"}
-    return {"backbone": kept, "codes": codes_recipe(registry, backbone["tokenizer"])}
+    return {"backbone": kept, "codes": tokenizer_recipe(registry, backbone["tokenizer"])}
 
 
 def train_moments_recipe(registry: Registry, network: str) -> Tree:

@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ from artune.runtime.processes import launch
 # Less than the 30 s that torchrun leaves to the other processes after a death, so that they can still report and save.
 SECONDS = 25.0
 PATIENCE = timedelta(hours=2)  # while one process works and the others wait: loading, saving, drawing a grid
+LOOPBACK = "lo"  # Linux's name of the network interface by which a machine reaches itself
 BUCKET = 2**25  # gradient elements summed at once: 128 MB in float32
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
 
@@ -58,7 +60,8 @@ class World:
     Args:
         rank: rank of this process; only rank 0 writes files, logs and progress.
         size: number of processes.
-        exchange: group (gloo) for values that all processes reach at about the same time.
+        exchange: group (gloo) for values that all processes reach at about the same time; :meth:`wait` before them
+            where the work before took the processes different times.
         gradients: group for gradients: NCCL on GPUs, otherwise gloo.
     """
 
@@ -186,8 +189,24 @@ def started(device: torch.device) -> Iterator[World]:
         yield ALONE
         return
     timeout = timedelta(seconds=_timeout())
+    _prepare_backends()
     dist.init_process_group("gloo", timeout=PATIENCE)
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
-    yield World(dist.get_rank(), dist.get_world_size(), exchange, gradients)
-    dist.destroy_process_group()  # skipped after an error, because it would wait for the other processes
+    world = World(dist.get_rank(), dist.get_world_size(), exchange, gradients)
+    yield world
+    # Both are skipped after an error, because they would wait for the other processes, which lose contact as soon as
+    # this one has ended. NCCL's groups are taken down by all processes together, and rank 0 may still be writing.
+    world.wait()
+    dist.destroy_process_group()
+
+
+def _prepare_backends() -> None:
+    """Settings of gloo and NCCL, where the user's environment has none."""
+    here = launch()
+    if here.local_size == here.size and LOOPBACK in (name for _, name in socket.if_nameindex()):
+        # Otherwise gloo looks up the machine's own name, which on some nodes is unknown or another machine's address.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
+    # A sum of gradients that a dead process leaves unfinished should then be an error here after the timeout, so that
+    # the state is saved; otherwise NCCL's watchdog ends the process from a thread of its own. Not measured.
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")

@@ -57,6 +57,7 @@ def run_to_end(trainer: Trainer, folder: Path, logger: RunLogger, config: str) -
         if world.leads:
             clear_states(folder)
             shutil.rmtree(folder.parent / "grids", ignore_errors=True)
+        world.wait()  # weights may have taken the processes minutes to read, and different ones
         trainer.begin()
     if world.leads:
         logger.resume(start)

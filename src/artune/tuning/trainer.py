@@ -18,7 +18,8 @@ class Trainer(ABC):
     """A method of tuning; :meth:`step` is one iteration.
 
     Every draw has its own generator, named by seed, purpose and iteration, so a killed training resumes from
-    :meth:`state_dict` alone and reaches exactly the same numbers.
+    :meth:`state_dict` alone and reaches exactly the same numbers; on a GPU to rounding, as some of its kernels add in
+    no fixed order.
 
     Attributes:
         name: name of the run, for messages.

@@ -4,15 +4,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from processes import as_torchrun
 from project import ROOT
 
+from artune.commands import inputs
 from artune.commands.arguments import parse_words
 from artune.commands.context import Context
 from artune.commands.inputs import network, pretrained_policy
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, SharedError
 from artune.planning.plan import Plan
 from artune.planning.recipes import prior_recipe
 
@@ -88,3 +91,39 @@ def test_networks_learn_from_decodings_of_the_first_backbones_tokenizer_whatever
     arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
     assert network(Context(arguments), arguments) == "done"
     assert Registry("mnist", root=project).tokenizers["tiles"] in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "function"),
+    [
+        ("network", "clip", "import_network"),
+        ("tokenizer", "vq", "import_tokenizer"),
+        ("pretrained_policy", "llamagen_b", "import_policy"),
+    ],
+)
+def test_an_import_leaves_the_gpus_alone_and_needs_none(project, monkeypatch, command, name, function):
+    asked = []
+    monkeypatch.setattr(f"artune.inputs.released.{function}", lambda *given: asked.append(given) or "done")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("an import looked for a GPU"))
+    for device in ("auto", "cuda"):
+        words = [command, name, "--output", "x.safetensors", "--scale", "imagenet", "--device", device]
+        arguments = parse_words(words)
+        assert getattr(inputs, command)(Context(arguments), arguments) == "done"
+    devices = [value for given in asked for value in given if isinstance(value, torch.device)]
+    assert devices == ([torch.device("cpu")] * 2 if command == "network" else [])
+
+
+def test_codes_are_made_of_as_many_crops_as_the_runs_can_use_or_as_the_user_says(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr("artune.inputs.token_codes.write_imagenet_codes", lambda *given: asked.append(given) or "done")
+    words = ["codes", "vq", "--data", "images", "--tokenizer", "t.safetensors", "--output", "codes.npz"]
+    for further in ([], ["--crops", "7"]):
+        arguments = parse_words([*words, "--scale", "imagenet", "--device", "cpu", *further])
+        assert inputs.codes(Context(arguments), arguments) == "done"
+    plans = [given[6] for given in asked]
+    assert [(plan.crops, plan.sequences) for plan in plans] == [(20, 5000 * 256), (7, None)]
+    for name, value in as_torchrun(rank=0, size=2).items():
+        monkeypatch.setenv(name, value)
+    arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
+    with pytest.raises(SharedError, match="one process makes those of mnist; start it without torchrun"):
+        inputs.codes(Context(arguments), arguments)

@@ -10,8 +10,10 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
+from processes import outcomes, run_processes
 
 from artune.config.run import Data, Tokenizer
+from artune.data import crops as crops_module
 from artune.data.crops import centre_crop, load_images, ten_crop, twenty_crops
 from artune.data.imagenet import open_split
 from artune.data.pixels import to_pixels
@@ -22,6 +24,7 @@ from artune.inputs.token_codes import CropPlan, chosen_crops, load_codes, write_
 from artune.models.encoders.feature_network import FeatureNetwork
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
+from artune.runtime.distributed import World
 from artune.runtime.files import load_npz, npz_rows, save_npz
 
 SYNSETS = ("n01440764", "n01443537", "n02102040")
@@ -317,6 +320,74 @@ def test_an_interrupted_extraction_goes_on_at_the_last_whole_shard(tmp_path, wei
     straight, again = load_npz(tmp_path / "straight.npz"), load_npz(tmp_path / "codes.npz")
     assert all(np.array_equal(straight[key], again[key]) for key in straight)
     assert set(straight) == {"train_codes", "train_labels"}
+
+
+def encoded_by(world, weights, folder, output, plan, stop=None):
+    """Codes by the processes of a world; process ``stop`` is interrupted after its first shard. Returns its passes."""
+    encode, calls = token_codes.encode_crops, []
+
+    def counts(tokenizer, crops, *rest):
+        calls.append(len(crops))
+        if world.rank == stop and len(calls) == 2:
+            raise ArtuneError("interrupted")
+        return encode(tokenizer, crops, *rest)
+
+    token_codes.encode_crops = counts  # this process ends with the test
+    write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, plan, world)
+    return sum(calls)
+
+
+def test_codes_are_the_same_file_by_one_and_by_three_processes_and_after_an_interruption(tmp_path, weights):
+    folder, plan = as_folder(tmp_path / "train"), CropPlan(crops=2, shard=2, batch=60)
+    (tmp_path / "three").mkdir()
+    write_imagenet_codes(VQ, weights, folder, tmp_path / "one.npz", CPU, DATA, plan)
+    passes = run_processes(3, encoded_by, weights, folder, tmp_path / "three/codes.npz", plan)
+    assert passes == [2 + 2, 2 + 1, 2]  # five shards of nine images, taken in turn
+    one, three = tmp_path / "one.npz", tmp_path / "three/codes.npz"
+    assert one.read_bytes() == three.read_bytes()
+    three.unlink()
+    found = outcomes(3, encoded_by, weights, folder, three, plan, 0)
+    assert "interrupted" in found[0][1]
+    assert not three.exists()
+    left = {path.name for path in (tmp_path / "three/codes.shards").glob("*.npz")}
+    assert "000000.npz" in left
+    assert "000003.npz" not in left
+    passes = run_processes(3, encoded_by, weights, folder, three, plan)
+    assert sum(passes) == 9 - sum(2 if name < "000004" else 1 for name in left)
+    assert one.read_bytes() == three.read_bytes()
+
+
+def test_a_shard_that_has_gone_is_noticed(tmp_path, weights, monkeypatch):
+    folder, output = as_folder(tmp_path / "train"), tmp_path / "codes.npz"
+    wait = World.wait
+
+    def loses_one(world):
+        (tmp_path / "codes.shards/000001.npz").unlink()
+        wait(world)
+
+    monkeypatch.setattr(World, "wait", loses_one)
+    with pytest.raises(ArtuneError, match=r"codes.shards: a shard has gone; run the same command again"):
+        write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, CropPlan(shard=2))
+    monkeypatch.undo()
+    write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, CropPlan(shard=2))
+    assert len(load_codes(output, "train")[0]) == 9 * 20
+
+
+@pytest.mark.parametrize(("sequences", "crops"), [(9, 1), (28, 4), (10_000, 20), (None, 20)])
+def test_no_more_crops_are_encoded_than_a_training_can_use(tmp_path, weights, sequences, crops):
+    for name, images in (("folder", as_folder(tmp_path / "train")), ("tars", as_tar_of_tars(tmp_path / "train.tar"))):
+        plan = CropPlan(sequences=sequences)
+        write_imagenet_codes(VQ, weights, images, tmp_path / f"{name}.npz", CPU, DATA, plan)
+        assert len(load_codes(tmp_path / f"{name}.npz", "train")[0]) == 9 * crops
+
+
+def test_images_are_decoded_by_as_many_threads_as_the_process_has(tmp_path, monkeypatch):
+    asked = []
+    pool = crops_module.ThreadPoolExecutor
+    monkeypatch.setattr(crops_module, "ThreadPoolExecutor", lambda workers: asked.append(workers) or pool(workers))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert len(list(images(as_folder(tmp_path / "train")))) == 9
+    assert asked == [3]
 
 
 def test_shards_of_another_tokenizer_are_never_merged(tmp_path, weights, monkeypatch):

@@ -9,8 +9,10 @@ from artune.commands.context import Context
 from artune.commands.planning import plan as plan_command
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
+from artune.planning import floors
 from artune.planning.budget import budget, runs_of
 from artune.planning.costs import Costs, read_costs
+from artune.planning.gpu_hours import floor_machine
 from artune.planning.plan import Plan
 
 ITERATION = 43.4 + 2.4 + 0.14 + 11.20 + 0.03  # seconds, App. E
@@ -44,6 +46,25 @@ def test_the_paper_is_25_trainings_and_35_evaluations(plan):
     trained, evaluated = runs_of(plan, "paper")
     assert len(trained) == 25
     assert len(evaluated) == 35
+
+
+def test_the_codes_of_table12_are_counted_once_with_the_one_crop_that_its_runs_can_use(plan, paper):
+    lines = {line.run: line for line in budget(plan, paper, "table12", floor_machine("A100"))}
+    codes = lines["codes of vq"]
+    assert codes.work == "encode 1281167 x 1 crops"
+    assert codes.ours == pytest.approx(1_281_167 * 256 * floors.ENCODER_FLOPS / 19.5e12 / 3600)
+    assert 2.4 < codes.ours < 2.6  # with all twenty crops 50 hours of an A100
+    assert [line.run for line in budget(plan, paper, "llamagen_l-mle500")][-1] == "codes of vq"
+    assert not any("codes" in line.run for line in budget(plan, paper, "table4"))
+
+
+def test_passes_over_the_training_images_are_counted(plan, paper):
+    classes = budget(plan, paper, "llamagen_l-class_matched", floor_machine("A100"))[-1]
+    assert (classes.run, classes.remark) == ("class_moments", "under inception; the paper gives no figure")
+    assert classes.ours == pytest.approx(1_281_167 * floors.NETWORK_FLOPS["inception-v3-compat"] / 19.5e12 / 3600)
+    release = Plan(read_yaml(ROOT / "config/config.yaml") | {"scale": "imagenet", "preset": "release"}, ROOT / "config")
+    found = [line.run for line in budget(release, paper, "table4") if line.run == "train_moments"]
+    assert len(found) == 1  # the four runs share them
 
 
 @pytest.mark.parametrize("target", ["table4", "results/table4.csv", "results/imagenet/tables/table4.csv"])
@@ -81,7 +102,7 @@ def test_what_is_no_target_is_one_line(plan, target, message):
 
 def test_the_command_prints_the_sum_and_the_papers_own_statement(capsys):
     names = ("scale", "preset", "seeds", "threads", "device")
-    arguments = argparse.Namespace(target="results/table4.csv", costs=None, **dict.fromkeys(names))
+    arguments = argparse.Namespace(target="results/table4.csv", costs=None, timetable=False, **dict.fromkeys(names))
     line = plan_command(Context(arguments), arguments)
     assert "trainings 4, evaluations 4, 55 hours of one NVIDIA A100" in line
     assert "160-224" in capsys.readouterr().out  # four trainings of 10-14 hours on four GPUs

@@ -9,7 +9,7 @@ from project import ROOT
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.planning import doctor, slurm
+from artune.planning import doctor, environment, slurm
 
 PROFILE = ROOT / "workflow/profiles/slurm_a100"
 
@@ -129,12 +129,44 @@ def test_a_machine_without_slurm_says_so(tmp_path, programs, monkeypatch):
     assert "no sinfo here" in next(iter(doctor.cluster(PROFILE))).text
 
 
-def test_an_old_driver_is_named_with_the_one_that_torch_needs(programs):
+def test_an_old_driver_is_named_with_the_one_that_torch_needs_and_the_environment_that_fits(programs, monkeypatch):
+    monkeypatch.setattr(environment, "torch_cuda", lambda: (13, 0))
     programs("nvidia-smi", "echo '525.60.13, NVIDIA A100-SXM4-80GB'")
     found = doctor.driver()
     assert found.good is False
-    assert "driver 525 is too old" in found.text
-    assert "needs 580" in found.text
+    assert "driver 525 is too old for torch's CUDA 13.0, which needs 580" in found.text
+    assert "envs/requirements-cuda12.txt fits it (`make CUDA=12 test`" in found.text
+
+
+def test_a_driver_that_serves_neither_environment_has_to_be_updated(programs, monkeypatch):
+    monkeypatch.setattr(environment, "torch_cuda", lambda: (12, 8))
+    programs("nvidia-smi", "echo '515.105.01, NVIDIA A100-SXM4-80GB'")
+    found = doctor.driver()
+    assert found.good is False
+    assert "driver 515 is too old for torch's CUDA 12.8, which needs 525; neither environment fits" in found.text
+
+
+@pytest.mark.parametrize(("driver", "cuda"), [("580", 13), ("610", 13), ("579", 12), ("570", 12), ("525", 12)])
+def test_each_driver_has_its_environment(driver, cuda):
+    pins = environment.ENVIRONMENTS[cuda]
+    assert f"{pins} fits it (`make CUDA={cuda} test`" in environment.fitting_environment(int(driver))
+    assert f"nvidia-cudnn-cu{cuda}==" in (ROOT / pins).read_text()  # it does hold a build for that CUDA
+
+
+def test_a_torch_without_cuda_beside_a_gpu_is_told_which_environment_to_install(programs, monkeypatch):
+    monkeypatch.setattr(environment, "torch_cuda", lambda: None)
+    programs("nvidia-smi", "echo '550.90.07, NVIDIA A100-SXM4-80GB'")
+    assert "driver 550, but torch was built without CUDA; envs/requirements-cuda12.txt fits it" in doctor.driver().text
+
+
+@pytest.mark.parametrize(("built", "pins"), [((13, 0), "requirements.txt"), ((12, 8), "requirements-cuda12.txt")])
+def test_packages_are_compared_with_the_environment_of_torchs_cuda(built, pins, tmp_path, monkeypatch):
+    for name in environment.ENVIRONMENTS.values():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no-such-thing==1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(environment, "torch_cuda", lambda: built)
+    assert f"1 differ from envs/{pins}: no-such-thing missing" in doctor.packages().text
 
 
 def test_a_new_driver_without_a_gpu_for_torch_is_wrong_too(programs):
@@ -266,7 +298,7 @@ def test_a_job_that_was_given_gpus_never_takes_the_cpu_quietly(given, refused, m
     arguments = argparse.Namespace(scale=None, preset=None, seeds=None, threads=1, device="auto")
     if refused:
         with pytest.raises(ArtuneError, match="was given GPUs"):
-            Context(arguments).prepare()
+            Context(arguments).device  # noqa: B018
     else:
         assert Context(arguments).device.type == "cpu"
     arguments.device = "cpu"

@@ -46,6 +46,14 @@ def test_flops_of_a_decoded_token_are_those_that_pytorch_counts(name, tokens):
     assert count_flops(lambda: tokenizer.decode(ids)) == pytest.approx(tokens * floors.DECODER_FLOPS, rel=5e-3)
 
 
+@pytest.mark.parametrize(("name", "side"), [("vq", 256), ("vqgan", 256), ("vq", 384)])
+def test_flops_of_an_encoded_token_are_those_that_pytorch_counts(name, side):
+    with torch.device("meta"):
+        tokenizer, image = build_tokenizer(REGISTRY.tokenizers[name], side), torch.zeros(1, 3, side, side)
+    tokens = (side // REGISTRY.tokenizers[name].downsampling) ** 2
+    assert count_flops(lambda: tokenizer.encode(image)) == pytest.approx(tokens * floors.ENCODER_FLOPS, rel=1e-2)
+
+
 def test_an_iteration_is_the_sum_of_its_stages_at_the_arithmetic_they_run_in():
     found = iteration_floor(OURS, "H100")
     assert found["generate"] == floors.rollout(OURS.backbone, 144, guided=True).seconds(floors.PUBLISHED["H100"])
@@ -69,7 +77,7 @@ def test_an_evaluation_draws_decodes_and_looks_in_float32():
 
 def test_the_whole_paper_fits_into_a_day_of_an_h100_by_floors():
     lines = budget(PLAN, read_costs(ROOT / "config").paper, "paper")
-    assert len(lines) == 25 + 35
+    assert len(lines) == 25 + 35 + 1  # and the token codes of Table 12
     assert all(line.ours > 0 for line in lines)
     assert sum(line.ours for line in lines) < 24
 

@@ -6,6 +6,7 @@ import pytest
 from project import ROOT
 
 from artune.config.registry import Registry
+from artune.config.sizes import crops_per_image
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning import recipes
@@ -81,3 +82,27 @@ def test_a_network_is_outdated_by_the_settings_that_it_uses(tmp_path, file, old,
     if file == "data.yaml":
         assert recipes.data_recipe(before) == recipes.data_recipe(after)
         assert recipes.prior_recipe(before, "llamagen_l-s1") == recipes.prior_recipe(after, "llamagen_l")
+
+
+def test_the_codes_are_outdated_by_the_sequences_that_their_runs_draw_and_no_prior_is(tmp_path):
+    root = shutil.copytree(ROOT / "config", tmp_path / "config")
+    before = Registry("imagenet", root=root)
+    assert recipes.code_sequences(before, "vq") == 5000 * 256
+    assert recipes.code_sequences(before, "vqgan") is None
+    path = root / "experiments.yaml"
+    path.write_text(path.read_text().replace("mle.iterations: 5000", "mle.iterations: 20000"))
+    after = Registry("imagenet", root=root)
+    assert crops_per_image(recipes.code_sequences(before, "vq"), 1_281_167) == 1
+    assert crops_per_image(recipes.code_sequences(after, "vq"), 1_281_167) == 4
+    assert recipes.codes_recipe(before, "vq") != recipes.codes_recipe(after, "vq")
+    assert recipes.prior_recipe(before, "llamagen_l") == recipes.prior_recipe(after, "llamagen_l")
+    mnist = Registry("mnist", root=root)  # its codes have no crops
+    assert recipes.codes_recipe(mnist, "vq") == recipes.tokenizer_recipe(mnist, "vq")
+
+
+@pytest.mark.parametrize(
+    ("sequences", "images", "crops"),
+    [(None, 9, 20), (1, 9, 1), (9, 9, 1), (10, 9, 2), (180, 9, 20), (181, 9, 20), (5, 0, 5)],
+)
+def test_as_many_crops_as_a_training_can_draw(sequences, images, crops):
+    assert crops_per_image(sequences, images) == crops

@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
-from processes import outcomes, run_processes
+from processes import CONTEXT, as_torchrun, free_port, outcomes, run_processes
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 from trainers import Flat, run_fit
 
 from artune.errors import ArtuneError, SharedError, StoppedError
 from artune.rewards.distribution import DistributionReward
-from artune.runtime.distributed import ALONE, BUCKET, LostContactError, World
+from artune.runtime.distributed import ALONE, BUCKET, LostContactError, World, started
 from artune.runtime.resume import load_state
 from artune.tuning.grpo_trainer import GRPOTrainer
 from artune.tuning.mle import MLETrainer
@@ -239,6 +239,62 @@ def test_a_process_that_dies_or_hangs_is_noticed(how):
     assert "another process died or did not answer" in seen[0]
     assert seen[1] < 3
     assert str(own) == "its own error"
+
+
+def leave(queue, rank, size, port, how):
+    """Leave the processes' world, the leader three seconds after the others; reports the time and the error."""
+    os.environ |= as_torchrun(rank, size, port) | {"ARTUNE_TIMEOUT": "1"}
+    os.environ.pop("GLOO_SOCKET_IFNAME", None)
+    try:
+        with started(CPU) as world:
+            if world.leads:
+                time.sleep(3)
+            if how == "leader fails" and world.leads:
+                raise ArtuneError("its own error")
+            if how == "other fails" and rank == 1:
+                raise ArtuneError("its own error")
+    except ArtuneError as error:
+        queue.put((rank, time.monotonic(), str(error)))
+    else:
+        queue.put((rank, time.monotonic(), None))
+
+
+@pytest.mark.parametrize("how", ["all end well", "leader fails", "other fails"])
+def test_who_ends_early_waits_for_the_leader_but_never_for_one_that_ended_by_an_error(how):
+    queue, port = CONTEXT.Queue(), free_port()
+    children = [CONTEXT.Process(target=leave, args=(queue, rank, 3, port, how)) for rank in range(3)]
+    for child in children:
+        child.start()
+    found = {rank: (at, error) for rank, at, error in (queue.get(timeout=60) for _ in children)}
+    for child in children:
+        child.join(20)
+        assert child.exitcode == 0
+    times, errors = zip(*(found[rank] for rank in range(3)), strict=True)
+    if how == "all end well":
+        assert errors == (None, None, None)
+        assert max(times) - min(times) < 1.5  # the others too leave three seconds later, although the timeout is one
+        return
+    failed = 0 if how == "leader fails" else 1
+    assert errors[failed] == "its own error"
+    assert all("another process died" in error for rank, error in enumerate(errors) if rank != failed)
+    assert max(times) - min(times) < 6  # PATIENCE is two hours
+
+
+LATE_MOMENTS = {"network": "inception", "start": "pretrained", "start_samples": 12}
+
+
+def begins(world, folder, late):
+    run = tiny_run(rewards={"terms": ["clip", "loo_fid"], "loo_fid": LATE_MOMENTS})
+    if world.rank == 3:
+        time.sleep(late)  # slow to read its weights
+    trainer = trainer_of(world, run)
+    return run_fit(run, folder, trainer)[0]
+
+
+def test_a_process_that_reads_its_weights_several_timeouts_longer_loses_nothing(tmp_path):
+    for start, trace in outcomes(4, begins, tmp_path / "run", 4.0, timeout=1):
+        assert trace is None, trace
+        assert start == 0
 
 
 def exchanged(world):

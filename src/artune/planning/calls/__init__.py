@@ -2,6 +2,7 @@
 
 Never imports torch.
 
+- clone: whether Snakemake can work in the folder that the repository lies in
 - snapshot: the settings of the call, which its jobs read
 - records: Snakemake's records and the times of files, which a copied results folder keeps
 - snakemake_lock: a lock with a name on it, and one Snakemake at a time per results folder

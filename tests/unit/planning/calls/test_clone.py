@@ -7,7 +7,13 @@ import pytest
 
 from artune.errors import ArtuneError
 from artune.planning import doctor
-from artune.planning.clone import check_clone, path_prefix, problem_of_caches, problem_of_temporary_files, try_results
+from artune.planning.calls.clone import (
+    check_clone,
+    path_prefix,
+    problem_of_caches,
+    problem_of_temporary_files,
+    try_results,
+)
 
 ENVIRONMENT = Path("/opt/env/bin/python")
 
