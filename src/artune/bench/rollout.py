@@ -13,7 +13,8 @@ from artune.bench.measure import BenchRow, Request, Timing, forget_peak, now, pe
 from artune.bench.random_weights import random_policy
 from artune.models.policies.attention import Use
 from artune.planning.floors import rollout
-from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
+from artune.sampling.cached_decoding import decoder_for
+from artune.sampling.decoders import PlainDecoder, TokenDecoder
 from artune.sampling.generate import filter_logits, guide
 
 PLAIN = "plain, cache concatenated"

@@ -28,7 +28,8 @@ from artune.models.encoders.build import build_network
 from artune.models.tokenizers.build import build_tokenizer
 from artune.runtime.files import write_json
 from artune.runtime.seeds import generator_for
-from artune.sampling.cached_decoding import PlainDecoder, TokenDecoder, decoder_for
+from artune.sampling.cached_decoding import decoder_for
+from artune.sampling.decoders import PlainDecoder, TokenDecoder
 from artune.tracking.provenance import provenance
 
 ON_CPU, ON_GPU = 2, 16  # images per batch

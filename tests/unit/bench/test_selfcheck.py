@@ -18,7 +18,7 @@ from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.models.policies.cache import KVCache
 from artune.models.policies.llamagen import LlamaGen
-from artune.sampling.cached_decoding import PlainDecoder
+from artune.sampling.decoders import PlainDecoder
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 # Packages that a machine which only computes need not have.

@@ -21,7 +21,7 @@ from artune.bench.suite.report import main_number, tables
 from artune.bench.suite.supervise import LIMIT, chosen, write
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.sampling.cached_decoding import BucketedDecoder
+from artune.sampling.decoders import BucketedDecoder
 
 THERE = (
     "torch",

@@ -12,7 +12,7 @@ from artune.bench.random_weights import random_policy
 from artune.bench.suite.parts import BACKBONE, SHARE, Row, Suite
 from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
-from artune.sampling.cached_decoding import BUCKET, BucketedDecoder, PlainDecoder
+from artune.sampling.decoders import BUCKET, BucketedDecoder, PlainDecoder
 from artune.sampling.replica import cast_replica, refresh
 
 RECORDINGS = ("first recording s", "longest of the others s", "all recordings s")

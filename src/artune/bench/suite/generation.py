@@ -13,7 +13,8 @@ from artune.config.run import Sampling
 from artune.models.policies.policy import Policy
 from artune.planning.floors import rollout
 from artune.runtime.seeds import generator_for
-from artune.sampling.cached_decoding import KeptDecoder, PlainDecoder, TokenDecoder
+from artune.sampling.cached_decoding import KeptDecoder
+from artune.sampling.decoders import PlainDecoder, TokenDecoder
 from artune.sampling.generate import Sampler
 from artune.sampling.replica import cast_replica
 

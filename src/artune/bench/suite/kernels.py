@@ -15,7 +15,7 @@ from artune.bench.random_weights import random_policy
 from artune.bench.suite.parts import BACKBONE, SHARE, Row, Suite
 from artune.bench.suite.worker import reason_of
 from artune.models.policies.cache import BucketedCache, KVCache
-from artune.sampling.cached_decoding import BUCKET
+from artune.sampling.decoders import BUCKET
 
 NAMES = {"flash": "flash", "efficient": "memory-efficient", "cudnn": "cuDNN"}
 REFUSALS = ("No available kernel", "No viable backend")

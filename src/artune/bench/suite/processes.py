@@ -19,7 +19,7 @@ from artune.bench.suite.parts import BACKBONE, SHARE, Suite
 from artune.errors import ArtuneError
 from artune.runtime.distributed import BUCKET as ELEMENTS
 from artune.runtime.resume import load_state, save_state
-from artune.sampling.cached_decoding import BUCKET, BucketedDecoder
+from artune.sampling.decoders import BUCKET, BucketedDecoder
 from artune.sampling.replica import cast_replica
 
 
