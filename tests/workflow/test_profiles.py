@@ -122,7 +122,7 @@ def test_processes_of_a_job_find_each_other_by_the_loopback(profile):
 
 def test_the_launcher_is_no_part_of_the_command_that_makes_codes_of_the_small_scales(project):
     output = snakemake(project, "-n", "-p", "--", "results/mnist/pretrained/vq/codes.npz")
-    assert "        python -m artune codes vq --data results/mnist/inputs/data.npz" in output
+    assert "Shell command: python -m artune codes vq --data results/mnist/inputs/data.npz" in output
     output = snakemake(project, "results/table12.csv", "--profile", "slurm_a100", "-n", cores=None)
     assert "--no-python -- python -m artune codes vq" in output
 
