@@ -136,16 +136,24 @@ def test_the_bytes_of_an_image_are_those_of_the_cache_that_is_allocated(family):
 
 def saved_then_resumed(monkeypatch, first, later, change=lambda state: None):
     """The slices of a new training and of one that goes on from its state, with so many bytes free before and after."""
-    free = iter([first, *[later] * 2])
-    monkeypatch.setattr(policy_update, "free_for_update", lambda device, optimizer: next(free))
+    free = [first]
+    asked = []
+    monkeypatch.setattr(policy_update, "free_for_update", lambda *_: (asked.append(1), free[-1])[1])
     run = sized("llamagen", "off", 128, 2, checkpointing="off")
     begun, resumed = trainer_of(run), trainer_of(run)
     made = begun.update.planned(12)
     state = begun.state_dict()
+    assert state["split"][3] == first
     change(state)
     resumed.load_state_dict(state)
-    kept = resumed.update.planned(12)
-    assert resumed.update.planned(12) is kept  # the memory is compared once
+    free.append(later)
+    kept, looked = resumed.update.planned(12), len(asked)
+    assert resumed.update.planned(12) is kept
+    assert len(asked) == looked  # the memory is compared once
+    expected = (
+        [later] if looked == 3 else state["split"][3:] or [None]
+    )  # the third time it was looked up for a new plan
+    assert resumed.state_dict()["split"][3:] == expected
     return made, kept
 
 
