@@ -1,5 +1,6 @@
 """Decoding of images in two number formats and two layouts of memory, and what half precision does to the rewards."""
 
+import functools
 import itertools
 
 import torch
@@ -38,7 +39,7 @@ def decodings(suite: Suite) -> dict[torch.dtype, torch.Tensor]:
         side = decoded_size(run_.backbone, run_.tokenizer)
         render = make_renderer(tokenizer, side, run_.data.image_size, run_.backbone.uint8_rule, dtype)
         tokenizer.decoder.to(memory_format=layout)  # in place of the layout that a run takes
-        timing = time_call(lambda render=render: render(batch.tokens), request)
+        timing = time_call(functools.partial(render, batch.tokens), request)
         suite.note(row("decode", request, timing, arithmetic=dtype_name(dtype), layout=name))
         images[dtype] = render(batch.tokens)
     return images
