@@ -125,7 +125,7 @@ def test_reference_and_replica_stand_only_where_the_run_has_them():
 
 def test_plan_names_the_card_of_every_backbone_that_is_tuned(capsys):
     names = ("scale", "preset", "seeds", "threads", "device")
-    arguments = argparse.Namespace(target="paper", costs=None, **dict.fromkeys(names))
+    arguments = argparse.Namespace(target="paper", costs=None, timetable=False, **dict.fromkeys(names))
     plan_command(Context(arguments), arguments)
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[-5:]}
     assert list(lines) == ["tuning", "llamagen_b", "llamagen_l", "llamagen_xl", "vqgan"]

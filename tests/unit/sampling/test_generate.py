@@ -173,13 +173,13 @@ def test_scale_one_runs_the_conditional_branch_alone(policy, monkeypatch):
 def test_a_cut_by_memory_stays_when_the_memory_is_taken(monkeypatch):
     from artune.sampling import generate as module
 
-    free = iter([(10_000, 10_000), (0, 10_000)])
+    free = iter([(10_000, 10_000)] * 2 + [(0, 10_000)] * 2)  # asked for the free and for all bytes of each plan
+    shared = {"device": 0, "segment_pool_id": (0, 0), "total_size": 500, "allocated_size": 300}
     sampler = Sampler(tiny_policy(tiny_run()), settings())
     monkeypatch.setattr(module, "bytes_of_image", lambda *_: 100)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: next(free))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
-    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: [shared])
+    gpu = torch.device("cuda:0")
     first = list(cut(144, sampler._at_once(144, gpu)))
     assert max(part.stop - part.start for part in first) <= 35  # 3,500 bytes may be used
     assert first[-1].stop == 144
