@@ -38,10 +38,11 @@ class Gate:
     """A value of a state whose pickling waits, so that the state is being written for as long as a test needs."""
 
     def __init__(self):
-        self.opened, self.written = threading.Event(), 0
+        self.reached, self.opened, self.written = threading.Event(), threading.Event(), 0
 
     def __reduce__(self):
         self.written += 1
+        self.reached.set()
         self.opened.wait(LONG)
         return OrderedDict, ()
 
@@ -211,7 +212,8 @@ def test_a_state_that_cannot_be_written_ends_the_training_with_one_line(tmp_path
 
     def watch(iteration):
         reached.append(iteration)
-        if iteration == 3:  # the first state is being written
+        if iteration == 3:
+            assert gate.reached.wait(LONG)  # the first state is being written
             folder.rename(tmp_path / "elsewhere")
             folder.write_text("a file in the place of the folder")
             threading.Timer(0.0 if found == "on the way" else 0.5, gate.opened.set).start()
