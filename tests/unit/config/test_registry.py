@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_that_names_file_and_key(config, file, change, mes
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are mnist"):
+    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are imagenet, mnist, smoke"):
         Registry("cifar", root=CONFIG)
     with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; did you mean llamagen_l-ours"):
         Registry("mnist", root=CONFIG).resolve("llamagen_l-our")
