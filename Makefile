@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3.11
 CORES ?= 2
+SCALE ?= mnist
 PORT ?= 5000
 BIN := .venv/bin
 # The CUDA of torch's build. 13 needs an NVIDIA driver of 580 or later; `make CUDA=12 reproduce` (or test, or any other target)
@@ -20,13 +21,14 @@ STAMP := .venv/.pins-$(shell cat envs/build.txt $(PINS) | cksum | cut -d' ' -f1)
 PINNED := --require-hashes --no-deps --no-build-isolation
 # Lines of Snakemake's output that `make reproduce` hides.
 CHATTER := ^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |Provided cores|Rules claiming|Using shell|Conda env|Assuming|Config file|$$)
+EMBEDDED := $(filter-out imagenet,$(basename $(notdir $(wildcard config/scales/*.yaml))))
 TARGETS := results/table4.csv results/table4.md results/figure2.pdf results/figure5.pdf
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: help reproduce test faults lint format mlflow official pins gpu-wheels clean-results
 
 help:
-	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the mnist scale"
+	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the scale SCALE (default: mnist)"
 	@echo "make test        set up .venv, then linters and tests"
 	@echo "make faults      repeat every fault of docs/reliability.md and rewrite that page"
 	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
@@ -36,7 +38,7 @@ help:
 	@echo "make gpu-wheels  wheels for benchmarks/gpu_suite.sh on a machine that has torch alone; PYTHON=3.12 is that machine's version"
 	@echo "make CUDA=12 ... any of these with a torch for NVIDIA drivers from 525 to 579; without it the driver must be 580 or later"
 	@echo "make pins        resolve the pins and digests in envs/*.txt again"
-	@echo "make clean-results   remove the results of the scales mnist and smoke (both presets), the published copies and the tracking store"
+	@echo "make clean-results   remove the results of all scales but imagenet (both presets), the published copies and the tracking store"
 
 # uv installs the pinned packages in seconds; pip installs uv, so Python alone is enough at the start. Compiling the bytecode
 # here halves the start-up time of every job, even where PYTHONDONTWRITEBYTECODE is set.
@@ -56,8 +58,8 @@ $(STAMP): envs/build.txt $(PINS) pyproject.toml
 
 reproduce: $(STAMP)
 	@echo "reproduce: $(TARGETS)"
-	@echo "mnist scale on $(CORES) cores: about 4 minutes the first time, seconds if nothing changed; to resume after a stop, run it again"
-	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=mnist -- $(TARGETS) 2>&1 \
+	@echo "$(SCALE) scale on $(CORES) cores: minutes the first time (about 4 at mnist), seconds if nothing changed; to resume after a stop, run it again"
+	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=$(SCALE) -- $(TARGETS) 2>&1 \
 		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
 
@@ -136,6 +138,6 @@ gpu-wheels:
 		--python $(PYTHON) --platform $(PLATFORM) wheels
 
 clean-results:
-	@rm -rf results/mnist results/smoke results/mnist-release results/smoke-release results/mlflow results/mlflow.db \
+	@rm -rf $(foreach scale,$(EMBEDDED),results/$(scale) results/$(scale)-release) results/mlflow results/mlflow.db \
 		results/.mlflow_store.json \
 		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png

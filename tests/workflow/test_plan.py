@@ -85,7 +85,7 @@ def test_table4_trains_exactly_its_four_runs(project):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "scale=cifar"], "scale: unknown 'cifar'; known are mnist, imagenet, smoke"),
+        (["--config", "scale=cifar"], "scale: unknown 'cifar'; known are fashion, imagenet, mnist, smoke"),
         (["--config", "preset=mine"], "preset: unknown 'mine'"),
         (["--config", "seeds=0"], "config/config.yaml: seeds"),
         (["--config", "speed=1"], "config/config.yaml: speed: unknown key"),

@@ -60,13 +60,14 @@ EXTRA_TABLES = [name for name in REGISTRY.tables if name.startswith("extra_")]
 PAPER_TABLES = [name for name in REGISTRY.tables if name not in EXTRA_TABLES]
 
 # Priorities of the rules: 4 for data and settings, which many jobs wait for; 3 for tokenizer, codes and prior, the longest
-# chain. On MNIST a training takes a minute, so all trainings run before the first samples (2), and no core is idle at the
-# end. On ImageNet a training takes hours, and early scores are worth more (0).
-TRAIN_FIRST = 2 if REGISTRY.data.source == "mnist" else 0
+# chain. At an embedded scale a training takes minutes, so all trainings run before the first samples (2), and no core is
+# idle at the end. On ImageNet a training takes hours, and early scores are worth more (0).
+TRAIN_FIRST = 2 if REGISTRY.data.embedded else 0
 
 # Options that every command receives. All other settings of this call are in the copy that ARTUNE_CONFIG names: a device
 # or a preset in the text of a command would count as a change of the command, and all its outputs would be made again.
 SHARED = f"--scale {SCALE} --threads {{threads}} --log {{log}}"
+DATA_FILES = " --files {input}" if REGISTRY.data.files else ""  # of the rule data
 
 # Jobs use the Python that runs Snakemake, even if its environment is not activated. With --sdm conda they use the Python
 # of the rule's environment.

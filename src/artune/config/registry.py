@@ -6,7 +6,6 @@ line -> the scale's own line for that run. Everything is validated when it is re
 
 import functools
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,19 @@ from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenize
 from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
 from artune.config.study import HumanStudy
 from artune.config.tables import read_figures, read_tables
-from artune.config.yaml_layers import Model, Tree, config_folder, mapping, merge, parse, read_yaml, undot
+from artune.config.yaml_layers import (
+    Model,
+    Tree,
+    config_folder,
+    lines_of,
+    mapping,
+    merge,
+    one_of,
+    parse,
+    read_yaml,
+    scale_names,
+    undot,
+)
 from artune.errors import ArtuneError, brief, unknown
 
 SECTIONS = (  # names of the axis files; each file holds the section of the same name
@@ -24,7 +35,6 @@ SECTIONS = (  # names of the axis files; each file holds the section of the same
     "evaluation", "study",
 )  # fmt: skip
 RUN_SECTIONS = ("grpo", "mle", "vapi", "entropy", "rewards", "sampling")
-SCALES = ("mnist", "imagenet", "smoke")
 SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
 
 
@@ -34,26 +44,11 @@ def cut_seed(name: str) -> tuple[str, int]:
     return (name[: match.start()], int(match[1])) if match else (name, 0)
 
 
-def one_of(name: Any, among: Collection[str]) -> bool:
-    """Whether a value of a YAML file, which may also be a list or a mapping, is one of these names."""
-    return isinstance(name, str) and name in among
-
-
-def lines_of(value: Any, where: str) -> Tree:
-    """The lines of runs: name -> line. Raises ArtuneError: ``value`` has another form."""
-    if not isinstance(value, dict):
-        raise ArtuneError(f"{where}: must be a mapping of runs")
-    for name, line in value.items():
-        if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
-            raise ArtuneError(f"{where}: {name}: must be a mapping, e.g. {{base: llamagen_l-ours}}")
-    return value
-
-
 class Registry:
     """Everything that ``config/`` says at one scale and preset.
 
     Args:
-        scale: mnist, imagenet or smoke.
+        scale: the name of a file in ``scales/``.
         preset: paper or release.
         root: folder of the settings; None: :func:`artune.config.yaml_layers.config_folder`.
 
@@ -64,16 +59,18 @@ class Registry:
 
     def __init__(self, scale: str, preset: str = "paper", root: Path | str | None = None):
         self.scale, self.preset, self.root = scale, preset, config_folder() if root is None else Path(root)
-        if scale not in SCALES:
-            raise ArtuneError(f"scale: {unknown(scale, SCALES)}")
+        self.scales = scale_names(self.root)
+        if scale not in self.scales:
+            raise ArtuneError(f"scale: {unknown(scale, self.scales)}")
         if preset not in PRESETS:
             raise ArtuneError(f"preset: unknown {brief(preset)}; choose {' or '.join(PRESETS)}")
         overlays = self._overlays(scale)
         about = [mapping(layer.pop("about", {}), f"config/{file}: about") for file, layer in overlays]
-        lines = [layer.pop("experiments", {}) for _, layer in overlays]
+        lines, assets = ([layer.pop(key, {}) for _, layer in overlays] for key in ("experiments", "assets"))
         self.about = parse(About, functools.reduce(merge, about), f"config/scales/{scale}.yaml: about")
         where = f"config/scales/{scale}.yaml: experiments"
         self._scale_lines = functools.reduce(merge, (lines_of(own, where) for own in lines))
+        own_assets = (lines_of(own, f"config/scales/{scale}.yaml: assets", "files", "{file: mine}") for own in assets)
         self.layers: list[tuple[str, Tree]] = [(f"{name}.yaml", self._read(f"{name}.yaml")) for name in SECTIONS]
         self.layers.append((f"presets/{preset}.yaml", self._read(f"presets/{preset}.yaml")))
         self.layers += overlays
@@ -88,9 +85,8 @@ class Registry:
         self.networks = self._section(Network, "networks", "config/networks.yaml")
         self.tokenizers = self._section(Tokenizer, "tokenizers", "config/tokenizers.yaml")
         self.backbones = self._section(Backbone, "backbones", "config/backbones.yaml")
-        self.assets = {
-            key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in self._read("assets.yaml").items()
-        }
+        every = functools.reduce(merge, own_assets, self._read("assets.yaml"))
+        self.assets = {key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in every.items()}
         self.study = parse(HumanStudy, self.tree["study"], "config/study.yaml: study")
         self._check_references()
         self.tables = read_tables(self._read("tables.yaml"), self._known)
@@ -119,7 +115,9 @@ class Registry:
         protocol = self.evaluation
         for role, name in protocol.networks.items():
             known(name, self.networks, f"config/evaluation.yaml: {role}")
-        if self.data.source == "imagenet":
+        for name in self.data.files:
+            known(name, self.assets, "config/data.yaml: files")
+        if not self.data.embedded:
             for name in (protocol.reference, *protocol.references):
                 known(name, self.assets, "config/evaluation.yaml: reference")
             known(self.study.reference, self.assets, "config/study.yaml: reference")
@@ -148,8 +146,8 @@ class Registry:
         """The layers of a scale; ``extends: mnist`` puts its own over those of another scale."""
         overlay = self._read(f"scales/{scale}.yaml")
         below, above = overlay.pop("extends", None), (*above, scale)
-        if below is not None and (below in above or not one_of(below, SCALES)):
-            others = ", ".join(name for name in SCALES if name not in above)
+        if below is not None and (below in above or not one_of(below, self.scales)):
+            others = ", ".join(name for name in self.scales if name not in above)
             raise ArtuneError(f"config/scales/{scale}.yaml: extends: {brief(below)} must be another scale: {others}")
         return [*(self._overlays(below, above) if below else []), (f"scales/{scale}.yaml", overlay)]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from artune.config.fields import Fraction, Frozen, NonNegative, Positive
+from artune.config.fields import SOURCES, Fraction, Frozen, NonNegative, Positive, check_source
 from artune.config.methods import GRPO, MLE, Entropy, Rewards, VAPi
 from artune.config.yaml_layers import Tree, parse, read_yaml
 from artune.errors import ArtuneError, brief, unknown
@@ -21,20 +21,29 @@ JUDGING = ("cmmd", "dinov2")  # roles of networks that embed images for a metric
 class Data(Frozen):
     """The image data set of a scale."""
 
-    source: Literal["mnist", "imagenet"]
+    source: str  # a key of SOURCES
+    files: tuple[str, ...] = ()  # keys of assets.yaml; with a second half, all held-out images are taken from that
     image_size: Positive  # side in pixels, as rewards and evaluation see it
     classes: Positive
     class_names: tuple[str, ...] = ()  # empty: ImageNet's first aliases, from torchvision
     prompt: str = "a photo of {}"  # open choice 28
+    templates: tuple[str, ...] = ()  # further wordings for networks that are trained on captions here; empty: digits'
     train_per_class: Positive | None = None
     validation_per_class: Positive | None = None
     heldout_per_class: Positive | None = None  # the evaluation reference
     moment_images: Annotated[int, Field(ge=2)] | None = None  # ImageNet images for LOO-FID's moments; None: all
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the images lie in data.npz with splits of their own, on which all networks are trained."""
+        return SOURCES[self.source].embedded
+
     @model_validator(mode="after")
-    def _prompt_has_a_place(self) -> "Data":
-        if self.prompt.count("{}") != 1:
-            raise ValueError(f"prompt: {brief(self.prompt)} must hold {{}} once, where the class name goes")
+    def _consistent(self) -> "Data":
+        check_source(self.source, len(self.files))
+        for key, text in [("prompt", self.prompt), *(("templates", text) for text in self.templates)]:
+            if text.count("{}") != 1:
+                raise ValueError(f"{key}: {brief(text)} must hold {{}} once, where the class name goes")
         return self
 
 
@@ -47,6 +56,8 @@ class Training(Frozen):
     weight_decay: NonNegative = 0.0
     class_dropout: Fraction = 0.0  # label replaced by the null class (classifier-free guidance)
     dropout: Fraction = 0.0
+    per_class: Positive | None = None  # images of each class that a network learns from; None: all
+    jitter: bool = True  # whether classifiers and CLIP see their images moved, scaled and with noise
 
 
 class Tokenizer(Frozen):
@@ -219,7 +230,7 @@ class VapiRun(PolicyRun):
 
     @model_validator(mode="after")
     def _images_are_there(self) -> "VapiRun":
-        if self.data.source == "imagenet":
+        if not self.data.embedded:
             raise ValueError("method: vapi needs the images behind the token codes; use external")
         return self
 

@@ -36,18 +36,29 @@ class Settings(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1
     assets: str = "data/assets"
+    datasets: str = "/usr/share/datasets"  # where packages put data sets; read before anything is fetched
     tracking_uri: str = "sqlite:///results/mlflow.db"
     figure2: Figure2 = Figure2()
 
-    @field_validator("assets")
+    @field_validator("assets", "datasets")
     @classmethod
-    def _in_full(cls, assets: str) -> str:
+    def _in_full(cls, folder: str) -> str:
         """Replace ``~`` and environment variables; a variable that is not set is an error."""
-        full = os.path.expandvars(os.path.expanduser(assets))
+        full = os.path.expandvars(os.path.expanduser(folder))
         unset = re.search(r"\$\{?\w+\}?", full)
         if unset and not os.path.exists(full):
             raise ValueError(f"{unset[0]} is not set")
         return str(Path(full))  # without a slash at its end
+
+
+class Seconds(Frozen):
+    """What parts of an embedded scale take, in CPU seconds of one thread, measured with the policy ``backbone``."""
+
+    backbone: str
+    inputs: float  # data, tokenizer, codes, frozen networks, reference; once
+    prior: float
+    iteration: float  # of GRPO
+    evaluation: float  # a run's samples, their features and scores
 
 
 class About(Frozen):
@@ -56,6 +67,8 @@ class About(Frozen):
     note: str = ""  # printed beside every number of the scale
     pretrained_per_seed: bool = False  # whether every seed has its own prior, not the one released file
     feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
+    room: Positive = 2  # GB that must be free on the disk of the results
+    seconds: Seconds | None = None  # of an embedded scale, for the command plan
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it is not available here, in a word or two
     notes: dict[str, str] = Field(default_factory=dict)  # run -> a further remark on it at this scale
 
@@ -69,6 +82,8 @@ class Asset(Frozen):
     sha256: str | None = None
     sha256_prefix: str | None = None  # some sources publish only this
     url: str | None = None  # address from which it may be fetched without an account
+    packed: str | None = None  # its name where it lies compressed by gzip, below assets or datasets; url sends that
+    package: str | None = None  # the Debian package that puts it into datasets
     bring: bool = False  # the user brings a copy: a licence, a login or no direct link
     size: str | None = None  # approximate, for display
     tokens: Positive | None = None  # of a policy: tokens per image that it was trained on

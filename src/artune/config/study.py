@@ -26,7 +26,7 @@ class HumanStudy(Frozen):
     settings: dict[str, StudySetting] = Field(min_length=1)
     seed: int = Field(ge=0)
     references: int = Field(gt=0)
-    reference: str  # a key of assets.yaml, or the digits' split
+    reference: str  # a key of assets.yaml, or a split of data.npz
     session: int = Field(gt=0)
     shared: int = Field(ge=0)
     check_every: int = Field(gt=0)

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ LONGEST_NUMBER = 1000  # characters; Python takes minutes for a number of a mill
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 RESOLVER = yaml.resolver.Resolver()
 
+SCALE = re.compile(r"[a-z][a-z0-9_]*")  # a scale's name is that of a folder of results
 FOLDER = "ARTUNE_CONFIG"  # environment variable: a copy of config/ that a job reads instead of config/ itself
 
 
@@ -36,6 +37,11 @@ def config_folder() -> Path:
     if os.environ.get(FOLDER) and not folder.is_dir():
         raise ArtuneError(f"{FOLDER}: {folder}: no such folder; unset the variable to use config/")
     return folder
+
+
+def scale_names(root: Path) -> tuple[str, ...]:
+    """The scales of a folder of settings: the files in ``scales/`` whose names are small letters, digits and ``_``."""
+    return tuple(sorted(path.stem for path in (root / "scales").glob("*.yaml") if SCALE.fullmatch(path.stem)))
 
 
 def read_yaml(path: Path) -> Tree:
@@ -197,3 +203,18 @@ def leaves(tree: Tree, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
     return flat
+
+
+def one_of(name: Any, among: Collection[str]) -> bool:
+    """Whether a value of a YAML file, which may also be a list or a mapping, is one of these names."""
+    return isinstance(name, str) and name in among
+
+
+def lines_of(value: Any, where: str, what: str = "runs", example: str = "{base: llamagen_l-ours}") -> Tree:
+    """The lines of runs or other things: name -> line. Raises ArtuneError: ``value`` has another form."""
+    if not isinstance(value, dict):
+        raise ArtuneError(f"{where}: must be a mapping of {what}")
+    for name, line in value.items():
+        if not isinstance(name, str) or not isinstance(line, dict) or not all(isinstance(key, str) for key in line):
+            raise ArtuneError(f"{where}: {name}: must be a mapping, e.g. {example}")
+    return value

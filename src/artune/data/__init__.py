@@ -1,8 +1,9 @@
 """Images and files from outside.
 
-- digits: the digits of the mnist scale
+- embedded: data sets that lie in data.npz, with their splits
+- sources: where the images of embedded data sets come from
 - imagenet: ImageNet as folders, tar archives or parquet shards
-- reading: decoding images, the members of tars, the rows of parquet shards
+- reading: decoding images, the members of tars, the rows of parquet shards, IDX files, files that lie compressed
 - classes: the class of every image, from names or from labels
 - crops: ADM's centre crop, LlamaGen's crops, batches of crops
 - npz_images: reading the images of an npz file in batches

@@ -86,15 +86,26 @@ def far_from_size(asset: Asset, size: int) -> bool:
     return not wanted / 2 <= size <= wanted * 2
 
 
-def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0, stamps: Path | None = None) -> Path:
-    """The path of the asset ``key``, fetched if it is missing and has a URL; it is checked as :func:`verify` does.
+def fetch_asset(
+    registry: Registry,
+    key: str,
+    folder: Path,
+    pause: float = 1.0,
+    stamps: Path | None = None,
+    datasets: Path | None = None,
+) -> Path:
+    """The path of the asset ``key``, checked as :func:`verify` does.
+
+    If it is missing it is unpacked from where it lies compressed (``datasets`` is where packages put data sets), or
+    fetched if it has a URL.
 
     Raises:
         ArtuneError: the asset is missing and has no URL, cannot be fetched, or is not what it should be.
     """
     asset = asset_of(registry, key)
-    if find_asset(registry, key, folder) is None and asset.url:
+    if find_asset(registry, key, folder) is None and (asset.url or asset.packed):
         from artune.data.download import download
+        from artune.data.reading.packed import obtain
 
         path, wanted = folder / asset.file, published_digest(registry, key)
         with _written(key, folder, asset):
@@ -102,7 +113,11 @@ def fetch_asset(registry: Registry, key: str, folder: Path, pause: float = 1.0, 
             lock = FileLock(folder / f".{key}.lock")  # several jobs may need the same file
             lock.acquire()
         try:
-            if find_asset(registry, key, folder) is None:
+            if find_asset(registry, key, folder) is not None:
+                pass  # another job put it there
+            elif asset.packed:
+                obtain(key, asset, folder, datasets, pause)
+            elif asset.url:
                 label = f"asset {key}"
                 download(asset.url, path, wanted, label=label, pause=pause, check=lambda part: misfit(part, path.name))
         finally:
@@ -221,13 +236,13 @@ def _refusal(registry: Registry, key: str, path: Path, wrong: str) -> str:
     )
 
 
-def check_asset(registry: Registry, key: str, folder: Path, output: Path) -> str:
-    """Fetch an asset if it is missing, check it, and write its stamp to ``output``.
+def check_asset(registry: Registry, key: str, folder: Path, output: Path, datasets: Path | None = None) -> str:
+    """Unpack or fetch an asset if it is missing, check it, and write its stamp to ``output``.
 
     Raises:
         ArtuneError: as :func:`artune.data.assets.fetch_asset`.
     """
-    path = fetch_asset(registry, key, folder, stamps=output.parent)
+    path = fetch_asset(registry, key, folder, stamps=output.parent, datasets=datasets)
     pin = read_used(output.parent)[key]
     write_stamp(output, key, pin)
     how = "as published" if pin["published"] else "no digest is published: pinned on first use"

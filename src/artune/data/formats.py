@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 from artune.data.digests import files_in
+from artune.data.reading.idx import idx_misfit
 from artune.errors import ArtuneError
 from artune.runtime.outside.regular import open_regular
 from artune.runtime.outside.zips import open_zip
@@ -33,7 +34,7 @@ PAGES = (
 WEIGHTS = {".pt": "torch", ".pth": "torch", ".ckpt": "torch", ".bin": "torch", ".safetensors": "safetensors"}
 CLAIMS = {
     **WEIGHTS, ".npz": "npz", ".npy": "npy", ".pb": "TensorFlow graph", ".parquet": "parquet", ".tar": "tar",
-    ".json": "JSON",
+    ".json": "JSON", ".idx": "IDX",
 }  # fmt: skip
 UNREADABLE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, struct.error, EOFError, ValueError, LookupError,
               NotImplementedError, RecursionError, OverflowError, MemoryError, RuntimeError, TypeError,
@@ -106,7 +107,7 @@ def _misfit_of(path: Path, suffix: str) -> str | None:
     if claim == "JSON":
         return None if head.lstrip().startswith(b"{") else answers(head) or "not JSON"
     check = {"torch": _torch, "safetensors": _safetensors, "npz": _npz, "npy": _npy, "TensorFlow graph": _graph,
-             "parquet": _parquet, "tar": _tar}.get(claim or "")  # fmt: skip
+             "parquet": _parquet, "tar": _tar, "IDX": _idx}.get(claim or "")  # fmt: skip
     found = answers(head)
     if check is None:
         return found
@@ -116,7 +117,7 @@ def _misfit_of(path: Path, suffix: str) -> str | None:
         wrong = f"damaged or cut off ({_reason(error)})"
     if wrong is None:
         return None
-    article = "an" if claim == "npz" else "a"
+    article = "an" if claim in ("npz", "IDX") else "a"
     return f"{found}, not {article} {claim} file" if found else f"not {article} whole {claim} file: {wrong}"
 
 
@@ -199,6 +200,11 @@ def _parquet(path: Path, head: bytes) -> str | None:
         handle.seek(max(path.stat().st_size - 4, 0))
         tail = handle.read(4)
     return None if head[:4] == tail == b"PAR1" else "it does not begin and end with PAR1"
+
+
+def _idx(path: Path, head: bytes) -> str | None:
+    with open(path, "rb") as handle:
+        return idx_misfit(handle)
 
 
 def _tar(path: Path, head: bytes) -> str | None:

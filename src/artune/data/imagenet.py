@@ -1,7 +1,7 @@
 """Reads the images of an ImageNet split, stored as synset folders, a tar file or parquet shards."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,8 @@ class Split:
     records: Callable[[], Iterator[Record]]
 
 
-def open_split(path: Path, classes: int | None = None) -> Split:
-    """A split of ImageNet.
+def open_split(path: Path, classes: int | None = None, names: Sequence[str] = ()) -> Split:
+    """A split of ImageNet, or of a data set in the same forms.
 
     Class indices come from synset ids, or from a file of two columns beside the split that maps other names
     (:mod:`artune.data.classes.folders`); in a parquet file they are its ``label`` column.
@@ -44,6 +44,7 @@ def open_split(path: Path, classes: int | None = None) -> Split:
         path: a folder of synset folders; a tar of such folders, of files ``n01440764_1.JPEG``, or of one tar per
             synset (as image-net.org serves the training set); a parquet file or a folder of them.
         classes: required number of classes; None accepts any subset of ImageNet's.
+        names: the names of a data set's own classes, in their order, in place of synset ids.
 
     Raises:
         ArtuneError: the path is none of these, is damaged, has another number of classes, or has names whose class is
@@ -52,8 +53,8 @@ def open_split(path: Path, classes: int | None = None) -> Split:
     if not path.exists():
         raise ArtuneError(f"{path}: no such file or folder; put the images there (see `artune assets`)")
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
-    names = ClassNames.of(path, classes)
-    return _parquet(shards, names) if shards else _folder(names) if path.is_dir() else _tar(names)
+    known = ClassNames.of(path, classes, names)
+    return _parquet(shards, known) if shards else _folder(known) if path.is_dir() else _tar(known)
 
 
 def spread(split: Split, images: int | None) -> Split:

@@ -30,7 +30,7 @@ def protocol(run: Run, evaluation: Evaluation, n: int, files: OutsideFiles) -> s
         n: number of images that were scored.
         files: result of :func:`artune.data.assets.evaluation_files`.
     """
-    if run.data.source != "imagenet":
+    if run.data.embedded:
         return f"{run.scale} scale"
     facts: dict[str, Any] = evaluation.model_dump() | {"n": n, "image_size": run.data.image_size}
     differs = [f"{name} {facts[name]}, not {value}" for name, value in OFFICIAL.items() if facts[name] != value]

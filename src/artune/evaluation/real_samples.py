@@ -8,7 +8,7 @@ from torch import Tensor
 
 from artune.config.run import Evaluation, RealRun
 from artune.data.crops import centre_crop, load_images
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError
@@ -54,7 +54,7 @@ def chosen_images(run: RealRun, evaluation: Evaluation, path: Path) -> tuple[np.
         ArtuneError: there are not enough images, or an image is damaged.
     """
     generator = generator_for(evaluation.seed, run.seed, "real")
-    if run.data.source == "mnist":
+    if run.data.embedded:
         images, labels = load_split(path, run.images)
         chosen = choose(labels, evaluation.samples, evaluation.labels, generator)
         return images[chosen].permute(0, 2, 3, 1).numpy(), labels[chosen].numpy()

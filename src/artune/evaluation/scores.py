@@ -140,7 +140,7 @@ def _origin(run: Run, evaluation: Evaluation, labelled: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"labels": evaluation.labels if labelled else "none"}
     if isinstance(run, RealRun):
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
-        resize = "none" if run.data.source == "mnist" else "ADM's centre crop"
+        resize = "none" if run.data.embedded else "ADM's centre crop"
         return facts | {"images": run.images} | dict.fromkeys(names) | {"resize": resize}
     decoded = decoded_size(run.backbone, run.tokenizer)
     return facts | {

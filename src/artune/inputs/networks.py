@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.config.run import Data, Network, Tokenizer, Training
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.pixels import to_pixels
 from artune.data.prompts import class_names, prompts
 from artune.errors import ArtuneError
@@ -62,7 +62,7 @@ def train_network(
         name: role of the network, e.g. ``clip``; the random draws depend on it, so two networks of one kind differ.
         network: kind, architecture and ``train``.
         data: the data set.
-        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        data_path: npz file that :func:`artune.data.embedded.write_data` wrote.
         tokenizer: sizes of the tokenizer whose decoded images are judged (preference and quality only).
         tokenizer_path: file of the tokenizer's weights.
         out_path: safetensors file to write.
@@ -76,11 +76,7 @@ def train_network(
     """
     if network.train is None:
         raise ArtuneError(f"networks.{name}: train is missing; this network is loaded, not trained")
-    decoder = None
-    if network.kind in ("preference", "quality"):
-        if tokenizer is None or tokenizer_path is None:
-            raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; pass a tokenizer")
-        decoder = load_tokenizer(tokenizer_path, tokenizer, data.image_size)
+    decoder = _decoder(name, network, data, tokenizer, tokenizer_path)
     if network.kind not in TRAINERS:
         raise ArtuneError(
             f"networks.{name}: kind {network.kind!r} is not trained here; known are {', '.join(TRAINERS)}"
@@ -91,6 +87,8 @@ def train_network(
         module = build_network(network, data).to(memory_format=torch.channels_last)  # faster on a CPU
     splits = ("train", "validation")
     material: dict[str, Material] = {split: Material(data, *load_split(data_path, split)) for split in splits}
+    if network.train.per_class is not None:
+        material["train"] = _share(material["train"], network.train.per_class, name)
     if decoder is not None:
         material = {
             split: corrupted(own, decoder, VERSIONS, generator_for(seed, "corruption", name, split))
@@ -107,6 +105,26 @@ def train_network(
     return f"network {name}  {summary}"
 
 
+def _decoder(
+    name: str, network: Network, data: Data, tokenizer: Tokenizer | None, path: Path | str | None
+) -> nn.Module | None:
+    """The tokenizer whose decoded images a network learns to judge, None if its kind learns from real images."""
+    if network.kind not in ("preference", "quality"):
+        return None
+    if tokenizer is None or path is None:
+        raise ArtuneError(f"networks.{name}: kind {network.kind} learns from decoded tokens; pass a tokenizer")
+    return load_tokenizer(path, tokenizer, data.image_size)
+
+
+def _share(material: Material, per_class: int, name: str) -> Material:
+    """The first images of each class; those of a class are in random order."""
+    members = material.labels.argsort(stable=True).view(material.data.classes, -1)  # the split is balanced
+    if per_class > members.shape[1]:
+        raise ArtuneError(f"networks.{name}: train.per_class: {per_class}, but a class has {members.shape[1]} images")
+    chosen = members[:, :per_class].flatten()
+    return Material(material.data, material.images[chosen], material.labels[chosen])
+
+
 def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Decodings:
     """Every image decoded ``versions`` times from its tokens, a random share of which is replaced."""
     images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
@@ -115,13 +133,18 @@ def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator
     return Decodings(material.data, decoded, labels, clean)
 
 
+def _seen(train: Material, chosen: Tensor, settings: Training, generator: torch.Generator) -> Tensor:
+    """The pixels of some images, float32 [B, 3, H, W], jittered unless the settings switch that off."""
+    pixels = to_pixels(train.images[chosen])
+    return jitter(pixels, generator) if settings.jitter else pixels.contiguous(memory_format=torch.channels_last)
+
+
 def prepare_classifier(module: Classifier, train: Material, settings: Training, generator: torch.Generator) -> Loss:
     """Loss of a classifier: cross-entropy on jittered images."""
-    pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
-        chosen = draw_indices(settings.batch, len(pixels), generator)
-        logits = module.head(module.pooled(jitter(pixels[chosen], generator)))
+        chosen = draw_indices(settings.batch, len(train.images), generator)
+        logits = module.head(module.pooled(_seen(train, chosen, settings, generator)))
         labels = train.labels[chosen]
         return F.cross_entropy(logits, labels), f"accuracy {(logits.argmax(1) == labels).float().mean():.2f}"
 
@@ -136,7 +159,6 @@ def measure_classifier(module: Classifier, validation: Material, generator: torc
 
 def prepare_clip(module: MnistCLIP, train: Material, settings: Training, generator: torch.Generator) -> Loss:
     """CLIP's symmetric contrastive loss in groups of one image per class, so that no caption occurs twice."""
-    pixels = to_pixels(train.images)
     classes, groups = train.data.classes, max(1, settings.batch // train.data.classes)
     members = train.labels.argsort(stable=True).view(classes, -1)  # the split is balanced
     captions = caption_ids(module, train.data)
@@ -146,7 +168,7 @@ def prepare_clip(module: MnistCLIP, train: Material, settings: Training, generat
         column = draw_indices(groups * classes, members.shape[1], generator).view(groups, classes)
         chosen = members[torch.arange(classes), column].flatten()
         wording = draw_indices(groups, len(module.templates), generator)
-        images = module.images(jitter(pixels[chosen], generator)).view(groups, classes, -1)
+        images = module.images(_seen(train, chosen, settings, generator)).view(groups, classes, -1)
         texts = module.texts(captions[wording].flatten(0, 1)).view(groups, classes, -1)
         logits = module.model.logit_scale.exp() * images @ texts.transpose(1, 2)
         by_image, by_text = logits.flatten(0, 1), logits.transpose(1, 2).flatten(0, 1)
@@ -193,14 +215,14 @@ def prepare_preference(module: MnistCLIP, train: Decodings, settings: Training, 
     As HPSv2 is CLIP fine-tuned on preferences, the first steps use CLIP's loss: the pairs alone hardly teach the
     labels.
     """
-    pixels, captions = to_pixels(train.images), module.tokenize(list(prompts(train.data)))
+    captions = module.tokenize(list(prompts(train.data)))
     contrastive = prepare_clip(module, train, settings, generator)
 
     def loss(step: int) -> tuple[Tensor, str]:
         if step < CONTRASTIVE * settings.steps:
             return contrastive(step)
         better, worse, label = draw_pairs(train, settings.batch // 2, generator)
-        first, second = module.images(pixels[torch.cat((better, worse))]).chunk(2)
+        first, second = module.images(to_pixels(train.images[torch.cat((better, worse))])).chunk(2)
         margin = ((first - second) * module.texts(captions)[label]).sum(-1)
         return F.softplus(-module.model.logit_scale.exp() * margin).mean(), f"pairs {(margin > 0).float().mean():.2f}"
 
@@ -218,11 +240,10 @@ def measure_preference(module: MnistCLIP, validation: Decodings, generator: torc
 
 def prepare_quality(module: Quality, train: Decodings, settings: Training, generator: torch.Generator) -> Loss:
     """Loss of a quality network: squared error of the predicted share of clean tokens."""
-    pixels = to_pixels(train.images)
 
     def loss(step: int) -> tuple[Tensor, str]:
-        chosen = draw_indices(settings.batch, len(pixels), generator)
-        return F.mse_loss(module.rate(pixels[chosen]), train.clean[chosen]), ""
+        chosen = draw_indices(settings.batch, len(train.images), generator)
+        return F.mse_loss(module.rate(to_pixels(train.images[chosen])), train.clean[chosen]), ""
 
     return loss
 

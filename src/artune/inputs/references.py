@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from artune.data.crops import centre_crops, crop_batches
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.imagenet import open_split
 from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError

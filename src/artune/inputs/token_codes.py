@@ -18,7 +18,7 @@ from artune.config.sizes import CROPS, crops_per_image
 from artune.data.classes.folders import class_file
 from artune.data.classes.labels import class_ids
 from artune.data.crops import load_images, read, stacked, twenty_crops
-from artune.data.digits import SPLITS, load_split
+from artune.data.embedded import SPLITS, load_split
 from artune.data.imagenet import Split, open_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
@@ -220,7 +220,7 @@ def write_codes(tokenizer: Tokenizer, tokenizer_path: Path | str, data_path: Pat
     Args:
         tokenizer: sizes of the tokenizer.
         tokenizer_path: file of the tokenizer's weights.
-        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        data_path: npz file that :func:`artune.data.embedded.write_data` wrote.
         out_path: npz file to write.
 
     Returns:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.config.run import Tokenizer
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.inputs.fit import fit
@@ -63,7 +63,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
 
     Args:
         tokenizer: sizes and ``train``.
-        data_path: npz file that :func:`artune.data.digits.write_data` wrote.
+        data_path: npz file that :func:`artune.data.embedded.write_data` wrote.
         out_path: safetensors file to write.
         seed: seed of the initial weights and the batches.
 
@@ -76,7 +76,6 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     if tokenizer.train is None:
         raise ArtuneError("tokenizers: train is missing; this tokenizer is loaded, not trained")
     images, _ = load_split(data_path, "train")
-    pixels = to_pixels(images)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "tokenizer", tokenizer.family))
         module = build_tokenizer(tokenizer, image_size=images.shape[-1])
@@ -85,7 +84,7 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     settings = tokenizer.train
 
     def loss(step: int) -> tuple[Tensor, str]:
-        batch = pixels[draw_indices(settings.batch, len(pixels), generator)]
+        batch = to_pixels(images[draw_indices(settings.batch, len(images), generator)])
         latents = module.latents(batch)
         codebook.update(latents.detach(), restart=step < RESTART_UNTIL * settings.steps)
         codes = module.quantize.look_up(module.quantize.nearest(latents.detach()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from artune.config.run import Data
 from artune.data.crops import centre_crops, crop_batches
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.imagenet import open_split, spread
 from artune.metrics.fid import RunningMoments
 from artune.models.encoders.feature_network import FeatureNetwork
@@ -24,7 +24,7 @@ BATCH = 128
 
 def training_images(path: Path, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the training split: images uint8 [B, 3, H, W] and labels [B]; for ImageNet, ADM's centre crops."""
-    if data.source == "mnist":
+    if data.embedded:
         yield from zip(*(part.split(BATCH) for part in load_split(path, "train")), strict=True)
         return
     split = spread(open_split(path, data.classes), data.moment_images)

@@ -166,3 +166,36 @@ def format_budget(lines: list[Line]) -> str:
         f"{line.run:30} {line.work:28} {line.hours:8.1f} {line.ours:8.2f}  {line.remark}".rstrip() for line in lines
     ]
     return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>8} {'ours':>7}", *rows])
+
+
+def minutes(plan: Plan, target: str) -> tuple[list[str], float]:
+    """What ``target`` takes at an embedded scale if nothing exists yet: lines of text, and minutes of one CPU thread.
+
+    What was not measured (other methods than GRPO) is named and counts 0.
+
+    Raises:
+        ArtuneError: as :func:`runs_of`, or the scale's file has no ``about.seconds``.
+    """
+    seconds = plan.registry.about.seconds
+    if seconds is None:
+        raise ArtuneError(f"--scale: {plan.scale} takes minutes; plan counts the hours of imagenet")
+    trained, evaluated = runs_of(plan, target)
+    needing = [run for run in (*trained, *evaluated) if plan.spec(run)["method"] != "real"]
+    priors = dict.fromkeys(plan.registry.pretrained_name(run) for run in needing)
+    rows = [("inputs, once", seconds.inputs, "")]
+    rows += [(f"prior {name}", seconds.prior, _as_measured(plan, seconds.backbone, name)) for name in priors]
+    for name in trained:
+        run, note = (
+            plan.registry.resolve(name),
+            _as_measured(plan, seconds.backbone, plan.registry.pretrained_name(name)),
+        )
+        tuned = isinstance(run, GrpoRun)
+        taken = run.grpo.iterations * seconds.iteration if isinstance(run, GrpoRun) else 0.0
+        rows.append((f"train {name}", taken, note if tuned else "not measured"))
+    rows += [(f"evaluate {name}", seconds.evaluation, "") for name in evaluated]
+    lines = [f"{what:50} {taken / 60:6.1f}  {note}".rstrip() for what, taken, note in rows]
+    return [f"{'part':50} {'CPU minutes':>6}", *lines], sum(taken for _, taken, _ in rows) / 60
+
+
+def _as_measured(plan: Plan, measured: str, prior: str) -> str:
+    return f"by {measured}'s figure" if plan.registry.split_prior(prior)[0] != measured else ""

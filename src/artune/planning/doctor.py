@@ -10,13 +10,13 @@ from pathlib import Path
 
 from artune.config.registry import Registry
 from artune.data.assets import find_asset, wrong_file
+from artune.data.reading.packed import packed_file
 from artune.errors import ArtuneError, without_secrets
 from artune.planning import environment, slurm
 from artune.planning.calls.clone import problem_of_caches, problem_of_temporary_files, try_results
 from artune.planning.memory.cards import check_cards
 from artune.planning.needs import needed_assets
 
-ROOM = {"imagenet": 200, "mnist": 2, "smoke": 1}  # free GB; a run's samples take 9.8 GB, its weights and states 8 GB
 NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse")
 
 
@@ -43,10 +43,10 @@ def driver() -> Finding:
     return Finding("GPU", *environment.driver())
 
 
-def disk(scale: str, folder: Path = Path("results")) -> Finding:
-    """Check ``folder`` for space, and that a run's lease and files can be written there."""
+def disk(scale: str, needed: int, folder: Path = Path("results")) -> Finding:
+    """Check ``folder`` for ``needed`` GB of space, and that a run's lease and files can be written there."""
     where = folder.resolve() if folder.exists() else folder.resolve().parent
-    free, needed = shutil.disk_usage(where).free / 1e9, ROOM[scale]
+    free = shutil.disk_usage(where).free / 1e9
     if free < needed:
         return Finding(
             "disk", False, f"{free:.0f} GB free under {where}, {scale} needs {needed}; free some or link results/"
@@ -64,7 +64,7 @@ def scratch() -> Finding:
     return Finding("scratch", not problems, " and ".join(problems) or "caches and temporary files can be written")
 
 
-def check_assets(registry: Registry, folder: Path) -> Finding:
+def check_assets(registry: Registry, folder: Path, datasets: Path | None = None) -> Finding:
     """Check for the external files that the scale needs."""
     keys = needed_assets(registry)
     found = {key: find_asset(registry, key, folder) for key in keys}
@@ -73,9 +73,12 @@ def check_assets(registry: Registry, folder: Path) -> Finding:
     if wrong:
         listed = "; ".join(f"{files[key]} is {what}" for key, what in wrong.items())
         return Finding("assets", False, f"{len(wrong)} of {len(keys)} wrong: {listed}; put the right files there")
-    missing = [key for key, path in found.items() if path is None]
+    absent = [key for key, path in found.items() if path is None]
+    packed = {key: place for key in absent if (place := packed_file(registry.assets[key], folder, datasets))}
+    missing = [key for key in absent if key not in packed]
     if not missing:
-        return Finding("assets", True, f"{len(keys)} in {folder}" if keys else f"{registry.scale} needs none")
+        there = f"; {len(packed)} will be unpacked, e.g. {next(iter(packed.values()))}" if packed else ""
+        return Finding("assets", True, f"{len(keys)} in {folder}{there}" if keys else f"{registry.scale} needs none")
     hint = f"`python -m artune assets --scale {registry.scale} --fetch` fetches what may be fetched"
     if folder.exists() and not os.access(folder, os.W_OK):
         hint = "this folder cannot be written: have them put there, or set assets in config/config.yaml to another"
@@ -200,7 +203,9 @@ def cluster(folder: Path) -> Iterator[Finding]:
         )
 
 
-def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) -> list[Finding]:
+def examine(
+    registry: Registry, folder: Path, uri: str, profile: Path | None, datasets: Path | None = None
+) -> list[Finding]:
     """Run every check, in the order in which a user would meet the problems.
 
     Args:
@@ -208,14 +213,15 @@ def examine(registry: Registry, folder: Path, uri: str, profile: Path | None) ->
         folder: folder of the assets.
         uri: address of the tracking store.
         profile: folder of the SLURM profile to check; None: not a cluster.
+        datasets: folder in which packages put data sets.
     """
     checks: list[Callable[[], Finding]] = [
         packages,
         driver,
         lambda: Finding("memory", *check_cards(registry)),
-        lambda: disk(registry.scale),
+        lambda: disk(registry.scale, registry.about.room),
         scratch,
-        lambda: check_assets(registry, folder),
+        lambda: check_assets(registry, folder, datasets),
         lambda: tracking(uri, registry.results_name),
         lock,
     ]

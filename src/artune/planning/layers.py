@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.config.registry import RUN_SECTIONS, SCALES, SECTIONS, Registry
+from artune.config.registry import RUN_SECTIONS, SECTIONS, Registry
 from artune.config.settings import PRESETS
-from artune.config.yaml_layers import Tree, leaves
+from artune.config.yaml_layers import Tree, config_folder, leaves, scale_names
 
 RELEASED = Path(__file__).parent / "overridden_values.json"  # layer -> key -> released value, of overridden keys
 Setting = tuple[Any, str]  # a value and the layer that sets it
@@ -50,7 +50,7 @@ def _overridden(below: Layers, above: Layers) -> Iterator[tuple[str, str, Any, S
 def overridden_values(root: Path | str | None = None) -> dict[str, dict[str, Any]]:
     """The contents of :data:`RELEASED`: layer -> key -> value, for keys that some higher layer overrides."""
     found: dict[str, dict[str, Any]] = {}
-    for scale in SCALES:
+    for scale in scale_names(config_folder() if root is None else Path(root)):
         for preset in PRESETS:
             for where, key, value, _ in overridden(Registry(scale, preset, root)):
                 found.setdefault(where, {})[key] = value

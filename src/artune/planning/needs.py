@@ -9,6 +9,7 @@ from artune.data.assets import asset_of, far_from_size, fetch_asset, find_asset,
 from artune.data.digests import READ, measure
 from artune.data.formats import leftover
 from artune.data.pins import read_pins, read_used, unaltered
+from artune.data.reading.packed import packed_file
 from artune.errors import ArtuneError, without_secrets
 from artune.planning.sources import TRAINED, RuleInputs, Sources
 
@@ -53,6 +54,8 @@ def source_rules(sources: Sources) -> Rules:
     trained = [run for run, spec in specs.items() if spec["method"] in TRAINED]
     released = {run: spec["checkpoint"] for run, spec in specs.items() if spec["method"] == "external"}
     rules: Rules = {}
+    if registry.data.embedded:
+        rules[sources.embedded_data()] = ("data", sources.data_files())
     for name in registry.tokenizers:
         rules[sources.tokenizer_weights(name)] = (f"tokenizer {name}", [sources.tokenizer_source(name)])
     for name in registry.backbones:
@@ -99,13 +102,17 @@ def needed_assets(registry: Registry) -> list[str]:
     return [key for key, rules in asset_users(registry).items() if rules]
 
 
-def asset_state(registry: Registry, key: str, folder: Path, stamps: Path | None = None) -> str:
-    """``present``, ``missing``, ``in part``, ``wrong file`` (a page, a damaged file) or ``wrong digest``.
+def asset_state(
+    registry: Registry, key: str, folder: Path, stamps: Path | None = None, datasets: Path | None = None
+) -> str:
+    """``present``, ``packed``, ``missing``, ``in part``, ``wrong file`` (a page, a damaged file) or ``wrong digest``.
 
     A file of pinned size, times and inode is not read, and a large folder is not listed.
     """
     path = find_asset(registry, key, folder)
     if path is None:
+        if packed_file(asset_of(registry, key), folder, datasets):
+            return "packed"
         return "in part" if leftover(folder / asset_of(registry, key).file) else "missing"
     pin, published = _pins(folder, stamps).get(key), published_digest(registry, key)
     if pin and path.is_dir() and pin["bytes"] > READ:
@@ -126,7 +133,7 @@ def _pins(folder: Path, stamps: Path | None) -> dict[str, dict[str, Any]]:
     return read_pins(folder) | (read_used(stamps) if stamps else {})
 
 
-def assets_table(registry: Registry, folder: Path, stamps: Path | None = None) -> str:
+def assets_table(registry: Registry, folder: Path, stamps: Path | None = None, datasets: Path | None = None) -> str:
     """One line per asset, then one line per wrong file and per missing file that the user must bring.
 
     A line says whether the file is there, whether its digest is published or pinned, its size, its licence and the
@@ -143,25 +150,28 @@ def assets_table(registry: Registry, folder: Path, stamps: Path | None = None) -
         published = "published" if asset.sha256 else "published in part" if asset.sha256_prefix else None
         digest = published or ("pinned on first use" if key in pins else "-")
         users = ", ".join(rules) or (f"({asset.optional})" if asset.optional else "-")
-        state = asset_state(registry, key, folder, stamps)
+        state = asset_state(registry, key, folder, stamps, datasets)
         rows.append((key, state, digest, size, asset.license, users))
         if path and state.startswith("wrong") and (wrong := wrong_file(registry, key, path)):
             notes.append(f"wrong {key}: {path} is {wrong}")
-        if path is None and rules and not asset.url:
+        if path is None and rules and not asset.url and state != "packed":
             notes.append(f"bring {key}: {asset.source} -> {folder / asset.file}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return without_secrets("\n".join([*lines, *notes]))
 
 
-def fetch_needed(registry: Registry, folder: Path, stamps: Path | None = None) -> list[str]:
-    """Fetch and check every asset that the scale needs and that may be fetched; returns one line per failure."""
+def fetch_needed(
+    registry: Registry, folder: Path, stamps: Path | None = None, datasets: Path | None = None
+) -> list[str]:
+    """Unpack or fetch, and check, every asset that the scale needs, if possible; returns one line per failure."""
     problems = []
     for key in needed_assets(registry):
-        if find_asset(registry, key, folder) is None and not asset_of(registry, key).url:
+        asset = asset_of(registry, key)
+        if not (find_asset(registry, key, folder) or asset.url or packed_file(asset, folder, datasets)):
             continue
         try:
-            fetch_asset(registry, key, folder, stamps=stamps)
+            fetch_asset(registry, key, folder, stamps=stamps, datasets=datasets)
         except ArtuneError as error:
             problems.append(str(error))
     return problems

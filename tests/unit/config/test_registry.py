@@ -13,7 +13,7 @@ from artune.errors import ArtuneError
 from artune.planning.plan import Plan
 
 CONFIG = ROOT / "config"
-SCALES = ("mnist", "imagenet", "smoke")
+SCALES = ("mnist", "fashion", "imagenet", "smoke")
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_dotted_keys_become_a_tree():
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update(checkpoint={}), r"checkpoint: unknown {}; known are"),
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update({"two\nlines": 1}), r"two\\nlines: unknown key"),
         ("grpo.yaml", lambda t: t["grpo"].update({"two\n\x1blines": 1}), r"grpo.two\\n\\x1blines: unknown key"),
-        ("scales/imagenet.yaml", lambda t: t.update(extends="imagenet"), r"extends: 'imagenet' must be another scale: mnist, smoke"),
+        ("scales/imagenet.yaml", lambda t: t.update(extends="imagenet"), r"extends: 'imagenet' must be another scale: fashion, mnist, smoke"),
         ("scales/imagenet.yaml", lambda t: t.update(extends=[]), r"extends: \[\] must be another scale"),
         ("entropy.yaml", lambda t: t["entropy"].update(c_min=1.0), r"entropy: c_min 1.0 is above c_max"),
         ("experiments.yaml", lambda t: t["llamagen_l-ours"].update({"evaluation.samples": 3}), r"evaluation: unknown key"),
@@ -179,7 +179,7 @@ def test_what_a_scale_says_about_itself_is_a_mapping_in_each_of_its_files(config
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are mnist"):
+    with pytest.raises(ArtuneError, match="scale: unknown 'cifar'; known are fashion, imagenet, mnist, smoke"):
         Registry("cifar", root=CONFIG)
     with pytest.raises(ArtuneError, match=r"unknown run 'llamagen_l-our'; did you mean llamagen_l-ours"):
         Registry("mnist", root=CONFIG).resolve("llamagen_l-our")
@@ -215,3 +215,46 @@ def test_a_run_holds_only_the_settings_that_it_uses():
     assert "loo_fid" in ours["rewards"]
     assert argrpo["entropy"] == {"enabled": False}
     assert "moment_images" not in ours["data"]
+
+
+# ------------------------------------------------------------------------------------------------------- scales of one's own
+def own_scale(config, name="pets", **sections):
+    (config / f"scales/{name}.yaml").write_text(yaml.safe_dump({"extends": "mnist", **sections}))
+    return name
+
+
+def test_a_scale_is_what_lies_in_the_folder_of_scales(config):
+    assert Registry(own_scale(config), root=config).scales == ("fashion", "imagenet", "mnist", "pets", "smoke")
+    with pytest.raises(ArtuneError, match="scale: unknown 'horses'; known are fashion, imagenet, mnist, pets, smoke"):
+        Registry("horses", root=config)
+
+
+@pytest.mark.parametrize("name", ["My Pets", "pets-release", ".pets", "../scales/pets", "1"])
+def test_a_name_that_cannot_be_a_folder_of_results_is_no_scale(config, name):
+    own_scale(config)
+    (config / "scales" / f"{name}.yaml").write_text("extends: mnist\n")
+    with pytest.raises(ArtuneError, match="scale: unknown"):
+        Registry(name, root=config)
+
+
+def test_a_scale_may_bring_the_files_that_its_data_are_made_of(config):
+    mine = {"file": "pets", "source": "my camera", "license": "mine", "bring": True}
+    name = own_scale(config, assets={"mine": mine}, data={"source": "folders", "files": ["mine"]})
+    assert Registry(name, root=config).assets["mine"].source == "my camera"
+    assert "mine" not in Registry("mnist", root=config).assets
+    with pytest.raises(ArtuneError, match=r"config/data.yaml: files: unknown 'theirs'"):
+        Registry(own_scale(config, data={"source": "folders", "files": ["theirs"]}), root=config)
+    with pytest.raises(
+        ArtuneError, match=r"config/scales/pets.yaml: assets: mine: must be a mapping, e.g. {file: mine}"
+    ):
+        Registry(own_scale(config, assets={"mine": "a folder"}), root=config)
+
+
+def test_keys_that_came_with_further_data_sets_are_in_no_settings_of_mnist():
+    spec = Registry("mnist", root=CONFIG).spec("llamagen_l-ours")
+    assert spec["data"].keys() == {
+        "source", "image_size", "classes", "class_names", "prompt", "train_per_class", "validation_per_class",
+        "heldout_per_class",
+    }  # fmt: skip
+    assert all(network["train"].keys() == {"steps", "batch", "learning_rate", "weight_decay"}
+               for network in spec["networks"].values())  # fmt: skip

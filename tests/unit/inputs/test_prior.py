@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from artune.config.run import Backbone, Data, Tokenizer, Training
-from artune.data.digits import load_split, write_data
+from artune.data.embedded import load_split, write_data
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.inputs.likelihood import heldout_loss, likelihood_loss

@@ -7,6 +7,7 @@ from project import ROOT
 
 from artune.commands.context import Context
 from artune.commands.planning import plan as plan_command
+from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning import floors
@@ -109,3 +110,18 @@ def test_the_command_prints_the_sum_and_the_papers_own_statement(capsys):
     arguments.scale = "mnist"
     with pytest.raises(ArtuneError, match="mnist takes minutes"):
         plan_command(Context(arguments), arguments)
+
+
+def test_an_embedded_scale_with_measured_seconds_has_its_minutes(capsys):
+    names = ("scale", "preset", "seeds", "threads", "device")
+    arguments = argparse.Namespace(target="results/table4.csv", costs=None, **dict.fromkeys(names))
+    arguments.scale = "fashion"
+    line = plan_command(Context(arguments), arguments)
+    printed = capsys.readouterr().out
+    seconds = Registry("fashion", root=ROOT / "config").about.seconds
+    total = seconds.inputs + seconds.prior + 4 * (200 * seconds.iteration + seconds.evaluation)
+    assert line == f"results/table4.csv: {total / 60:.0f} minutes of one CPU thread at the fashion scale"
+    assert printed.count("train llamagen_l") == printed.count("evaluate llamagen_l") == 4
+    arguments.target = "table12"
+    plan_command(Context(arguments), arguments)
+    assert "not measured" in capsys.readouterr().out  # likelihood training

@@ -186,11 +186,10 @@ def test_missing_assets_are_listed_with_the_command_that_fetches_them(tmp_path):
     assert doctor.check_assets(Registry("mnist", root=ROOT / "config"), tmp_path).good
 
 
-def test_a_full_disk_and_a_file_in_the_place_of_results_are_wrong(tmp_path, monkeypatch):
-    assert doctor.disk("smoke", tmp_path).good
+def test_a_full_disk_and_a_file_in_the_place_of_results_are_wrong(tmp_path):
+    assert doctor.disk("smoke", 1, tmp_path).good
     assert list(tmp_path.iterdir()) == []  # the probe file was removed
-    monkeypatch.setitem(doctor.ROOM, "smoke", 10**9)
-    assert "needs 1000000000" in doctor.disk("smoke", tmp_path).text
+    assert "needs 1000000000" in doctor.disk("smoke", 10**9, tmp_path).text
 
 
 def test_the_tracking_store_is_tried_and_left_as_it_was(tmp_path):

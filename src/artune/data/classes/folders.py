@@ -43,21 +43,25 @@ class ClassNames:
     Args:
         images: the folder or file of the data set.
         classes: number of classes of the data set; None for ImageNet's, of which some may be missing.
-        mapped: name -> class index or synset id, as the file beside the data set says.
+        mapped: name -> class index or synset id, as the file beside the data set says, or the settings.
+        configured: the names are those of ``data.class_names``, in their order.
     """
 
     images: Path
     classes: int | None
     mapped: Mapping[str, str] = field(default_factory=dict)
+    configured: bool = False
 
     @classmethod
-    def of(cls, images: Path, classes: int | None) -> "ClassNames":
-        """The names of a data set, with its :func:`class_file` if there is one.
+    def of(cls, images: Path, classes: int | None, names: Sequence[str] = ()) -> "ClassNames":
+        """The names of a data set: those of its :func:`class_file` if there is one, otherwise ``names``, if given.
 
         Raises:
             ArtuneError: the file cannot be read, or a line is not a name and a class.
         """
         path = class_file(images)
+        if names and not path.exists():
+            return cls(images, classes, {name: str(index) for index, name in enumerate(names)}, configured=True)
         return cls(images, classes, _read_mapping(path, cls(images, classes)) if path.exists() else {})
 
     def name_of(self, folder: str, image: str) -> str:
@@ -110,6 +114,12 @@ class ClassNames:
             ArtuneError: a name is neither a synset id nor mapped, or the file maps a name that does not occur.
         """
         given, where, file = set(names), self.images, class_file(self.images)
+        if self.configured and given != self.mapped.keys():
+            odd = sorted(given - self.mapped.keys())
+            wrong = (
+                f"{_listed(odd)}: not in" if odd else f"no images of {_listed(sorted(self.mapped.keys() - given))}, of"
+            )
+            raise ArtuneError(f"{where}: {wrong} data.class_names; rename the folder, or map all names in {file}")
         if lost := sorted(self.mapped.keys() - given):
             raise ArtuneError(f"{file}: {_listed(lost)}: not in {where}; correct the name, or remove the line")
         if unknown := sorted(name for name in given if name not in self.mapped and not self.is_synset(name)):
@@ -143,7 +153,7 @@ class ClassNames:
         if any(names != found[0] for names in found):
             raise ArtuneError(f"{self.images}: its shards name their labels differently; use those of one data set")
         names = found[0] or [str(label) for label in range(number)] if self.mapped or found[0] else None
-        if names is None:
+        if names is None or (self.configured and not found[0]):
             return list(range(number))
         if len(names) < number or len(set(names)) < len(names):
             raise ArtuneError(f"{self.images}: its metadata name {len(set(names))} labels, but there are {number}")

@@ -3,4 +3,6 @@
 - images: decoding a JPEG, PNG or WebP file
 - tars: the members of a tar archive and of the archives in it
 - shards: the rows of parquet shards
+- idx: the array of an IDX file
+- packed: assets that lie compressed, in a package's folder or at their address
 """

@@ -9,6 +9,6 @@
 - maniqa: MANIQA
 - maniqa_layers: attention layers of MANIQA
 - dinov2: DINOv2
-- mnist: classifiers and the quality network of the mnist scale
-- mnist_clip: CLIP and preference networks of the mnist scale
+- mnist: classifiers and the quality network of the embedded scales
+- mnist_clip: CLIP and preference networks of the embedded scales
 """

@@ -44,7 +44,7 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
 
     Args:
         network: kind and architecture.
-        data: image size and class names, on which the networks of the mnist scale depend.
+        data: image size and class names, on which the networks of embedded scales depend.
         empty: leave the weights of a full-size network unset, for a checkpoint to fill.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Small classifiers and the quality regressor of the mnist scale, stand-ins for Inception and MANIQA."""
+"""Small classifiers and the quality regressor of the embedded scales, stand-ins for Inception and MANIQA."""
 
 from collections.abc import Callable
 

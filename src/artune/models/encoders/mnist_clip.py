@@ -1,4 +1,4 @@
-"""CLIP at the mnist scale: open_clip's own class in small sizes, with a vocabulary of a few words.
+"""CLIP at the embedded scales: open_clip's own class in small sizes, with a vocabulary of a few words.
 
 The preference network (HPS) is the same model trained on preferences.
 """
@@ -17,7 +17,7 @@ from artune.data.pixels import to_pixels
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError
 
-TEMPLATES = (
+TEMPLATES = (  # unless data.templates has others
     "a photo of {}",
     "a photo of the digit {}",
     "a picture of the number {}",
@@ -27,10 +27,18 @@ TEMPLATES = (
     "an image of {}",
     "{}",
 )
+PATCH = 6  # pixels
 CONTEXT = 8  # ids per prompt: its words and the end token
 EMBEDDING = 32
 VISION = {  # settings of open_clip's image towers
-    "transformer": {"layers": 2, "width": 64, "head_width": 16, "patch_size": 6, "mlp_ratio": 2.0, "pool_type": "avg"},
+    "transformer": {
+        "layers": 2,
+        "width": 64,
+        "head_width": 16,
+        "patch_size": PATCH,
+        "mlp_ratio": 2.0,
+        "pool_type": "avg",
+    },
     "residual": {"layers": (1, 1, 1, 1), "width": 8, "head_width": 64},
 }
 TEXT = {  # settings of the text towers of the same architectures
@@ -60,7 +68,7 @@ class MnistCLIP(nn.Module):
 
     Args:
         architecture: a key of ``VISION`` and ``TEXT``.
-        data: image size, class names and prompt; the words of names and prompts form the vocabulary.
+        data: image size, class names, prompt and templates; the words of all texts form the vocabulary.
     """
 
     def __init__(self, architecture: str, data: Data) -> None:
@@ -68,13 +76,16 @@ class MnistCLIP(nn.Module):
         with unseen("transformers", "timm"):  # both serve towers that are not used here, and double the import time
             from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-        templates = (data.prompt, *TEMPLATES)
+        templates = (data.prompt, *(data.templates or TEMPLATES))
         words = {word for text in (*templates, *class_names(data)) for word in text.replace("{}", " ").split()}
         self.vocabulary = {word: index for index, word in enumerate(sorted(words), start=1)}  # 0 is the padding
         self.templates = tuple(dict.fromkeys(templates))
-        # The residual tower halves the grid five times, so images are padded to a multiple of 32 pixels.
-        side = -(-data.image_size // 32) * 32 if architecture == "residual" else data.image_size
-        self.margin = (side - data.image_size) // 2
+        # The residual tower halves the grid five times, so images are padded to a multiple of 32 pixels, and those of
+        # the transformer to whole patches, which open_clip would cut off without a word.
+        step = 32 if architecture == "residual" else PATCH
+        side = -(-data.image_size // step) * step
+        before = (side - data.image_size) // 2
+        self.margins = [before, side - data.image_size - before] * 2
         # open_clip pools the text at the largest token id, so the end token must have that id
         self.end = len(self.vocabulary) + 1
         self.model = CLIP(
@@ -93,17 +104,15 @@ class MnistCLIP(nn.Module):
         for row, text in enumerate(texts):
             words = text.split()
             if unknown := [word for word in words if word not in self.vocabulary]:
-                raise ArtuneError(f"prompt {text!r}: {unknown[0]!r} is not among the words of the mnist scale's CLIP")
+                raise ArtuneError(f"prompt {text!r}: {unknown[0]!r} is not among the words that this CLIP learnt")
             if len(words) >= CONTEXT:
-                raise ArtuneError(
-                    f"prompt {text!r}: has {len(words)} words; the mnist scale's CLIP reads {CONTEXT - 1}"
-                )
+                raise ArtuneError(f"prompt {text!r}: has {len(words)} words; this CLIP reads {CONTEXT - 1}")
             ids[row, : len(words) + 1] = torch.tensor([*(self.vocabulary[word] for word in words), self.end])
         return ids.to(self.model.logit_scale.device)
 
     def images(self, pixels: Tensor) -> Tensor:
         """Float pixels [B, 3, H, W] -> unit embeddings [B, E]."""
-        return self.model.encode_image(F.pad(pixels, [self.margin] * 4, value=-1.0), normalize=True)
+        return self.model.encode_image(F.pad(pixels, self.margins, value=-1.0), normalize=True)
 
     def texts(self, ids: Tensor) -> Tensor:
         """Word ids [C, 8] -> unit embeddings [C, E]."""

@@ -14,7 +14,7 @@ from artune.config.registry import Registry
 from artune.config.run import Data, PolicyRun
 from artune.config.study import MATCH, TASKS, HumanStudy
 from artune.data.crops import centre_crop, open_image
-from artune.data.digits import load_split
+from artune.data.embedded import load_split
 from artune.data.imagenet import Record, open_split
 from artune.errors import ArtuneError
 from artune.models.policies.policy import Policy
@@ -59,13 +59,13 @@ def write_study_samples(
 
 
 def study_images(data: Data, path: Path, split: str) -> RealImages:
-    """The real images that references and checks come from: the digits' ``split``, or an ImageNet split's centre crops.
+    """The real images of references and checks: the ``split`` of data.npz, or an ImageNet split's centre crops.
 
     Raises:
         ArtuneError: the images are missing or damaged.
     """
     found: RealImages = [[] for _ in range(data.classes)]
-    if data.source == "mnist":
+    if data.embedded:
         images, labels = load_split(path, split)
         for image, label in zip(images.permute(0, 2, 3, 1).numpy(), labels.tolist(), strict=True):
             found[label].append(functools.partial(np.asarray, image))

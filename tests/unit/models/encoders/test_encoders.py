@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from artune.config.run import Data, Network, Tokenizer, Training
-from artune.data.digits import load_split, write_data
+from artune.data.embedded import load_split, write_data
 from artune.data.pixels import to_pixels
 from artune.data.prompts import prompts
 from artune.errors import ArtuneError
+from artune.inputs import networks
 from artune.inputs.augment import corrupt, jitter
 from artune.inputs.fit import fit, schedule
 from artune.inputs.networks import Decodings, draw_pairs, train_network
@@ -78,6 +79,66 @@ def test_quality_is_the_weighted_mean_of_patch_scores(images):
 def test_a_word_outside_the_vocabulary_is_named():
     with pytest.raises(ArtuneError, match="'unicorn'"):
         MnistCLIP("transformer", DIGITS).embed_texts(["a photo of unicorn"])
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "residual"])
+@pytest.mark.parametrize("side", [24, 28, 29])
+def test_every_row_and_column_reaches_clip_though_its_patches_do_not_divide_the_side(architecture, side):
+    module = MnistCLIP(architecture, DIGITS.model_copy(update={"image_size": side})).eval()
+    pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    module.images(pixels)[0, 0].backward()
+    for across in ((0, 1, 2), (0, 1, 3)):
+        assert (pixels.grad.abs().sum(across) > 0).all()
+
+
+def test_other_templates_take_the_place_of_the_digits(images):
+    clothes = DIGITS.model_copy(update={"templates": ("the {}", "a small grey {}")})
+    module = MnistCLIP("transformer", clothes)
+    assert module.templates == ("a photo of {}", "the {}", "a small grey {}")
+    assert "digit" not in module.vocabulary
+    assert "digit" in MnistCLIP("transformer", DIGITS).vocabulary
+
+
+def test_floats_of_a_batch_are_the_bits_that_those_of_all_images_had():
+    values = torch.arange(256, dtype=torch.uint8)
+    images = torch.stack([values.roll(shift) for shift in range(60)]).view(20, 3, 16, 16)
+    chosen = draw_indices(32, 20, generator_for(0))
+    before, now = to_pixels(images)[chosen], to_pixels(images[chosen])
+    assert torch.equal(before.view(torch.int32), now.view(torch.int32))
+    assert before.stride() == now.stride()  # by which the convolutions choose their algorithm
+
+
+def test_a_network_learns_from_its_share_of_each_class_and_sees_it_unmoved_if_told_to(digits, tmp_path):
+    images, labels = load_split(digits, "train")
+    share = [images[labels == label][:4] for label in range(10)]
+    settings = network("classifier", "plain", steps=3)
+    few = {"per_class": 4, "jitter": False}
+    train_network(
+        "judge", settings.model_copy(update={"train": settings.train.model_copy(update=few)}), DIGITS, digits, None,
+        None, tmp_path / "few.safetensors", 0,
+    )  # fmt: skip
+    module = load_network(tmp_path / "few.safetensors", settings, DIGITS)
+    assert module.features(torch.cat(share)).var(dim=0).sum().item() == pytest.approx(100.0, rel=1e-3)
+    train_network("judge", settings, DIGITS, digits, None, None, tmp_path / "all.safetensors", 0)
+    assert (tmp_path / "few.safetensors").read_bytes() != (tmp_path / "all.safetensors").read_bytes()
+    more = settings.model_copy(update={"train": settings.train.model_copy(update={"per_class": 31})})
+    with pytest.raises(ArtuneError, match=r"networks\.judge: train\.per_class: 31, but a class has 30 images"):
+        train_network("judge", more, DIGITS, digits, None, None, tmp_path / "x", 0)
+
+
+def test_only_a_share_of_the_images_is_corrupted_for_the_networks_that_judge_decodings(digits, tmp_path, monkeypatch):
+    save_module(tmp_path / "vq.safetensors", build_tokenizer(TOKENIZER))
+    seen = []
+
+    def counted(tokenizer, images, *others):
+        seen.append(len(images))
+        return corrupt(tokenizer, images, *others)
+
+    monkeypatch.setattr(networks, "corrupt", counted)
+    settings = network("quality", "plain", steps=1)
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"per_class": 5})})
+    train_network("m", settings, DIGITS, digits, TOKENIZER, tmp_path / "vq.safetensors", tmp_path / "net", 0)
+    assert seen == [2 * 10 * 5, 2 * 10 * 4]  # two versions; the validation split is whole
 
 
 def test_optional_packages_are_unseen_for_one_import_only(monkeypatch):

@@ -16,7 +16,7 @@ from tiny import tiny_policy, tiny_renderer, tiny_run
 from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.config.study import MATCH, TASKS, HumanStudy
-from artune.data.digits import write_data
+from artune.data.embedded import write_data
 from artune.errors import ArtuneError
 from artune.metrics.realism import realism_score
 from artune.results.study.judge import judge_pairs
