@@ -209,7 +209,7 @@ def _prepare_backends() -> None:
     if here.local_size == here.size and LOOPBACK in (name for _, name in socket.if_nameindex()):
         # Otherwise gloo looks up the machine's own name, which on some nodes is unknown or another machine's address.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-    # A sum of gradients that a dead process leaves unfinished should then be an error in its `wait` after the timeout, so
-    # that the state is saved; otherwise NCCL's watchdog ends the process from a thread of its own. There is no watchdog
-    # then, so every sum on a GPU must be waited for. Not measured.
+    # A sum of gradients that a dead process leaves unfinished should then be an error in its `wait` after the timeout,
+    # so that the state is saved; otherwise NCCL's watchdog ends the process from a thread of its own. There is then no
+    # watchdog, so every sum on a GPU must be waited for. Not measured.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
