@@ -137,7 +137,7 @@ class World:
         flat = torch.cat([gradient.float().flatten() for gradient in bucket])
         with self._contact():
             # Not `async_op=False`: since PyTorch 2.8 NCCL only enqueues such a sum, which then nobody waits for, so
-            # that a process that never takes part would not be noticed (see _prepare_backends).
+            # that a process that never takes part would not be noticed (see prepare_backends).
             dist.all_reduce(flat, group=self.gradients, async_op=True).wait()
         for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(summed.view_as(gradient))
@@ -191,7 +191,7 @@ def started(device: torch.device) -> Iterator[World]:
         yield ALONE
         return
     timeout = timedelta(seconds=_timeout())
-    _prepare_backends()
+    prepare_backends()
     dist.init_process_group("gloo", timeout=PATIENCE)
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
@@ -203,7 +203,7 @@ def started(device: torch.device) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _prepare_backends() -> None:
+def prepare_backends() -> None:
     """Settings of gloo and NCCL, where the user's environment has none."""
     here = launch()
     if here.local_size == here.size and LOOPBACK in (name for _, name in socket.if_nameindex()):
