@@ -84,7 +84,7 @@ def _imagenet_codes(context: Context, arguments: Namespace) -> str:
     from artune.runtime.lease import lease
 
     registry, device, crops = context.registry, context.device, arguments.crops
-    chosen = CropPlan(crops) if crops else CropPlan(sequences=code_sequences(registry, arguments.name))
+    chosen = CropPlan(crops) if crops is not None else CropPlan(sequences=code_sequences(registry, arguments.name))
     with lease(arguments.output.parent, "codes"), started(device) as world:
         return write_imagenet_codes(
             registry.tokenizers[arguments.name],

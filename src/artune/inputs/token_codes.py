@@ -148,7 +148,7 @@ def _write_shards(
 
     No forward pass holds images of two shards, so that a shard is the same whoever encodes it.
     """
-    there = world.from_leader({int(path.stem) for path in folder.glob("*.npz")} if world.leads else None)
+    there = world.from_leader({int(path.stem) for path in _shards(folder)} if world.leads else None)
 
     def own(index: int) -> bool:
         shard = index // plan.shard
@@ -166,6 +166,11 @@ def _write_shards(
             if world.leads:  # the other processes are about as far
                 progress.update(batch[-1][0] + 1 if split.size else labels[-1])
         save_npz(folder / f"{shard:06d}.npz", {"codes": np.concatenate(codes), "labels": np.array(labels)})
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The whole shards in their order, without hidden files: a killed process leaves its unfinished one behind."""
+    return sorted(folder.glob("[0-9]*.npz"))
 
 
 def _kept_crops(
@@ -192,7 +197,7 @@ def _merge(folder: Path, images: int | None, output: Path) -> int:
     Raises:
         ArtuneError: a shard has gone, or they do not hold the codes of as many ``images`` (None: of any number).
     """
-    shards = sorted(folder.glob("*.npz"))
+    shards = _shards(folder)
     labels = np.concatenate([np.empty(0, np.int64), *(load_npz(path, "labels")["labels"] for path in shards)])
     if [int(path.stem) for path in shards] != list(range(len(shards))) or images not in (None, len(labels)):
         raise ArtuneError(f"{folder}: a shard has gone; run the same command again")

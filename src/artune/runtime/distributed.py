@@ -136,7 +136,9 @@ class World:
     def _sum_bucket(self, bucket: list[Tensor]) -> None:
         flat = torch.cat([gradient.float().flatten() for gradient in bucket])
         with self._contact():
-            dist.all_reduce(flat, group=self.gradients)
+            # Not `async_op=False`: since PyTorch 2.8 NCCL only enqueues such a sum, which then nobody waits for, so
+            # that a process that never takes part would not be noticed (see prepare_backends).
+            dist.all_reduce(flat, group=self.gradients, async_op=True).wait()
         for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
@@ -189,7 +191,7 @@ def started(device: torch.device) -> Iterator[World]:
         yield ALONE
         return
     timeout = timedelta(seconds=_timeout())
-    _prepare_backends()
+    prepare_backends()
     dist.init_process_group("gloo", timeout=PATIENCE)
     exchange = dist.new_group(backend="gloo", timeout=timeout)
     gradients = dist.new_group(backend="nccl", timeout=timeout) if device.type == "cuda" else exchange
@@ -201,12 +203,13 @@ def started(device: torch.device) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _prepare_backends() -> None:
+def prepare_backends() -> None:
     """Settings of gloo and NCCL, where the user's environment has none."""
     here = launch()
     if here.local_size == here.size and LOOPBACK in (name for _, name in socket.if_nameindex()):
         # Otherwise gloo looks up the machine's own name, which on some nodes is unknown or another machine's address.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-    # A sum of gradients that a dead process leaves unfinished should then be an error here after the timeout, so that
-    # the state is saved; otherwise NCCL's watchdog ends the process from a thread of its own. Not measured.
+    # A sum of gradients that a dead process leaves unfinished should then be an error in its `wait` after the timeout,
+    # so that the state is saved; otherwise NCCL's watchdog ends the process from a thread of its own. There is then no
+    # watchdog, so every sum on a GPU must be waited for. Not measured.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")

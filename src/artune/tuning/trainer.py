@@ -70,13 +70,17 @@ class Trainer(ABC):
         return None
 
     def keep_state(self) -> None:
-        """Keep a copy of the present state, should a later epoch fail; only rank 0 does, because only it saves."""
-        if not self.world.leads:
-            return
-        if self._kept is None:
-            self._kept = HostCopy(self.device)
-        self._kept.take(self.state_dict())
-        self._updating = True
+        """Keep a copy of the present state, should a later epoch fail; only rank 0 does, because only it saves.
+
+        The other processes wait here: making the buffers, or copying without page-locked ones, may take rank 0 longer
+        than the next sum waits for it.
+        """
+        if self.world.leads:
+            if self._kept is None:
+                self._kept = HostCopy(self.device)
+            self._kept.take(self.state_dict())
+            self._updating = True
+        self.world.wait()
 
     def good_state(self) -> dict[str, Any]:
         """The state before the last :meth:`step`, after that step has raised."""

@@ -117,11 +117,11 @@ def test_codes_are_made_of_as_many_crops_as_the_runs_can_use_or_as_the_user_says
     asked = []
     monkeypatch.setattr("artune.inputs.token_codes.write_imagenet_codes", lambda *given: asked.append(given) or "done")
     words = ["codes", "vq", "--data", "images", "--tokenizer", "t.safetensors", "--output", "codes.npz"]
-    for further in ([], ["--crops", "7"]):
+    for further in ([], ["--crops", "7"], ["--crops", "0"]):  # which write_imagenet_codes refuses
         arguments = parse_words([*words, "--scale", "imagenet", "--device", "cpu", *further])
         assert inputs.codes(Context(arguments), arguments) == "done"
     plans = [given[6] for given in asked]
-    assert [(plan.crops, plan.sequences) for plan in plans] == [(20, 5000 * 256), (7, None)]
+    assert [(plan.crops, plan.sequences) for plan in plans] == [(20, 5000 * 256), (7, None), (0, None)]
     for name, value in as_torchrun(rank=0, size=2).items():
         monkeypatch.setenv(name, value)
     arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])

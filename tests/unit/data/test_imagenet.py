@@ -357,6 +357,26 @@ def test_codes_are_the_same_file_by_one_and_by_three_processes_and_after_an_inte
     assert one.read_bytes() == three.read_bytes()
 
 
+def test_the_unfinished_shard_that_a_killed_process_left_is_no_shard(tmp_path, weights, monkeypatch):
+    """A process that is not the leader writes under its process number, which no later lease removes."""
+    folder, output, plan = as_folder(tmp_path / "train"), tmp_path / "codes.npz", CropPlan(crops=2, shard=4)
+    write_imagenet_codes(VQ, weights, folder, tmp_path / "straight.npz", CPU, DATA, plan)
+    save = token_codes.save_npz
+
+    def is_killed(path, arrays):
+        if path.stem == "000001":
+            path.with_name(f".{path.name}.4711.tmp.npz").write_bytes(b"PK")
+            raise KeyboardInterrupt
+        save(path, arrays)
+
+    monkeypatch.setattr(token_codes, "save_npz", is_killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, plan)
+    monkeypatch.undo()
+    write_imagenet_codes(VQ, weights, folder, output, CPU, DATA, plan)
+    assert output.read_bytes() == (tmp_path / "straight.npz").read_bytes()
+
+
 def test_a_shard_that_has_gone_is_noticed(tmp_path, weights, monkeypatch):
     folder, output = as_folder(tmp_path / "train"), tmp_path / "codes.npz"
     wait = World.wait

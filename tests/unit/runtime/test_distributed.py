@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from processes import CONTEXT, as_torchrun, free_port, outcomes, run_processes
 from tiny import Brightness, tiny_policy, tiny_renderer, tiny_run
 from trainers import Flat, run_fit
@@ -333,3 +334,17 @@ def test_shares_cover_a_batch_once_and_differ_by_one_row_at_most():
         assert sum(share.weight for share in shares) == pytest.approx(1.0)
     with pytest.raises(ArtuneError, match="3 samples cannot be split over 4 processes"):
         World(0, 4).share(3)
+
+
+def test_a_sum_of_gradients_is_waited_for_because_nccl_notices_a_death_nowhere_else(monkeypatch):
+    """NCCL's group gives no work back for a sum that is not asynchronous: it would be enqueued and never waited for."""
+
+    class NeverEnds:
+        def wait(self):
+            raise RuntimeError("[Rank 0] the collective operation timed out. Further words")
+
+    monkeypatch.setattr(dist, "all_reduce", lambda flat, group, async_op=False: NeverEnds() if async_op else None)
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.grad = torch.ones(3)
+    with pytest.raises(LostContactError, match="here: the collective operation timed out"):
+        World(0, 2).sum_gradients([parameter])

@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from processes import outcomes
 from project import ROOT
 from tiny import tiny_run
 from trainers import CPU, Flat, run_fit, trainer_of, weights
@@ -115,7 +116,8 @@ def test_a_state_from_the_buffers_is_byte_for_byte_the_trainers_own(tmp_path):
     assert straight.name == f"state-000002-{hashlib.sha256(whole.getvalue()).hexdigest()[:16]}.pt"
 
 
-def test_only_the_leader_keeps_the_state_before_a_second_epoch():
+def test_only_the_leader_keeps_the_state_before_a_second_epoch(monkeypatch):
+    monkeypatch.setattr(World, "wait", lambda world: None)
     for rank in (0, 1):
         trainer = full_trainer()
         trainer.world = World(rank, 2)
@@ -127,6 +129,25 @@ def test_only_the_leader_keeps_the_state_before_a_second_epoch():
                 parameter.add_(1)
         now = list(trainer.good_state()["policy"].values())
         assert all(torch.equal(before, after) for before, after in zip(kept, now, strict=True)) is (rank == 0)
+
+
+def keeps_slowly(world):
+    """Keep a state, for which the leader needs three timeouts, then sum."""
+    trainer = full_trainer()
+    trainer.world = world
+    take = HostCopy.take
+
+    def slow(copy, state):
+        time.sleep(3)
+        take(copy, state)
+
+    HostCopy.take = slow  # this process ends with the test
+    trainer.keep_state()
+    return world.total({"one": 1.0})["one"]
+
+
+def test_the_others_wait_while_the_leader_keeps_a_state_for_longer_than_a_sum_may_take():
+    assert [value for value, _ in outcomes(2, keeps_slowly, timeout=1)] == [2.0, 2.0]
 
 
 def test_every_iteration_keeps_its_state_in_the_same_buffers_and_times_it():

@@ -18,6 +18,7 @@ from artune.bench.suite.decoder import compare
 from artune.bench.suite.parts import BACKBONE, SHARE, Suite
 from artune.errors import ArtuneError
 from artune.runtime.distributed import BUCKET as ELEMENTS
+from artune.runtime.distributed import prepare_backends
 from artune.runtime.resume import load_state, save_state
 from artune.sampling.decoders import BUCKET, BucketedDecoder
 from artune.sampling.replica import cast_replica
@@ -37,6 +38,7 @@ def run(suite: Suite) -> None:
 @contextlib.contextmanager
 def world_of_one(device: torch.device) -> Iterator[dict[str, Any]]:
     """The groups of :func:`artune.runtime.distributed.started` for one process, which starts none by itself."""
+    prepare_backends()  # NCCL waits as in a training, whose sums the host waits for
     with tempfile.TemporaryDirectory() as folder:
         store = dist.FileStore(str(Path(folder, "store")), 1)
         dist.init_process_group("gloo", store=store, rank=0, world_size=1, timeout=timedelta(seconds=30))
@@ -58,7 +60,7 @@ def sums(suite: Suite, groups: dict[str, Any]) -> None:
         seconds = []
         for _ in range(2):
             began = now(suite.device)
-            dist.all_reduce(values, group=group)
+            dist.all_reduce(values, group=group, async_op=True).wait()
             seconds.append(now(suite.device) - began)
         _require(bool((values == 1).all()), f"{backend}: the sum over one process changed the values")
         case = f"all_reduce, {backend}"
