@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import pytest
 import torch
 from project import ROOT
 from tiny import tiny_run
+from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import CPU, Flat, run_fit, trainer_of, weights
 
 from artune.errors import ArtuneError, SharedError
@@ -95,6 +96,54 @@ def test_memory_that_cannot_be_locked_is_ordinary_memory(capsys):
         pytest.skip("this machine can lock memory for its GPU")
     assert len(HostCopy(torch.device("cuda"))._memory(64)) == 64
     assert "no page-locked memory for a copy of the state" in capsys.readouterr().err
+
+
+class Event:
+    """Stands for ``torch.cuda.Event``; writes down what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def record(self, stream):
+        self.asked.append(f"recorded on {stream}")
+
+    def synchronize(self):
+        self.asked.append("waited for")
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies between tensors, by whether the host may go on before they end."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function is torch.ops.aten.copy_.default:
+            self.seen[bool(arguments[2]) if len(arguments) > 2 else (keywords or {}).get("non_blocking", False)] += 1
+        return function(*arguments, **(keywords or {}))
+
+
+def test_a_gpus_copy_is_queued_into_locked_memory_and_is_waited_for_only_when_it_is_read(monkeypatch):
+    """Memory, stream and event of a GPU are stood in for."""
+    locked, event, empty = [], Event(), torch.empty
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+
+    def made(*shape, pin_memory=False, **how):
+        locked.extend([shape] * pin_memory)
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", made)
+    copy, tensors = HostCopy(torch.device("cuda:0")), {"a": torch.ones(3), "b": torch.zeros(2, 2)}
+    for _ in range(3):
+        with Copies() as copies:
+            copy.take(tensors)
+        assert copies.seen == {True: 2}
+    assert len(locked) == 1
+    assert event.asked == ["recorded on the stream of cuda:0"] * 3
+    assert torch.equal(copy.state()["a"], torch.ones(3))
+    assert event.asked[3:] == ["waited for"]
 
 
 def test_a_state_from_the_buffers_is_byte_for_byte_the_trainers_own(tmp_path):
@@ -232,6 +281,7 @@ import sys
 from pathlib import Path
 import torch
 from tiny import tiny_run
+from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import run_fit, trainer_of
 torch.set_num_threads(1)
 trainer = trainer_of(tiny_run(grpo={"iterations": 9, "save_every": 3, "reference": "ema"}))
