@@ -78,7 +78,7 @@ def test_a_wrong_decoder_is_refused_with_its_figures(policy, times, dtype, mista
 @pytest.mark.parametrize("mistake", [None, *MISTAKES])
 def test_a_policy_that_is_itself_in_half_precision_is_checked_by_the_spread_alone(policy, mistake):
     """There is no exact policy beside it; the limit for bfloat16 tells mistakes apart where the matrices are sharp."""
-    assert LIMITS == {torch.float32: 0.01, torch.bfloat16: 0.25}
+    assert {torch.float32: 0.01, torch.bfloat16: 0.25} == LIMITS
     decoder = BucketedDecoder(scaled(policy, 2).bfloat16(), len(IDS))
     decoder.cache.__class__ = MISTAKES.get(mistake, type(decoder.cache))
     found = difference(decoder, IDS)
