@@ -267,7 +267,7 @@ def test_a_state_that_cannot_be_written_ends_the_training_with_one_line(tmp_path
             if found == "at a signal":
                 os.kill(os.getpid(), signal.SIGTERM)
         if iteration >= 3 and found == "on the way":
-            time.sleep(0.3)
+            time.sleep(1)  # the thread ends meanwhile
 
     trainer = before_each_step(gated(trainer_of(run), gate), watch)
     trainer.save_every, trainer.picture = (2 if last else 3), lambda *_: None
@@ -277,15 +277,21 @@ def test_a_state_that_cannot_be_written_ends_the_training_with_one_line(tmp_path
 
 
 TRAIN = """
-import sys
+import sys, time
 from pathlib import Path
 import torch
+from artune.runtime import resume
 from tiny import tiny_run
 from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import run_fit, trainer_of
 torch.set_num_threads(1)
 trainer = trainer_of(tiny_run(grpo={"iterations": 9, "save_every": 3, "reference": "ema"}))
-state_dict, ballast = trainer.state_dict, torch.ones(25_000_000)  # 100 MB, so that writing takes a while
+state_dict, ballast, write = trainer.state_dict, [torch.ones(2_500_000) for _ in range(10)], resume._HashedFile.write
+def slowly(file, data):  # 10 MB at a time, so that the second state takes seconds
+    time.sleep(0.3 if len(data) > 1_000_000 and "state-000006" in file.handle.name else 0)
+    return write(file, data)
+if sys.argv[3:]:
+    resume._HashedFile.write = slowly
 trainer.state_dict = lambda: state_dict() | {"ballast": ballast}
 run_fit(trainer.run, Path(sys.argv[1]), trainer)
 torch.save(trainer.policy.state_dict(), sys.argv[2])
@@ -295,16 +301,16 @@ torch.save(trainer.policy.state_dict(), sys.argv[2])
 def test_a_kill_in_the_middle_of_writing_leaves_the_state_before_and_the_same_numbers(tmp_path):
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests/support")])
 
-    def start(name):
-        words = [sys.executable, "-c", TRAIN, tmp_path / name, tmp_path / f"{name}.pt"]
+    def start(name, *slowly):
+        words = [sys.executable, "-c", TRAIN, tmp_path / name, tmp_path / f"{name}.pt", *slowly]
         return subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths})
 
     assert start("whole").wait(120) == 0
-    process, end = start("killed"), time.monotonic() + 120
+    process, end = start("killed", "slowly"), time.monotonic() + 120
     while not any(path.stat().st_size > 10_000_000 for path in (tmp_path / "killed").glob(".state-000006*")):
         assert process.poll() is None
         assert time.monotonic() < end
-        time.sleep(0.001)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert saved(tmp_path / "killed") == [3]
