@@ -124,6 +124,14 @@ def test_every_part_runs_with_the_packages_of_a_machine_that_has_torch(tmp_path,
     assert all(f"## {part.name}\n| case |" in page for part in PARTS)
     assert "== decoder: ok," in done.stdout
     assert re.search(r"^iteration,s,[\d.]+,57.17,", done.stdout, re.M)  # of costs.csv
+    decoded = [
+        (row["arithmetic"], row["layout"]) for row in found["layouts"]["rows"] if row["case"].startswith("decode")
+    ]
+    assert len(decoded) == len({*decoded}) == 4  # two number formats, two layouts of memory
+    forced = {(row["kernel"], row["mask"]) for row in found["kernels"]["rows"] if row["case"] == "forced"}
+    assert forced == {(kernel, mask) for kernel in ("memory-efficient", "cuDNN", "flash") for mask in (True, False)}
+    for row in found["decoder"]["rows"]:
+        assert {"largest difference / largest logit", "rms of difference / spread"} <= row.keys()
     about = json.loads((folder / "out/suite.json").read_text())["about"]
     assert about["torch"] == torch.__version__.split("+")[0]
     assert about["device"]
