@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from imagenet_world import shrink
 from project import ROOT, copy_project
 
 from artune.bench.random_weights import random_policy
+from artune.bench.suite import kernels
 from artune.bench.suite.decoder import compare
-from artune.bench.suite.parts import PARTS
+from artune.bench.suite.parts import PARTS, Suite
 from artune.bench.suite.report import main_number, tables
 from artune.bench.suite.supervise import LIMIT, chosen, write
 from artune.config.registry import Registry
@@ -210,6 +212,17 @@ def test_the_limits_of_the_parts_leave_time_for_the_last_within_15_minutes():
     limits = [part.limit for part in PARTS]
     assert limits == [40, 60, 40, 150, 40, 90, 40, None]
     assert sum(limit or 60 for limit in limits) < LIMIT < 900
+
+
+def test_decoding_steps_are_looked_at_with_the_kernels_that_the_code_names(tmp_path, monkeypatch):
+    uses = []
+    monkeypatch.setattr(kernels, "kernels", lambda use, device: uses.append(use) or nullcontext())
+    suite = Suite(Registry("smoke", root=ROOT / "config"), torch.device("cpu"), tmp_path, lambda row: None)
+    calls = dict(kernels.steps(suite, 4))
+    for case in ("decoding step with a mask", "plain decoding step"):
+        calls[f"{case}, PyTorch's own choice"]()
+        calls[case]()
+    assert uses == ["masked step", "plain step"]
 
 
 def test_an_unknown_part_is_named():
