@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from imagenet_world import shrink
 from project import ROOT, copy_project
 
 from artune.bench.random_weights import random_policy
+from artune.bench.suite import kernels
 from artune.bench.suite.decoder import compare
-from artune.bench.suite.parts import PARTS
+from artune.bench.suite.parts import PARTS, Suite
 from artune.bench.suite.report import main_number, tables
 from artune.bench.suite.supervise import LIMIT, chosen, write
 from artune.config.registry import Registry
@@ -124,6 +126,14 @@ def test_every_part_runs_with_the_packages_of_a_machine_that_has_torch(tmp_path,
     assert all(f"## {part.name}\n| case |" in page for part in PARTS)
     assert "== decoder: ok," in done.stdout
     assert re.search(r"^iteration,s,[\d.]+,57.17,", done.stdout, re.M)  # of costs.csv
+    decoded = [
+        (row["arithmetic"], row["layout"]) for row in found["layouts"]["rows"] if row["case"].startswith("decode")
+    ]
+    assert len(decoded) == len({*decoded}) == 4  # two number formats, two layouts of memory
+    forced = {(row["kernel"], row["mask"]) for row in found["kernels"]["rows"] if row["case"] == "forced"}
+    assert forced == {(kernel, mask) for kernel in ("memory-efficient", "cuDNN", "flash") for mask in (True, False)}
+    for row in found["decoder"]["rows"]:
+        assert {"largest difference / largest logit", "rms of difference / spread"} <= row.keys()
     about = json.loads((folder / "out/suite.json").read_text())["about"]
     assert about["torch"] == torch.__version__.split("+")[0]
     assert about["device"]
@@ -202,6 +212,17 @@ def test_the_limits_of_the_parts_leave_time_for_the_last_within_15_minutes():
     limits = [part.limit for part in PARTS]
     assert limits == [40, 60, 40, 150, 40, 90, 40, None]
     assert sum(limit or 60 for limit in limits) < LIMIT < 900
+
+
+def test_decoding_steps_are_looked_at_with_the_kernels_that_the_code_names(tmp_path, monkeypatch):
+    uses = []
+    monkeypatch.setattr(kernels, "kernels", lambda use, device: uses.append(use) or nullcontext())
+    suite = Suite(Registry("smoke", root=ROOT / "config"), torch.device("cpu"), tmp_path, lambda row: None)
+    calls = dict(kernels.steps(suite, 4))
+    for case in ("decoding step with a mask", "plain decoding step"):
+        calls[f"{case}, PyTorch's own choice"]()
+        calls[case]()
+    assert uses == ["masked step", "plain step"]
 
 
 def test_an_unknown_part_is_named():

@@ -404,3 +404,11 @@ def test_fetching_what_is_needed_goes_on_after_a_failure(tmp_path, server):
     wrong = ["inception", "clip_vit_l_14", "clip_vit_l_14_336", "maniqa_koniq10k"]  # the digests of these are published
     assert [line.split(":")[0] for line in problems] == [f"asset {key}" for key in ("llamagen_b", *wrong)]
     assert (tmp_path / "data/c2i_L_256.pt").read_bytes() == BODY
+
+
+def test_the_whole_digests_of_inception_and_maniqa_are_those_that_public_sources_quote():
+    """Inception's first eight digits are in the name that its source gave the file."""
+    assets = Registry("imagenet", root=ROOT / "config").assets
+    assert assets["inception"].sha256 == "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+    assert assets["inception"].sha256[:8] in assets["inception"].file
+    assert assets["maniqa_koniq10k"].sha256 == "a207f8ab57322e6be38ff5c8d019301dc032b454bef21c3c9f9dbf7974eebff6"

@@ -75,6 +75,17 @@ def test_a_wrong_decoder_is_refused_with_its_figures(policy, times, dtype, mista
         assert isinstance(checked(again, IDS, exact), PlainDecoder)
 
 
+@pytest.mark.parametrize("mistake", [None, *MISTAKES])
+def test_a_policy_that_is_itself_in_half_precision_is_checked_by_the_spread_alone(policy, mistake):
+    """There is no exact policy beside it; the limit for bfloat16 tells mistakes apart where the matrices are sharp."""
+    assert {torch.float32: 0.01, torch.bfloat16: 0.25} == LIMITS
+    decoder = BucketedDecoder(scaled(policy, 2).bfloat16(), len(IDS))
+    decoder.cache.__class__ = MISTAKES.get(mistake, type(decoder.cache))
+    found = difference(decoder, IDS)
+    assert found.rounding == 1.0
+    assert accepted(decoder, found) == (mistake is None)
+
+
 def test_equal_logits_and_logits_that_are_not_numbers():
     policy = LlamaGen(dim=32, layers=1, heads=2, codebook_size=16, classes=10, tokens=64)  # its head is zero
     decoder, _ = decoder_of(policy, torch.float32)

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import pytest
 import torch
 from processes import outcomes
 from project import ROOT
 from tiny import tiny_run
+from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import CPU, Flat, run_fit, trainer_of, weights
 
 from artune.errors import ArtuneError, SharedError
@@ -97,6 +98,54 @@ def test_memory_that_cannot_be_locked_is_ordinary_memory(capsys):
         pytest.skip("this machine can lock memory for its GPU")
     assert len(HostCopy(torch.device("cuda"))._memory(64)) == 64
     assert "no page-locked memory for a copy of the state" in capsys.readouterr().err
+
+
+class Event:
+    """Stands for ``torch.cuda.Event``; writes down what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def record(self, stream):
+        self.asked.append(f"recorded on {stream}")
+
+    def synchronize(self):
+        self.asked.append("waited for")
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies between tensors, by whether the host may go on before they end."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function is torch.ops.aten.copy_.default:
+            self.seen[bool(arguments[2]) if len(arguments) > 2 else (keywords or {}).get("non_blocking", False)] += 1
+        return function(*arguments, **(keywords or {}))
+
+
+def test_a_gpus_copy_is_queued_into_locked_memory_and_is_waited_for_only_when_it_is_read(monkeypatch):
+    """Memory, stream and event of a GPU are stood in for."""
+    locked, event, empty = [], Event(), torch.empty
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+
+    def made(*shape, pin_memory=False, **how):
+        locked.extend([shape] * pin_memory)
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", made)
+    copy, tensors = HostCopy(torch.device("cuda:0")), {"a": torch.ones(3), "b": torch.zeros(2, 2)}
+    for _ in range(3):
+        with Copies() as copies:
+            copy.take(tensors)
+        assert copies.seen == {True: 2}
+    assert len(locked) == 1
+    assert event.asked == ["recorded on the stream of cuda:0"] * 3
+    assert torch.equal(copy.state()["a"], torch.ones(3))
+    assert event.asked[3:] == ["waited for"]
 
 
 def test_a_state_from_the_buffers_is_byte_for_byte_the_trainers_own(tmp_path):
@@ -241,7 +290,7 @@ def test_a_state_that_cannot_be_written_ends_the_training_with_one_line(tmp_path
             if found == "at a signal":
                 os.kill(os.getpid(), signal.SIGTERM)
         if iteration >= 3 and found == "on the way":
-            time.sleep(0.3)
+            time.sleep(1)  # the thread ends meanwhile
 
     trainer = before_each_step(gated(trainer_of(run), gate), watch)
     trainer.save_every, trainer.picture = (2 if last else 3), lambda *_: None
@@ -251,14 +300,21 @@ def test_a_state_that_cannot_be_written_ends_the_training_with_one_line(tmp_path
 
 
 TRAIN = """
-import sys
+import sys, time
 from pathlib import Path
 import torch
+from artune.runtime import resume
 from tiny import tiny_run
+from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import run_fit, trainer_of
 torch.set_num_threads(1)
 trainer = trainer_of(tiny_run(grpo={"iterations": 9, "save_every": 3, "reference": "ema"}))
-state_dict, ballast = trainer.state_dict, torch.ones(25_000_000)  # 100 MB, so that writing takes a while
+state_dict, ballast, write = trainer.state_dict, [torch.ones(2_500_000) for _ in range(10)], resume._HashedFile.write
+def slowly(file, data):  # 10 MB at a time, so that the second state takes seconds
+    time.sleep(0.3 if len(data) > 1_000_000 and "state-000006" in file.handle.name else 0)
+    return write(file, data)
+if sys.argv[3:]:
+    resume._HashedFile.write = slowly
 trainer.state_dict = lambda: state_dict() | {"ballast": ballast}
 run_fit(trainer.run, Path(sys.argv[1]), trainer)
 torch.save(trainer.policy.state_dict(), sys.argv[2])
@@ -268,16 +324,16 @@ torch.save(trainer.policy.state_dict(), sys.argv[2])
 def test_a_kill_in_the_middle_of_writing_leaves_the_state_before_and_the_same_numbers(tmp_path):
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests/support")])
 
-    def start(name):
-        words = [sys.executable, "-c", TRAIN, tmp_path / name, tmp_path / f"{name}.pt"]
+    def start(name, *slowly):
+        words = [sys.executable, "-c", TRAIN, tmp_path / name, tmp_path / f"{name}.pt", *slowly]
         return subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths})
 
     assert start("whole").wait(120) == 0
-    process, end = start("killed"), time.monotonic() + 120
+    process, end = start("killed", "slowly"), time.monotonic() + 120
     while not any(path.stat().st_size > 10_000_000 for path in (tmp_path / "killed").glob(".state-000006*")):
         assert process.poll() is None
         assert time.monotonic() < end
-        time.sleep(0.001)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert saved(tmp_path / "killed") == [3]

@@ -14,6 +14,7 @@ from artune.bench.measure import now
 from artune.bench.random_weights import random_policy
 from artune.bench.suite.parts import BACKBONE, SHARE, Row, Suite
 from artune.bench.suite.worker import reason_of
+from artune.models.policies.attention import Use, kernels
 from artune.models.policies.cache import BucketedCache, KVCache
 from artune.sampling.decoders import BUCKET
 
@@ -38,7 +39,10 @@ def run(suite: Suite) -> None:
 
 
 def steps(suite: Suite, rows: int) -> list[tuple[str, Callable[[], object]]]:
-    """The attention of a decoding step with a mask, of a plain one, and of a policy's forward pass in training."""
+    """The attention of a decoding step with a mask, of a plain one, and of a policy's forward pass in training.
+
+    The two steps come twice: with the kernels that this code names, and as PyTorch would choose by itself.
+    """
     backbone = suite.request().run.backbone
     shape = (rows, backbone.heads, backbone.tokens, backbone.dim // backbone.heads)
     one = torch.zeros(shape[0], shape[1], 1, shape[3], dtype=torch.bfloat16, device=suite.device)
@@ -47,6 +51,16 @@ def steps(suite: Suite, rows: int) -> list[tuple[str, Callable[[], object]]]:
     def masked_step() -> None:
         masked.begin(torch.zeros(shape[2], 1, device=suite.device))
         masked.attend(0, one, one, one)
+
+    def plain_step() -> None:
+        plain.attend(0, one, one, one)
+
+    def named(use: Use, step: Callable[[], None]) -> Callable[[], None]:
+        def within() -> None:
+            with kernels(use, suite.device):
+                step()
+
+        return within
 
     def training(name: str) -> Callable[[], object]:
         sizes = suite.request(name).run.backbone.model_copy(update={"layers": 1})
@@ -60,8 +74,10 @@ def steps(suite: Suite, rows: int) -> list[tuple[str, Callable[[], object]]]:
         return forward
 
     return [
-        ("decoding step with a mask", masked_step),
-        ("plain decoding step", lambda: plain.attend(0, one, one, one)),
+        ("decoding step with a mask", named(masked.use, masked_step)),
+        ("plain decoding step", named(plain.use, plain_step)),
+        ("decoding step with a mask, PyTorch's own choice", masked_step),
+        ("plain decoding step, PyTorch's own choice", plain_step),
         *((f"training, {name}", training(name)) for name in (BACKBONE, "vqgan")),
     ]
 
