@@ -34,6 +34,7 @@ class HostCopy:
 
     def __init__(self, device: torch.device):
         self.device = device
+        self.locked = device.type == "cuda"  # until the host refuses page-locked memory
         self.buffers: dict[Key, Tensor] = {}
         self._slab, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._copied: torch.cuda.Event | None = None
@@ -76,10 +77,11 @@ class HostCopy:
             self._used, left = self._used + room, left - room
 
     def _memory(self, size: int) -> Tensor:
-        if self.device.type == "cuda":
+        if self.locked:
             try:
                 return torch.empty(size, dtype=torch.uint8, pin_memory=True)
             except RuntimeError as error:  # the host limits page-locked memory
+                self.locked = False
                 warn(f"no page-locked memory for a copy of the state, which is slower without: {error}")
         return torch.empty(size, dtype=torch.uint8)
 
