@@ -36,9 +36,9 @@ def test_the_doctor_finds_that_the_profile_that_ships_fits_this_cluster(slurm, p
         check=False,
     )
     said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
-    assert {"packages", "GPU", "disk", "assets", "tracking", "lock"} < set(said)
+    assert {"packages", "GPU", "memory", "disk", "assets", "tracking", "lock"} < set(said)
     assert (said["SLURM"], said["partition"], said["account"]) == ("ok", "ok", "-")
-    assert len(said) == 11, done.stderr
+    assert len(said) == 12, done.stderr
 
 
 def test_an_imagenet_training_is_one_task_on_four_a100s_and_its_failure_names_rule_run_and_log(slurm, imagenet):
