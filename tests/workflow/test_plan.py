@@ -57,7 +57,7 @@ def test_a_single_target_plans_by_itself(project, scale, target):
     assert min(seconds) < 5.0
 
 
-@pytest.mark.parametrize("scale", ["mnist", "imagenet", "smoke"])
+@pytest.mark.parametrize("scale", ["mnist", "fashion", "imagenet", "smoke"])
 def test_a_plan_is_made_in_well_under_a_second(scale):
     Plan(CONFIG | {"scale": scale}, ROOT / "config")
     began = time.perf_counter()

@@ -113,7 +113,7 @@ def test_a_database_with_an_address_of_its_own_keeps_artifacts_beside_it(tmp_pat
     shutil.move(database.parent, tmp_path / "moved")
     assert init_store(f"sqlite:///{tmp_path}/moved/my.db")
     assert {at for at in addresses(f"{tmp_path}/moved/my.db")} == {
-        (tmp_path / "moved/my" / name).as_uri() for name in ("Default", "mnist", "imagenet", "smoke")
+        (tmp_path / "moved/my" / name).as_uri() for name in ("Default", *REGISTRY.scales)
     }
 
 
