@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artune.data.reading.parquet_pages import Pages
 from artune.errors import ArtuneError
 from artune.runtime.outside.regular import open_regular
 
@@ -45,9 +46,12 @@ class Shards:
         self.files = [_open(path) for path in paths]
         if (rows := sum(file.metadata.num_rows for file in self.files)) > MOST_ROWS:
             raise ArtuneError(f"{paths[0].parent}: claims {rows:,} images, more than the {MOST_ROWS:,} that are read")
-        self.labels = []
+        self.labels, self.pages = [], []
         for path, file in zip(paths, self.files, strict=True):
             with _explained(path):
+                self.pages.append(Pages(path, file, path.stat().st_size))
+                for group in range(file.metadata.num_row_groups):
+                    self.pages[-1].check(group, "label")
                 self.labels.append(_labels(path, file))
         self.group, self.next = (-1, -1), 0  # shard and row group that are being read, and the row that comes next
         self.rows: Iterator[Any] = iter(())
@@ -65,10 +69,10 @@ class Shards:
         """
         with _explained(self.paths[shard]):
             if self.group != (shard, group) or index < self.next:
+                column = _images_column(self.files[shard])
+                self.pages[shard].check(group, column)
                 self.group, self.next = (shard, group), 0
-                self.rows = self.files[shard].iter_batches(
-                    1, row_groups=[group], columns=[_images_column(self.files[shard])], use_threads=False
-                )
+                self.rows = self.files[shard].iter_batches(1, row_groups=[group], columns=[column], use_threads=False)
             found = None
             while self.next <= index:
                 batch = next(self.rows, None)
