@@ -11,12 +11,13 @@ from artune.runtime.outside.regular import open_regular
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-LARGEST_PAGE = 2**28  # bytes; writers close a page at 2^20 bytes, but some of them look only after 1,024 images
+LARGEST_PAGE = 2 * 10**8  # bytes; pyarrow looks at a page's size after 1,024 images, which are 140 MB of ImageNet's
 MOST_DISTINCT = 2**20  # values of a dictionary, which take memory beside their bytes
 MOST_VALUES = 2**19  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
 SPARSE = 2**10
 LONGEST_HEADER = 2**24  # bytes of a page's header, as in pyarrow: the smallest and the largest image may be in it
 DATA, DICTIONARY, DATA_2 = 0, 2, 3  # types of pages
+ENCODED = {6: "DELTA_LENGTH_BYTE_ARRAY", 7: "DELTA_BYTE_ARRAY"}  # unpacks as many lengths as a page's own bytes claim
 
 
 class Chunk(NamedTuple):
@@ -35,25 +36,35 @@ class Pages:
         path: the file.
         file: the same, as pyarrow understands it.
         size: its bytes.
+        names: the columns that will be read.
+
+    Attributes:
+        unpacked: bytes that their pages take together, at most.
 
     Raises:
         ValueError: the description of the columns is damaged.
     """
 
-    def __init__(self, path: Path, file: "ParquetFile", size: int) -> None:
+    def __init__(self, path: Path, file: "ParquetFile", size: int, names: list[str]) -> None:
         self.path, self.size = path, size
-        self.columns = [file.schema.column(number).path for number in range(len(file.schema.names))]
+        columns = [file.schema.column(number).path for number in range(len(file.schema.names))]
+        self.columns = {  # the numbers of those that a column consists of, and their names
+            name: [(n, own) for n, own in enumerate(columns) if f"{own}.".startswith(f"{name}.")] for name in names
+        }
         self.checked: set[tuple[int, str]] = set()
         self.thrift = Thrift(max(MOST_VALUES, size // SPARSE))
-        # As pyarrow writes what it has read: so both see the same numbers, whatever the file repeats or mixes up. To ask
-        # pyarrow for a column ends the process if its description is damaged.
+        # As pyarrow writes what it has read, so that both see the same numbers, whatever the file repeats. Asking
+        # pyarrow for a column would end the process if its description is damaged.
         sink = io.BytesIO()
         file.metadata.write_metadata_file(sink)
         description, _ = self.thrift.struct(sink.getvalue(), 4)
         self.groups = [[_chunk(column) for column in group[1, LIST]] for group in description[4, LIST]]
+        self.rows = [group[3, INT_64] for group in description[4, LIST]]
+        wanted = [number for name in names for number, _ in self.columns[name]]
+        self.unpacked = sum(max(group[number].unpacked, 0) for group in self.groups for number in wanted)
 
     def check(self, group: int, name: str) -> None:
-        """Check the pages of column ``name``, or of the columns that it consists of, in a row group; once is enough.
+        """Check the pages of column ``name`` in a row group, the first time that it is asked for.
 
         Raises:
             ArtuneError: a page is larger than those that are read.
@@ -62,9 +73,11 @@ class Pages:
         if (group, name) in self.checked:
             return
         with open_regular(self.path) as handle:
-            for number, column in enumerate(self.columns):
-                if column == name or column.startswith(f"{name}."):
-                    self._walk(handle, f"column {column} of row group {group}", self.groups[group][number])
+            for number, column in self.columns[name]:
+                chunk, where = self.groups[group][number], f"column {column} of row group {group}"
+                if chunk.values != self.rows[group]:
+                    raise ValueError(f"{where} claims {chunk.values:,} values for {self.rows[group]:,} rows")
+                self._walk(handle, where, chunk)
         self.checked.add((group, name))
 
     def _walk(self, handle: io.BufferedReader, where: str, chunk: Chunk) -> None:
@@ -80,13 +93,17 @@ class Pages:
             unpacked += plain
             if plain < 0 or packed < 0 or at > chunk.end or unpacked > chunk.unpacked:
                 raise ValueError(f"a page of {where} claims to be {plain:,} bytes, {packed:,} of them in the file")
-            count = header.get(({DATA: 5, DICTIONARY: 7, DATA_2: 8}.get(kind, 0), STRUCT), {}).get((1, INT_32), 0)
+            own = header.get(({DATA: 5, DICTIONARY: 7, DATA_2: 8}.get(kind, 0), STRUCT), {})
+            count, encoding = own.get((1, INT_32), 0), own.get((4 if kind == DATA_2 else 2, INT_32), 0)
             values += count if kind != DICTIONARY else 0
             if count < 0 or values > chunk.values:
                 raise ValueError(f"{where} claims {chunk.values:,} values, but its pages have more")
             if (most := max(plain, packed)) > LARGEST_PAGE or (kind == DICTIONARY and count > MOST_DISTINCT):
                 what = f"a page of {where} has {most:,} bytes and {count:,} values"
-                raise ArtuneError(f"{self.path}: {what}; write it with pages of a few MB")
+                raise ArtuneError(f"{self.path}: {what}; write the file again, in pyarrow with write_batch_size=8")
+            if encoding in ENCODED:
+                what = f"{where} is encoded as {ENCODED[encoding]}"
+                raise ArtuneError(f"{self.path}: {what}; write the file again with the encoding PLAIN")
         if values != chunk.values:
             raise ValueError(f"{where} claims {chunk.values:,} values, but its pages have {values:,}")
 
