@@ -2,9 +2,10 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from artune.data.reading.thrift import INT_32, INT_64, LIST, STRUCT, Struct, Thrift
+from artune.data.reading.parquet_footer import LISTS, Chunk, chunks
+from artune.data.reading.thrift import INT_32, STRUCT, Struct, Thrift
 from artune.errors import ArtuneError
 from artune.runtime.outside.regular import open_regular
 
@@ -13,20 +14,11 @@ if TYPE_CHECKING:
 
 LARGEST_PAGE = 2 * 10**8  # bytes; pyarrow looks at a page's size after 1,024 images, which are 140 MB of ImageNet's
 MOST_DISTINCT = 2**20  # values of a dictionary, which take memory beside their bytes
-MOST_VALUES = 2**19  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
+MOST_VALUES = 2**20  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
 SPARSE = 2**10
 LONGEST_HEADER = 2**24  # bytes of a page's header, as in pyarrow: the smallest and the largest image may be in it
 DATA, DICTIONARY, DATA_2 = 0, 2, 3  # types of pages
 ENCODED = {6: "DELTA_LENGTH_BYTE_ARRAY", 7: "DELTA_BYTE_ARRAY"}  # unpacks as many lengths as a page's own bytes claim
-
-
-class Chunk(NamedTuple):
-    """Where the pages of a column lie in a row group, and what they claim to be together."""
-
-    begin: int
-    end: int
-    unpacked: int
-    values: int
 
 
 class Pages:
@@ -36,30 +28,26 @@ class Pages:
         path: the file.
         file: the same, as pyarrow understands it.
         size: its bytes.
+        footer: its description as it is in the file.
         names: the columns that will be read.
 
     Attributes:
         unpacked: bytes that their pages take together, at most.
 
     Raises:
+        ArtuneError: the file is encrypted.
         ValueError: the description of the columns is damaged.
     """
 
-    def __init__(self, path: Path, file: "ParquetFile", size: int, names: list[str]) -> None:
+    def __init__(self, path: Path, file: "ParquetFile", size: int, footer: bytes, names: list[str]) -> None:
         self.path, self.size = path, size
         columns = [file.schema.column(number).path for number in range(len(file.schema.names))]
         self.columns = {  # the numbers of those that a column consists of, and their names
             name: [(n, own) for n, own in enumerate(columns) if f"{own}.".startswith(f"{name}.")] for name in names
         }
         self.checked: set[tuple[int, str]] = set()
-        self.thrift = Thrift(max(MOST_VALUES, size // SPARSE))
-        # As pyarrow writes what it has read, so that both see the same numbers, whatever the file repeats. Asking
-        # pyarrow for a column would end the process if its description is damaged.
-        sink = io.BytesIO()
-        file.metadata.write_metadata_file(sink)
-        description, _ = self.thrift.struct(sink.getvalue(), 4)
-        self.groups = [[_chunk(column) for column in group[1, LIST]] for group in description[4, LIST]]
-        self.rows = [group[3, INT_64] for group in description[4, LIST]]
+        self.thrift = Thrift(max(MOST_VALUES, size // SPARSE), LISTS)
+        self.groups = chunks(path, file, footer, self.thrift)
         wanted = [number for name in names for number, _ in self.columns[name]]
         self.unpacked = sum(max(group[number].unpacked, 0) for group in self.groups for number in wanted)
 
@@ -75,8 +63,8 @@ class Pages:
         with open_regular(self.path) as handle:
             for number, column in self.columns[name]:
                 chunk, where = self.groups[group][number], f"column {column} of row group {group}"
-                if chunk.values != self.rows[group]:
-                    raise ValueError(f"{where} claims {chunk.values:,} values for {self.rows[group]:,} rows")
+                if chunk.values != chunk.rows:
+                    raise ValueError(f"{where} claims {chunk.values:,} values for {chunk.rows:,} rows")
                 self._walk(handle, where, chunk)
         self.checked.add((group, name))
 
@@ -119,14 +107,3 @@ class Pages:
                 if most >= min(LONGEST_HEADER, end - at):
                     raise ValueError(f"the header of a page at byte {at:,} has no end") from None
             most *= 8
-
-
-def _chunk(column: Struct) -> Chunk:
-    """Where pyarrow looks for the pages of a column, from the description of the column."""
-    if (3, STRUCT) not in column:
-        raise ValueError("a column has no description")
-    about = column[3, STRUCT]
-    values, unpacked, packed, begin = (about[number, INT_64] for number in (5, 6, 7, 9))
-    if 0 < (dictionary := about.get((11, INT_64), 0)) < begin:
-        begin = dictionary
-    return Chunk(begin, begin + packed, unpacked, values)

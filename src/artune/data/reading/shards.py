@@ -121,9 +121,11 @@ def _open(path: Path) -> tuple["ParquetFile", Pages]:
         with open_regular(path) as handle:
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(size - 8, 0))
-            footer = int.from_bytes(handle.read(4), "little")
-        if footer > min(MOST_FOOTER, size):
-            raise ValueError(f"it claims a description of {footer:,} bytes")
+            length = int.from_bytes(handle.read(4), "little")
+            if length > min(MOST_FOOTER, size):
+                raise ValueError(f"it claims a description of {length:,} bytes")
+            handle.seek(max(size - 8 - length, 0))
+            footer = handle.read(length)
         file = pyarrow.parquet.ParquetFile(
             path,
             buffer_size=BLOCK,
@@ -134,7 +136,7 @@ def _open(path: Path) -> tuple["ParquetFile", Pages]:
         )
         _check_columns(path, file)
         _check_rows(file)
-        pages = Pages(path, file, size, ["label", _images_column(file)])
+        pages = Pages(path, file, size, footer, ["label", _images_column(file)])
         if pages.unpacked > max(FREE, MOST_TIMES * size):
             raise ValueError(f"it would unpack to {pages.unpacked:,} bytes, from {size:,}")
     return file, pages

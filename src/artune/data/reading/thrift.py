@@ -1,5 +1,6 @@
 """Reads structs in Thrift's compact protocol, of which the headers in a parquet file consist."""
 
+from collections.abc import Mapping
 from typing import Any
 
 TRUE, FALSE, BYTE, INT_16, INT_32, INT_64, DOUBLE, BINARY, LIST, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 12  # types
@@ -14,10 +15,15 @@ class Thrift:
 
     Parquet has no sets and maps, and a struct has no field twice; such ones are refused, because readers differ in what
     they make of them. So are numbers with more bits than their type.
+
+    Args:
+        most: number of values, at most.
+        lists: the types that the elements of a list may have, by the depth of its struct and its number in the struct;
+            Thrift's C++ code reads the type that it expects, whatever the list claims.
     """
 
-    def __init__(self, most: int) -> None:
-        self.left = most
+    def __init__(self, most: int, lists: Mapping[tuple[int, int], tuple[int, ...]]) -> None:
+        self.left, self.lists = most, lists
 
     def struct(self, data: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
         """The fields of the struct that begins at byte ``at``, by their number and type, and the place after it.
@@ -36,6 +42,8 @@ class Thrift:
                 number, at = _whole(data, at, 16)
             if (number, kind) in fields:
                 raise ValueError(f"a header has field {number} twice")
+            if kind == LIST and (element := data[at] & 15) not in self.lists.get((depth, number), (element,)):
+                raise ValueError(f"a header has a list of values of type {element}")
             if kind in (TRUE, FALSE):
                 fields[number, kind] = kind == TRUE
             else:
