@@ -21,6 +21,7 @@ MOST_FOOTER = 2**24  # bytes at the end of a shard that describe it; in memory t
 MOST_ENTRIES = 100_000  # of one list in these bytes, such as the row groups
 BLOCK = 2**20  # bytes that are read at once, or a page if it is larger
 LABELS = 2**16  # labels that are read at once
+MOST_WIDTH = 2**18  # bytes of images of a fixed width: pyarrow allocates them for about a thousand rows, empty or not
 # Images that unpack to more than FREE bytes may not be MOST_TIMES larger than in the file: they are compressed already.
 FREE, MOST_TIMES = 2**28, 20
 UNNUMBERED = "labels are not 0, 1, 2, ... without a gap; use all shards of a labelled split"
@@ -157,6 +158,8 @@ def _check_columns(path: Path, file: "ParquetFile") -> None:
     data = data.value_type if types.is_dictionary(data) else data
     if not any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)):
         raise ArtuneError(f"{path}: column image is of type {str(image)[:80]}, not of bytes; embed the images")
+    if types.is_fixed_size_binary(data) and data.byte_width > MOST_WIDTH:
+        raise ArtuneError(f"{path}: column image has {data.byte_width:,} bytes in each row; store them as binary")
     if not types.is_integer(label):
         raise ArtuneError(f"{path}: column label is of type {str(label)[:80]}, not of integers; number the classes")
 

@@ -91,6 +91,17 @@ def empty_pages(count, codec="zstd"):
     return altered(plain(compression=codec), pages)
 
 
+def of_width(width):
+    """Rows without an image, in a column of images of a fixed width."""
+    image = pyarrow.nulls(2, pyarrow.binary(len(PICTURE)))
+    data = shard(image, store_schema=False, write_statistics=False)
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer, _ = parts.parse(data, begin)
+    put(footer[2][1][1][1], f2=width)
+    end = written(footer)
+    return data[:begin] + end + len(end).to_bytes(4, "little") + b"PAR1"
+
+
 def two_in_one(found):
     """The header of the first page with its sizes twice; readers may take the first or the last."""
     header, body = found[0]
@@ -129,6 +140,8 @@ CASES = {
         lambda: grown(shard(compression="zstd"), "zstd", 240 * 10**6, 1, 60 * 10**6, claims(f6=250 * 10**6)), "60,000,000 values"),
     "a billion lengths": (lambda: deltas(6, 2**30), "encoded as DELTA_LENGTH_BYTE_ARRAY; write the file again"),
     "a billion prefixes": (lambda: deltas(7, 2**29), "encoded as DELTA_BYTE_ARRAY; write the file again"),
+    "a gigabyte in each row": (lambda: of_width(GIGABYTE), "1,000,000,000 bytes in each row; store them as binary"),
+    "256 KiB in each row": (lambda: of_width(2**18), "has no image"),
     "a million empty pages": (lambda: empty_pages(10**6), "too many values"),
     "30,000 empty pages": (lambda: empty_pages(30_000), "damaged"),
     "a header without an end": (lambda: altered(plain(), lambda found: [(b"\x18" + varint(10**6), bytes(100))]), "no end"),
