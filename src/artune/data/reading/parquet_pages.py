@@ -12,7 +12,7 @@ from artune.runtime.outside.regular import open_regular
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-LARGEST_PAGE = 2 * 10**8  # bytes; pyarrow looks at a page's size after 1,024 images, which are 140 MB of ImageNet's
+LARGEST_PAGE = 18 * 10**7  # bytes; pyarrow looks at a page's size after 1,024 images, which are 140 MB of ImageNet's
 MOST_DISTINCT = 2**20  # values of a dictionary, which take memory beside their bytes
 MOST_VALUES = 2**20  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
 SPARSE = 2**10
