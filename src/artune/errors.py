@@ -18,8 +18,20 @@ TOKEN_ONLY = re.compile(r"(?<=://)[^\s/?#:]+@")
 # A text that is nothing but an address, with spaces in its password; what begins with a number is a port.
 WHOLE = re.compile(r"([a-z][\w+.-]*://[^\s/?#@:]*):(?!\d+\b).*@([^@\s]*)", re.I)
 NAMED = "token|passw(?:or)?d|passphrase|pwd|secret|signature|sig|credentials?|api_?key|access_?key|auth(?:orization)?"
-OPTION = re.compile(rf"([?&;#][\w.%-]{{0,40}}(?:{NAMED}|key)[\w.%-]{{0,40}}=)[^\s&;#'\"<>]+", re.I)
-ASSIGNED = re.compile(rf"(\b(?:[a-z]{{1,20}}[_-]){{0,4}}(?:{NAMED})\s*=\s*)[^\s&;,'\"<>]+", re.I)
+QUOTED = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
+# A value in quotes, which may lack the second one because a message was cut; and a quote that ends a text around it.
+WHOLE_QUOTED = rf"(?:{QUOTED})(?=[\s&#,;)\]}}>]|$)|\"(?=\S)[^\"\n]*(?=\n|\Z)|'(?=\S)[^'\n]*(?=\n|\Z)"
+CLOSING = r"['\"](?:[\s&#,;:.)\]}>'\"]|$)|[;>](?:\s|$)"
+OPTION = re.compile(
+    rf"([?&;#][\w.%-]{{0,40}}(?:{NAMED}|key)[\w.%-]{{0,40}}=)"
+    rf"(?:{WHOLE_QUOTED}|(?:(?!{CLOSING})(?:{QUOTED}|[^\s&#]))+)",
+    re.I,
+)
+ASSIGNED = re.compile(  # but for what is hidden already
+    rf"(\b(?:[a-z]{{1,20}}[_-]){{0,4}}(?:{NAMED})\s*=\s*)(?!\*{{3}}[&#])"
+    rf"(?:{WHOLE_QUOTED}|(?:(?!{CLOSING})[^\s&;,<>])+)",
+    re.I,
+)
 HEADER = re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\"]+", re.I)
 # Variables of the environment whose whole value is a secret. A shorter value would be found inside ordinary words.
 VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|API_?KEY|SAS)$")
@@ -62,8 +74,8 @@ def without_secrets(text: str) -> str:
 
     Applied wherever text leaves the program: errors, warnings, the last line of a command, ``doctor``, tracebacks. In
     an address the password goes (``http://alice:***@host``), or all before the ``@`` if there is no password, because
-    some services take a token there; and so do the values of options like ``?token=``. The values of variables of the
-    environment such as ``MLFLOW_TRACKING_PASSWORD`` go wherever they stand.
+    some services take a token there; and so do the values of options like ``?token=``, in quotes or not. The values of
+    variables of the environment such as ``MLFLOW_TRACKING_PASSWORD`` go wherever they stand.
     """
     if whole := WHOLE.fullmatch(text):  # then a password may hold spaces, too
         text = f"{whole[1]}:{SECRET}@{whole[2]}"

@@ -37,8 +37,37 @@ def test_a_password_may_hold_any_character(password):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('http://h/?token="{}"&x=1', "http://h/?token=***&x=1"), ("http://h/?token='{}'#top", "http://h/?token=***#top"),
+        ('http://h/?token="{}', "http://h/?token=***"), ("https://h/?a=1&sig=abc'{}'d&b=2", "https://h/?a=1&sig=***&b=2"),
+        ('http://h/?token="{}&y" failed', "http://h/?token=*** failed"), ("f(token='{}', x=1)", "f(token=***, x=1)"),
+        ('password = "{}" dbname=d', "password = *** dbname=d"), ("token='{} and more", "token=***"),
+        ('token="a\\"{}"; write it', "token=***; write it"), ("api_key='{}'\nnext line's end", "api_key=***\nnext line's end"),
+    ],
+)  # fmt: skip
+def test_a_secret_may_be_in_quotes(text, shown):
+    assert without_secrets(text.format("hunter two")) == shown
+
+
+@pytest.mark.parametrize("secret", ["hunter'2", 'hunter"2', "hunter<2", "hunter,2", "hunter;2", "it's"])
+def test_a_secret_among_the_options_may_hold_any_character(secret):
+    assert without_secrets(f"http://h/?token={secret}&x=2 failed") == "http://h/?token=***&x=2 failed"
+
+
+@pytest.mark.parametrize(
     "text",
-    ["http://127.0.0.1:5000", "sqlite:////data/a@b/mlflow.db", "file:///home/a:b@c/x", "git@host:a/b.git", "results/a@b:c",
+    ["'http://h/?token={}' and 'x'", '"http://h/?token={}", "b"', "see 'http://h/?token={}': 'x'", "<http://h/?token={}> failed",
+     "http://h/?token={}; try again", "['http://h/?token={}', 'http://h/?token={}']", "get('http://h/?key={}').text is 'd'",
+     "password={} is wrong, isn't it", "token={}; it's wrong", "'sig={}' or 'x'"],
+)  # fmt: skip
+def test_quotes_around_an_address_end_its_secret(text):
+    assert without_secrets(text.replace("{}", "hunter2")) == text.replace("{}", "***")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["'http://h/?token=' and 'x'", "http://127.0.0.1:5000", "sqlite:////data/a@b/mlflow.db", "file:///home/a:b@c/x", "git@host:a/b.git", "results/a@b:c",
      "https://host/x?page=2#top", "tokens 256, top-k 100", "/data/https:/x", "prompt: 'a photo of @'"],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text):

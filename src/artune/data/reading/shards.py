@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artune.data.reading.images import MOST_BYTES
+from artune.data.reading.parquet_pages import Pages
 from artune.errors import ArtuneError
 from artune.runtime.outside.regular import open_regular
 
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 2**24  # of all shards; ImageNet has 1.3 million images, and 14 million in all its classes
 MOST_FOOTER = 2**24  # bytes at the end of a shard that describe it; in memory they take many times as much
 MOST_ENTRIES = 100_000  # of one list in these bytes, such as the row groups
-BLOCK = 2**20  # bytes that are read at once from a large row group, or a file that is LARGE
-LARGE = 2**30
+BLOCK = 2**20  # bytes that are read at once, or a page if it is larger
 LABELS = 2**16  # labels that are read at once
+MOST_WIDTH = 2**18  # bytes of images of a fixed width: pyarrow allocates them for about a thousand rows, empty or not
 # Images that unpack to more than FREE bytes may not be MOST_TIMES larger than in the file: they are compressed already.
 FREE, MOST_TIMES = 2**28, 20
 UNNUMBERED = "labels are not 0, 1, 2, ... without a gap; use all shards of a labelled split"
@@ -42,12 +44,18 @@ class Shards:
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
-        self.files = [_open(path) for path in paths]
+        self.files, self.pages = [], []
+        for path in paths:
+            file, pages = _open(path)
+            self.files.append(file)
+            self.pages.append(pages)
         if (rows := sum(file.metadata.num_rows for file in self.files)) > MOST_ROWS:
             raise ArtuneError(f"{paths[0].parent}: claims {rows:,} images, more than the {MOST_ROWS:,} that are read")
         self.labels = []
-        for path, file in zip(paths, self.files, strict=True):
+        for path, file, pages in zip(paths, self.files, self.pages, strict=True):
             with _explained(path):
+                for group in range(file.metadata.num_row_groups):
+                    pages.check(group, "label")
                 self.labels.append(_labels(path, file))
         self.group, self.next = (-1, -1), 0  # shard and row group that are being read, and the row that comes next
         self.rows: Iterator[Any] = iter(())
@@ -65,22 +73,34 @@ class Shards:
         """
         with _explained(self.paths[shard]):
             if self.group != (shard, group) or index < self.next:
+                column = _images_column(self.files[shard])
+                self.pages[shard].check(group, column)
                 self.group, self.next = (shard, group), 0
-                self.rows = self.files[shard].iter_batches(
-                    1, row_groups=[group], columns=[_images_column(self.files[shard])], use_threads=False
-                )
+                self.rows = self.files[shard].iter_batches(1, row_groups=[group], columns=[column], use_threads=False)
             found = None
             while self.next <= index:
                 batch = next(self.rows, None)
                 if batch is None:
                     raise ValueError(f"row group {group} has fewer rows than it claims")
-                found = batch.column("image").to_pylist()[0]
+                found = batch.column("image")[0]
                 self.next += 1
-            data = found.get("bytes") if isinstance(found, dict) else found
-            if data is None:
-                where = f"{self.paths[shard]}: row {index} of row group {group}"
-                raise ArtuneError(f"{where} has no image; embed the images, not their paths")
-            return bytes(data)
+            where = f"{self.paths[shard]}: row {index} of row group {group}"
+            return _bytes(found, where)
+
+
+def _bytes(found: Any, where: str) -> bytes:
+    """The bytes in a value of pyarrow; it is copied only here, and only if an image may be that large."""
+    from pyarrow import DictionaryScalar, StructScalar
+
+    if isinstance(found, StructScalar) and found.is_valid:
+        found = found["bytes"]
+    if isinstance(found, DictionaryScalar) and found.is_valid:
+        found = found.value
+    if not found.is_valid:
+        raise ArtuneError(f"{where} has no image; embed the images, not their paths")
+    if (count := len(data := found.as_buffer())) > MOST_BYTES:
+        raise ArtuneError(f"{where} has {count:,} bytes; at most {MOST_BYTES:,} are read; save it smaller")
+    return data.to_pybytes()
 
 
 @contextlib.contextmanager
@@ -95,28 +115,32 @@ def _explained(path: Path) -> Iterator[None]:
         raise ArtuneError(f"{path}: damaged parquet ({reason}); fetch it again") from error
 
 
-def _open(path: Path) -> "ParquetFile":
+def _open(path: Path) -> tuple["ParquetFile", Pages]:
     import pyarrow.parquet
 
     with _explained(path):
         with open_regular(path) as handle:
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(size - 8, 0))
-            footer = int.from_bytes(handle.read(4), "little")
-        if footer > min(MOST_FOOTER, size):
-            raise ValueError(f"it claims a description of {footer:,} bytes")
-        limits = {
-            "pre_buffer": False,
-            "thrift_string_size_limit": MOST_FOOTER,
-            "thrift_container_size_limit": MOST_ENTRIES,
-            "arrow_extensions_enabled": False,
-        }
-        file = pyarrow.parquet.ParquetFile(path, **limits)
+            length = int.from_bytes(handle.read(4), "little")
+            if length > min(MOST_FOOTER, size):
+                raise ValueError(f"it claims a description of {length:,} bytes")
+            handle.seek(max(size - 8 - length, 0))
+            footer = handle.read(length)
+        file = pyarrow.parquet.ParquetFile(
+            path,
+            buffer_size=BLOCK,
+            pre_buffer=False,
+            thrift_string_size_limit=MOST_FOOTER,
+            thrift_container_size_limit=MOST_ENTRIES,
+            arrow_extensions_enabled=False,
+        )
         _check_columns(path, file)
-        # A row group is read at once, so that no claim in it takes more memory than it has; a large one block by block.
-        if _largest_group(file, size) > FREE or size > LARGE:
-            file = pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK, **limits)
-    return file
+        _check_rows(file)
+        pages = Pages(path, file, size, footer, ["label", _images_column(file)])
+        if pages.unpacked > max(FREE, MOST_TIMES * size):
+            raise ValueError(f"it would unpack to {pages.unpacked:,} bytes, from {size:,}")
+    return file, pages
 
 
 def _check_columns(path: Path, file: "ParquetFile") -> None:
@@ -134,6 +158,8 @@ def _check_columns(path: Path, file: "ParquetFile") -> None:
     data = data.value_type if types.is_dictionary(data) else data
     if not any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)):
         raise ArtuneError(f"{path}: column image is of type {str(image)[:80]}, not of bytes; embed the images")
+    if types.is_fixed_size_binary(data) and data.byte_width > MOST_WIDTH:
+        raise ArtuneError(f"{path}: column image has {data.byte_width:,} bytes in each row; store them as binary")
     if not types.is_integer(label):
         raise ArtuneError(f"{path}: column label is of type {str(label)[:80]}, not of integers; number the classes")
 
@@ -144,27 +170,15 @@ def _images_column(file: "ParquetFile") -> str:
     return "image.bytes" if types.is_struct(file.schema_arrow.field("image").type) else "image"
 
 
-def _largest_group(file: "ParquetFile", size: int) -> int:
-    """Bytes of the largest row group, in a file of ``size`` bytes.
-
-    The descriptions of single columns are not looked at: a wrong one ends the process inside pyarrow.
+def _check_rows(file: "ParquetFile") -> None:
+    """Check that the row groups have the rows of the file.
 
     Raises:
-        ValueError: the row groups do not make up the file, or unpack to far more than its size.
+        ValueError: they have not.
     """
-    metadata, rows, unpacked, largest = file.metadata, 0, 0, 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if group.num_rows < 0 or group.total_byte_size < 0:
-            raise ValueError(f"row group {number} claims {group.num_rows} rows and {group.total_byte_size} bytes")
-        rows += group.num_rows
-        unpacked += group.total_byte_size
-        largest = max(largest, group.total_byte_size)
-    if rows != metadata.num_rows:
-        raise ValueError(f"it claims {metadata.num_rows} rows, but its row groups have {rows}")
-    if unpacked > max(FREE, MOST_TIMES * size):
-        raise ValueError(f"it would unpack to {unpacked:,} bytes, from {size:,}")
-    return min(largest, size)
+    counts = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != file.metadata.num_rows:
+        raise ValueError(f"it claims {file.metadata.num_rows} rows, but its row groups have {sum(counts)}")
 
 
 def _labels(path: Path, file: "ParquetFile") -> np.ndarray:
