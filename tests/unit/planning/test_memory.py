@@ -1,4 +1,4 @@
-"""Memory of a tuning on cards of 40 and 80 GB, held to counts that were made tensor by tensor on full-size networks."""
+"""The planned memory of a tuning on cards of 40 and 80 GB, compared with tensor-by-tensor counts of full-size networks."""
 
 import argparse
 

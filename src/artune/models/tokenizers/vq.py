@@ -1,6 +1,7 @@
 """LlamaGen's VQ tokenizer (VQ-16 at multipliers 1, 1, 2, 2, 4), under the official parameter names."""
 
-from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, TokenizerShape
+from artune.models.tokenizers.conv_blocks import KeyNames
+from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, TokenizerShape
 
 NAMES = KeyNames(
     encoder_levels="conv_blocks",

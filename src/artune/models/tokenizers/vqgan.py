@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, KeyNames, TokenizerShape
+from artune.models.tokenizers.conv_blocks import KeyNames
+from artune.models.tokenizers.conv_tokenizer import ConvTokenizer, TokenizerShape
 
 NAMES = KeyNames(
     encoder_levels="down",

@@ -74,7 +74,7 @@ class Schedule:
             self._ready.append((-self.jobs[number].priority, -temporary, self.now, number))
 
     def _temporary(self, number: int) -> list[int]:
-        """The jobs whose temporary files a job reads."""
+        """The jobs that made the temporary files that a job reads."""
         return [other for other in self._needs[number] if self.jobs[other].temporary in self.jobs[number].inputs]
 
     def _start_all(self) -> None:

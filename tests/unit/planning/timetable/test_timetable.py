@@ -1,4 +1,4 @@
-"""The timetable of the paper, held to the plan and to the machine, for one H100 and for four A100s."""
+"""The timetable of the paper on one H100 and on four A100s: it has the jobs of the plan and fits the machine."""
 
 import re
 import subprocess
