@@ -16,6 +16,7 @@ include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/tuning.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/differences.smk"
 include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
 
@@ -32,6 +33,7 @@ localrules:  # they take seconds or need the internet; on a cluster they run on 
     mlflow_log,
     mlflow,
     table,
+    seed_differences,
     study_tally,
     study_table,
     costs,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from artune.config.study import TASKS
+from artune.config.tables import TASKS
 from artune.results.study.pairs import Item, Pairs, image_name, write_pairs
 
 COLOURS = {"ours": (40, 90, 200), "pretrained": (210, 120, 30), "real": (60, 160, 70), "scrambled": (150, 30, 60)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
+from artune.config.seeds import ENDINGS, cut_seeds
 from artune.config.yaml_layers import FOLDER, config_folder, read_yaml
 from artune.errors import ArtuneError, without_secrets
 from artune.planning.calls.clone import check_clone, path_prefix
@@ -82,21 +83,37 @@ if workflow.deployment_settings.deployment_method or not Path(OFFICIAL).exists()
 OFFICIAL = shlex.quote(OFFICIAL)
 
 
+def seeded(names, *seeds):
+    """Regular expression for these names and their further seeds, see artune.config.seeds."""
+    return f"({'|'.join(names)}){''.join(ENDINGS[seed] for seed in seeds)}"
+
+
 def runs_of(names):
     """Regular expression for these runs and their further seeds."""
-    return rf"({'|'.join(sorted(names))})(-s[1-9]\d*)?"
+    return seeded(sorted(names), *ENDINGS)
+
+
+def set_of(wildcards):
+    """Number of the set of frozen networks in the name of a file, such as reference-n1.npz."""
+    return cut_seeds(f"file{wildcards.set}")[1].networks
 
 
 wildcard_constraints:
     scale=Path(PLAN.folder).name,  # mnist, or mnist-release
     home="|".join({Path(PLAN.folder).name, Path(PLAN.shared).name}),  # of files that two presets may share
     run=runs_of(REGISTRY.run_names),
-    prior=rf"({'|'.join(REGISTRY.backbones)})(-s[1-9]\d*)?",
-    tokenizer="|".join(REGISTRY.tokenizers),
-    network="|".join(REGISTRY.networks),
+    prior=seeded(REGISTRY.backbones, "tokenizer", "repetition"),
+    tokenizer=seeded(REGISTRY.tokenizers, "tokenizer"),
+    network=seeded(REGISTRY.networks, "networks"),
+    set=ENDINGS["networks"],
     asset="|".join(REGISTRY.assets),
     table="|".join(REGISTRY.tables),
     figure="|".join(REGISTRY.figures),
+
+
+def layout_of(table):
+    """The layout of a table; whether ``seeds`` repeats its rows is told by the scores that it is made from."""
+    return REGISTRY.tables[table].model_dump(exclude={"repeated"})
 
 
 def networks(files):

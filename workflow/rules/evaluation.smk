@@ -63,7 +63,7 @@ rule real_samples:
 rule features:
     input:
         samples="results/{scale}/runs/{run}/samples.npz",
-        networks=PLAN.evaluation_networks(),
+        networks=lambda wildcards: PLAN.evaluation_networks(PLAN.set_of(wildcards.run)),
     output:
         "results/{scale}/runs/{run}/features.npz",
     log:
@@ -74,7 +74,8 @@ rule features:
     resources:
         launcher="python",
     params:
-        roles=REGISTRY.evaluation.networks,  # features are stored per role; another network in a role outdates them
+        # Features are stored per role; another network in a role outdates them.
+        roles=lambda wildcards: REGISTRY.evaluation_in(PLAN.set_of(wildcards.run)).networks,
     shell:
         "{resources.launcher} -m artune features --samples {input.samples} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
@@ -85,7 +86,7 @@ rule evaluate:
         **PLAN.further_references(),
         config="results/{scale}/runs/{run}/config.yaml",
         features="results/{scale}/runs/{run}/features.npz",
-        reference=PLAN.reference_moments(),
+        reference=lambda wildcards: PLAN.reference_moments(PLAN.set_of(wildcards.run)),
         timings=lambda wildcards: PLAN.timings(wildcards.run),
     output:
         "results/{scale}/runs/{run}/scores.json",

@@ -87,11 +87,11 @@ rule further_reference:
 
 rule reference:
     input:
-        **settled(PLAN.reference()),
+        unpack(lambda wildcards: settled(PLAN.reference(set_of(wildcards)))),
     output:
-        "results/{home}/reference.npz",
+        "results/{home}/reference{set}.npz",
     log:
-        "results/{home}/reference.log",
+        "results/{home}/reference{set}.log",
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
@@ -105,11 +105,11 @@ rule reference:
 
 rule class_moments:  # moments of the training images per class, for rewards.loo_fid.reference: class_matched
     input:
-        **settled(PLAN.class_moments()),
+        unpack(lambda wildcards: settled(PLAN.class_moments(set_of(wildcards)))),
     output:
-        "results/{home}/class_moments.npz",
+        "results/{home}/class_moments{set}.npz",
     log:
-        "results/{home}/class_moments.log",
+        "results/{home}/class_moments{set}.log",
     conda:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads

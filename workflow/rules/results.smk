@@ -21,7 +21,7 @@ rule table:
     conda:
         "../../envs/artune.yaml"
     params:
-        layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
+        layout=lambda wildcards: layout_of(wildcards.table),
         title=lambda wildcards: PLAN.title("table", wildcards.table),
         runs=PLAN.runs,
         seeds=SETTINGS.seeds,
@@ -30,35 +30,13 @@ rule table:
         f" --output {{output.csv}} {SHARED}"
 
 
-rule compare:  # beyond the paper: compares every row of a table with the first row of its block
-    input:
-        features=lambda wildcards: PLAN.compared(wildcards.table),
-        reference=PLAN.reference_moments(),
-    output:
-        "results/{scale}/tables/{table}.compare.csv",
-    log:
-        "results/{scale}/tables/{table}.compare.log",
-    wildcard_constraints:
-        table="|".join(PLAN.score_tables),
-    conda:
-        "../../envs/artune.yaml"
-    threads: SETTINGS.threads
-    params:
-        layout=lambda wildcards: REGISTRY.tables[wildcards.table].model_dump(),
-        protocol=PLAN.scoring_protocol(),
-        runs=PLAN.runs,
-        seeds=SETTINGS.seeds,
-    shell:
-        "python -m artune compare --table {wildcards.table} --runs {params.runs} --reference {input.reference}"
-        f" --seeds {{params.seeds}} --output {{output}} {SHARED}"
-
-
 rule publish_table:
     input:
         csv=f"{PLAN.folder}/tables/{{table}}.csv",
         markdown=f"{PLAN.folder}/tables/{{table}}.md",
         latex=f"{PLAN.folder}/tables/{{table}}.tex",
         tracked=lambda wildcards: PLAN.tracked(wildcards.table),
+        differences=lambda wildcards: PLAN.seed_differences(wildcards.table),
     output:
         csv="results/{table}.csv",
         markdown="results/{table}.md",

@@ -135,12 +135,14 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "evaluation",
         "differences of two runs, or of a table's rows, with paired errors and Holm's correction",
-        optional="runs reference output",
+        optional="runs output",
         options={
+            "--reference": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "reference.npz, one for each set"},
             "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second minus the first"},
             "--table": {"help": "in place of two runs: every row minus the first row of its block"},
         },
     ),
+    "seed_differences": Command("results", "differences seed by seed", positional="table", required="runs output"),
     "figure": Command(
         "results",
         "draw a figure",
@@ -191,10 +193,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command("results", "one HTML file of tables, figures, claims and provenance", required="results output"),
     "mlflow_store": Command("tracking", "create the tracking store", required="output"),
     "mlflow_log": Command(
-        "tracking",
-        "bring the tracking store up to date with a table's runs",
-        positional="table",
-        required="runs output",
+        "tracking", "bring the store up to date with a table's runs", positional="table", required="runs output"
     ),
     "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
     "plan": Command(

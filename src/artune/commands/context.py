@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from artune.config.registry import Registry
+from artune.config.run import Evaluation
+from artune.config.seeds import cut_seeds
 from artune.config.settings import Settings
 from artune.config.yaml_layers import config_folder, parse, read_yaml
 from artune.errors import ArtuneError, unknown
@@ -103,13 +105,31 @@ class Context:
 
         registry, files = self.registry, files_of(names, given, ".safetensors", "--networks")
         return {
-            name: load_network(path, entry(registry.networks, name, "network"), registry.data, self.device)
-            for name, path in files.items()
+            name: load_network(path, registry.network(name), registry.data, self.device) for name, path in files.items()
         }
+
+    def set_of(self, given: Iterable[Path]) -> int:
+        """Number of the set of frozen networks whose files are given: ``judge-n1.safetensors`` is of set 1.
+
+        Raises:
+            ArtuneError: the files are of several sets.
+        """
+        registry = self.registry
+        found = [cut_seeds(path.stem) for path in given]
+        sets = {seeds.networks for name, seeds in found if name in registry.networks and registry.networks[name].train}
+        if len(sets) > 1:
+            raise ArtuneError(f"--networks: files of several sets of networks ({sorted(sets)}); give those of one")
+        return max(sets, default=0)
+
+    def evaluation_of(self, given: Iterable[Path]) -> Evaluation:
+        """The evaluation by the set of frozen networks whose files are given; errors as :meth:`set_of`."""
+        return self.registry.evaluation_in(self.set_of(given))
 
 
 def files_of(names: Iterable[str], given: Sequence[Path] | None, suffix: str, option: str) -> dict[str, Path]:
     """The file of each name among the paths ``given`` to an option: the file of that name, or that of a folder.
+
+    A network of a further set (``judge-n1``) also lies beside the plain one.
 
     Raises:
         ArtuneError: no path that was given is the file of a name, and none is a folder.
@@ -118,6 +138,9 @@ def files_of(names: Iterable[str], given: Sequence[Path] | None, suffix: str, op
     for name in sorted(set(names)):
         own = [path for path in given or () if path.name == f"{name}{suffix}"]
         own += [path / f"{name}{suffix}" for path in given or () if path.suffix != suffix]
+        own += [
+            path.with_name(f"{name}{suffix}") for path in given or () if path.name == f"{cut_seeds(name)[0]}{suffix}"
+        ]
         if not own:
             raise ArtuneError(f"{option}: {name}{suffix} is needed too; give the file or its folder")
         found[name] = own[0]

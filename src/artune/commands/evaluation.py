@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from artune.commands.context import Context, files_of
 from artune.commands.streams import print_result
+from artune.config.seeds import cut_seeds
 
 if TYPE_CHECKING:
+    from artune.config.run import Evaluation
     from artune.evaluation.features import Extractor
     from artune.runtime.distributed import World
 
@@ -23,37 +25,40 @@ def sample(context: Context, arguments: Namespace) -> str:
     from artune.sampling.rollout import load_renderer
 
     run, device, registry = read_policy_run(arguments.config), context.device, context.registry
+    protocol = registry.evaluation_in(run.networks_seed)
     sources = [arguments.config, arguments.policy, arguments.tokenizer]
     same = arguments.pretrained is None or arguments.pretrained == arguments.policy
     with lease(arguments.output.parent, "sample"), started(device) as world:
         return draw(
             run,
-            registry.evaluation,
+            protocol,
             load_policy(run.backbone, arguments.policy, device),
             None if same else load_policy(run.backbone, arguments.pretrained, device),
             load_renderer(run, arguments.tokenizer, device),
             SampleFiles(sources, arguments.output, arguments.grid),
             device,
             world,
-            _extractor(context, arguments.networks, world),
+            _extractor(context, protocol, arguments.networks, world),
         )
 
 
-def _extractor(context: Context, given: list[Path] | None, world: "World") -> "Extractor | None":
+def _extractor(
+    context: Context, protocol: "Evaluation", given: list[Path] | None, world: "World"
+) -> "Extractor | None":
     """Extractor of the evaluation's features, or None if a network's file is still missing: sampling does not wait."""
     from artune.evaluation.features import Extractor, identity_of
 
     registry, device = context.registry, context.device
-    names = set(registry.evaluation.networks.values())
+    names = set(protocol.networks.values())
     if given is None:
         return None
     files = files_of(names, given, ".safetensors", "--networks")
     there = all(path.exists() for path in files.values())
     if not world.from_leader(there):  # another job may finish the last file while the processes look
         return None
-    identity = identity_of(registry, files, device)
+    identity = identity_of(registry, protocol, files, device)
     networks = context.networks(names, given)
-    return Extractor(registry.evaluation, registry.data, networks, device, identity)
+    return Extractor(protocol, registry.data, networks, device, identity)
 
 
 def real_samples(context: Context, arguments: Namespace) -> str:
@@ -79,11 +84,11 @@ def features(context: Context, arguments: Namespace) -> str:
     from artune.runtime.lease import lease
 
     registry, device = context.registry, context.device
-    protocol = registry.evaluation
+    protocol = context.evaluation_of(arguments.networks)
     files = files_of(protocol.networks.values(), arguments.networks, ".safetensors", "--networks")
     with lease(arguments.output.parent, "features"), started(device) as world:
         if world.from_leader(
-            world.leads and take_up(arguments.samples, identity_of(registry, files, device), arguments.output)
+            world.leads and take_up(arguments.samples, identity_of(registry, protocol, files, device), arguments.output)
         ):
             return f"{arguments.output}: computed while the images were drawn"
         networks = context.networks(protocol.networks.values(), arguments.networks)
@@ -103,7 +108,8 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     references = files_of(registry.evaluation.references, given, ".npz", "--references") if given else {}
     files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
     outside = evaluation_files(registry, context.assets, Path(Sources(registry).stamps))
-    return score(read_run(arguments.config), registry.evaluation, files, provenance(context.prepare()), outside)
+    run = read_run(arguments.config)
+    return score(run, registry.evaluation_in(run.networks_seed), files, provenance(context.prepare()), outside)
 
 
 def evaluate_official(context: Context, arguments: Namespace) -> str:
@@ -125,10 +131,9 @@ def evaluate_official(context: Context, arguments: Namespace) -> str:
 
 def compare(context: Context, arguments: Namespace) -> str:
     """Compare two runs, or a table's rows with the first row of their block."""
-    from artune.config.paper import find_table
+    from artune.config.paper import find_table, pairs_of
     from artune.errors import ArtuneError
     from artune.evaluation.compare import compare as differences
-    from artune.evaluation.compare import pairs_of
     from artune.planning.sources import Sources
     from artune.results.tables import write_csv
 
@@ -137,15 +142,19 @@ def compare(context: Context, arguments: Namespace) -> str:
     if (len(arguments.pair) == 2) == (arguments.table is not None) or len(arguments.pair) not in (0, 2):
         raise ArtuneError("compare: name two runs, or a table with --table")
     for name in arguments.pair:
-        registry.split_seed(name)
+        registry.spec(name)  # refuses an unknown run, and seeds that it cannot have
     pairs = [tuple(arguments.pair)]
     if arguments.table:
         if find_table(registry, arguments.table).kind != "scores":
             raise ArtuneError(f"compare: {arguments.table} holds votes, not scores")
-        pairs, seeds = pairs_of(registry, arguments.table), context.settings.seeds
+        pairs = pairs_of(registry, arguments.table)
+        seeds = registry.tables[arguments.table].repetitions(context.settings.seeds)
     sources = Sources(registry)
-    runs, reference = arguments.runs or Path(sources.runs), arguments.reference or Path(sources.reference_moments())
-    frame = differences(registry, pairs, runs, reference, seeds)
+    given = {cut_seeds(path.stem)[1].networks: path for path in arguments.reference or ()}
+    sets = sorted({sources.set_of(run) for pair in pairs for run in pair})
+    references = {number: given.get(number) or Path(sources.reference_moments(number)) for number in sets}
+    references |= dict.fromkeys(sets, *given.values()) if len(given) == len(sets) == 1 else {}
+    frame = differences(registry, pairs, arguments.runs or Path(sources.runs), references, seeds)
     if arguments.output:
         write_csv(frame, arguments.output)
     text = frame.drop(columns=["scale", "note"]).to_string(index=False, float_format="{:.4g}".format)

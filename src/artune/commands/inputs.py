@@ -5,6 +5,7 @@ from pathlib import Path
 
 from artune.commands.context import Context, entry
 from artune.commands.streams import print_result
+from artune.config.seeds import in_set
 from artune.errors import ArtuneError, SharedError
 from artune.runtime.processes import launch
 
@@ -49,17 +50,18 @@ def data(context: Context, arguments: Namespace) -> str:
 
 
 def tokenizer(context: Context, arguments: Namespace) -> str:
-    """Train or import a tokenizer, on the CPU."""
+    """Train or import a tokenizer, on the CPU; ``vq-t1`` is that of seed 1."""
     from artune.inputs.tokenizer import train_tokenizer
 
     context.prepare()
     registry = context.registry
-    chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
+    name, seed = registry.split_tokenizer(arguments.name)
+    chosen = registry.tokenizers[name]
     if chosen.train is None:
         from artune.inputs.released import import_tokenizer
 
         return import_tokenizer(registry, chosen, context.assets, arguments.output, arguments.data)
-    return train_tokenizer(chosen, arguments.data, arguments.output, seed=0)
+    return train_tokenizer(chosen, arguments.data, arguments.output, seed=seed)
 
 
 def codes(context: Context, arguments: Namespace) -> str:
@@ -67,7 +69,7 @@ def codes(context: Context, arguments: Namespace) -> str:
     from artune.inputs.token_codes import write_codes
 
     registry = context.registry
-    chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
+    chosen = registry.tokenizers[registry.split_tokenizer(arguments.name)[0]]
     if registry.data.source == "imagenet":
         return _imagenet_codes(context, arguments)
     context.prepare()
@@ -99,10 +101,11 @@ def _imagenet_codes(context: Context, arguments: Namespace) -> str:
 
 
 def network(context: Context, arguments: Namespace) -> str:
-    """Train or import a frozen network, on the CPU."""
+    """Train or import a frozen network, on the CPU; ``judge-n1`` is that of set 1."""
     device = context.prepare()
     registry = context.registry
-    chosen = entry(registry.networks, arguments.name, "network")
+    name, number = registry.split_network(arguments.name)
+    chosen = registry.networks[name]
     if chosen.train is None:
         from artune.inputs.released import import_network
 
@@ -110,22 +113,25 @@ def network(context: Context, arguments: Namespace) -> str:
     from artune.inputs.networks import train_network
 
     return train_network(
-        arguments.name,
+        name,
         chosen,
         registry.data,
         arguments.data,
         registry.tokenizers[registry.judged_tokenizer],
         arguments.tokenizer,
         arguments.output,
-        seed=0,
+        seed=number,
     )
 
 
 def pretrained_policy(context: Context, arguments: Namespace) -> str:
-    """Train or import a prior, on the CPU; ``llamagen_l-s1`` is that of the second seed of ``llamagen_l``."""
+    """Train or import a prior, on the CPU; ``llamagen_l-s1`` is that of the second seed of ``llamagen_l``.
+
+    ``llamagen_l-t1`` differs from ``llamagen_l`` in the codes alone, those of another tokenizer.
+    """
     context.prepare()
     registry = context.registry
-    name, seed = registry.split_prior(arguments.name)
+    name, seeds = registry.split_prior(arguments.name)
     chosen = registry.backbones[name]
     if chosen.train is None:
         from artune.inputs.released import import_policy
@@ -133,7 +139,7 @@ def pretrained_policy(context: Context, arguments: Namespace) -> str:
         return import_policy(registry, chosen, context.assets, arguments.output, arguments.codes)
     from artune.inputs.prior import pretrain
 
-    return pretrain(chosen, arguments.codes, arguments.output, seed=seed)
+    return pretrain(chosen, arguments.codes, arguments.output, seed=seeds.repetition)
 
 
 def external_policy(context: Context, arguments: Namespace) -> str:
@@ -151,7 +157,7 @@ def reference(context: Context, arguments: Namespace) -> str:
     from artune.inputs.references import write_reference
 
     registry, device = context.registry, context.device
-    protocol = registry.evaluation
+    protocol = context.evaluation_of(arguments.networks)
     if not registry.data.embedded:
         from artune.inputs.references import write_adm_reference
 
@@ -174,7 +180,8 @@ def class_moments(context: Context, arguments: Namespace) -> str:
     from artune.inputs.training_moments import write_class_moments
 
     registry, device = context.registry, context.device
-    name = registry.tree["rewards"]["loo_fid"]["network"]
+    number = context.set_of(arguments.networks)
+    name = in_set(registry.tree["rewards"]["loo_fid"]["network"], number, registry.networks)
     network = context.networks({name}, arguments.networks)[name]
     return write_class_moments(_images(context, arguments), registry.data, name, network, arguments.output, device)
 

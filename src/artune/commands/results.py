@@ -12,8 +12,9 @@ def table(context: Context, arguments: Namespace) -> str:
     from artune.results.tables import build_table, read_scores, write_csv
     from artune.runtime.files import read_json
 
-    registry, seeds = context.registry, context.settings.seeds
+    registry = context.registry
     layout = find_table(registry, arguments.table)
+    seeds = layout.repetitions(context.settings.seeds)
     if layout.kind == "study":
         from artune.results.study.table import build_study_table
 
@@ -29,6 +30,26 @@ def table(context: Context, arguments: Namespace) -> str:
     write_latex(frame, registry, arguments.table, arguments.output.with_suffix(".tex"))
     write_csv(frame, arguments.output)
     return f"{arguments.output}: {len(frame)} rows, seeds {seeds}"
+
+
+def seed_differences(context: Context, arguments: Namespace) -> str:
+    """Write the differences of a table's rows seed by seed as CSV, and as Markdown beside it."""
+    from artune.config.paper import available_runs, find_table
+    from artune.results.seed_differences import seed_differences as differences
+    from artune.results.seed_differences import write_differences
+    from artune.results.tables import read_scores, write_csv
+
+    registry = context.registry
+    layout = find_table(registry, arguments.table)
+    seeds = layout.repetitions(context.settings.seeds)
+    scores = {
+        run: [read_scores(arguments.runs / name) for name in registry.seed_names(run, seeds)]
+        for run in available_runs(registry, layout.rows)
+    }
+    frame = differences(registry, arguments.table, scores)
+    write_differences(frame, registry, arguments.table, arguments.output.with_suffix(".md"))
+    write_csv(frame, arguments.output)
+    return f"{arguments.output}: {len(frame)} differences, seeds {seeds}"
 
 
 def figure(context: Context, arguments: Namespace) -> str:

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from artune.commands.context import Context
-from artune.config.registry import SEED_SUFFIX
+from artune.config.seeds import cut_seeds
 from artune.tracking.addresses import shown
 
 
@@ -20,12 +20,13 @@ def mlflow_store(context: Context, arguments: Namespace) -> str:
 
 def mlflow_log(context: Context, arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
-    from artune.config.paper import find_table, seeded_runs
+    from artune.config.paper import find_table, runs_of_tables
     from artune.runtime.files import write_json
     from artune.tracking.mlflow_store import upsert
 
     settings, registry = context.settings, context.registry
-    names = seeded_runs(registry, find_table(registry, arguments.table).rows, settings.seeds)
+    find_table(registry, arguments.table)
+    names = runs_of_tables(registry, [arguments.table], settings.seeds)
     uri = context.tracking_uri
     logged = upsert(uri, registry, [arguments.runs / name for name in names])
     write_json(arguments.output, {"runs": names, "logged": logged})
@@ -39,6 +40,6 @@ def mlflow(context: Context, arguments: Namespace) -> str:
     registry = context.registry
     uri = context.tracking_uri
     folders = sorted(path.parent for path in arguments.runs.glob("*/scores.json"))
-    known = [folder for folder in folders if SEED_SUFFIX.sub("", folder.name) in registry.run_names]
+    known = [folder for folder in folders if cut_seeds(folder.name)[0] in registry.run_names]
     logged = upsert(uri, registry, known)
     return f"{shown(uri)}: {len(known)} runs {'up to date' if logged else 'not logged; the store did not answer'}"

@@ -7,8 +7,8 @@
 - sizes: weights, pixels and bytes of memory that follow from the settings
 - methods: settings of the tuning methods: GRPO, likelihood continuation, VA-pi, entropy bonus, rewards
 - glossary: every number that is logged or scored
-- tables: tables and figures
-- study: the human study
+- tables: tables, figures and the human study
+- seeds: the seeds in the names of runs, priors, tokenizers and networks
 - claims: the paper's claims
 - registry: resolves a run's name into its settings
 - paper: which runs the paper's tables need, and a run's rows and values in them

@@ -30,16 +30,35 @@ def seeded_runs(registry: Registry, rows: Iterable[Row], seeds: int) -> list[str
     return [name for run in available_runs(registry, rows) for name in registry.seed_names(run, seeds)]
 
 
+def runs_of_tables(registry: Registry, tables: Iterable[str], seeds: int) -> list[str]:
+    """The available runs behind the tables of these keys, each once; ``seeds`` repeats those of most tables."""
+    found = ((registry.tables[key].rows, registry.tables[key].repetitions(seeds)) for key in tables)
+    return list(dict.fromkeys(name for rows, number in found for name in seeded_runs(registry, rows, number)))
+
+
+def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
+    """In each block of a table, the first run paired with every other run; only runs available at the scale count."""
+    layout, pairs = registry.tables[table], []
+    for span in layout.spans:
+        runs = available_runs(registry, (layout.rows[at] for at in span))
+        pairs += [(runs[0], run) for run in runs[1:]]
+    return pairs
+
+
 def report_tables(registry: Registry, folder: Path) -> list[str]:
     """Keys of the report's tables: all of the paper's, and every other table with a ``{key}.md`` in ``folder``."""
     return [key for key in registry.tables if not key.startswith("extra_") or (folder / f"{key}.md").exists()]
 
 
 def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
-    """The text cells of a row, with the run's setting for ``{dotted.key}`` and the scale's for ``{about.key}``."""
+    """The text cells of a row, with the run's setting for ``{dotted.key}`` and the scale's for ``{about.key}``.
+
+    A run with seeds that the scale has not got shows the settings of the run without them.
+    """
+    run = registry.split(str(row.run))[0] if row.run and registry.unavailable(row.run) else str(row.run)
 
     def setting(match: re.Match[str]) -> str:
-        value: Any = registry if match[1].startswith("about.") else registry.resolve(str(row.run))
+        value: Any = registry if match[1].startswith("about.") else registry.resolve(run)
         for part in match[1].split("."):
             known = value if isinstance(value, dict) else vars(value)
             if part not in known:

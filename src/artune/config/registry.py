@@ -5,16 +5,15 @@ line -> the scale's own line for that run. Everything is validated when it is re
 """
 
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
 from artune.config.claims import read_claims
 from artune.config.methods import REWARDS, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
+from artune.config.seeds import Names, Seeds, refuse_like_seeds, under_seeds
 from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
-from artune.config.study import HumanStudy
-from artune.config.tables import read_figures, read_tables
+from artune.config.tables import HumanStudy, read_figures, read_tables
 from artune.config.yaml_layers import (
     Model,
     Tree,
@@ -35,16 +34,9 @@ SECTIONS = (  # names of the axis files; each file holds the section of the same
     "evaluation", "study",
 )  # fmt: skip
 RUN_SECTIONS = ("grpo", "mle", "vapi", "entropy", "rewards", "sampling")
-SEED_SUFFIX = re.compile(r"-s([1-9]\d*)$")
 
 
-def cut_seed(name: str) -> tuple[str, int]:
-    """The name without its seed, and the seed: ``llamagen_l-s2`` -> ``("llamagen_l", 2)``; no suffix means seed 0."""
-    match = SEED_SUFFIX.search(name)
-    return (name[: match.start()], int(match[1])) if match else (name, 0)
-
-
-class Registry:
+class Registry(Names):
     """Everything that ``config/`` says at one scale and preset.
 
     Args:
@@ -89,7 +81,7 @@ class Registry:
         self.assets = {key: parse(Asset, value, f"config/assets.yaml: {key}") for key, value in every.items()}
         self.study = parse(HumanStudy, self.tree["study"], "config/study.yaml: study")
         self._check_references()
-        self.tables = read_tables(self._read("tables.yaml"), self._known)
+        self.tables = read_tables(self._read("tables.yaml"), self._known_row)
         self.figures = read_figures(self._read("figures.yaml"), self._known)
         self.claims = read_claims(self._read("claims.yaml"), self.tables, self._known)
 
@@ -127,10 +119,11 @@ class Registry:
                 self._known(run, "config/study.yaml: settings")
         if not self.backbones:
             raise ArtuneError("config/backbones.yaml: backbones: empty; name at least one backbone")
-        for section, names in (("backbones", self.backbones), ("experiments", self.lines)):
-            for name in names:
-                if SEED_SUFFIX.search(str(name)):
-                    raise ArtuneError(f"config/{section}.yaml: {name}: ends in -sN like a repetition; rename it")
+        for section in ("tokenizers", "networks", "backbones"):
+            for name in getattr(self, section):
+                refuse_like_seeds(str(name), f"config/{section}.yaml")
+        for name in self.lines:
+            refuse_like_seeds(str(name), "config/experiments.yaml")
         for name, backbone in self.backbones.items():
             known(backbone.tokenizer, self.tokenizers, f"config/backbones.yaml: backbones.{name}.tokenizer")
         for section in ("tokenizers", "backbones", "networks"):
@@ -154,36 +147,15 @@ class Registry:
     def _section(self, kind: type[Model], key: str, where: str) -> dict[str, Model]:
         return {name: parse(kind, value, f"{where}: {key}.{name}") for name, value in self.tree[key].items()}
 
-    def _known(self, name: str, where: str) -> None:
-        if not one_of(name, self.lines):
-            raise ArtuneError(f"{where}: {unknown(name, self.run_names, 'run')}")
-
     @property
     def results_name(self) -> str:
         """Name of the folder in ``results/`` that the runs of this scale and preset have."""
         return results_name(self.scale, self.preset)
 
-    def split_seed(self, name: str) -> tuple[str, int]:
-        """``llamagen_l-ours-s2`` -> ``("llamagen_l-ours", 2)``."""
-        base, seed = cut_seed(name)
-        self._known(base, "run")
-        return base, seed
-
-    def split_prior(self, name: str) -> tuple[str, int]:
-        """``llamagen_l-s2`` -> ``("llamagen_l", 2)``. Raises ArtuneError: no backbone has this name."""
-        base, seed = cut_seed(name)
-        if base not in self.backbones:
-            raise ArtuneError(f"backbone: {unknown(base, self.backbones)}")
-        return base, seed
-
     @property
     def judged_tokenizer(self) -> str:
         """The first backbone's tokenizer; networks of kind preference and quality are trained on its decodings."""
         return next(iter(self.backbones.values())).tokenizer
-
-    def seed_names(self, name: str, seeds: int) -> list[str]:
-        """The names of a run's ``seeds`` repetitions, the plain name first."""
-        return [name if seed == 0 else f"{name}-s{seed}" for seed in range(seeds)]
 
     def line(self, base: str, visited: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
         """The layers of a run's line, from its remotest base to its own."""
@@ -197,8 +169,14 @@ class Registry:
         return [*below, (f"experiments.yaml: {base}", undot(own))]
 
     def spec(self, name: str) -> Tree:
-        """The settings that the run uses, as plain values: only keys of the YAML, so a new default outdates no run."""
-        return used(self._merged(name))
+        """The settings that the run uses, as plain values: only keys of the YAML, so a new default outdates no run.
+
+        A name with seeds of inputs has the networks and the tokenizer of these seeds.
+        """
+        spec, seeds = self._merged(name), self.split(name)[1]
+        if reason := self.lacking(spec, seeds):
+            raise ArtuneError(f"run: {name}: {reason} at the {self.scale} scale; leave this seed out")
+        return under_seeds(used(spec), seeds, self.networks)
 
     def _merged(self, name: str) -> Tree:
         base, seed = self.split_seed(name)
@@ -289,10 +267,12 @@ class Registry:
 
     def pretrained_name(self, name: str) -> str:
         """The prior that a run starts from: ``llamagen_l``, or ``llamagen_l-s1`` where priors are per seed."""
-        base, seed = self.split_seed(name)
-        backbone = self.spec(base)["backbone_name"]
-        return f"{backbone}-s{seed}" if seed and self.about.pretrained_per_seed else backbone
+        base, seeds = self.split(name)
+        repetition = seeds.repetition if self.about.pretrained_per_seed else 0
+        return f"{self.spec(base)['backbone_name']}{Seeds(tokenizer=seeds.tokenizer, repetition=repetition)}"
 
     def unavailable(self, name: str) -> str | None:
         """Why a run is not available at this scale, or None."""
-        return self.about.unavailable.get(self.split_seed(name)[0])
+        base, seeds = self.split(name)
+        further = seeds.inputs != Seeds() and self.lacking(self._merged(base), seeds)
+        return self.about.unavailable.get(base, "not trained here" if further else None)

@@ -172,6 +172,8 @@ class BaseRun(Frozen):
     name: str
     base: str  # the registry's name, without the seed
     seed: Annotated[int, Field(ge=0)]
+    tokenizer_seed: Annotated[int, Field(ge=0)] = 0
+    networks_seed: Annotated[int, Field(ge=0)] = 0  # number of the set of frozen networks, of rewards and evaluation
     scale: str
     preset: str
     method: str
@@ -251,13 +253,8 @@ class RealRun(BaseRun):
 
 Run = GrpoRun | MleRun | VapiRun | SampledRun | RealRun
 RUNS: dict[str, type[Run]] = {
-    "grpo": GrpoRun,
-    "mle": MleRun,
-    "vapi": VapiRun,
-    "pretrained": SampledRun,
-    "external": SampledRun,
-    "real": RealRun,
-}
+    "grpo": GrpoRun, "mle": MleRun, "vapi": VapiRun, "pretrained": SampledRun, "external": SampledRun, "real": RealRun,
+}  # fmt: skip
 
 
 def parse_run(tree: Tree, where: str) -> Run:

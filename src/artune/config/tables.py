@@ -1,4 +1,4 @@
-"""Types of ``config/tables.yaml`` and ``config/figures.yaml``."""
+"""Types of ``config/tables.yaml``, ``config/figures.yaml`` and ``config/study.yaml``."""
 
 from collections.abc import Callable, Mapping
 from itertools import accumulate, pairwise
@@ -8,9 +8,14 @@ from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
 from artune.config.glossary import COLUMNS
-from artune.config.study import VOTES
 from artune.config.yaml_layers import parse
 from artune.errors import unknown
+
+Task = Literal["Realism", "Ref. Match"]  # tasks of the human study, named as in Table 3
+REALISM: Task = "Realism"
+MATCH: Task = "Ref. Match"
+TASKS: tuple[Task, ...] = (REALISM, MATCH)
+VOTES: dict[str, str] = {"ours": "Ours", "tie": "Tie", "pretrained": "Pretrained"}  # columns of a study table
 
 
 class Row(Frozen):
@@ -34,6 +39,7 @@ class Table(Frozen):
     extra: tuple[str, ...] = ()  # our columns that the paper does not have
     rows: tuple[Row, ...] = Field(min_length=1)
     blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()  # rows per block, each with its own best; empty: one block
+    repeated: bool = True  # whether the setting ``seeds`` repeats the rows
 
     @model_validator(mode="after")
     def _rows_fit(self) -> "Table":
@@ -55,6 +61,10 @@ class Table(Frozen):
         if self.blocks and sum(self.blocks) != len(self.rows):
             raise ValueError(f"blocks: {sum(self.blocks)} rows in all, but there are {len(self.rows)}")
         return self
+
+    def repetitions(self, seeds: int) -> int:
+        """Runs behind a row under the setting ``seeds``."""
+        return seeds if self.repeated else 1
 
     @property
     def spans(self) -> list[range]:
@@ -80,6 +90,37 @@ class Figure(Frozen):
             raise ValueError(f"runs: {len(self.runs)} given; samples need two, pretrained and tuned")
         if self.kind == "training_dynamics" and not self.runs:
             raise ValueError("runs: empty; training_dynamics needs one")
+        return self
+
+
+class StudySetting(Frozen):
+    """One setting of the human study."""
+
+    runs: tuple[str, str]  # pretrained, tuned
+    pairs: int = Field(gt=0)  # per task
+
+
+class HumanStudy(Frozen):
+    """Contents of ``config/study.yaml``; its comments explain the fields."""
+
+    settings: dict[str, StudySetting] = Field(min_length=1)
+    seed: int = Field(ge=0)
+    references: int = Field(gt=0)
+    reference: str  # a key of assets.yaml, or a split of data.npz
+    session: int = Field(gt=0)
+    shared: int = Field(ge=0)
+    check_every: int = Field(gt=0)
+    checks: int = Field(ge=0)
+    check_share: float = Field(ge=0, le=1)
+    judge: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "HumanStudy":
+        runs = [run for setting in self.settings.values() for run in setting.runs]
+        if len(set(runs)) != len(runs):
+            raise ValueError("settings: a run is named twice")  # a run's images are drawn once, in one setting
+        if len(TASKS) * self.shared * len(self.settings) > self.session:
+            raise ValueError(f"shared: {self.shared} pairs per row do not fit into a session of {self.session}")
         return self
 
 

@@ -4,6 +4,7 @@ Sample i of one run and sample i of the other share class and random numbers, so
 jackknife leaves sample i out of both runs and takes the difference.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 from artune.config.glossary import COMPARED
-from artune.config.paper import available_runs
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
+from artune.config.seeds import cut_seeds
 from artune.data.classes.labels import class_ids
 from artune.errors import ArtuneError
 from artune.evaluation.protocol import file_order
+from artune.metrics import student
 from artune.metrics.fid import jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
@@ -95,13 +97,9 @@ def holm(chances: Sequence[float]) -> list[float]:
 
 def two_sided(difference: float, error: float, seeds: int) -> float:
     """Two-sided p-value of ``difference``: normal for one seed, Student's t (seeds - 1) for several."""
-    if error == 0:
-        return 1.0 if difference == 0 else 0.0
-    if seeds == 1:
-        return math.erfc(abs(difference) / error / math.sqrt(2))
-    from scipy.stats import t
-
-    return float(2 * t.sf(abs(difference) / error, seeds - 1))
+    if error == 0 or seeds > 1:
+        return student.two_sided(difference, error, seeds)
+    return math.erfc(abs(difference) / error / math.sqrt(2))
 
 
 def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed]) -> dict[str, float]:
@@ -126,17 +124,12 @@ def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed])
     }
 
 
-def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
-    """In each block of a table, the first run paired with every other run; only runs available at the scale count."""
-    layout, pairs = registry.tables[table], []
-    for span in layout.spans:
-        runs = available_runs(registry, (layout.rows[at] for at in span))
-        pairs += [(runs[0], run) for run in runs[1:]]
-    return pairs
-
-
 def compare(
-    registry: Registry, pairs: Sequence[tuple[str, str]], runs: Path, reference: Path, seeds: int = 1
+    registry: Registry,
+    pairs: Sequence[tuple[str, str]],
+    runs: Path,
+    reference: Path | Mapping[int, Path],
+    seeds: int = 1,
 ) -> "DataFrame":
     """One row per pair and metric: both values, second - first, its error, p, and p corrected over all rows.
 
@@ -144,41 +137,45 @@ def compare(
         registry: settings of the runs' scale.
         pairs: pairs of run names.
         runs: folder of the runs, each of which has features.npz.
-        reference: reference.npz.
+        reference: reference.npz, or that of each set of frozen networks by its number.
         seeds: number of repetitions of each run, compared seed by seed.
 
     Raises:
-        ArtuneError: no pairs, a file is missing or damaged, or two runs differ in their labels or in the number of
-            their samples. Runs without labels are compared in the scores that need none.
+        ArtuneError: no pairs, a file is missing or damaged, or two runs differ in their labels, in the number of
+            their samples or in their set of frozen networks. Runs without labels are compared in the scores that
+            need none.
     """
     from pandas import DataFrame
 
     if not pairs:
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
-    moments = [f"heldout/{registry.evaluation.features}/{key}" for key in ("mu", "sigma", "features")]
-    real = load_npz(reference, *moments)
+    references = reference if isinstance(reference, Mapping) else {0: reference}
     labels: dict[str, np.ndarray | None] = {}
     known: dict[str, dict[str, Jackknifed]] = {}
+
+    @functools.cache
+    def real(number: int) -> tuple[Evaluation, dict[str, np.ndarray]]:
+        protocol = registry.evaluation_in(number)
+        moments = [f"heldout/{protocol.features}/{key}" for key in ("mu", "sigma", "features")]
+        return protocol, load_npz(references[number], *moments)
 
     def scored(name: str) -> dict[str, Jackknifed]:
         if name not in known:
             arrays = _arrays_of(runs / name / "features.npz", registry.data.classes)
             labels[name] = arrays.get("labels")
-            known[name] = scores_left_out(arrays, real, registry.evaluation, registry.data.classes)
+            protocol, moments = real(cut_seeds(name)[1].networks)
+            known[name] = scores_left_out(arrays, moments, protocol, registry.data.classes)
         return known[name]
 
     lines: list[dict[str, Any]] = []
     for first, second in pairs:
+        _refuse_other_set(first, second)
         names = [registry.seed_names(run, seeds) for run in (first, second)]
         outcomes = [[scored(name) for name in side] for side in names]
         for a, b in zip(*names, strict=True):
-            ours, theirs = labels[a], labels[b]
             if _number_of(known[a]) != _number_of(known[b]):
                 raise ArtuneError(f"compare: {a} and {b} have different numbers of samples; sample both again")
-            if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
-                raise ArtuneError(
-                    f"compare: {a} and {b} were drawn on different labels; sample and evaluate both again"
-                )
+            _refuse_other_labels(a, b, labels)
         for metric in (name for name in COMPARED if all(name in scores for side in outcomes for scores in side)):
             sides = [[scores[metric] for scores in side] for side in outcomes]
             count = {"n": _number_of(outcomes[0][0])}
@@ -187,6 +184,19 @@ def compare(
         line |= {"p_holm": chance, "n": line.pop("n"), "seeds": seeds, "scale": registry.scale}
         line["note"] = registry.about.note
     return DataFrame(lines)
+
+
+def _refuse_other_set(first: str, second: str) -> None:
+    if cut_seeds(first)[1].networks != cut_seeds(second)[1].networks:
+        raise ArtuneError(f"compare: {first} and {second} are scored by different sets of networks; name two of one")
+
+
+def _refuse_other_labels(first: str, second: str, labels: Mapping[str, np.ndarray | None]) -> None:
+    ours, theirs = labels[first], labels[second]
+    if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
+        raise ArtuneError(
+            f"compare: {first} and {second} were drawn on different labels; sample and evaluate both again"
+        )
 
 
 def _arrays_of(path: Path, classes: int) -> dict[str, np.ndarray]:

@@ -67,24 +67,24 @@ class Extractor:
         return {key: value.float().cpu() for key, value in found.items()}
 
 
-def identity_of(registry: Registry, files: Mapping[str, Path], device: torch.device) -> str:
+def identity_of(registry: Registry, evaluation: Evaluation, files: Mapping[str, Path], device: torch.device) -> str:
     """Digest of all that decides the features of given images: networks of all roles, prompts, batch size, device.
 
     Args:
         registry: registry of the scale.
+        evaluation: the network of each role.
         files: network -> file of its weights.
         device: device on which the features are computed.
 
     Raises:
         ArtuneError: the file of a network is missing.
     """
-    evaluation = registry.evaluation
-    facts = [prompts_digest(registry.data), str(registry.evaluation.batch), device.type]
+    facts = [prompts_digest(registry.data), str(evaluation.batch), device.type]
     for role, name in evaluation.networks.items():
         path = files[name]
         if not path.exists():
             raise ArtuneError(f"{path}: no such file")
-        facts.append(f"{role} {registry.networks[name].model_dump_json()} {sha256(path)}")
+        facts.append(f"{role} {registry.network(name).model_dump_json()} {sha256(path)}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

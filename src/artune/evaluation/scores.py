@@ -214,6 +214,7 @@ def evaluate(
             "scale": run.scale,
             "preset": run.preset,
             "seed": run.seed,
+            **run.model_dump(include={"tokenizer_seed", "networks_seed"}, exclude_defaults=True),
             "n": n,
             **_origin(run, evaluation, labelled),
             "reference": evaluation.reference,

@@ -7,6 +7,7 @@
 - density_coverage: Density and Coverage
 - cmmd: kernel distance of CLIP embeddings
 - realism: realism score
+- student: error of a mean over few seeds, by Student's t
 - jackknife: standard error from leave-one-out values
 - trace_sqrt: traces of matrix square roots when one sample leaves a covariance
 """

@@ -19,13 +19,18 @@ Layers = Sequence[tuple[str, Tree]]
 
 def origins(registry: Registry, name: str) -> dict[str, list[Setting]]:
     """Every key of a run and of its evaluation -> its values with their layers; the last layer wins."""
-    base, _ = registry.split_seed(name)
+    base, seeds = registry.split(name)
     shown = {key: value for key, value in registry.spec(name).items() if key in RUN_SECTIONS}
     found: dict[str, list[Setting]] = {key: [] for key in leaves(shown | {"evaluation": registry.tree["evaluation"]})}
     for where, layer in [*registry.layers, *registry.run_layers(base)]:
         for key, value in leaves(layer).items():
             if key in found:
                 found[key].append((value, where))
+    if seeds.networks:  # which no layer names
+        plain = leaves(registry.spec(base) | {"evaluation": registry.evaluation.networks})
+        named = leaves(shown | {"evaluation": registry.evaluation_in(seeds.networks).networks})
+        for key in (key for key in named if key in found and named[key] != plain.get(key)):
+            found[key].append((named[key], f"the run's name: set {seeds.networks} of frozen networks"))
     return {key: values for key, values in found.items() if values}
 
 

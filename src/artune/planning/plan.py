@@ -7,7 +7,7 @@ Every path of ``results/`` is written here, in :mod:`artune.planning.sources` or
 from pathlib import Path
 from typing import Any
 
-from artune.config.paper import report_tables, seeded_runs
+from artune.config.paper import pairs_of, report_tables, runs_of_tables
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
@@ -84,8 +84,8 @@ class Plan(Sources):
         return [str(path)] if path.exists() else []
 
     def table_runs(self, table: str) -> list[str]:
-        """Every run of a score table that is available at this scale, with its seeds."""
-        return seeded_runs(self.registry, self.registry.tables[table].rows, self.settings.seeds)
+        """Every run of a score table that is available at this scale, with its repetitions."""
+        return runs_of_tables(self.registry, [table], self.settings.seeds)
 
     def scores(self, table: str) -> list[str]:
         """Files of the scores behind a table."""
@@ -94,6 +94,16 @@ class Plan(Sources):
     def compared(self, table: str) -> list[str]:
         """Files of the features behind a table's comparisons."""
         return [f"{self.runs}/{run}/features.npz" for run in self.table_runs(table)]
+
+    def references_of(self, table: str) -> list[str]:
+        """Moments of the first reference under each set of frozen networks that a table's runs have."""
+        sets = sorted({0, *(self.set_of(run) for run in self.table_runs(table))})
+        return [self.reference_moments(number) for number in sets]
+
+    def seed_differences(self, table: str) -> list[str]:
+        """The file of a table's differences seed by seed, if there are rows to compare and several repetitions."""
+        several = table in self.score_tables and self.registry.tables[table].repetitions(self.settings.seeds) > 1
+        return [f"{self.folder}/tables/{table}.seeds.csv"] if several and pairs_of(self.registry, table) else []
 
     def tracked(self, table: str) -> list[str]:
         """The file that records that a table's runs are in the tracking store."""

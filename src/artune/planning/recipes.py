@@ -21,8 +21,9 @@ def data_recipe(registry: Registry) -> Tree:
 
 
 def tokenizer_recipe(registry: Registry, name: str) -> Tree:
-    """Settings of a tokenizer."""
-    return {"tokenizer": registry.tree["tokenizers"][name], "data": data_recipe(registry)}
+    """Settings of a tokenizer, which are the same for every seed."""
+    settings = registry.tree["tokenizers"][registry.split_tokenizer(name)[0]]
+    return {"tokenizer": settings, "data": data_recipe(registry)}
 
 
 def codes_recipe(registry: Registry, tokenizer: str) -> Tree:
@@ -45,9 +46,9 @@ def code_sequences(registry: Registry, tokenizer: str) -> int | None:
 
 
 def network_recipe(registry: Registry, name: str) -> Tree:
-    """Settings of a frozen network."""
-    settings = registry.networks[name]
-    recipe: dict[str, Any] = {"network": registry.tree["networks"][name]}
+    """Settings of a frozen network, which are the same in every set."""
+    settings = registry.network(name)
+    recipe: dict[str, Any] = {"network": registry.tree["networks"][registry.split_network(name)[0]]}
     if settings.train is None:
         return recipe
     recipe["data"] = data_recipe(registry)

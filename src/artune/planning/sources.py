@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from artune.config.registry import Registry
+from artune.config.seeds import Seeds, cut_seeds, in_set
 from artune.config.yaml_layers import Tree
 from artune.errors import ArtuneError
 from artune.planning import recipes
@@ -79,8 +80,8 @@ class Sources:
         return self.embedded_data() if self.registry.data.embedded else self.asset("imagenet")
 
     def network(self, name: str) -> RuleInputs:
-        """Files from which a frozen network is made."""
-        settings = self.registry.networks[name]
+        """Files from which a frozen network is made; in every set, decoded tokens are those of the plain tokenizer."""
+        settings = self.registry.network(name)
         if settings.train is None:
             return {"data": self.asset(settings.checkpoint)}
         files = {"data": self.embedded_data()}
@@ -96,17 +97,21 @@ class Sources:
         """Weight files of frozen networks."""
         return [self.network_weights(name) for name in sorted(set(names))]
 
-    def evaluation_networks(self) -> list[str]:
-        """Weight files that the features of a run need."""
-        return self.networks(self.registry.evaluation.networks.values())
+    def set_of(self, run: str) -> int:
+        """Number of the set of frozen networks by which a run is rewarded and scored; 0 is the plain one."""
+        return self.registry.split(run)[1].networks
 
-    def reference_moments(self) -> str:
-        """Moments of the first reference: the real images that every run is scored against."""
-        return f"{self._home(recipes.reference_recipe)}/reference.npz"
+    def evaluation_networks(self, number: int = 0) -> list[str]:
+        """Weight files that the features of a run need, in a set of frozen networks."""
+        return self.networks(self.registry.evaluation_in(number).networks.values())
 
-    def reference(self) -> RuleInputs:
+    def reference_moments(self, number: int = 0) -> str:
+        """Moments of the first reference under a set: the real images that every run of the set is scored against."""
+        return f"{self._home(recipes.reference_recipe)}/reference{Seeds(networks=number)}.npz"
+
+    def reference(self, number: int = 0) -> RuleInputs:
         """Files from which the moments of the first reference are made."""
-        protocol = self.registry.evaluation
+        protocol = self.registry.evaluation_in(number)
         data = self.embedded_data() if self.registry.data.embedded else self.asset(protocol.reference)
         names = [protocol.features, *protocol.judges.values()]
         if self.registry.data.embedded:
@@ -123,15 +128,16 @@ class Sources:
     def reward_reference(self, network: str) -> str:
         """The file with the moments that LOO-FID compares a network's features with."""
         own = self.registry.data.embedded or network == self.registry.evaluation.features
-        return self.reference_moments() if own else self.train_moments(network)
+        return self.reference_moments(cut_seeds(network)[1].networks) if own else self.train_moments(network)
 
-    def moments_per_class(self) -> str:
-        """Moments of the training images of each class."""
-        return f"{self._home(recipes.class_moments_recipe)}/class_moments.npz"
+    def moments_per_class(self, number: int = 0) -> str:
+        """Moments of the training images of each class, under LOO-FID's network of a set."""
+        return f"{self._home(recipes.class_moments_recipe)}/class_moments{Seeds(networks=number)}.npz"
 
-    def class_moments(self) -> RuleInputs:
+    def class_moments(self, number: int = 0) -> RuleInputs:
         """Files from which the moments of the training images of each class are made."""
-        return {"data": self.images(), "networks": self.networks([self.registry.tree["rewards"]["loo_fid"]["network"]])}
+        network = in_set(self.registry.tree["rewards"]["loo_fid"]["network"], number, self.registry.networks)
+        return {"data": self.images(), "networks": self.networks([network])}
 
     def further_reference(self, asset: str) -> str:
         """Moments of a further reference: real images that runs are scored against as well."""
@@ -144,7 +150,7 @@ class Sources:
 
     def tokenizer_source(self, name: str) -> str:
         """The file from which a tokenizer is made."""
-        settings = self.registry.tokenizers[name]
+        settings = self.registry.tokenizers[self.registry.split_tokenizer(name)[0]]
         return self.embedded_data() if settings.train else self.asset(settings.checkpoint)
 
     def tokenizer_weights(self, name: str) -> str:
@@ -161,8 +167,9 @@ class Sources:
 
     def prior_source(self, prior: str) -> str:
         """The file from which a prior is made."""
-        settings = self.registry.backbones[self.registry.split_prior(prior)[0]]
-        return self.codes(settings.tokenizer) if settings.train else self.asset(settings.checkpoint)
+        name, seeds = self.registry.split_prior(prior)
+        settings, tokenizer = self.registry.backbones[name], Seeds(tokenizer=seeds.tokenizer)
+        return self.codes(f"{settings.tokenizer}{tokenizer}") if settings.train else self.asset(settings.checkpoint)
 
     def prior_weights(self, prior: str) -> str:
         """Weights of a prior."""
@@ -186,9 +193,8 @@ class Sources:
         return self.prior(run)
 
     def _sampled(self, run: str) -> str:
-        """The run, of the same seed, whose policy is sampled."""
-        _, seed = self.registry.split_seed(run)
-        return self.registry.seed_names(self.spec(run)["policy"], seed + 1)[seed] if "policy" in self.spec(run) else run
+        """The run, of the same seeds, whose policy is sampled."""
+        return f"{self.spec(run)['policy']}{self.registry.split(run)[1]}" if "policy" in self.spec(run) else run
 
     def external_backbone(self, asset: str) -> str:
         """The backbone that a released policy belongs to."""
@@ -225,7 +231,7 @@ class Sources:
         if "loo_fid" in spec["rewards"]["terms"]:
             files["reference"] = self.reward_reference(spec["rewards"]["loo_fid"]["network"])
             if spec["rewards"]["loo_fid"].get("reference") == "class_matched":
-                files["class_moments"] = self.moments_per_class()
+                files["class_moments"] = self.moments_per_class(self.set_of(run))
         return files
 
     def timings(self, run: str) -> list[str]:

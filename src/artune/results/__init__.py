@@ -2,6 +2,7 @@
 
 - tables: a table's rows from the scores of its runs
 - mixture: whether scores may stand side by side
+- seed_differences: a table's rows compared seed by seed
 - table_text: a table as Markdown and LaTeX
 - claims: a verdict for each of the paper's claims
 - comparisons: the numbers behind a verdict

@@ -12,7 +12,7 @@ from artune.config.claims import Claim, CurveTest, SameTest, ScoreTest, TimeTest
 from artune.config.glossary import COLUMNS, SCORES, renamed
 from artune.config.paper import paper_values
 from artune.config.registry import Registry
-from artune.config.study import VOTES
+from artune.config.tables import VOTES
 from artune.config.yaml_layers import leaves
 from artune.errors import ArtuneError
 from artune.results.mixture import check_one_protocol
@@ -24,6 +24,7 @@ from artune.results.verdicts import (
     Measure,
     difference_of,
     judge,
+    limit_of,
     mean_of,
     median_of,
     preference,
@@ -186,7 +187,7 @@ def compare_times(test: TimeTest, evidence: Evidence) -> Comparison:
     ratio = fmean(a.value / b.value for a, b in pairs)
     return Comparison(
         what=f"{test.stage} of {test.left} {side} {factor:g} times {test.of or 'that'} of {test.right}",
-        verdict=judge(difference, error, sign),
+        verdict=judge(difference, error, sign, limit_of(pairs, factor)),
         measured=f"{seconds}: {ratio:.3g} times",
         difference=difference,
         error=error,
@@ -244,7 +245,8 @@ def _judged(
     plain, spread = difference_of(pairs)
     sides = (_side([pair[at] for pair in pairs], decimals) for at in (0, 1))
     told = f"{' against '.join(sides)}: {plain:+.{decimals}f}" + _error(spread, decimals)
-    return Comparison(what, judge(difference, error, sign), told, difference, error, paper, agrees)
+    verdict = judge(difference, error, sign, limit_of(pairs, factor, margin))
+    return Comparison(what, verdict, told, difference, error, paper, agrees)
 
 
 def _side(measures: Sequence[Measure], decimals: int) -> str:

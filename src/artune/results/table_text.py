@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from artune.config.glossary import AGAINST, COLUMNS, JUDGES
 from artune.config.paper import find_table
 from artune.config.registry import Registry
-from artune.config.study import VOTES
-from artune.config.tables import Table
+from artune.config.tables import VOTES, Table
 from artune.results.study.table import NO_VOTES, blocks_beside
 from artune.runtime.files import write_text
 
@@ -20,22 +19,22 @@ if TYPE_CHECKING:
 def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path | str) -> None:
     """Write a table as Markdown: value ± spread, the paper's value beside it, the best value of each block in bold."""
     table = find_table(registry, key)
-    lines = [f"**{_name(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
-    lines += _grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
+    lines = [f"**{name_of(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
+    lines += grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
     shown = (*table.columns, *table.extra)
     if extra := [*table.extra, *(judge for judge in JUDGES if judge in frame and judge not in shown)]:
         lines += ["", "Beyond the paper's columns:", ""]
         headings = [*table.labels, *_headings(extra, paper=False)]
-        lines += _grid(headings, _body(table, frame, extra, paper=False))
+        lines += grid(headings, _body(table, frame, extra, paper=False))
     for name in registry.evaluation.references if table.kind == "scores" else ():
         metrics = [metric for metric in AGAINST if f"{metric}_{name}" in frame]
         ours = {f"{metric}_{name}{kind}": f"{metric}{kind}" for metric in metrics for kind in ("", "_se")}
         part = frame[[*table.labels, "status", *(column for column in ours if column in frame)]].rename(columns=ours)
         lines += ["", f"The same against {name}:", ""]
         headings = [*table.labels, *_headings(metrics, paper=False)]
-        lines += _grid(headings, _body(table, part, metrics, paper=False))
+        lines += grid(headings, _body(table, part, metrics, paper=False))
     for title, headings, body in blocks_beside(frame, table) if table.kind == "study" else ():
-        lines += ["", f"{title}:", "", *_grid(headings, body)]
+        lines += ["", f"{title}:", "", *grid(headings, body)]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -89,7 +88,8 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     return "; ".join(parts) + "."
 
 
-def _name(key: str) -> str:
+def name_of(key: str) -> str:
+    """``Table 4`` for ``table4``; other keys as they are."""
     return re.sub(r"^table(\d+)$", r"Table \1", key)
 
 
@@ -101,7 +101,8 @@ def _headings(columns: Sequence[str], paper: bool = True) -> list[str]:
     return headings
 
 
-def _grid(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def grid(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from artune.config.glossary import AGAINST, JUDGES, SCORES
 from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
+from artune.config.seeds import cut_seeds
 from artune.config.settings import results_name
 from artune.config.tables import Row, Table
 from artune.errors import ArtuneError, brief
+from artune.metrics import student
 from artune.results.mixture import check_one_protocol, code_versions, say_versions
 from artune.runtime.files import read_json, write_text
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Scores = dict[str, Any]  # one scores.json
 CORRECTED = "bias_corrected"  # suffix of a score's bias-corrected variant, which the tables show as well
+OVER_SEEDS = ("std", "seeds_se", "seeds_half_width")  # suffixes of the columns of tables with several seeds
 PROVENANCE = ("scale", "n", "seeds", "run", "reference", "protocol", "networks", "note", "status")
 # The seeds of one row must agree in how they were sampled, otherwise their mean has no meaning. How rows were scored is
 # compared by ``mixture.check_one_protocol``.
@@ -41,11 +44,12 @@ def _digits(value: float | None) -> float | None:
 
 
 def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
-    """Value, standard error and spread over seeds of one metric.
+    """Value, standard errors and spread over seeds of one metric.
 
-    The standard error is the evaluation's own (finite number of samples); for the mean over k seeds it is
-    ``sqrt(sum of squares) / k``. The spread is the sample standard deviation over seeds, and so includes the
-    scatter between trainings.
+    ``_se`` is the evaluation's own standard error (finite number of samples); for the mean over k seeds it is
+    ``sqrt(sum of squares) / k``. ``_std``, the sample standard deviation over seeds, also includes the scatter between
+    trainings. With it come the standard error of the mean over seeds, ``_std / sqrt(k)``, and the half-width of the
+    mean's 95% interval, which is Student's quantile (k - 1 degrees of freedom) times that error.
     """
     values = [record["scores"].get(metric) for record in records]
     errors = [record["scores"].get(f"{metric}_se") for record in records]
@@ -53,7 +57,9 @@ def _metric(metric: str, records: Sequence[Scores]) -> dict[str, float | None]:
     cells: dict[str, float | None] = {metric: _digits(fmean(values)) if complete else None}
     known = complete and None not in errors
     cells[f"{metric}_se"] = _digits(sum(error**2 for error in errors) ** 0.5 / len(errors)) if known else None
-    cells[f"{metric}_std"] = _digits(stdev(values)) if complete and len(values) > 1 else None
+    several = complete and len(values) > 1
+    found = (stdev(values), student.standard_error(values), student.half_width(values)) if several else (None,) * 3
+    cells |= {f"{metric}_{kind}": _digits(value) for kind, value in zip(OVER_SEEDS, found, strict=True)}
     if CORRECTED in SCORES[metric].beside:
         corrected = [record["scores"].get(f"{metric}_{CORRECTED}") for record in records]
         has = bool(corrected) and None not in corrected
@@ -67,9 +73,11 @@ def _error_of_mean(cells: Mapping[str, Any], metric: str, seeds: int) -> float |
     return cells[f"{metric}_se"] if spread is None else spread / seeds**0.5
 
 
-def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
+def check_row(registry: Registry, key: str, row: Row, records: Sequence[Scores]) -> None:
+    """Refuse scores of another run, scale or preset, of other sampling, or of a seed that is there already."""
     for record in records:
-        was = (record["base"], results_name(record["scale"], record.get("preset", "paper")))
+        given = f"{cut_seeds(record['base'])[0]}{cut_seeds(record['run'])[1].inputs}"
+        was = (given, results_name(record["scale"], record.get("preset", "paper")))
         if was != (row.run, registry.results_name):
             wanted = f"{row.run} at scale {registry.results_name}"
             raise ArtuneError(f"{key}: scores of {was[0]} at scale {was[1]} given for {wanted}")
@@ -125,7 +133,7 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
     for metric in (*table.columns, *table.extra, *judges):
         columns.append(metric)
         columns += [f"{metric}_se"] if SCORES[metric].standard_error else []
-        columns += [f"{metric}_std"] if several_seeds else []
+        columns += [f"{metric}_{kind}" for kind in OVER_SEEDS] if several_seeds else []
         columns += [f"{metric}_{CORRECTED}"] if CORRECTED in SCORES[metric].beside else []
         beside = ("paper", "difference", "difference_in_se") if metric in table.columns else ()
         columns += [f"{metric}_{kind}" for kind in beside]
@@ -133,6 +141,12 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
         for metric in (metric for metric in AGAINST if metric in columns):
             columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if SCORES[metric].standard_error else [])
     return [*columns, *PROVENANCE]
+
+
+def judges_of(table: Table, records: Sequence[Scores]) -> list[str]:
+    """The judges' scores that the records have beside a table's own columns."""
+    judged = {metric for record in records for metric in record["scores"]}
+    return [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
 
 
 def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
@@ -145,10 +159,10 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
             ``status``: the scale's reason why it is unavailable, otherwise ``missing``.
 
     Returns:
-        For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper),
-        m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the metric has one
-        and m_std only where a row has several seeds; the judges' scores where the scale has them; m_{reference} for
-        every further reference; then the columns ``PROVENANCE``.
+        For every metric m: m (mean over seeds), m_se, m_std, m_seeds_se, m_seeds_half_width, m_paper, m_difference
+        (ours - paper), m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the
+        metric has one and what is over seeds only where a row has several; the judges' scores where the scale has them;
+        m_{reference} for every further reference; then the columns ``PROVENANCE``.
 
     Raises:
         ArtuneError: the table is unknown, scores are of another run, scale or preset, or the rows were evaluated by
@@ -162,15 +176,13 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     lines = []
     for row in table.rows:
         records = sorted(scores.get(str(row.run), ()), key=lambda record: record["seed"])
-        _check(registry, key, row, records)
+        check_row(registry, key, row, records)
         labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
         lines.append(labels | _score_cells(registry, table, row, records))
     everything = [record for records in scores.values() for record in records]
     check_one_protocol(key, everything, registry.evaluation)
     several = any((line.get("seeds") or 0) > 1 for line in lines)
-    judged = {metric for record in everything for metric in record["scores"]}
-    judges = [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
-    columns = _score_columns(table, several, judges, registry.evaluation.references)
+    columns = _score_columns(table, several, judges_of(table, everything), registry.evaluation.references)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = columns[len(table.labels) : -len(PROVENANCE)]
     frame = frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})

@@ -7,6 +7,7 @@ from typing import Any
 
 from artune.config.paper import paper_values, tables_of
 from artune.config.registry import Registry
+from artune.config.seeds import row_of
 from artune.config.yaml_layers import config_folder, read_yaml, scale_names
 from artune.runtime.files import read_json
 from artune.runtime.places import destination
@@ -60,15 +61,16 @@ def run_tags(
         "cfg": spec.get("sampling", {}).get("cfg", "none"),
         "scale": spec["scale"],
         "seed": spec["seed"],
+        **{key: spec[key] for key in ("tokenizer_seed", "networks_seed") if key in spec},
         "commit": commit,
     }
     tags |= {"mlflow.note.content": describe_run(registry, spec, scores)[:MOST_OF_A_TAG]}
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit
-    return {key: str(value) for key, value in (tags | tables_of(registry, spec["base"])).items()}
+    return {key: str(value) for key, value in (tags | tables_of(registry, row_of(spec))).items()}
 
 
-def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, Any]) -> list[Point]:
+def points_of(registry: Registry, folder: Path, row: str, scores: Mapping[str, Any]) -> list[Point]:
     """All numbers of a finished run: its curves, its final scores and the paper's values."""
     points = [
         (key, float(value), line["iteration"])
@@ -78,7 +80,7 @@ def points_of(registry: Registry, folder: Path, base: str, scores: Mapping[str, 
         if key != "iteration" and value is not None
     ]
     points += [(f"eval/{key}", float(value), 0) for key, value in scores["scores"].items() if value is not None]
-    return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, base).items()]
+    return points + [(f"paper/{key}", value, 0) for key, value in paper_values(registry, row).items()]
 
 
 def _times(folder: Path) -> tuple[int, int] | None:
@@ -111,7 +113,7 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path]) -> bool:
         if (folder / "scores.json").exists():
             spec, scores = read_yaml(folder / "config.yaml"), read_json(folder / "scores.json")
             commit = scores.get("commit") or scores.get("versions", {}).get("commit", "unknown")
-            points = points_of(registry, folder, spec["base"], scores)
+            points = points_of(registry, folder, row_of(spec), scores)
             runs.append((folder, spec, run_tags(registry, spec, commit, scores), points))
     if not init_store(uri, [registry.results_name]):
         return False

@@ -8,11 +8,13 @@ from artune.config.glossary import COLUMNS, METRICS
 from artune.config.methods import used
 from artune.config.paper import paper_values, tables_of
 from artune.config.registry import RUN_SECTIONS, Registry
+from artune.config.seeds import row_of
 from artune.config.settings import results_name
 from artune.config.yaml_layers import leaves
 from artune.tracking.mlflow_run import RUN_ID
 
 PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
+INPUTS = {"tokenizer_seed": "tokenizer of seed", "networks_seed": "frozen networks of set"}  # key of a run -> in words
 REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
 
 
@@ -27,7 +29,7 @@ def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[st
     parts = [f"**{_sentence(registry, spec)}**"]
     if registry.about.note:
         parts.append(f"> {registry.about.note}")
-    parts.append(_results(registry, spec["base"], scores))
+    parts.append(_results(registry, row_of(spec), scores))
     if scores is not None:
         while_tuning = ", repeated while tuning" if spec["method"] == "grpo" else ""
         told = f"Samples of every class from the same draws{while_tuning}; none was selected by its looks."
@@ -88,7 +90,7 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
     guidance = "without guidance" if sampling["cfg"] == 1.0 else f"with guidance of scale {sampling['cfg']:g}"
     if sampling["top_k"]:
         guidance += f", top-k {sampling['top_k']}"
-    seed = f"seed {spec['seed']}"
+    seed = f"seed {spec['seed']}" + "".join(f", {what} {spec[key]}" for key, what in INPUTS.items() if key in spec)
     if spec["method"] == "grpo":
         terms = " + ".join(REWARD_NAMES.get(term, term) for term in spec["rewards"]["terms"])
         grpo = spec["grpo"]
@@ -112,9 +114,9 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
 
 
 def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
-    rows = tables_of(registry, spec["base"]).items()
+    rows = tables_of(registry, row_of(spec)).items()
     lines = [f"| `{key}` | {registry.tables[key].title} | {row.replace('|', '/')} |" for key, row in rows]
-    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if spec["base"] in figure.runs]
+    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if row_of(spec) in figure.runs]
     parts = ["### Where it stands"]
     if lines:
         parts += ["", "| | title | row |", "| --- | --- | --- |", *lines]
@@ -171,10 +173,10 @@ def _show(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _results(registry: Registry, base: str, scores: Mapping[str, Any] | None) -> str:
+def _results(registry: Registry, row: str, scores: Mapping[str, Any] | None) -> str:
     if scores is None:
         return "### Results\nNot scored yet."
-    values, paper = scores["scores"], paper_values(registry, base)
+    values, paper = scores["scores"], paper_values(registry, row)
     lines = []
     for key, column in COLUMNS.items():
         if values.get(key) is None:

@@ -7,7 +7,7 @@ from artune.config.glossary import COLUMNS
 from artune.config.paper import available_runs, paper_values, report_tables, row_labels, seeded_runs, tables_of
 from artune.config.registry import Registry
 from artune.config.run import GrpoRun
-from artune.config.study import VOTES
+from artune.config.tables import VOTES
 from artune.errors import ArtuneError
 from artune.models.encoders.mnist import FEATURES
 

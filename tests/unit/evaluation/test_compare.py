@@ -7,9 +7,10 @@ from project import ROOT
 
 from artune.commands.cli import main
 from artune.config.glossary import COMPARED
+from artune.config.paper import pairs_of
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.evaluation.compare import compare, holm, pairs_of, scores_left_out, two_sided
+from artune.evaluation.compare import compare, holm, scores_left_out, two_sided
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid

@@ -21,7 +21,7 @@ def run_rows(registry: Registry, results: Path, runs: Sequence[str]) -> list[dic
     rows = []
     for run in runs:
         folder = results / "runs" / run
-        base, seed = registry.split_seed(run)
+        seed = registry.split_seed(run)[1]
         made = read_json(folder / "scores.json")["versions"]
         bench = {stage: benchmark(folder / f"{stage}.benchmark.tsv") for stage in STAGES}
         seconds = {stage: found.get("s") for stage, found in bench.items()}
@@ -30,7 +30,7 @@ def run_rows(registry: Registry, results: Path, runs: Sequence[str]) -> list[dic
             trained = read_json(manifest)
             seconds["train"] = trained["seconds"]
             made = trained["provenance"]
-        row = {"run": run, "method": registry.spec(base)["method"], "seed": seed, "seconds": seconds}
+        row = {"run": run, "method": registry.spec(run)["method"], "seed": seed, "seconds": seconds}
         row |= {"memory": max((found["max_rss"] for found in bench.values() if "max_rss" in found), default=None)}
         rows.append(row | {key: made.get(key) for key in OF_A_RUN})
     return rows

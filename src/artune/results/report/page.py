@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.config.paper import report_tables, seeded_runs
+from artune.config.paper import report_tables, runs_of_tables
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.results.report import origins
@@ -37,7 +37,7 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     tables = report_tables(registry, results / "tables")
-    runs = seeded_runs(registry, (row for key in tables for row in registry.tables[key].rows), seeds)
+    runs = runs_of_tables(registry, tables, seeds)
     rows = origins.run_rows(registry, results, runs)
     claims = [claim | {"key": _key(claim["verdict"])} for claim in read_json(results / "claims.json")]
     for claim in claims:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from artune.config.run import Evaluation
-from artune.config.study import MATCH, VOTES
+from artune.config.tables import MATCH, VOTES
 from artune.data.reading.images import decode
 from artune.metrics.realism import realism_score
 from artune.results.study.pairs import Item, PairFile

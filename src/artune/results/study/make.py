@@ -12,7 +12,7 @@ from torch import Tensor
 
 from artune.config.registry import Registry
 from artune.config.run import Data, PolicyRun
-from artune.config.study import MATCH, TASKS, HumanStudy
+from artune.config.tables import MATCH, TASKS, HumanStudy
 from artune.data.crops import centre_crop, open_image
 from artune.data.embedded import load_split
 from artune.data.imagenet import Record, open_split

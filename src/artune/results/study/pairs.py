@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
-from artune.config.study import TASKS, Task
+from artune.config.tables import TASKS, Task
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError
 from artune.runtime.files import replacing

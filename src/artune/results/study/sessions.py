@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Set
 
-from artune.config.study import TASKS
+from artune.config.tables import TASKS
 from artune.results.study.pairs import Item, Pairs
 
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from artune.config.paper import find_table
 from artune.config.registry import Registry
-from artune.config.study import VOTES
-from artune.config.tables import Table
+from artune.config.tables import VOTES, Table
 from artune.errors import ArtuneError
 from artune.results.study.tally import sign_test
 

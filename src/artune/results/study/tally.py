@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from artune.config.study import VOTES
+from artune.config.tables import VOTES
 from artune.results.study.votes import connect_votes, read_votes
 from artune.runtime.files import write_json
 

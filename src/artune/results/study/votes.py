@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Json, model_validator
 
 from artune.config.fields import Fraction, Frozen
-from artune.config.study import VOTES, Task
+from artune.config.tables import VOTES, Task
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError, brief, cut
 from artune.results.study.pairs import SIDES, Item

@@ -15,7 +15,7 @@ from tiny import tiny_policy, tiny_renderer, tiny_run
 
 from artune.commands.cli import main
 from artune.config.registry import Registry
-from artune.config.study import MATCH, TASKS, HumanStudy
+from artune.config.tables import MATCH, TASKS, HumanStudy
 from artune.data.embedded import write_data
 from artune.errors import ArtuneError
 from artune.metrics.realism import realism_score

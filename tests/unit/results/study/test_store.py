@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from study_pairs import make_study
 
-from artune.config.study import TASKS
+from artune.config.tables import TASKS
 from artune.errors import ArtuneError
 from artune.results.study.pairs import PairFile
 from artune.results.study.serve import keep_pairs
