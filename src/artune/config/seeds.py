@@ -195,8 +195,8 @@ class Names:
         """
         if seeds.networks and not any(network.train for network in self.networks.values()):
             return f"-n{seeds.networks}: frozen networks are not trained"
-        if seeds.tokenizer and not (
-            spec["method"] not in ("real", "external") and self._retrainable(spec["backbone_name"])
-        ):
+        if seeds.tokenizer and spec["method"] in ("real", "external"):
+            return f"-t{seeds.tokenizer}: a run of method {spec['method']} starts from no prior that is trained"
+        if seeds.tokenizer and not self._retrainable(spec["backbone_name"]):
             return f"-t{seeds.tokenizer}: its tokenizer and prior are not trained"
         return None

@@ -4,7 +4,6 @@ Sample i of one run and sample i of the other share class and random numbers, so
 jackknife leaves sample i out of both runs and takes the difference.
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -150,21 +149,17 @@ def compare(
     if not pairs:
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
     references = reference if isinstance(reference, Mapping) else {0: reference}
+    real = {number: _real_under(registry.evaluation_in(number), path) for number, path in references.items()}
     labels: dict[str, np.ndarray | None] = {}
     known: dict[str, dict[str, Jackknifed]] = {}
-
-    @functools.cache
-    def real(number: int) -> tuple[Evaluation, dict[str, np.ndarray]]:
-        protocol = registry.evaluation_in(number)
-        moments = [f"heldout/{protocol.features}/{key}" for key in ("mu", "sigma", "features")]
-        return protocol, load_npz(references[number], *moments)
 
     def scored(name: str) -> dict[str, Jackknifed]:
         if name not in known:
             arrays = _arrays_of(runs / name / "features.npz", registry.data.classes)
             labels[name] = arrays.get("labels")
-            protocol, moments = real(cut_seeds(name)[1].networks)
-            known[name] = scores_left_out(arrays, moments, protocol, registry.data.classes)
+            number = cut_seeds(name)[1].networks
+            protocol = registry.evaluation_in(number)
+            known[name] = scores_left_out(arrays, real[number], protocol, registry.data.classes)
         return known[name]
 
     lines: list[dict[str, Any]] = []
@@ -184,6 +179,10 @@ def compare(
         line |= {"p_holm": chance, "n": line.pop("n"), "seeds": seeds, "scale": registry.scale}
         line["note"] = registry.about.note
     return DataFrame(lines)
+
+
+def _real_under(protocol: Evaluation, reference: Path) -> dict[str, np.ndarray]:
+    return load_npz(reference, *(f"heldout/{protocol.features}/{key}" for key in ("mu", "sigma", "features")))
 
 
 def _refuse_other_set(first: str, second: str) -> None:

@@ -136,8 +136,9 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
 
 
 def _origin(run: Run, evaluation: Evaluation, labelled: bool) -> dict[str, Any]:
-    """The origin of a row's images: labels, sampling, decoded size, resize and rounding."""
-    facts: dict[str, Any] = {"labels": evaluation.labels if labelled else "none"}
+    """The origin of a row's images: labels, seeds of its inputs, sampling, decoded size, resize and rounding."""
+    facts: dict[str, Any] = run.model_dump(include={"tokenizer_seed", "networks_seed"}, exclude_defaults=True)
+    facts["labels"] = evaluation.labels if labelled else "none"
     if isinstance(run, RealRun):
         names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
         resize = "none" if run.data.embedded else "ADM's centre crop"
@@ -214,7 +215,6 @@ def evaluate(
             "scale": run.scale,
             "preset": run.preset,
             "seed": run.seed,
-            **run.model_dump(include={"tokenizer_seed", "networks_seed"}, exclude_defaults=True),
             "n": n,
             **_origin(run, evaluation, labelled),
             "reference": evaluation.reference,

@@ -183,6 +183,8 @@ def minutes(plan: Plan, target: str) -> tuple[list[str], float]:
     needing = [run for run in (*trained, *evaluated) if plan.spec(run)["method"] != "real"]
     priors = dict.fromkeys(plan.registry.pretrained_name(run) for run in needing)
     rows = [("inputs, once", seconds.inputs, "")]
+    further = dict.fromkeys(str(plan.registry.split(run)[1].inputs) for run in needing)
+    rows += [(f"inputs of {seeds}", seconds.inputs, "at most, as all plain ones") for seeds in further if seeds]
     rows += [(f"prior {name}", seconds.prior, _as_measured(plan, seconds.backbone, name)) for name in priors]
     for name in trained:
         run, note = (

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from artune.config.run import Evaluation
+from artune.config.seeds import Seeds
 from artune.errors import ArtuneError, cut
 
 Scores = Mapping[str, Any]  # one scores.json
@@ -35,14 +36,24 @@ def facts_of(record: Scores) -> dict[str, Any]:
     """The protocol by which a ``scores.json`` was made, by name; an older file has fewer names.
 
     Samples without labels (``labels: none``) have none of the scores that labels decide, and fit rows of any labels.
+    Networks have their names without the set of frozen networks, which the name of the run tells: a table may hold rows
+    of several sets, and says so.
     """
     facts = {name: value for name, value in (record.get("evaluation") or {}).items() if name not in NOT_SCORING}
     facts |= {name: record[name] for name in SHARED if name in record}
+    if number := record.get("networks_seed"):
+        facts = {name: _of_plain_set(value, str(Seeds(networks=number))) for name, value in facts.items()}
     if record.get("labels") == "none":
         del facts["labels"]
     if record.get("images") not in (None, "sampled"):
         facts = {name: value for name, value in facts.items() if name not in OF_SAMPLES}
     return facts
+
+
+def _of_plain_set(value: Any, ending: str) -> Any:
+    if isinstance(value, dict):
+        return {role: _of_plain_set(name, ending) for role, name in value.items()}
+    return value.removesuffix(ending) if isinstance(value, str) else value
 
 
 def check_one_protocol(where: str, records: Sequence[Scores], evaluation: Evaluation) -> None:

@@ -130,8 +130,9 @@ def _of_tables(plan: Plan) -> Iterator[Job]:
             scores = tuple(plan.scores(table))
             yield Job("table", table, scores, written)
             yield Job("mlflow_log", table, (STORE, *scores), tuple(plan.tracked(table)))
+            yield Job("seed_differences", table, scores, (f"{plan.folder}/tables/{table}.seeds.csv",))
         published = tuple(f"results/{table}.{kind}" for kind in ("csv", "md", "tex"))
-        yield Job("publish_table", table, (*written, *plan.tracked(table)), published)
+        yield Job("publish_table", table, (*written, *plan.tracked(table), *plan.seed_differences(table)), published)
     for figure, layout in plan.registry.figures.items():
         for run, images in zip(layout.runs, plan.figure(figure), strict=False):
             if layout.kind == "samples":
