@@ -113,6 +113,35 @@ def test_the_table_is_the_same_bytes_when_made_again_from_the_same_features(smok
     assert [digest(path) for path in published] == before
 
 
+def test_another_tokenizer_and_another_set_of_networks_train_and_evaluate_runs_of_their_own(smoke):
+    """Nothing of the plain run is made again, and what only one of the seeds decides is the plain run's."""
+    runs = {end: f"results/smoke/runs/llamagen_l-ours{end}/scores.json" for end in ("-t1", "-n1")}
+    before = digest(smoke / RUN / "scores.json")
+    output = snakemake(smoke, *SMOKE, *runs.values(), "results/table4.csv")
+    assert digest(smoke / RUN / "scores.json") == before
+    assert "rule table:" not in output
+    plain = json.loads((smoke / RUN / "scores.json").read_text())
+    other, judged = (json.loads((smoke / path).read_text()) for path in runs.values())
+    assert (other["run"], other["tokenizer_seed"], other["seed"]) == ("llamagen_l-ours-t1", 1, 0)
+    assert (judged["run"], judged["networks_seed"], judged["seed"]) == ("llamagen_l-ours-n1", 1, 0)
+    assert not {"tokenizer_seed", "networks_seed"} & plain.keys()
+    assert other["networks"] == plain["networks"]
+    assert judged["networks"] == {role: f"{name}-n1" for role, name in plain["networks"].items()}
+    assert len({scores["scores"]["fid"] for scores in (plain, other, judged)}) == 3
+
+    def differ(*files):
+        return digest(smoke / "results/smoke" / files[0]) != digest(smoke / "results/smoke" / files[1])
+
+    for kind in ("pretrained/vq{}/tokenizer.safetensors", "pretrained/llamagen_l{}/policy.safetensors"):
+        assert differ(kind.format(""), kind.format("-t1")), kind
+    for name in ("clip", "clip_judge", "hps", "inception", "judge"):
+        assert differ(*(f"inputs/networks/{name}{end}.safetensors" for end in ("", "-n1"))), name
+    assert not (smoke / "results/smoke/pretrained/vq-n1").exists()
+    with np.load(smoke / "results/smoke/reference-n1.npz") as arrays:
+        assert {name.split("/")[1] for name in arrays} == {"inception-n1", "judge-n1"}
+    assert differ(*(f"runs/llamagen_l-ours{end}/policy.safetensors" for end in ("", "-n1")))
+
+
 def test_table_4_is_a_filter_in_mlflow(smoke):
     import mlflow
 

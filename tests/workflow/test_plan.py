@@ -33,13 +33,13 @@ def test_all_tables_and_figures_plan_25_trainings_and_va_pi_where_its_release_is
     assert counts["evaluate"] == 35
 
 
-@pytest.mark.parametrize(("scale", "trainings"), [("mnist", 11), ("imagenet", 12)])
+@pytest.mark.parametrize(("scale", "trainings"), [("mnist", 29), ("imagenet", 14)])
 def test_what_is_beyond_the_paper_is_a_target_of_its_own(project, scale, trainings):
     output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", "extra_tables")
     counts = planned(output)
     # Ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references besides ours, 2 slow averages. The
-    # real images need no training.
-    assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 5)
+    # real images need no training. Table 4 has two more runs, and at mnist all four under two tokenizers and two sets.
+    assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 6)
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])
@@ -75,6 +75,28 @@ def test_further_seeds_share_the_frozen_networks_and_have_priors_of_their_own():
     assert first["policy"] != second["policy"]
     official = Plan(CONFIG | {"seeds": 3, "scale": "imagenet"}, ROOT / "config")
     assert official.train("llamagen_l-ours")["policy"] == official.train("llamagen_l-ours-s1")["policy"]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_other_tokenizers_and_sets_of_networks_are_made_once_whatever_the_number_of_seeds(project, seeds):
+    output = snakemake(project, "-n", "--quiet", "rules", "--config", f"seeds={seeds}", "--", "results/extra_seeds.csv")
+    counts = planned(output)
+    assert (counts["train"], counts["evaluate"]) == (20, 20)  # four runs under five choices of the inputs
+    assert (counts["tokenizer"], counts["codes"], counts["pretrained_policy"]) == (3, 3, 3)
+    assert (counts["network"], counts["reference"]) == (18, 3)  # six networks in three sets
+    assert "seed_differences" not in counts
+
+
+@pytest.mark.parametrize(("seeds", "made"), [(1, 0), (3, 1)])
+def test_a_published_table_of_several_seeds_brings_its_differences_seed_by_seed(project, seeds, made):
+    output = snakemake(project, "-n", "--quiet", "rules", "--config", f"seeds={seeds}", "--", "results/table4.csv")
+    assert planned(output).get("seed_differences", 0) == made
+
+
+def test_inputs_that_a_scale_does_not_train_have_one_seed(project):
+    target = "results/imagenet/runs/llamagen_l-ours-n1/scores.json"
+    output = snakemake(project, "-n", "--config", "scale=imagenet", "--", target, check=False)
+    assert "run: llamagen_l-ours-n1: -n1: frozen networks are not trained at the imagenet scale" in output
 
 
 def test_table4_trains_exactly_its_four_runs(project):

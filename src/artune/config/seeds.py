@@ -129,7 +129,7 @@ class Names:
             ArtuneError: no such run, or its seeds stand in another order.
         """
         base, seeds = cut_seeds(name)
-        if (before := cut_seeds(base))[1] != Seeds() and before[0] in self.lines:
+        if base not in self.lines and re.sub(r"(-[tns][1-9]\d*)+\Z", "", base) in self.lines:
             raise ArtuneError(f"{where}: {name}: a name is RUN[-tN][-nN][-sN], its seeds in this order and each once")
         self._known(base, where)
         return base, seeds

@@ -11,7 +11,7 @@ from project import ROOT
 
 from artune.commands import inputs
 from artune.commands.arguments import parse_words
-from artune.commands.context import Context
+from artune.commands.context import Context, files_of
 from artune.commands.inputs import network, pretrained_policy
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
@@ -91,6 +91,71 @@ def test_networks_learn_from_decodings_of_the_first_backbones_tokenizer_whatever
     arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
     assert network(Context(arguments), arguments) == "done"
     assert Registry("mnist", root=project).tokenizers["tiles"] in asked[0]
+
+
+@pytest.mark.parametrize(("ending", "seed"), [("", 0), ("-n1", 1), ("-n12", 12)])
+def test_a_network_of_a_further_set_is_trained_from_another_seed_on_the_plain_decodings(
+    project, monkeypatch, ending, seed
+):
+    asked = []
+    monkeypatch.setattr(
+        "artune.inputs.networks.train_network", lambda *given, seed: asked.append((given, seed)) or "done"
+    )
+    words = [
+        "network",
+        f"hps{ending}",
+        "--data",
+        "data.npz",
+        "--tokenizer",
+        "t.safetensors",
+        "--output",
+        "n.safetensors",
+    ]
+    arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
+    assert network(Context(arguments), arguments) == "done"
+    [(given, found)] = asked
+    assert (given[0], found) == ("hps", seed)
+    assert given[1] == Registry("mnist", root=project).networks["hps"]
+
+
+@pytest.mark.parametrize(("ending", "seed"), [("", 0), ("-t1", 1), ("-t12", 12)])
+def test_another_tokenizer_is_trained_from_another_seed_and_its_prior_from_the_repetitions(
+    project, monkeypatch, ending, seed
+):
+    asked = []
+    monkeypatch.setattr("artune.inputs.tokenizer.train_tokenizer", lambda *given, seed: asked.append(seed) or "done")
+    monkeypatch.setattr("artune.inputs.prior.pretrain", lambda *given, seed: asked.append(seed) or "done")
+    for words in (
+        ["tokenizer", f"vq{ending}", "--data", "data.npz", "--output", "t.safetensors"],
+        ["pretrained_policy", f"llamagen_l{ending}", "--codes", "codes.npz", "--output", "p.safetensors"],
+        ["pretrained_policy", f"llamagen_l{ending}-s2", "--codes", "codes.npz", "--output", "p.safetensors"],
+    ):
+        arguments = parse_words([*words, "--scale", "mnist", "--device", "cpu"])
+        assert getattr(inputs, words[0])(Context(arguments), arguments) == "done"
+    assert asked == [seed, 0, 2]
+
+
+def test_the_files_of_networks_say_their_set(project):
+    context = Context(parse_words(["network", "hps", "--output", "x", "--scale", "mnist"]))
+    folder = Path("results/mnist/inputs/networks")
+    plain, further = ([folder / f"{name}{end}.safetensors" for name in ("clip", "judge")] for end in ("", "-n1"))
+    assert (context.set_of(plain), context.set_of(further), context.set_of([folder])) == (0, 1, 0)
+    assert context.evaluation_of(further).features == "judge-n1"
+    with pytest.raises(
+        ArtuneError, match=r"--networks: files of several sets of networks \(\[0, 1\]\); give those of one"
+    ):
+        context.set_of([*plain, *further])
+
+
+def test_a_network_of_a_further_set_is_found_beside_the_plain_one():
+    given = [Path("results/a/judge.safetensors"), Path("results/b/clip.safetensors")]
+    found = files_of(["judge-n1", "clip-n1"], given, ".safetensors", "--networks")
+    assert found == {
+        "judge-n1": Path("results/a/judge-n1.safetensors"),
+        "clip-n1": Path("results/b/clip-n1.safetensors"),
+    }
+    with pytest.raises(ArtuneError, match=r"--networks: hps-n1\.safetensors is needed too"):
+        files_of(["hps-n1"], given, ".safetensors", "--networks")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from artune.config.glossary import COLUMNS
-from artune.config.paper import available_runs, paper_values, report_tables, row_labels, seeded_runs, tables_of
+from artune.config.paper import (
+    available_runs,
+    paper_values,
+    report_tables,
+    row_labels,
+    runs_of_tables,
+    seeded_runs,
+    tables_of,
+)
 from artune.config.registry import Registry
 from artune.config.run import GrpoRun
 from artune.config.tables import VOTES
@@ -142,7 +150,7 @@ def test_every_label_can_be_made_at_every_scale_and_tells_rows_apart(scale):
 
 def test_tables_of_names_the_tables_and_rows_that_show_a_run():
     assert list(tables_of(IMAGENET, "llamagen_l-ours")) == [
-        "table1", "table4", "table9", "table10", "table11", "table12", "extra_cfg",
+        "table1", "table4", "table9", "table10", "table11", "table12", "extra_cfg", "extra_seeds",
         "extra_covariance", "extra_reference", "extra_ema",
     ]  # fmt: skip
     assert tables_of(IMAGENET, "llamagen_xl-vapi") == {"table5": "VA-π | ✓"}
@@ -204,6 +212,34 @@ def test_a_tables_runs_are_those_available_at_the_scale_each_once_and_with_its_s
     assert seeded_runs(registry, rows, 2) == [f"{name}{suffix}" for name in expected for suffix in ("", "-s1")]
     assert first in expected
     assert available_runs(registry, registry.tables["table3"].rows) == []  # rows of table3 are tasks of the study
+
+
+def test_a_row_may_name_the_seeds_of_its_inputs_but_no_repetition(tmp_path):
+    root = edited(tmp_path, "tables.yaml", "llamagen_l-ours-t1}", "llamagen_l-ours-t1-s2}")
+    with pytest.raises(
+        ArtuneError, match=r"tables.yaml: extra_seeds: llamagen_l-ours-t1-s2: a row names no repetition"
+    ):
+        Registry("mnist", root=root)
+
+
+def test_rows_under_the_same_inputs_are_compared_and_those_that_a_scale_lacks_say_so():
+    mnist, table = Registry("mnist"), IMAGENET.tables["extra_seeds"]
+    for span in table.spans:
+        inputs = {mnist.split(str(table.rows[at].run))[1] for at in span}
+        assert len(inputs) == 1
+        seeds = inputs.pop()
+        assert {table.rows[at].labels[:2] for at in span} == {(str(seeds.tokenizer), str(seeds.networks))}
+    assert available_runs(mnist, table.rows) == [row.run for row in table.rows]
+    assert available_runs(IMAGENET, table.rows) == [row.run for row in IMAGENET.tables["table4"].rows]
+    assert {IMAGENET.unavailable(str(row.run)) for row in table.rows} == {None, "not trained here"}
+
+
+def test_a_table_that_is_not_repeated_has_one_run_per_row():
+    registry = Registry("mnist")
+    table4, seeds = (runs_of_tables(registry, [key], 2) for key in ("table4", "extra_seeds"))
+    assert (len(table4), len(seeds)) == (8, 20)
+    assert not [name for name in seeds if name.endswith("-s1")]
+    assert runs_of_tables(registry, ["table4", "extra_seeds"], 2) == [*table4, *seeds[4:]]
 
 
 def test_the_report_shows_the_papers_tables_and_of_those_beyond_it_the_ones_there_are(tmp_path):

@@ -1,5 +1,7 @@
 """Paired comparison of two runs, against a literal jackknife: each sample left out of both, all scores computed again."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
-from artune.runtime.files import save_npz
+from artune.runtime.files import load_npz, save_npz
 
 REGISTRY = Registry("smoke", root=ROOT / "config")
 PROTOCOL = REGISTRY.evaluation.model_copy(update={"inception_split": 12})
@@ -157,6 +159,23 @@ def test_several_seeds_are_compared_seed_by_seed(world):
     errors = np.array([one["se"] for one in single])
     np.testing.assert_allclose(frame["evaluation_se"], (errors**2).sum(0) ** 0.5 / 3)
     assert (frame["p_holm"] >= frame["p"]).all()
+
+
+def test_runs_of_a_further_set_of_networks_are_compared_with_its_own_reference(world):
+    folder, registry = world
+    pair = ("llamagen_l-argrpo", "llamagen_l-ours")
+    for name in pair:
+        shutil.copytree(folder / name, folder / f"{name}-n1")
+    arrays = load_npz(folder / "reference.npz")
+    save_npz(folder / "reference-n1.npz", {key.replace("judge/", "judge-n1/"): value for key, value in arrays.items()})
+    further = [tuple(f"{name}-n1" for name in pair)]
+    frame = compare(registry, further, folder, {1: folder / "reference-n1.npz"})
+    plain = compare(registry, [pair], folder, folder / "reference.npz")
+    assert np.array_equal(frame["difference"], plain["difference"])
+    with pytest.raises(ArtuneError, match=r"reference\.npz"):  # it holds no moments under judge-n1
+        compare(registry, further, folder, {1: folder / "reference.npz"})
+    with pytest.raises(ArtuneError, match="llamagen_l-argrpo and llamagen_l-ours-n1 are scored by different sets"):
+        compare(registry, [(pair[0], f"{pair[1]}-n1")], folder, folder / "reference.npz")
 
 
 def test_runs_on_other_labels_are_not_compared(world):

@@ -5,8 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from measured import write_results, write_run, write_votes
+from scipy import stats
 
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
@@ -23,6 +25,7 @@ from artune.results.verdicts import (
     Measure,
     difference_of,
     judge,
+    limit_of,
     mean_of,
     median_of,
     overall,
@@ -75,6 +78,33 @@ def test_over_seeds_the_larger_error_counts_and_seeds_are_paired():
     assert difference_of(wide) == (pytest.approx(1.0), pytest.approx((6 * 0.01**2) ** 0.5 / 3))
     scattered = [(Measure(value, 0.01), Measure(0.0, 0.01)) for value in (0.0, 1.0, 2.0)]
     assert difference_of(scattered) == (pytest.approx(1.0), pytest.approx(1 / 3**0.5))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_scatter_of_few_seeds_counts_as_students_t_says(seeds):
+    values = np.random.default_rng(seeds).normal(1.0, 0.3, size=seeds)
+    pairs = [(Measure(2.0 * value + 0.1, 1e-4), Measure(value, 1e-4)) for value in values]
+    difference, error = difference_of(pairs, margin=0.1)
+    limit = limit_of(pairs, margin=0.1)
+    low, high = stats.t.interval(0.95, seeds - 1, loc=difference, scale=error)
+    assert limit == pytest.approx((high - low) / 2)
+    assert judge(difference, error, 1, limit) == (HOLDS if low > 0 else WITHIN)
+
+
+def test_the_scatter_of_two_seeds_shows_less_than_two_standard_errors_would():
+    pairs = [(Measure(value, 0.01), Measure(0.0, 0.01)) for value in (1.0, 2.0)]
+    difference, error = difference_of(pairs)
+    assert judge(difference, error, 1) == HOLDS
+    assert judge(difference, error, 1, limit_of(pairs)) == WITHIN  # 12.7 errors of .5
+
+
+def test_two_errors_of_the_evaluation_count_at_least_and_alone_with_one_seed():
+    one = [(Measure(1.0, 0.3), Measure(0.0, 0.4))]
+    assert limit_of(one) == 2 * difference_of(one)[1] == pytest.approx(1.0)
+    assert limit_of(one, factor=2.0) == 2 * difference_of(one, factor=2.0)[1]
+    alike = [(Measure(1.0, 0.3), Measure(0.0, 0.4)), (Measure(1.001, 0.3), Measure(0.0, 0.4))]
+    assert limit_of(alike) == pytest.approx(2 * 0.5 / 2**0.5)
+    assert limit_of([(Measure(1.0), Measure(0.0, 0.4))]) is None
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,18 @@ def test_every_setting_that_moves_a_score_counts(changed):
         check_one_protocol("table4", [record("a"), record("b", **changed)], EVALUATION)
 
 
+def test_rows_of_several_sets_of_networks_stand_together_if_nothing_else_differs():
+    registry = Registry("smoke", root=ROOT / "config")
+    other = record("a-n1", **registry.evaluation_in(1).networks) | {"networks_seed": 1}
+    assert other["networks"]["features"] == "judge-n1"
+    check_one_protocol("extra_seeds", [record("a"), other], EVALUATION)
+    with pytest.raises(ArtuneError, match=r"networks: .* for a; .* for a-n1"):  # no set of its own is named
+        check_one_protocol("table4", [record("a"), {**other, "networks_seed": 0, "evaluation": {}}], EVALUATION)
+    swapped = registry.evaluation_in(1).networks | {"features": "inception-n1"}
+    with pytest.raises(ArtuneError, match="features: 'judge' for a; 'inception' for a-n1"):
+        check_one_protocol("extra_seeds", [record("a"), record("a-n1", **swapped) | {"networks_seed": 1}], EVALUATION)
+
+
 @pytest.mark.parametrize("labels", ["random", "balanced"])
 def test_samples_without_labels_stand_beside_rows_of_any_labels(labels):
     rows = [record("a", labels=labels) | {"labels": labels}, record("foreign") | {"labels": "none"}]

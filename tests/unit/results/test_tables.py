@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from scipy import stats
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
@@ -84,6 +85,31 @@ def test_seeds_become_mean_standard_deviation_and_error_of_the_mean():
     assert math.isnan(frame.iloc[0]["fid_std"])
 
 
+def test_seeds_have_the_error_of_their_mean_and_its_interval_by_students_t():
+    values = [1.0, 1.2, 1.7]
+    scores = table4() | {"llamagen_l-ours": [record("llamagen_l-ours", i, fid=v) for i, v in enumerate(values)]}
+    frame = build_table(REGISTRY, "table4", scores)
+    error = stats.sem(values)
+    assert frame.iloc[1]["fid_seeds_se"] == pytest.approx(error, rel=1e-5)
+    assert frame.iloc[1]["fid_seeds_half_width"] == pytest.approx(stats.t.ppf(0.975, 2) * error, rel=1e-5)
+    assert math.isnan(frame.iloc[0]["fid_seeds_half_width"])
+    at = list(frame).index("fid_std")
+    assert list(frame)[at - 1 : at + 3] == ["fid_se", "fid_std", "fid_seeds_se", "fid_seeds_half_width"]
+
+
+def test_a_row_under_other_inputs_takes_the_scores_of_these_inputs_only():
+    runs = ("llamagen_l-argrpo-t1", "llamagen_l-ours-t1", "llamagen_l-ours-n1")
+    scores = {run: [record(run) | {"base": run[:-3]}] for run in runs}
+    frame = build_table(REGISTRY, "extra_seeds", scores).set_index("run")
+    assert (frame["status"] == "ok").sum() == 3
+    assert frame.loc["llamagen_l-ours-t1", "Tokenizer"] == "1"
+    assert math.isnan(frame.loc["llamagen_l-ours-t1", "fid_paper"])
+    assert frame.loc["llamagen_l-ours", "fid_paper"] == 3.83
+    message = "scores of llamagen_l-ours-n1 at scale mnist given for llamagen_l-ours-t1"
+    with pytest.raises(ArtuneError, match=message):
+        build_table(REGISTRY, "extra_seeds", {"llamagen_l-ours-t1": scores["llamagen_l-ours-n1"]})
+
+
 def test_the_order_of_seeds_does_not_matter():
     records = [record("llamagen_l-ours", i, fid=1 + 0.1 * i) for i in range(3)]
     forward, backward = (
@@ -93,7 +119,8 @@ def test_the_order_of_seeds_does_not_matter():
 
 
 def test_without_several_seeds_there_is_no_column_of_deviations():
-    assert not [name for name in build_table(REGISTRY, "table4", table4()) if name.endswith("_std")]
+    endings = ("_std", "_seeds_se", "_half_width")
+    assert not [name for name in build_table(REGISTRY, "table4", table4()) if name.endswith(endings)]
 
 
 def test_a_row_without_scores_is_empty_and_says_why(monkeypatch):

@@ -8,6 +8,7 @@ from project import ROOT
 
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
+from artune.tracking.mlflow_store import run_tags
 from artune.tracking.run_page import describe_experiment, describe_run, draw_page_picture
 
 REGISTRY = Registry("mnist")
@@ -33,6 +34,18 @@ def test_a_page_names_the_rows_that_show_the_run_and_its_figures():
     text = page("llamagen_l-ours")
     assert "| `table4` | Ours against AR-GRPO on LlamaGen-L (CFG scale 1.5) | Ours (CLIPScore + HPSv2) |" in text
     assert "Figures 2, 3, 7, 8," in text
+
+
+def test_a_page_of_other_inputs_says_their_seeds_and_the_rows_of_these_inputs():
+    text = page("llamagen_l-ours-t1-n2-s1")
+    assert "seed 1, tokenizer of seed 1, frozen networks of set 2." in text
+    assert "In no table and no figure." in text
+    text = page("llamagen_l-ours-t1")
+    assert "| `extra_seeds` |" in text
+    assert "| `table4` |" not in text
+    tags = run_tags(REGISTRY, REGISTRY.spec("llamagen_l-ours-n1-s1"))
+    assert (tags["seed"], tags["networks_seed"], "tokenizer_seed" in tags) == ("1", "1", False)
+    assert ("extra_seeds" in tags, "table4" in tags) == (True, False)
 
 
 def test_a_page_lists_what_differs_from_the_base_and_nothing_else():
