@@ -122,6 +122,12 @@ def test_an_embedded_scale_with_measured_seconds_has_its_minutes(capsys):
     total = seconds.inputs + seconds.prior + 4 * (200 * seconds.iteration + seconds.evaluation)
     assert line == f"results/table4.csv: {total / 60:.0f} minutes of one CPU thread at the fashion scale"
     assert printed.count("train llamagen_l") == printed.count("evaluate llamagen_l") == 4
+    arguments.target = "extra_seeds"
+    plan_command(Context(arguments), arguments)
+    printed = capsys.readouterr().out
+    assert [printed.count(f"inputs of {end} ") for end in ("-t1", "-t2", "-n1", "-n2")] == [1, 1, 1, 1]
+    assert printed.count("train llamagen_l") == 20
+    assert printed.count("prior llamagen_l") == 3  # a set of networks has the plain prior
     arguments.target = "table12"
     plan_command(Context(arguments), arguments)
     assert "not measured" in capsys.readouterr().out  # likelihood training

@@ -35,6 +35,20 @@ def test_the_settings_of_the_evaluation_are_shown_with_every_layer():
     assert found == [(50000, "evaluation.yaml"), (2000, "scales/mnist.yaml")]
 
 
+def test_the_networks_of_a_further_set_come_from_the_name():
+    registry = Registry("mnist", root=ROOT / "config")
+    found, plain = origins(registry, "llamagen_l-ours-n1"), origins(registry, "llamagen_l-ours-t1")
+    named = {
+        "rewards.networks.clip": "clip-n1",
+        "rewards.loo_fid.network": "inception-n1",
+        "evaluation.features": "judge-n1",
+    }
+    for key, network in named.items():
+        assert found[key][-1] == (network, "the run's name: set 1 of frozen networks")
+    assert {key: values[-1] for key, values in found.items() if values != plain[key]}.keys() >= named.keys()
+    assert plain == origins(registry, "llamagen_l-ours")
+
+
 def test_the_released_settings_have_no_edit_without_effect():
     assert json.loads(RELEASED.read_text()) == overridden_values(ROOT / "config"), (
         f"config/ has changed; write {RELEASED} again: json.dumps(overridden_values(), indent=1) and a line break"
