@@ -74,7 +74,7 @@ rule features:
     resources:
         launcher="python",
     params:
-        roles=REGISTRY.evaluation.networks,  # features are stored per role; another network in a role outdates them
+        roles=PLAN.feature_roles(),  # features are stored per role; another network in a role outdates them
     shell:
         "{resources.launcher} -m artune features --samples {input.samples} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
