@@ -200,7 +200,7 @@ def _names(chosen: Callable[[Score], bool]) -> tuple[str, ...]:
 
 COLUMNS: dict[str, Column] = {name: score.column for name, score in SCORES.items()}
 JUDGES = _names(lambda score: score.judge)
-WHERE_COMPUTED = _names(lambda score: score.judge or score.of_reward)  # shown by every table if the evaluation has them
+WHERE_COMPUTED = (*_names(lambda score: score.of_reward), *JUDGES)  # every table shows those that the evaluation has
 AGAINST = _names(lambda score: score.against_reference)
 COMPARED = _names(lambda score: score.compared)
 CLAIMABLE = _names(lambda score: score.error_known)  # a claim needs scores with a standard error

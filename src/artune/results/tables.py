@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from artune.config.glossary import AGAINST, JUDGES, SCORES
+from artune.config.glossary import AGAINST, SCORES, WHERE_COMPUTED
 from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
 from artune.config.settings import results_name
@@ -88,7 +88,7 @@ def _check(registry: Registry, key: str, row: Row, records: Sequence[Scores]) ->
 def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[Scores]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     paper = dict(zip(table.columns, row.paper or (None,) * len(table.columns), strict=True))
-    for metric in (*table.columns, *table.extra, *JUDGES):
+    for metric in dict.fromkeys((*table.columns, *table.extra, *WHERE_COMPUTED)):
         cells |= _metric(metric, records)
         if metric in paper:
             ours, theirs = cells[metric], paper[metric]
@@ -147,7 +147,8 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     Returns:
         For every metric m: m (mean over seeds), m_se, m_std, m_paper, m_difference (ours - paper),
         m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the metric has one
-        and m_std only where a row has several seeds; the judges' scores where the scale has them; m_{reference} for
+        and m_std only where a row has several seeds; the judges' scores and the paper's by the reward's networks, where
+        the scale has them; m_{reference} for
         every further reference; then the columns ``PROVENANCE``.
 
     Raises:
@@ -169,7 +170,7 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     check_one_protocol(key, everything, registry.evaluation)
     several = any((line.get("seeds") or 0) > 1 for line in lines)
     judged = {metric for record in everything for metric in record["scores"]}
-    judges = [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
+    judges = [metric for metric in WHERE_COMPUTED if metric in judged and metric not in (*table.columns, *table.extra)]
     columns = _score_columns(table, several, judges, registry.evaluation.references)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = columns[len(table.labels) : -len(PROVENANCE)]
