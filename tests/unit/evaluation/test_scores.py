@@ -360,3 +360,19 @@ def test_features_with_labels_that_are_no_class_ids_are_refused(tmp_path, change
     files = ScoreFiles(tmp_path / "features.npz", tmp_path / "reference.npz", tmp_path / "scores.json")
     with pytest.raises(ArtuneError, match=r"features\.npz: labels: "):
         evaluate(tiny_run(), OFFICIAL, files, {})
+
+
+def test_features_of_the_rewards_classifier_and_of_the_packages_judge_are_kept(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
+    save_npz(tmp_path / "samples.npz", {"arr_0": images, "labels": np.arange(90) % 4})
+    protocol, data = APART.model_copy(update={"batch": 40}), tiny_run().data
+    networks = dict.fromkeys(protocol.networks.values(), Network())
+    found = sample_features(tmp_path / "samples.npz", protocol, data, networks, "cpu")
+    assert np.array_equal(found["reward_probabilities"], found["probabilities"])  # one stand-in plays both
+    embedded = Network().embed_images(torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert found["efficientnet"].dtype == np.float16
+    assert np.array_equal(found["efficientnet"], embedded.half().numpy())
+    del networks[protocol.efficientnet]  # as where the package is not installed
+    without = sample_features(tmp_path / "samples.npz", protocol, data, networks, "cpu")
+    assert set(found) - set(without) == {"efficientnet"}
+    assert all(np.array_equal(found[key], without[key]) for key in without)
