@@ -25,7 +25,9 @@ def scores(registry: Registry, run: str, **changes: float) -> dict:
     values = {"fid": 2.0, "fid_se": 0.1, "kid": 0.1, "kid_se": 0.01, "inception_score": 8.0, "inception_score_se": 0.1,
               "clip_score": 0.8, "clip_score_se": 0.004, "precision": 0.8, "precision_se": 0.009, "recall": 0.85,
               "accuracy": 0.9, "loo_fid_ms": 3.0, "fid_reward": 2.0, "fid_reward_se": 0.1,
-              "clip_score_reward": 0.7, "clip_score_reward_se": 0.004} | changes  # fmt: skip
+              "clip_score_reward": 0.7, "clip_score_reward_se": 0.004, "kid_reward": 0.1, "kid_reward_se": 0.01,
+              "inception_score_reward": 8.0, "inception_score_reward_se": 0.1, "precision_reward": 0.8,
+              "precision_reward_se": 0.009, "recall_reward": 0.85, "accuracy_reward": 0.9} | changes  # fmt: skip
     shared = {"n": 2000, "labels": "balanced", "cfg": 1.5, "reference": "heldout", "networks": {"features": "judge"}}
     return shared | {"run": run, "base": base, "scale": registry.scale, "seed": seed, "versions": VERSIONS,
                      "scores": values}  # fmt: skip

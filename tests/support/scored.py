@@ -42,6 +42,27 @@ def reference(seed, protocol):
     return found | {f"{own}/mu": found[f"{judged}/mu"], f"{own}/sigma": found[f"{judged}/sigma"]}
 
 
+# The same protocol where the reward's network is not the judge's, with a judge out of a package: every score there is.
+APART = OFFICIAL.model_copy(update={"reward_features": "stand_in", "efficientnet": "efficientnet_lite0"})
+
+
+def draws_apart(seed, n=90):
+    """As ``draws``, with the features that :data:`APART` adds."""
+    draw, arrays = np.random.default_rng(100 + seed), draws(seed, n)
+    confident = 0.6 * arrays["probabilities"] + 0.4 / 3
+    own = {"reward_features": draw.normal(size=(n, 6)), "reward_probabilities": confident[draw.permutation(n)]}
+    return arrays | own | {"efficientnet": draw.uniform(0, 6, size=(n, 7)).astype(np.float16)}
+
+
+def reference_apart(seed):
+    """As ``reference``, with the arrays that :data:`APART` adds."""
+    arrays = draws_apart(seed, 60)
+    mu, sigma = feature_moments(torch.from_numpy(arrays["reward_features"]))
+    found = {"mu": mu.numpy(), "sigma": sigma.numpy(), "features": arrays["reward_features"]}
+    own = {f"heldout/{APART.reward_features}/{key}": value for key, value in found.items()}
+    return reference(seed, OFFICIAL) | own | {f"heldout/{APART.efficientnet}/embeddings": arrays["efficientnet"]}
+
+
 class Network(FeatureNetwork):
     """A network whose features and image embeddings are mean colours."""
 

@@ -75,7 +75,7 @@ rule features:
         launcher="python",
     params:
         # Features are stored per role; another network in a role outdates them.
-        roles=lambda wildcards: REGISTRY.evaluation_in(PLAN.set_of(wildcards.run)).networks,
+        roles=lambda wildcards: PLAN.feature_roles(PLAN.set_of(wildcards.run)),
     shell:
         "{resources.launcher} -m artune features --samples {input.samples} --networks {input.networks}"
         f" --output {{output}} {SHARED}"

@@ -107,6 +107,7 @@ COMMANDS: dict[str, Command] = {
     "further_reference": Command(
         "inputs", "moments and features of another split of real images", required="data networks output"
     ),
+    "judge_reference": Command("inputs", "held-out images under a judge of a package", "name", "data output"),
     "class_moments": Command("inputs", "moments of the training images of each class", required="data networks output"),
     "train": Command(
         "tuning",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from artune.config.fields import PACKAGES
 from artune.config.registry import Registry
 from artune.config.run import Evaluation
 from artune.config.seeds import cut_seeds
@@ -100,13 +101,23 @@ class Context:
         return tracking_uri(self.settings.tracking_uri)
 
     def networks(self, names: Iterable[str], given: Sequence[Path]) -> dict[str, "nn.Module"]:
-        """The frozen networks called ``names`` on the device; their files are looked for as by :func:`files_of`."""
-        from artune.models.encoders.build import load_network
+        """The frozen networks called ``names`` on the device; their files are looked for as by :func:`files_of`.
 
-        registry, files = self.registry, files_of(names, given, ".safetensors", "--networks")
-        return {
-            name: load_network(path, registry.network(name), registry.data, self.device) for name, path in files.items()
-        }
+        A network out of an optional package is left out where the package is not installed.
+        """
+        from artune.models.encoders.build import load_network
+        from artune.models.encoders.efficientnet import load_efficientnet
+
+        registry = self.registry
+        chosen = {name: registry.network(name) for name in names}
+        files = files_of(self.filed(names), given, ".safetensors", "--networks")
+        found = {name: load_network(path, chosen[name], registry.data, self.device) for name, path in files.items()}
+        packaged = {name: load_efficientnet(chosen[name].architecture) for name in chosen if name not in files}
+        return found | {name: module.to(self.device) for name, module in packaged.items() if module is not None}
+
+    def filed(self, names: Iterable[str]) -> list[str]:
+        """Those of the networks called ``names`` that have a file of weights, not a package."""
+        return [name for name in names if self.registry.network(name).kind not in PACKAGES]
 
     def set_of(self, given: Iterable[Path]) -> int:
         """Number of the set of frozen networks whose files are given: ``judge-n1.safetensors`` is of set 1.

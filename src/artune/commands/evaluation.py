@@ -52,7 +52,7 @@ def _extractor(
     names = set(protocol.networks.values())
     if given is None:
         return None
-    files = files_of(names, given, ".safetensors", "--networks")
+    files = files_of(context.filed(names), given, ".safetensors", "--networks")
     there = all(path.exists() for path in files.values())
     if not world.from_leader(there):  # another job may finish the last file while the processes look
         return None
@@ -85,7 +85,7 @@ def features(context: Context, arguments: Namespace) -> str:
 
     registry, device = context.registry, context.device
     protocol = context.evaluation_of(arguments.networks)
-    files = files_of(protocol.networks.values(), arguments.networks, ".safetensors", "--networks")
+    files = files_of(context.filed(protocol.networks.values()), arguments.networks, ".safetensors", "--networks")
     with lease(arguments.output.parent, "features"), started(device) as world:
         if world.from_leader(
             world.leads and take_up(arguments.samples, identity_of(registry, protocol, files, device), arguments.output)
@@ -106,7 +106,11 @@ def evaluate(context: Context, arguments: Namespace) -> str:
 
     registry, given = context.registry, arguments.references
     references = files_of(registry.evaluation.references, given, ".npz", "--references") if given else {}
-    files = ScoreFiles(arguments.features, arguments.reference, arguments.output, arguments.timings, references)
+    third = [registry.evaluation.efficientnet] if registry.evaluation.efficientnet else []
+    judged = list(files_of(third, given, ".npz", "--references").values())
+    files = ScoreFiles(
+        arguments.features, arguments.reference, arguments.output, arguments.timings, references, *judged
+    )
     outside = evaluation_files(registry, context.assets, Path(Sources(registry).stamps))
     run = read_run(arguments.config)
     return score(run, registry.evaluation_in(run.networks_seed), files, provenance(context.prepare()), outside)

@@ -1,6 +1,6 @@
 """Types and readers of ``config/*.yaml``. Never imports torch.
 
-- fields: the frozen base of every type, and ranges of numbers
+- fields: the frozen base of every type, ranges of numbers, what the glossary says of a score
 - yaml_layers: reading, validating, merging and flattening YAML
 - settings: settings of the user, remarks of a scale, external files (assets)
 - run: a run's settings: data, tokenizer, backbone, networks, sampling, evaluation

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from artune.config.fields import Frozen
-from artune.config.glossary import CLAIMABLE, METRICS
+from artune.config.glossary import CLAIMABLE, METRICS, ROLES, SCORES
 from artune.config.tables import Known, Table
 from artune.config.yaml_layers import parse
 from artune.errors import ArtuneError, unknown
@@ -103,6 +103,7 @@ class Claim(Frozen):
     section: str = Field(pattern=r"^(\d|[A-F])$")  # section of the paper; a letter is an appendix
     where: str  # table, figure or paragraph
     claim: str  # in our words, with the paper's numbers
+    network: tuple[str, ...] = ()  # the paper's networks that measure the scores; none without scores
     scores: tuple[ScoreTest, ...] = ()
     curves: tuple[CurveTest, ...] = ()
     times: tuple[TimeTest, ...] = ()
@@ -115,6 +116,12 @@ class Claim(Frozen):
         tests = (*self.scores, *self.curves, *self.times, *self.votes, *self.same)
         if bool(tests) == ("every" in self.untested):
             raise ValueError("give tests, or say under untested.every why there are none")
+        metrics = (metric for test in self.scores for metric in (*test.lower, *test.higher))
+        roles = (SCORES[metric].role for metric in metrics)
+        measuring = _unique(ROLES[role][1] for role in roles if role in ROLES)
+        if sorted(self.network) != sorted(measuring):
+            given, needed = (f"[{', '.join(names)}]" for names in (self.network, measuring))
+            raise ValueError(f"network: {given} given, but the paper measures its scores by {needed}; give that")
         return self
 
     def why_not(self, scale: str) -> str | None:

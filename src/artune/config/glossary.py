@@ -5,84 +5,24 @@ and whatever else depends on which scores there are is read from that entry.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import replace
 from typing import Any
 
+from artune.config.fields import Column, Score
 from artune.config.methods import REWARDS
 
+# Role of a network that computes the paper's scores -> the role of the reward's network, which is the same one in the
+# paper, and its name there.
+ROLES = {
+    "features": ("reward_features", "inception"),
+    "classifier": ("reward_features", "inception"),
+    "clip": ("reward_clip", "clip"),
+}
+THIRD = "an ImageNet classifier that nobody trained here"
 # Ways to compute a standard error.
 JACKKNIFE = "jackknife over samples"
 BINOMIAL = "binomial"
 OF_MEAN = "standard deviation over the square root of the number of samples"
-
-
-@dataclass(frozen=True)
-class Column:
-    """How a score is shown.
-
-    Args:
-        heading: heading of the column.
-        better: +1 where higher is better, -1 where lower is.
-        decimals: decimals of our values.
-        paper_decimals: decimals of the paper's values.
-    """
-
-    heading: str
-    better: int
-    decimals: int
-    paper_decimals: int
-
-    def __post_init__(self) -> None:
-        if self.better not in (1, -1):
-            raise ValueError(f"{self.heading}: better: {self.better} given; give +1 or -1")
-
-    @property
-    def title(self) -> str:
-        """The heading and an arrow towards the better values."""
-        return f"{self.heading} {'↑' if self.better > 0 else '↓'}"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score: what it means, how it is shown and where it is used. Its name is its key in ``scores.json``.
-
-    Args:
-        meaning: one line, shown beside the score's name in MLflow.
-        column: heading, direction and decimals.
-        standard_error: how ``{name}_se`` in ``scores.json`` is computed; None if ``scores.json`` has no such number.
-        binomial: ``scores.json`` has no standard error, but a claim may use the binomial error of the value.
-        against_reference: the score depends on a reference, so every further reference gives another value.
-        judge: every table shows the score if the scale's evaluation computes it; needs ``against_reference``.
-        compared: the command ``compare`` tests differences in the score.
-        beside: further numbers ``{name}_{suffix}`` in ``scores.json``: suffix -> meaning.
-
-    Raises:
-        ValueError: the entry contradicts itself.
-    """
-
-    meaning: str
-    column: Column
-    _: KW_ONLY
-    standard_error: str | None
-    binomial: bool = False
-    against_reference: bool = False
-    judge: bool = False
-    compared: bool = False
-    beside: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        name = self.column.heading
-        if self.binomial and self.standard_error:
-            raise ValueError(f"{name}: standard_error and binomial exclude each other; give one of them")
-        if self.judge and not self.against_reference:
-            raise ValueError(f"{name}: judge: needs against_reference as well")
-        if "se" in self.beside:
-            raise ValueError(f"{name}: beside: se follows from standard_error; leave it out")
-
-    @property
-    def error_known(self) -> bool:
-        """Whether a value has a standard error, in ``scores.json`` or by the binomial formula."""
-        return self.binomial or self.standard_error is not None
 
 
 SCORES: dict[str, Score] = {
@@ -92,6 +32,8 @@ SCORES: dict[str, Score] = {
         standard_error=JACKKNIFE,
         against_reference=True,
         compared=True,
+        role="features",
+        others=("fd_dinov2", "cmmd", "fd_efficientnet"),
         beside={
             "bias_corrected": "fid without the jackknife's estimate of the bias of a finite sample; "
             "missing where that estimate is outside its own error, as with fewer than 10 samples per feature"
@@ -103,12 +45,15 @@ SCORES: dict[str, Score] = {
         standard_error=JACKKNIFE,
         against_reference=True,
         compared=True,
+        role="features",
+        others=("kid_efficientnet",),
     ),
     "inception_score": Score(
         "Inception Score by the judge's classifier",
         Column("IS", better=+1, decimals=2, paper_decimals=2),
         standard_error=JACKKNIFE,
         compared=True,
+        role="classifier",
         beside={"std": "standard deviation of inception_score over chunks of samples"},
     ),
     "precision": Score(
@@ -117,6 +62,8 @@ SCORES: dict[str, Score] = {
         standard_error=BINOMIAL,
         against_reference=True,
         compared=True,
+        role="features",
+        others=("precision_dinov2", "precision_efficientnet"),
         beside={
             "exact": "precision with exact distances",
             "adm_half": "precision with distances rounded as the official evaluator does",
@@ -129,6 +76,8 @@ SCORES: dict[str, Score] = {
         binomial=True,
         against_reference=True,
         compared=True,
+        role="features",
+        others=("recall_dinov2", "recall_efficientnet"),
         beside={
             "exact": "recall with exact distances",
             "adm_half": "recall with distances rounded as the official evaluator does",
@@ -139,6 +88,7 @@ SCORES: dict[str, Score] = {
         Column("CLIPScore", better=+1, decimals=4, paper_decimals=4),
         standard_error=OF_MEAN,
         compared=True,
+        role="clip",
     ),
     "accuracy": Score(
         "share of samples that the judge's classifier gives the class they were drawn for",
@@ -146,6 +96,7 @@ SCORES: dict[str, Score] = {
         standard_error=None,
         binomial=True,
         compared=True,
+        role="classifier",
     ),
     "fid_reward": Score(
         "Fréchet distance in the features of the LOO-FID reward's own network",
@@ -184,6 +135,7 @@ SCORES: dict[str, Score] = {
         standard_error=JACKKNIFE,
         against_reference=True,
         judge=True,
+        role="cmmd",
     ),
     "fd_dinov2": Score(
         "Fréchet distance in DINOv2's features",
@@ -191,6 +143,15 @@ SCORES: dict[str, Score] = {
         standard_error=JACKKNIFE,
         against_reference=True,
         judge=True,
+        role="dinov2",
+    ),
+    "fd_efficientnet": Score(
+        f"Fréchet distance in the features of {THIRD}",
+        Column("FD (EfficientNet)", better=-1, decimals=1, paper_decimals=1),
+        standard_error=JACKKNIFE,
+        against_reference=True,
+        judge=True,
+        role="efficientnet",
     ),
     "loo_fid_ms": Score(
         "median time of the LOO-FID reward in an iteration, milliseconds",
@@ -198,6 +159,32 @@ SCORES: dict[str, Score] = {
         standard_error=None,
     ),
 }
+
+
+def _by(metric: str, network: str, meant: str, role: str = "") -> Score:
+    """The entry of the score ``metric`` by another network: the reward's own, or that of a judge's ``role``."""
+    score = SCORES[metric]
+    column = replace(score.column, heading=f"{score.column.heading} ({network})")
+    return Score(
+        f"{metric} {meant}",
+        column,
+        standard_error=score.standard_error,
+        binomial=score.binomial,
+        against_reference=bool(role),
+        judge=bool(role),
+        of_reward=not role,
+        role=role,
+    )
+
+
+for _metric in ("inception_score", "precision", "recall", "kid", "accuracy"):
+    SCORES[f"{_metric}_reward"] = _by(_metric, "reward's network", "by the LOO-FID reward's own network")
+for _metric, _network, _whose in (
+    ("precision", "DINOv2", "DINOv2"), ("recall", "DINOv2", "DINOv2"), ("kid", "EfficientNet", THIRD),
+    ("precision", "EfficientNet", THIRD), ("recall", "EfficientNet", THIRD),
+):  # fmt: skip
+    _role = _network.lower()
+    SCORES[f"{_metric}_{_role}"] = _by(_metric, _network, f"in the features of {_whose}", _role)
 
 
 # Numbers that ``scores.json`` may lack -> the reason, which stands there under ``missing`` and in a table's ``note``.
@@ -213,6 +200,7 @@ def _names(chosen: Callable[[Score], bool]) -> tuple[str, ...]:
 
 COLUMNS: dict[str, Column] = {name: score.column for name, score in SCORES.items()}
 JUDGES = _names(lambda score: score.judge)
+WHERE_COMPUTED = (*_names(lambda score: score.of_reward), *JUDGES)  # every table shows those that the evaluation has
 AGAINST = _names(lambda score: score.against_reference)
 COMPARED = _names(lambda score: score.compared)
 CLAIMABLE = _names(lambda score: score.error_known)  # a claim needs scores with a standard error

@@ -111,7 +111,7 @@ class Network(Frozen):
 
     kind: Literal[
         "classifier", "clip", "preference", "quality",  # trained here
-        "inception", "inception_torchvision", "open_clip", "hpsv2", "maniqa", "dinov2",  # released
+        "inception", "inception_torchvision", "open_clip", "hpsv2", "maniqa", "dinov2", "efficientnet",  # released
     ]  # fmt: skip
     architecture: str
     checkpoint: str | None = None
@@ -151,13 +151,14 @@ class Evaluation(Frozen):
     density_neighbours: Positive | None = None  # k of density and coverage; None: neither
     cmmd: str | None = None  # network of CMMD; None: no CMMD
     dinov2: str | None = None  # network of FD-DINOv2; None: no FD-DINOv2
+    efficientnet: str | None = None  # embedded scales: a judge that nobody here trained; None: none
     grid_classes: Positive = 10
     grid_per_class: Positive = 6
 
     @property
     def networks(self) -> dict[str, str]:
         """Role -> network, for the roles that are filled."""
-        roles = ("features", "classifier", "clip", "reward_features", "reward_clip", *JUDGING)
+        roles = ("features", "classifier", "clip", "reward_features", "reward_clip", *JUDGING, "efficientnet")
         return {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
 
     @property

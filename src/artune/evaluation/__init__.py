@@ -4,6 +4,7 @@
 - real_samples: real images in place of samples
 - features: features of images under the frozen networks
 - scores: every score of a run
+- other_networks: the same scores by the rewards' own networks, and by a judge that nobody here trained
 - compare: differences of two runs with paired errors
 - protocol: the settings that two evaluations must share to be compared
 - official_graph: features of TensorFlow's original Inception graph

@@ -9,18 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from artune.config.fields import PACKAGES
 from artune.config.registry import Registry
 from artune.config.run import Data, Evaluation
 from artune.data.classes.labels import doubtful, read_labels, refuse_closer_to_class_before, refuse_count_from_1
 from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
 from artune.errors import ArtuneError
+from artune.models.encoders.efficientnet import packaged_digest
 from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.distributed import ALONE, World
 from artune.runtime.files import load_npz, move, npz_shape, save_npz, sha256
 from artune.runtime.progress import Progress
 
 BEFORE = "before"  # name of the cosines with the prompts of the classes before
+THIRD = "efficientnet"  # the role whose network comes out of a package that may be missing
 
 
 class Extractor:
@@ -29,7 +32,7 @@ class Extractor:
     Args:
         evaluation: the network of each role.
         data: the data set, for its prompts.
-        networks: networks by name.
+        networks: networks by name; one of a package may be missing (:data:`artune.config.fields.PACKAGES`).
         device: device of the networks.
         identity: their :func:`identity_of`; needed if the features are to be reused later.
     """
@@ -43,13 +46,14 @@ class Extractor:
         identity: str = "",
     ):
         self.evaluation, self.device, self.identity = evaluation, device, identity
-        self.roles = {role: networks[name] for role, name in evaluation.networks.items()}
+        there = {role: name for role, name in evaluation.networks.items() if role != THIRD or name in networks}
+        self.roles = {role: networks[name] for role, name in there.items()}
         with torch.no_grad():
             self.texts = {role: self.roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
 
     @torch.no_grad()
     def __call__(self, images: Tensor, class_ids: Tensor | None, before: bool = False) -> dict[str, Tensor]:
-        """Images uint8 [b, H, W, 3] and class ids [b] -> arrays [b, ...], float32 on the CPU.
+        """Images uint8 [b, H, W, 3] and class ids [b] -> CPU arrays [b, ...], float32 or half (``efficientnet``).
 
         Images whose class is unknown (None) are compared with no prompt. With ``before`` the array of that name holds
         the cosines with the prompts of the classes before, class_ids - 1.
@@ -64,7 +68,10 @@ class Extractor:
                 if before and role == "clip":
                     found[BEFORE] = (embedded * text[own - 1]).sum(-1)
         found |= {role: self.roles[role].embed_images(images) for role in evaluation.judges}
-        return {key: value.float().cpu() for key, value in found.items()}
+        arrays = {key: value.float().cpu() for key, value in found.items()}
+        if THIRD in self.roles:  # 1,280 numbers, many times those of all other arrays of an embedded scale
+            arrays[THIRD] = self.roles[THIRD].embed_images(images).half().cpu()
+        return arrays
 
 
 def identity_of(registry: Registry, evaluation: Evaluation, files: Mapping[str, Path], device: torch.device) -> str:
@@ -81,6 +88,9 @@ def identity_of(registry: Registry, evaluation: Evaluation, files: Mapping[str, 
     """
     facts = [prompts_digest(registry.data), str(evaluation.batch), device.type]
     for role, name in evaluation.networks.items():
+        if registry.networks[name].kind in PACKAGES:
+            facts.append(f"{role} {registry.networks[name].model_dump_json()} {packaged_digest()}")
+            continue
         path = files[name]
         if not path.exists():
             raise ArtuneError(f"{path}: no such file")
@@ -156,8 +166,8 @@ def sample_features(
 def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: World) -> dict[str, np.ndarray]:
     """Arrays [count, ...] joined from the ``parts`` of all processes: name -> first row -> rows."""
     world.wait()  # a slower GPU may still be minutes behind
-    shapes = world.from_leader({key: found[0].shape[1:] for key, found in parts.items()} if world.leads else None)
-    arrays = {key: torch.zeros(count, *shape) for key, shape in shapes.items()}
+    rows = {key: (found[0].shape[1:], found[0].dtype) for key, found in parts.items()} if world.leads else None
+    arrays = {key: torch.zeros(count, *shape, dtype=kind) for key, (shape, kind) in world.from_leader(rows).items()}
     for key, whole in arrays.items():
         for at, rows in parts.get(key, {}).items():
             whole[at : at + len(rows)] = rows
@@ -166,13 +176,18 @@ def _together(parts: Mapping[str, Mapping[int, Tensor]], count: int, world: Worl
 
 
 def _own_outputs(images: Tensor, evaluation: Evaluation, roles: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """``features``, ``probabilities``, ``spatial`` if the network has them, and ``reward_features`` if they differ."""
+    """``features``, ``probabilities``, ``spatial`` if the network has them.
+
+    With them come ``reward_features`` and ``reward_probabilities`` where another network has the role of the judge.
+    """
     judge: FeatureNetwork = roles["features"]
     found = judge.outputs(images)
     if "probabilities" not in found or evaluation.classifier != evaluation.features:
         found["probabilities"] = roles["classifier"].probabilities(images)
     if evaluation.reward_features != evaluation.features:
         found["reward_features"] = roles["reward_features"].features(images)
+    if evaluation.reward_features != evaluation.classifier:
+        found["reward_probabilities"] = roles["reward_features"].probabilities(images)
     return found
 
 

@@ -15,7 +15,8 @@ from artune.config.sizes import decoded_size
 from artune.data.classes.labels import class_ids
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
-from artune.evaluation.protocol import OutsideFiles, file_order, protocol
+from artune.evaluation.other_networks import FIRST, in_file_order, reward_scores, spread_scores, third_scores
+from artune.evaluation.protocol import OutsideFiles, protocol
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
@@ -40,7 +41,8 @@ def score(
     """All scores of a run by name.
 
     The scores of :func:`score_against`, ``inception_score``, ``accuracy`` and ``clip_score`` come from the networks of
-    the evaluation, ``*_reward`` from those of the rewards; they are equal if the scale has only one set. Samples
+    the evaluation, ``*_reward`` from those of the rewards. If the scale has only one set of networks, ``fid_reward``
+    and ``clip_score_reward`` are equal to ``fid`` and ``clip_score``, and there are no further ``*_reward``. Samples
     without labels have neither an accuracy nor a CLIPScore.
 
     Args:
@@ -53,9 +55,7 @@ def score(
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
-    probabilities = arrays["probabilities"]
-    if evaluation.inception_shuffle:  # a chunk of a file sorted by class would hold only a few classes
-        probabilities = probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
+    probabilities = in_file_order(arrays["probabilities"], evaluation)
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
     scores = {
         **score_against(arrays, real, evaluation, missing),
@@ -74,6 +74,7 @@ def score(
     if "reward_features" in arrays:
         second = jackknife_fid(arrays["reward_features"], real[f"{own}/mu"], real[f"{own}/sigma"])
         scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
+    scores |= reward_scores(arrays, real, evaluation, classes, missing)
     return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if labelled else {})
 
 
@@ -83,7 +84,8 @@ def score_against(
     """The scores of samples against one reference.
 
     They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
-    ``density``, ``coverage``, ``cmmd`` and ``fd_dinov2``; ``fid_bias_corrected`` only where it is within its own error.
+    ``density``, ``coverage``, ``cmmd`` and those of DINOv2 and EfficientNet; ``fid_bias_corrected`` only where it is
+    within its own error.
 
     Args:
         arrays: arrays of the samples from :func:`artune.evaluation.features.sample_features`.
@@ -123,10 +125,11 @@ def score_against(
         judge = cmmd(real[f"heldout/{evaluation.cmmd}/embeddings"], arrays["cmmd"])
         scores |= {"cmmd": judge.value, "cmmd_se": judge.standard_error}
     if evaluation.dinov2 is not None:
-        moments = feature_moments(real[f"heldout/{evaluation.dinov2}/embeddings"])
-        distance = jackknife_fid(arrays["dinov2"], *moments)
+        theirs = real[f"heldout/{evaluation.dinov2}/embeddings"]
+        distance = jackknife_fid(arrays["dinov2"], *feature_moments(theirs))
         scores |= {"fd_dinov2": distance.value, "fd_dinov2_se": distance.standard_error}
-    return scores
+        scores |= spread_scores(theirs, arrays["dinov2"], "dinov2", evaluation.neighbours)
+    return scores | third_scores(arrays, real, evaluation, missing)
 
 
 def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
@@ -176,6 +179,7 @@ class ScoreFiles:
     output: Path  # scores.json
     timings: Path | None = None  # timings.jsonl of the training
     references: Mapping[str, Path] = field(default_factory=dict)  # further references by name
+    third: Path | None = None  # embeddings of the reference's images under the judge that nobody here trained
 
 
 def evaluate(
@@ -202,7 +206,8 @@ def evaluate(
     if labelled:
         features["labels"] = class_ids(features["labels"], n, run.data.classes, f"{files.features}: labels")
     missing: dict[str, str] = {}
-    scores = score(features, load_npz(files.reference), evaluation, run.data.classes, missing)
+    real = load_npz(files.reference) | (load_npz(files.third) if files.third else {})
+    scores = score(features, real, evaluation, run.data.classes, missing)
     _check_finite(scores, f"{files.features} or {files.reference}")
     further, missing_against = _further_scores(run, evaluation, features, files.references)
     if files.timings is not None and (milliseconds := median_milliseconds(files.timings)) is not None:
@@ -237,6 +242,7 @@ def evaluate(
         },
     )
     line = f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+    line += f"; no scores of {evaluation.efficientnet}: {missing[FIRST]}" if FIRST in missing else ""
     return line if labelled else f"{line}; the samples have no labels, so there is no accuracy and no CLIPScore"
 
 

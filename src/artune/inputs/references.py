@@ -178,6 +178,23 @@ def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.n
     return {f"{prefix}/mu{suffix}": mu.numpy(), f"{prefix}/sigma{suffix}": sigma.numpy()}
 
 
+def write_judge_reference(
+    data_path: Path, name: str, network: EmbeddingNetwork | None, batch: int, output: Path, device: torch.device
+) -> str:
+    """Write the held-out images' embeddings under the judge ``name``: ``heldout/{name}/embeddings`` [n, E], half.
+
+    They have a file of their own, so that no training waits for this judge or is outdated by it. Without the judge
+    (None: its package is not installed) the file is empty, and the scores by this judge are left out.
+    """
+    if network is None:
+        save_npz(output, {})
+        return f"{output}: empty; the package of {name} is not installed, so its scores are left out"
+    images, _ = load_split(data_path, "heldout")
+    embedded = in_batches(network.embed_images, images, batch, device).half()
+    save_npz(output, {f"heldout/{name}/embeddings": embedded.numpy()})
+    return f"{output}: features of {len(images)} images under {name}"
+
+
 def write_reference(
     data_path: Path, networks: Mapping[str, FeatureNetwork], batch: int, output: Path, device: torch.device
 ) -> str:

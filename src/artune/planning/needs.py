@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from artune.config.fields import PACKAGES
 from artune.config.registry import Registry
 from artune.data.assets import asset_of, far_from_size, fetch_asset, find_asset, published_digest, wrong_file
 from artune.data.digests import READ, measure
@@ -60,7 +61,8 @@ def source_rules(sources: Sources) -> Rules:
         rules[sources.tokenizer_weights(name)] = (f"tokenizer {name}", [sources.tokenizer_source(name)])
     for name in registry.backbones:
         rules[sources.prior_weights(name)] = (f"pretrained_policy {name}", [sources.prior_source(name)])
-    for name in registry.networks:
+    filed = [name for name, network in registry.networks.items() if network.kind not in PACKAGES]
+    for name in filed:
         rules[sources.network_weights(name)] = (f"network {name}", paths_of(sources.network(name)))
     for run, checkpoint in released.items():
         rules[sources.policy(run)] = ("external_policy", [sources.asset(checkpoint)])
@@ -73,7 +75,9 @@ def source_rules(sources: Sources) -> Rules:
     for key in registry.evaluation.references:
         networks = sources.networks([registry.evaluation.features, *registry.evaluation.judges.values()])
         rules[sources.further_reference(key)] = ("further_reference", [sources.asset(key), *networks])
-    for name in registry.networks:
+    if judge := registry.evaluation.efficientnet:
+        rules[sources.judge_reference(judge)] = (f"judge_reference {judge}", [sources.embedded_data()])
+    for name in filed:
         rules[sources.train_moments(name)] = (f"train_moments {name}", [sources.images(), *sources.networks([name])])
     for run in trained:
         rules[sources.policy(run)] = ("train", paths_of(sources.train(run)))

@@ -46,6 +46,12 @@ class Plan(Sources):
         return [protocol.samples, protocol.labels, protocol.seed, protocol.batch, protocol.grid_classes,
                 protocol.grid_per_class]  # fmt: skip
 
+    def feature_roles(self, number: int = 0) -> dict[str, str]:
+        """Role -> network of all that features hold, by set of networks; the reward's network is also a classifier."""
+        protocol = self.registry.evaluation_in(number)
+        apart = protocol.reward_features != protocol.classifier
+        return protocol.networks | ({"reward_classifier": protocol.reward_features} if apart else {})
+
     def scoring_protocol(self) -> Tree:
         """Settings of the evaluation that decide a run's scores, given its samples."""
         drawing = ("samples", "batch", "grid_classes", "grid_per_class")

@@ -83,6 +83,12 @@ def reference_recipe(registry: Registry, asset: str | None = None) -> Tree:
     return recipe | {"networks": {name: network_recipe(registry, name) for name in sorted(names)}}
 
 
+def judge_reference_recipe(registry: Registry, network: str) -> Tree:
+    """Settings of the held-out images' features under a judge out of a package."""
+    recipe = {"network": network_recipe(registry, network), "data": data_recipe(registry)}
+    return recipe | {"batch": registry.evaluation.batch}
+
+
 def class_moments_recipe(registry: Registry) -> Tree:
     """Settings of the moments of the training images of each class."""
     name = registry.tree["rewards"]["loo_fid"]["network"]

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from artune.config.fields import PACKAGES
 from artune.config.registry import Registry
 from artune.config.seeds import Seeds, cut_seeds, in_set
 from artune.config.yaml_layers import Tree
@@ -82,6 +83,8 @@ class Sources:
     def network(self, name: str) -> RuleInputs:
         """Files from which a frozen network is made; in every set, decoded tokens are those of the plain tokenizer."""
         settings = self.registry.network(name)
+        if settings.kind in PACKAGES:
+            raise ArtuneError(f"networks.{name}: comes out of a package; it can be evaluation.efficientnet only")
         if settings.train is None:
             return {"data": self.asset(settings.checkpoint)}
         files = {"data": self.embedded_data()}
@@ -103,7 +106,8 @@ class Sources:
 
     def evaluation_networks(self, number: int = 0) -> list[str]:
         """Weight files that the features of a run need, in a set of frozen networks."""
-        return self.networks(self.registry.evaluation_in(number).networks.values())
+        names = self.registry.evaluation_in(number).networks.values()
+        return self.networks(name for name in names if self.registry.network(name).kind not in PACKAGES)
 
     def reference_moments(self, number: int = 0) -> str:
         """Moments of the first reference under a set: the real images that every run of the set is scored against."""
@@ -144,9 +148,23 @@ class Sources:
         return f"{self._home(recipes.reference_recipe, asset)}/references/{asset}.npz"
 
     def further_references(self) -> RuleInputs:
-        """Moments of all further references."""
-        names = self.registry.evaluation.references
-        return {"references": [self.further_reference(name) for name in names]} if names else {}
+        """Moments of all further references, and the first one's features under a judge out of a package."""
+        files = [self.further_reference(name) for name in self.registry.evaluation.references]
+        files += [self.judge_reference(name) for name in filter(None, [self.registry.evaluation.efficientnet])]
+        return {"references": files} if files else {}
+
+    def judge_reference(self, network: str) -> str:
+        """Features of the held-out images under a judge out of a package.
+
+        Raises:
+            ArtuneError: the images are not in data.npz, or the network does not come out of a package.
+        """
+        if not self.registry.data.embedded or self.registry.networks[network].kind not in PACKAGES:
+            raise ArtuneError(
+                f"evaluation.efficientnet: {network}: give a network of kind {', '.join(PACKAGES)}, at a scale whose "
+                "images lie in data.npz, or leave the key out"
+            )
+        return f"{self._home(recipes.judge_reference_recipe, network)}/references/{network}.npz"
 
     def tokenizer_source(self, name: str) -> str:
         """The file from which a tokenizer is made."""

@@ -4,6 +4,7 @@ import csv
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,10 +16,13 @@ from artune.config.registry import Registry
 from artune.config.tables import VOTES
 from artune.config.yaml_layers import leaves
 from artune.errors import ArtuneError
+from artune.results.measurers import Measurer, measurers
 from artune.results.mixture import check_one_protocol
 from artune.results.verdicts import (
+    BOTH,
     CONTRARY,
     HOLDS,
+    REWARD,
     UNTESTED,
     Comparison,
     Measure,
@@ -113,7 +117,7 @@ def compare_all(claim: Claim, evidence: Evidence) -> Iterator[Comparison]:
     """Every comparison of a claim."""
     for scores in claim.scores:
         for metric in (*scores.lower, *scores.higher):
-            yield compare_scores(scores, metric, evidence)
+            yield from compare_scores(scores, metric, evidence)
     for curve in claim.curves:
         for keys in (*curve.rises, *curve.falls):
             yield compare_curve(curve, keys, evidence)
@@ -122,14 +126,21 @@ def compare_all(claim: Claim, evidence: Evidence) -> Iterator[Comparison]:
     yield from (compare_settings(same, evidence) for same in claim.same)
 
 
-def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Comparison:
-    """Compare one score of two runs, or of two differences between runs."""
-    sign, column = -1 if metric in test.lower else 1, COLUMNS[metric]
+def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Iterator[Comparison]:
+    """Compare one score of two runs, or of two differences between runs, once for each who measures it."""
+    for measurer in measurers(metric, evidence.registry.evaluation):
+        found = _compare(test, metric, measurer, evidence)
+        yield replace(found, by=measurer.by, network=measurer.network)
+
+
+def _compare(test: ScoreTest, metric: str, measurer: Measurer, evidence: Evidence) -> Comparison:
+    """One comparison; the paper's values stand where it was measured as the paper measures."""
+    sign, column = -1 if metric in test.lower else 1, COLUMNS[measurer.score]
     factor = "" if test.factor == 1.0 else f"{test.factor:g} times "
     margin = "" if test.margin == 0.0 else f" {'+' if test.margin > 0 else '-'} {abs(test.margin):g}"
     what = f"{column.heading} of {test.left} {'below' if sign < 0 else 'above'} {factor}that of {test.right}{margin}"
     theirs = [_paper(side, metric, evidence.registry) for side in (test.left, test.right)]
-    known = [value for value in theirs if value is not None]
+    known = [value for value in theirs if value is not None and measurer.by in (REWARD, BOTH)]
     paper, agrees = "", None
     if len(known) == 2:
         paper = " against ".join(f"{value:.{column.paper_decimals}f}" for value in known)
@@ -141,7 +152,9 @@ def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Comparis
     for run in (*minus(test.left), *minus(test.right)):
         if why := evidence.registry.unavailable(run):
             return untested(f"{run} is not to be had at this scale ({why})")
-    sides = [_measured(side, metric, evidence) for side in (test.left, test.right)]
+    if measurer.reason:
+        return untested(measurer.reason)
+    sides = [_measured(side, measurer.score, evidence) for side in (test.left, test.right)]
     pairs = [(left, right) for left, right in zip(*sides, strict=True) if left is not None and right is not None]
     if len(pairs) < evidence.seeds:
         return untested(f"{column.heading} is not measured at this scale")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artune.config.glossary import AGAINST, COLUMNS, JUDGES
+from artune.config.glossary import AGAINST, COLUMNS, ROLES, WHERE_COMPUTED
 from artune.config.paper import find_table
 from artune.config.registry import Registry
 from artune.config.tables import VOTES, Table
@@ -22,7 +22,7 @@ def write_markdown(frame: "DataFrame", registry: Registry, key: str, path: Path 
     lines = [f"**{name_of(key)}. {table.title}.** {caption(frame, registry, key)}", ""]
     lines += grid([*table.labels, *_headings(table.columns)], _body(table, frame, table.columns, paper=True))
     shown = (*table.columns, *table.extra)
-    if extra := [*table.extra, *(judge for judge in JUDGES if judge in frame and judge not in shown)]:
+    if extra := [*table.extra, *(name for name in WHERE_COMPUTED if name in frame and name not in shown)]:
         lines += ["", "Beyond the paper's columns:", ""]
         headings = [*table.labels, *_headings(extra, paper=False)]
         lines += grid(headings, _body(table, frame, extra, paper=False))
@@ -71,6 +71,7 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     for column, text in (("n", "{} samples"), ("seeds", "seeds per row: {}"), ("reference", "reference: {}")):
         if values := list(dict.fromkeys(str(value) for value in done[column])):
             parts.append(text.format(" / ".join(values)))
+    parts += [who_measured(registry)]
     if not note:  # a scale without a note is the paper's own
         parts += [f"not the official protocol: {text}" for text in sorted({*done["protocol"]} - {"official", None})]
     if len(done):
@@ -86,6 +87,16 @@ def caption(frame: "DataFrame", registry: Registry, key: str) -> str:
     if gaps := sorted({str(status) for status in frame["status"]} - {"ok"}):
         parts.append(f"empty cells: {', '.join(gaps)}")
     return "; ".join(parts) + "."
+
+
+def who_measured(registry: Registry) -> str:
+    """The networks behind the paper's columns, and whether a reward saw them."""
+    networks = registry.evaluation.networks
+    judges = dict.fromkeys(networks[role] for role in ROLES)
+    rewards = dict.fromkeys(networks[reward] for reward, _ in ROLES.values())
+    if judges.keys() & rewards.keys():
+        return f"measured by {', '.join(judges)}, as in the paper networks of the rewards"
+    return f"measured by {', '.join(judges)}, which no reward uses; (reward's network): by {', '.join(rewards)}"
 
 
 def name_of(key: str) -> str:

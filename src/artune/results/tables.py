@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from artune.config.glossary import AGAINST, JUDGES, SCORES
+from artune.config.glossary import AGAINST, SCORES, WHERE_COMPUTED
 from artune.config.paper import find_table, row_labels
 from artune.config.registry import Registry
 from artune.config.seeds import cut_seeds
@@ -96,7 +96,7 @@ def check_row(registry: Registry, key: str, row: Row, records: Sequence[Scores])
 def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[Scores]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     paper = dict(zip(table.columns, row.paper or (None,) * len(table.columns), strict=True))
-    for metric in (*table.columns, *table.extra, *JUDGES):
+    for metric in dict.fromkeys((*table.columns, *table.extra, *WHERE_COMPUTED)):
         cells |= _metric(metric, records)
         if metric in paper:
             ours, theirs = cells[metric], paper[metric]
@@ -146,7 +146,7 @@ def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], ref
 def judges_of(table: Table, records: Sequence[Scores]) -> list[str]:
     """The judges' scores that the records have beside a table's own columns."""
     judged = {metric for record in records for metric in record["scores"]}
-    return [metric for metric in JUDGES if metric in judged and metric not in (*table.columns, *table.extra)]
+    return [metric for metric in WHERE_COMPUTED if metric in judged and metric not in (*table.columns, *table.extra)]
 
 
 def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
@@ -161,8 +161,9 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     Returns:
         For every metric m: m (mean over seeds), m_se, m_std, m_seeds_se, m_seeds_half_width, m_paper, m_difference
         (ours - paper), m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the
-        metric has one and what is over seeds only where a row has several; the judges' scores where the scale has them;
-        m_{reference} for every further reference; then the columns ``PROVENANCE``.
+        metric has one and what is over seeds only where a row has several; the judges' scores and the paper's by the
+        reward's networks, where the scale has them; m_{reference} for every further reference; then the columns
+        ``PROVENANCE``.
 
     Raises:
         ArtuneError: the table is unknown, scores are of another run, scale or preset, or the rows were evaluated by

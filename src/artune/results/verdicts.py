@@ -10,6 +10,9 @@ from artune.metrics import student
 
 HOLDS, PARTLY, WITHIN, CONTRARY, UNTESTED = "holds", "holds in part", "within error", "does not hold", "not tested"
 VERDICTS = (HOLDS, PARTLY, WITHIN, CONTRARY, UNTESTED)
+# Who measured a comparison: the reward's own network, as in the paper; judges that no reward used; both alike, as where
+# no network measures; a further judge, whose comparison is shown and decides nothing.
+REWARD, JUDGES, BOTH, FURTHER = "reward", "judges", "both", "further"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Comparison:
     paper: str = ""  # "3.83 against 6.37"
     paper_agrees: bool | None = None  # whether the paper's own numbers have the claimed sign
     reason: str = ""  # why it was not tested
+    by: str = BOTH  # REWARD, JUDGES, BOTH or FURTHER
+    network: str = ""  # name of the network that measured, if one did
 
 
 def difference_of(

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from project import ROOT
-from scored import OFFICIAL, draws, reference
+from scored import APART, OFFICIAL, draws, draws_apart, reference, reference_apart
 
 from artune.config.claims import ScoreTest
 from artune.config.glossary import (
@@ -22,6 +22,7 @@ from artune.config.glossary import (
     MEANINGS,
     METRICS,
     SCORES,
+    WHERE_COMPUTED,
     Column,
     Score,
 )
@@ -34,7 +35,11 @@ IN_SCORES_JSON = [
     "inception_score_std", "precision", "precision_se", "precision_exact", "precision_adm_half", "recall",
     "recall_exact", "recall_adm_half", "clip_score", "clip_score_se", "accuracy", "fid_reward", "fid_reward_se",
     "clip_score_reward", "clip_score_reward_se", "sfid", "density", "coverage", "cmmd", "cmmd_se", "fd_dinov2",
-    "fd_dinov2_se", "loo_fid_ms",
+    "fd_dinov2_se", "fd_efficientnet", "fd_efficientnet_se", "loo_fid_ms", "inception_score_reward",
+    "inception_score_reward_se", "precision_reward", "precision_reward_se", "recall_reward", "kid_reward",
+    "kid_reward_se", "accuracy_reward", "precision_dinov2", "precision_dinov2_se", "recall_dinov2",
+    "kid_efficientnet", "kid_efficientnet_se", "precision_efficientnet", "precision_efficientnet_se",
+    "recall_efficientnet",
 ]  # fmt: skip
 SHOWN = {
     "fid": ("FID", -1, 2, 2),
@@ -51,11 +56,39 @@ SHOWN = {
     "coverage": ("Coverage", +1, 3, 3),
     "cmmd": ("CMMD", -1, 3, 3),
     "fd_dinov2": ("FD-DINOv2", -1, 1, 1),
+    "fd_efficientnet": ("FD (EfficientNet)", -1, 1, 1),
+    "inception_score_reward": ("IS (reward's network)", +1, 2, 2),
+    "precision_reward": ("Precision (reward's network)", +1, 3, 2),
+    "recall_reward": ("Recall (reward's network)", +1, 3, 2),
+    "kid_reward": ("KID (reward's network)", -1, 4, 4),
+    "accuracy_reward": ("Accuracy (reward's network)", +1, 3, 3),
+    "precision_dinov2": ("Precision (DINOv2)", +1, 3, 2),
+    "recall_dinov2": ("Recall (DINOv2)", +1, 3, 2),
+    "kid_efficientnet": ("KID (EfficientNet)", -1, 4, 4),
+    "precision_efficientnet": ("Precision (EfficientNet)", +1, 3, 2),
+    "recall_efficientnet": ("Recall (EfficientNet)", +1, 3, 2),
     "loo_fid_ms": ("LOO-FID time (ms)", -1, 1, 0),
 }
 WITH_STANDARD_ERROR = {
-    "fid", "fid_reward", "kid", "inception_score", "precision", "clip_score", "clip_score_reward", "cmmd", "fd_dinov2",
-}  # fmt: skip
+    "fid",
+    "fid_reward",
+    "kid",
+    "inception_score",
+    "precision",
+    "clip_score",
+    "clip_score_reward",
+    "cmmd",
+    "fd_dinov2",
+    "fd_efficientnet",
+    "inception_score_reward",
+    "precision_reward",
+    "kid_reward",
+    "precision_dinov2",
+    "kid_efficientnet",
+    "precision_efficientnet",
+}
+ONLY_BINOMIAL = {"recall", "accuracy", "recall_reward", "accuracy_reward", "recall_dinov2", "recall_efficientnet"}
+LATER_JUDGES = ("precision_dinov2", "recall_dinov2", "kid_efficientnet", "precision_efficientnet", "recall_efficientnet")  # fmt: skip
 DISTANCE = Column("Distance", better=-1, decimals=2, paper_decimals=2)
 
 
@@ -70,24 +103,28 @@ def test_what_is_shown_claimed_compared_and_judged_is_unchanged():
     found = {name: (one.heading, one.better, one.decimals, one.paper_decimals) for name, one in COLUMNS.items()}
     assert found == SHOWN
     assert {name for name, one in SCORES.items() if one.standard_error} == WITH_STANDARD_ERROR
-    assert set(CLAIMABLE) == WITH_STANDARD_ERROR | {"recall", "accuracy"}
-    assert {name for name, one in SCORES.items() if one.binomial} == {"recall", "accuracy"}
-    assert JUDGES == ("sfid", "density", "coverage", "cmmd", "fd_dinov2")
-    assert AGAINST == ("fid", "kid", "precision", "recall", "sfid", "density", "coverage", "cmmd", "fd_dinov2")
+    assert set(CLAIMABLE) == WITH_STANDARD_ERROR | ONLY_BINOMIAL
+    assert {name for name, one in SCORES.items() if one.binomial} == ONLY_BINOMIAL
+    judges = ("sfid", "density", "coverage", "cmmd", "fd_dinov2", "fd_efficientnet", *LATER_JUDGES)
+    assert judges == JUDGES
+    assert ("fid", "kid", "precision", "recall", *judges) == AGAINST
+    own = ("inception_score_reward", "precision_reward", "recall_reward", "kid_reward", "accuracy_reward")
+    assert (*own, *judges) == WHERE_COMPUTED
     assert COMPARED == ("fid", "kid", "inception_score", "precision", "recall", "clip_score", "accuracy")
 
 
 def test_every_number_that_is_computed_has_an_entry_and_every_entry_is_computed():
     """Only the time of the LOO-FID reward is not a score: it comes from the timings of the training."""
-    found = score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3)
+    found = score(draws_apart(0), reference_apart(1), APART, 3)
     assert {*found, "loo_fid_ms"} == set(MEANINGS)
 
 
 def test_what_a_reference_decides_is_marked_so():
     ours, real = (
-        {key: torch.from_numpy(value) for key, value in arrays.items()} for arrays in (draws(0), reference(1, OFFICIAL))
+        {key: torch.from_numpy(value) for key, value in arrays.items()}
+        for arrays in (draws_apart(0), reference_apart(1))
     )
-    assert {name for name in score_against(ours, real, OFFICIAL) if name in SCORES} == set(AGAINST)
+    assert {name for name in score_against(ours, real, APART) if name in SCORES} == set(AGAINST)
 
 
 def test_what_is_compared_is_marked_so():
@@ -112,6 +149,7 @@ def test_an_entry_must_say_how_it_is_shown_and_whether_it_has_a_standard_error()
     [
         ({"standard_error": BINOMIAL, "binomial": True}, "give one of them"),
         ({"standard_error": None, "judge": True}, "needs against_reference"),
+        ({"standard_error": None, "others": ("cmmd",)}, "needs role"),
         ({"standard_error": JACKKNIFE, "beside": {"se": "standard error"}}, "follows from standard_error"),
     ],
 )

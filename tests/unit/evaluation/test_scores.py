@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from project import ROOT
-from scored import OFFICIAL, Network, Spatial, draws, reference
+from scored import APART, OFFICIAL, Network, Spatial, draws, draws_apart, reference, reference_apart
 from tiny import tiny_run
 
 from artune.config.registry import Registry
@@ -17,12 +17,17 @@ from artune.evaluation.scores import ScoreFiles, evaluate, score
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
+from artune.metrics.kid import kid
+from artune.metrics.precision_recall import precision_recall
 from artune.results.tables import build_table
 from artune.runtime.files import load_npz, save_npz
 from artune.tracking.run_page import describe_run
 
 MNIST = Registry("smoke", root=ROOT / "config").evaluation.model_copy(update={"inception_split": 30})
-ADDED = {"sfid", "density", "coverage", "cmmd", "cmmd_se", "fd_dinov2", "fd_dinov2_se"}
+ADDED = {
+    "sfid", "density", "coverage", "cmmd", "cmmd_se", "fd_dinov2", "fd_dinov2_se", "precision_dinov2",
+    "precision_dinov2_se", "recall_dinov2",
+}  # fmt: skip
 
 
 def test_the_official_protocol_adds_its_judges_and_changes_nothing_else():
@@ -49,6 +54,73 @@ def test_the_judges_are_the_metrics_of_their_names():
     moments = feature_moments(tensors[f"heldout/{OFFICIAL.dinov2}/embeddings"])
     assert found["fd_dinov2"] == pytest.approx(frechet_distance(*feature_moments(tensors["dinov2"]), *moments))
     assert found["fd_dinov2_se"] > 0
+    spread = precision_recall(tensors[f"heldout/{OFFICIAL.dinov2}/embeddings"], tensors["dinov2"])
+    assert (found["precision_dinov2"], found["recall_dinov2"]) == (spread.precision, spread.recall)
+
+
+def test_the_rewards_own_network_gives_the_same_scores_from_its_own_features():
+    arrays, real, missing = draws_apart(0), reference_apart(1), {}
+    found = score(arrays, real, APART, 3, missing)
+    assert missing == {}
+    own = {"features": arrays["reward_features"], "probabilities": arrays["reward_probabilities"]}
+    inside = {f"heldout/{APART.features}/{key}": real[f"heldout/stand_in/{key}"] for key in ("mu", "sigma", "features")}
+    same = score(draws(0) | own, reference(1, OFFICIAL) | inside, OFFICIAL, 3)
+    for name in ("fid", "kid", "inception_score", "precision"):
+        assert found[f"{name}_reward"] == same[name] != found[name], name
+        assert found[f"{name}_reward_se"] == same[f"{name}_se"], name
+    for name in ("recall", "accuracy"):
+        assert found[f"{name}_reward"] == same[name], name
+    assert found["accuracy_reward"] != found["accuracy"]
+    assert {key: value for key, value in found.items() if "reward" not in key and "efficient" not in key} == {
+        key: value for key, value in score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3).items() if "reward" not in key
+    }
+
+
+def test_with_one_set_of_networks_no_score_is_computed_twice():
+    found = score(draws(0), reference(1, OFFICIAL), OFFICIAL, 3)
+    assert [key for key in found if "reward" in key] == [
+        "fid_reward", "fid_reward_se", "clip_score_reward", "clip_score_reward_se",
+    ]  # fmt: skip
+
+
+def test_features_and_references_without_the_rewards_arrays_leave_its_scores_out_with_a_reason():
+    arrays, real, missing = draws_apart(0), reference_apart(1), {}
+    del arrays["reward_probabilities"], real["heldout/stand_in/features"]
+    found = score(arrays, real, APART, 3, missing)
+    assert not {"inception_score_reward", "accuracy_reward", "precision_reward", "kid_reward"} & set(found)
+    assert "fid_reward" in found
+    assert list(missing) == ["inception_score_reward", "precision_reward"]
+    assert "delete features.npz" in missing["inception_score_reward"]
+
+
+def test_the_judge_of_a_package_is_scored_from_its_own_features_or_left_out_with_one_line(tmp_path):
+    arrays, real = draws_apart(0), reference_apart(1)
+    found = score(arrays, real, APART, 3)
+    ours, theirs = (
+        torch.from_numpy(array).float()
+        for array in (arrays["efficientnet"], real["heldout/efficientnet_lite0/embeddings"])
+    )
+    assert found["fd_efficientnet"] == pytest.approx(
+        frechet_distance(*feature_moments(ours), *feature_moments(theirs)), rel=1e-6
+    )
+    assert found["kid_efficientnet"] == kid(theirs, ours).value
+    assert found["recall_efficientnet"] == precision_recall(theirs, ours).recall
+    for left_out in ("ours", "theirs"):
+        own = {key: value for key, value in arrays.items() if left_out == "theirs" or key != "efficientnet"}
+        their = {key: value for key, value in real.items() if left_out == "ours" or "efficient" not in key}
+        missing = {}
+        assert not [key for key in score(own, their, APART, 3, missing) if "efficient" in key]
+        assert list(missing) == ["fd_efficientnet"]
+        assert ("samples" in missing["fd_efficientnet"]) == (left_out == "ours")
+    save_npz(tmp_path / "features.npz", {key: value for key, value in arrays.items() if key != "efficientnet"})
+    save_npz(tmp_path / "reference.npz", reference_apart(1))
+    save_npz(tmp_path / "efficientnet_lite0.npz", {})
+    names = ("features.npz", "reference.npz", "scores.json")
+    files = ScoreFiles(*(tmp_path / name for name in names), third=tmp_path / "efficientnet_lite0.npz")
+    line = evaluate(tiny_run(), APART, files, {})
+    assert "no scores of efficientnet_lite0: its package was not installed" in line
+    assert "\n" not in line
+    assert "fd_efficientnet" in json.loads((tmp_path / "scores.json").read_text())["missing"]
 
 
 def test_a_file_sorted_by_class_keeps_its_inception_score_under_the_official_protocol_only():
@@ -288,3 +360,19 @@ def test_features_with_labels_that_are_no_class_ids_are_refused(tmp_path, change
     files = ScoreFiles(tmp_path / "features.npz", tmp_path / "reference.npz", tmp_path / "scores.json")
     with pytest.raises(ArtuneError, match=r"features\.npz: labels: "):
         evaluate(tiny_run(), OFFICIAL, files, {})
+
+
+def test_features_of_the_rewards_classifier_and_of_the_packages_judge_are_kept(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
+    save_npz(tmp_path / "samples.npz", {"arr_0": images, "labels": np.arange(90) % 4})
+    protocol, data = APART.model_copy(update={"batch": 40}), tiny_run().data
+    networks = dict.fromkeys(protocol.networks.values(), Network())
+    found = sample_features(tmp_path / "samples.npz", protocol, data, networks, "cpu")
+    assert np.array_equal(found["reward_probabilities"], found["probabilities"])  # one stand-in plays both
+    embedded = Network().embed_images(torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert found["efficientnet"].dtype == np.float16
+    assert np.array_equal(found["efficientnet"], embedded.half().numpy())
+    del networks[protocol.efficientnet]  # as where the package is not installed
+    without = sample_features(tmp_path / "samples.npz", protocol, data, networks, "cpu")
+    assert set(found) - set(without) == {"efficientnet"}
+    assert all(np.array_equal(found[key], without[key]) for key in without)

@@ -16,10 +16,15 @@ from artune.errors import ArtuneError
 from artune.planning.plan import Plan
 from artune.results.claims import judge_claims, write_claims
 from artune.results.comparisons import Evidence, compare_all
+from artune.results.measurers import measurers
 from artune.results.verdicts import (
+    BOTH,
     CONTRARY,
+    FURTHER,
     HOLDS,
+    JUDGES,
     PARTLY,
+    REWARD,
     UNTESTED,
     WITHIN,
     Measure,
@@ -32,7 +37,7 @@ from artune.results.verdicts import (
     preference,
 )
 
-MNIST, IMAGENET = Registry("mnist"), Registry("imagenet")
+MNIST, FASHION, IMAGENET = Registry("mnist"), Registry("fashion"), Registry("imagenet")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +46,8 @@ def measured(tmp_path_factory):
     return write_results(MNIST, tmp_path_factory.mktemp("measured"))
 
 
-def verdicts(results: Path, seeds: int = 1) -> dict[str, str]:
-    return {found.id: found.verdict for found in judge_claims(MNIST, results, seeds)}
+def verdicts(results: Path, seeds: int = 1, side: str = "by_judges") -> dict[str, str]:
+    return {found.id: found.verdict(side) for found in judge_claims(MNIST, results, seeds)}
 
 
 # -- verdicts
@@ -169,7 +174,10 @@ def test_the_papers_own_numbers_bear_its_claims_out_but_for_one(measured):
         if comparison.paper_agrees is False
     ]
     assert against == [
-        ("table2-all", "Recall of llamagen_xl-ours-nocfg above that of llamagen_xl-pretrained-nocfg"),
+        (
+            "table2-all",
+            "Recall (reward's network) of llamagen_xl-ours-nocfg above that of llamagen_xl-pretrained-nocfg",
+        ),
     ]
 
 
@@ -187,6 +195,9 @@ def test_the_papers_own_numbers_bear_its_claims_out_but_for_one(measured):
         ("untested:\n    every:", "untested:\n    mnist:", r"training-cost: .*untested\.every"),
         ("below: 0.6,", "", r"nocfg-cost: times\.0: .*either below or above"),
         ("where: Table 1\n", "wear: Table 1\n", r"table1-quality: "),
+        ("network: [inception, clip]", "network: [inception]",
+         r"table1-quality: .*network: \[inception\] given, but the paper measures its scores by \[inception, clip\]"),
+        ("untested:\n    every:", "network: [clip]\n  untested:\n    every:", r"training-cost: .*network: \[clip\] given, but .* by \[\]"),
     ],
 )  # fmt: skip
 def test_a_slip_in_the_claims_is_one_line_that_names_file_and_key(old, new, message, tmp_path):
@@ -231,17 +242,19 @@ def test_a_difference_of_differences_has_the_errors_of_all_four(measured, tmp_pa
     results = shutil.copytree(measured, tmp_path / "gain")
     write_run(MNIST, results, "llamagen_l-ours-nocfg", fid=1.7)
     claim = MNIST.claims["nocfg-larger-gain"]
-    comparison = list(compare_all(claim, Evidence(MNIST, results, 1)))[1]
+    own, comparison = list(compare_all(claim, Evidence(MNIST, results, 1)))[2:4]
+    assert (own.by, own.network, comparison.by, comparison.network) == (REWARD, "inception", JUDGES, "judge")
+    assert own.difference == 0.0
     assert (comparison.difference, comparison.error) == (pytest.approx(-0.3), pytest.approx(0.2))
     assert comparison.verdict == WITHIN
-    assert comparison.paper == "-5.12 against -0.81"
+    assert (own.paper, comparison.paper) == ("-5.12 against -0.81", "")
 
 
 def test_several_seeds_are_judged_by_their_scatter(tmp_path):
     results = write_results(MNIST, tmp_path / "seeds", seeds=3)
     for seed, fid in enumerate((1.0, 1.9, 2.9)):
         write_run(MNIST, results, MNIST.seed_names("llamagen_l-ours", 3)[seed], fid=fid)
-    comparison = next(compare_all(MNIST.claims["entropy-helps"], Evidence(MNIST, results, 3)))
+    _, comparison = compare_all(MNIST.claims["entropy-helps"], Evidence(MNIST, results, 3))
     assert comparison.verdict == WITHIN  # -0.07 +- 0.08 by the evaluations alone, +- 0.55 by the seeds
     assert comparison.error == pytest.approx(0.549, abs=0.01)
 
@@ -291,8 +304,97 @@ def test_claims_are_one_line_each_with_scale_and_note_and_the_same_bytes_every_t
     assert [line["id"] for line in lines] == list(MNIST.claims)
     assert {line["scale"] for line in lines} == {"mnist"}
     assert all("not comparable" in line["note"] for line in lines)
-    assert all(line["measured"] or line["reason"] for line in lines)
+    for side in ("as_paper", "by_judges"):
+        assert all(line[f"measured_{side}"] or line[f"reason_{side}"] for line in lines)
+    assert {line["parts"] for line in lines} == {"no"}
     assert len(json.loads((tmp_path / "a.json").read_text())) == len(lines)
+    networks = {line["id"]: line["network"] for line in lines}
+    assert (networks["table1-quality"], networks["kl-fid"], networks["nocfg-cost"]) == (
+        "inception clip",
+        "inception",
+        "",
+    )
+
+
+# -- who measures
+
+
+def test_a_claim_that_holds_by_the_rewards_network_and_fails_by_the_judge_parts(measured, tmp_path):
+    results = shutil.copytree(measured, tmp_path / "parted")
+    write_run(MNIST, results, "llamagen_l-fid", fid=3.0, fid_reward=1.0)
+    write_run(MNIST, results, "llamagen_l-fid-nokl", fid=3.0, fid_reward=1.0)
+    (found,) = [one for one in judge_claims(MNIST, results) if one.id == "fid-only-improves"]
+    assert (found.verdict("as_paper"), found.verdict("by_judges"), found.parts) == (HOLDS, CONTRARY, True)
+    record = found.record()
+    assert "FID (reward's network) of llamagen_l-fid below" in record["measured_as_paper"]
+    assert "FID of llamagen_l-fid below" in record["measured_by_judges"]
+    line = write_claims(MNIST, results, 1, tmp_path / "claims.csv")
+    assert "as the paper measures: " in line
+    assert "by judges that no reward saw: " in line
+    assert line.endswith("the two part on 2")
+    lines = list(csv.DictReader((tmp_path / "claims.csv").read_text().splitlines()))
+    assert [one["id"] for one in lines if one["parts"] == "yes"] == ["fid-only-improves", "fid-only-kl"]
+
+
+def test_what_no_network_measures_is_judged_once_and_stands_on_both_sides(measured):
+    for found in judge_claims(MNIST, measured):
+        if found.claim.times or found.claim.curves or found.claim.votes or found.claim.same:
+            assert {one.by for one in found.comparisons} == {BOTH}, found.id
+            assert found.verdict("as_paper") == found.verdict("by_judges"), found.id
+            assert not found.parts
+
+
+def test_a_further_judge_is_shown_and_decides_nothing(tmp_path):
+    results = write_results(FASHION, tmp_path / "fashion")
+    third = {"fd_efficientnet": 9.0, "fd_efficientnet_se": 0.1}
+    for run in ("llamagen_l-entropy0", "llamagen_l-ours"):
+        write_run(FASHION, results, run, **third)
+    write_run(FASHION, results, "llamagen_l-ours", **third | {"fd_efficientnet": 2.0})
+    (found,) = [one for one in judge_claims(FASHION, results) if one.id == "entropy-helps"]
+    assert [(one.by, one.network, one.verdict) for one in found.comparisons] == [
+        (REWARD, "inception", WITHIN), (JUDGES, "judge", WITHIN), (FURTHER, "efficientnet_lite0", HOLDS),
+    ]  # fmt: skip
+    assert found.comparisons[2].what.startswith("FD (EfficientNet) of llamagen_l-ours below")
+    assert found.verdict("by_judges") == found.verdict("as_paper") == WITHIN
+    assert "EfficientNet" not in found.record()["measured_by_judges"]
+
+
+def test_scores_that_are_not_there_are_not_tested_on_their_side_alone(measured, tmp_path):
+    results = shutil.copytree(measured, tmp_path / "older")
+    for file in results.glob("runs/*/scores.json"):
+        record = json.loads(file.read_text())
+        del record["scores"]["recall_reward"]
+        file.write_text(json.dumps(record))
+    (found,) = [one for one in judge_claims(MNIST, results) if one.id == "argrpo-recall"]
+    assert (found.verdict("as_paper"), found.verdict("by_judges")) == (UNTESTED, WITHIN)
+    assert not found.parts
+    assert found.record()["reason_as_paper"] == "Recall (reward's network) is not measured at this scale"
+    assert found.record()["reason_by_judges"] == ""
+
+
+def test_at_the_papers_scale_the_metrics_network_is_the_rewards_and_dinov2_and_cmmd_judge_fid():
+    def ways(metric):
+        return [(way.by, way.score, way.network) for way in measurers(metric, IMAGENET.evaluation) if not way.reason]
+
+    assert ways("fid") == [
+        (REWARD, "fid", "inception"), (JUDGES, "fd_dinov2", "dinov2"), (JUDGES, "cmmd", "clip_judge"),
+    ]  # fmt: skip
+    assert ways("precision") == [(REWARD, "precision", "inception"), (JUDGES, "precision_dinov2", "dinov2")]
+    assert ways("recall") == [(REWARD, "recall", "inception"), (JUDGES, "recall_dinov2", "dinov2")]
+    for metric, network in (("inception_score", "inception"), ("clip_score", "clip")):
+        assert ways(metric) == [(REWARD, metric, network)]
+        nobody = measurers(metric, IMAGENET.evaluation)[1]
+        assert (nobody.by, "nobody but the reward's own network" in nobody.reason) == (JUDGES, True)
+
+
+def test_at_an_embedded_scale_the_scales_own_judge_decides_and_the_stand_ins_are_the_papers():
+    def ways(metric, registry):
+        return [(way.by, way.score) for way in measurers(metric, registry.evaluation)]
+
+    for metric in ("fid", "inception_score", "precision", "recall", "kid", "accuracy", "clip_score"):
+        assert ways(metric, MNIST) == [(REWARD, f"{metric}_reward"), (JUDGES, metric)]
+    assert ways("recall", FASHION)[2:] == [(FURTHER, "recall_efficientnet")]
+    assert ways("loo_fid_ms", MNIST) == [(BOTH, "loo_fid_ms")]
 
 
 def test_at_the_papers_scale_every_claim_with_tests_is_tested_but_what_a_person_must_see():

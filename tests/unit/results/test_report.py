@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from measured import GRAPH, write_results
+from measured import GRAPH, write_results, write_run
 
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
+from artune.results.claims import judge_claims, write_claims
 from artune.results.report.origins import benchmark, run_rows
 from artune.results.report.page import LARGE, count_words, duration, picture, write_report
 from artune.results.report.rulegraph import WIDTH, lay_out, read_rules
@@ -85,6 +86,30 @@ def test_every_table_figure_and_claim_is_on_the_page(html):
         assert claim.claim.replace("'", "&#39;") in html
     assert "mnist scale: not comparable with the paper" in html
     assert "<strong>" in html  # the best value of a block is bold
+
+
+def test_both_verdicts_are_counted_at_the_top_and_claims_on_which_they_part_are_marked(results, html, tmp_path):
+    top = html[: html.index('<nav aria-label="Contents">')]
+    assert top.index("Claims, as the paper measures") < top.index("Claims, by judges that no reward saw")
+    judged = judge_claims(MNIST, results)
+    for side, start in (("as_paper", "Claims, as the"), ("by_judges", "Claims, by judges")):
+        held = sum(one.verdict(side) == HOLDS for one in judged)
+        first = re.search(r"<b>(\d+)</b>", top[top.index(start) :])
+        assert int(first[1]) == held > 0
+    assert "on <b>0</b> of" in top
+    assert "which no reward uses" in html
+    copy = shutil.copytree(results, tmp_path / "parted")
+    write_run(MNIST, copy, "llamagen_l-ours", fid=1.0, fid_reward=3.0)
+    write_claims(MNIST, copy, 1, copy / "claims.csv")
+    write_report(MNIST, copy, 1, copy / "report.html")
+    parted = (copy / "report.html").read_text(encoding="utf-8")
+    Page(parted)
+    number = sum(one.parts for one in judge_claims(MNIST, copy))
+    assert f"on <b>{number}</b> of" in parted
+    assert parted.count("≠ they part") == 1 + 2 * number  # the legend, the table and the numbers
+    assert "FID (reward&#39;s network) of llamagen_l-ours below that of llamagen_l-entropy0" in parted
+    assert "reward&#39;s network (inception)" in parted
+    assert "judge (judge)" in parted
 
 
 def test_commit_versions_seed_hardware_and_seconds_are_on_the_page(html):

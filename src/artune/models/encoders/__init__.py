@@ -9,6 +9,7 @@
 - maniqa: MANIQA
 - maniqa_layers: attention layers of MANIQA
 - dinov2: DINOv2
+- efficientnet: a classifier of ImageNet out of an optional package
 - mnist: classifiers and the quality network of the embedded scales
 - mnist_clip: CLIP and preference networks of the embedded scales
 """

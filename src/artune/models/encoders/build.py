@@ -30,6 +30,7 @@ FULL_SIZE = {
     "hpsv2": ("clip", "HPSv2"),
     "maniqa": ("maniqa", "Maniqa"),
     "dinov2": ("dinov2", "DINOv2"),
+    "efficientnet": ("efficientnet", "EfficientNetLite0"),
 }
 FULL_SIZE_CLIP = ("open_clip", "hpsv2")
 
@@ -38,9 +39,9 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
     """The network that ``network`` describes, freshly initialised from the global generator, on the CPU.
 
     The kind determines its methods. classifier, inception and inception_torchvision: ``features`` and
-    ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2:
-    ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Networks with ``features``
-    are instances of :class:`artune.models.encoders.feature_network.FeatureNetwork`.
+    ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2 and
+    efficientnet: ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Networks with
+    ``features`` are instances of :class:`artune.models.encoders.feature_network.FeatureNetwork`.
 
     Args:
         network: kind and architecture.

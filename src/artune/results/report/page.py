@@ -11,9 +11,22 @@ from typing import Any
 from artune.config.paper import report_tables, runs_of_tables
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
+from artune.results.claims import SIDE_NAMES, SIDES
 from artune.results.report import origins
 from artune.results.report.rulegraph import HEIGHT, WIDTH, lay_out, read_rules
-from artune.results.verdicts import CONTRARY, HOLDS, PARTLY, UNTESTED, VERDICTS, WITHIN
+from artune.results.table_text import who_measured
+from artune.results.verdicts import (
+    BOTH,
+    CONTRARY,
+    FURTHER,
+    HOLDS,
+    JUDGES,
+    PARTLY,
+    REWARD,
+    UNTESTED,
+    VERDICTS,
+    WITHIN,
+)
 from artune.runtime.files import read_json, write_text
 
 HERE = Path(__file__).parent
@@ -39,9 +52,9 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     tables = report_tables(registry, results / "tables")
     runs = runs_of_tables(registry, tables, seeds)
     rows = origins.run_rows(registry, results, runs)
-    claims = [claim | {"key": _key(claim["verdict"])} for claim in read_json(results / "claims.json")]
+    claims = read_json(results / "claims.json")
     for claim in claims:
-        claim["counts"] = count_words(claim["comparisons"])
+        claim["sides"] = [claim_side(claim, side) for side in SIDES]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -56,7 +69,13 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         marks=MARKS,
         claims=claims,
-        totals={name: sum(claim["verdict"] == name for claim in claims) for name in VERDICTS},
+        sides=SIDE_NAMES,
+        measured_by={REWARD: "reward's network", JUDGES: "judge", BOTH: "", FURTHER: "further judge, decides nothing"},
+        who=who_measured(registry),
+        totals={
+            side: {name: sum(claim[f"verdict_{side}"] == name for claim in claims) for name in VERDICTS}
+            for side in SIDES
+        },
         tables={key: table_html(results / "tables" / f"{key}.md") for key in tables},
         figures=[
             (key, layout, picture(results / "figures" / f"{key}.png")) for key, layout in registry.figures.items()
@@ -74,6 +93,13 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     write_text(output, text)
     holds = [f"{len(tables)} tables", f"{len(registry.figures)} figures", f"{len(claims)} claims"]
     return f"{output}: {', '.join(holds)}, {len(text) / 1e6:.1f} MB"
+
+
+def claim_side(claim: dict[str, Any], side: str) -> dict[str, Any]:
+    """Verdict, numbers in words and reason of a claim of claims.json on a side, a key of ``claims.SIDES``."""
+    comparisons = [found for found in claim["comparisons"] if found["by"] in SIDES[side]]
+    told = {"verdict": claim[f"verdict_{side}"], "reason": claim[f"reason_{side}"]}
+    return told | {"name": SIDE_NAMES[side], "counts": count_words(comparisons), "tested": bool(comparisons)}
 
 
 def table_html(path: Path) -> str:
