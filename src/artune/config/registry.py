@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.claims import read_claims
-from artune.config.methods import REWARDS, used
+from artune.config.methods import reward_networks, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
 from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
 from artune.config.study import HumanStudy
@@ -210,7 +210,7 @@ class Registry:
         if method != "real" and not one_of(backbone, self.backbones):
             raise ArtuneError(f"{where}: backbone: {unknown(backbone, self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
-        known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
+        known = ("method", "backbone", "checkpoint", "policy", "at", "sampling", *parts)
         known = ("method", "images") if method == "real" else known
         for layer_name, layer in self.run_layers(base):
             if foreign := [key for key in layer if key not in known]:
@@ -232,6 +232,7 @@ class Registry:
             return spec | {"images": tree["images"], "data": tree["data"], "networks": {}}
         spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train the run instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
+        spec |= {"at": self._share_of(spec, tree["at"], where)} if "at" in tree else {}
         sizes = tree["backbones"][backbone]
         require_tokens(self.assets, spec.get("checkpoint"), str(backbone), self.backbones[str(backbone)], where)
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone, "backbone": sizes}
@@ -245,6 +246,14 @@ class Registry:
             raise ArtuneError(f"{where}: policy: {name} has no policy of its own; name the run that has one")
         return name
 
+    def _share_of(self, spec: Tree, share: Any, where: str) -> Any:
+        """The share of its iterations after which a run's policy is sampled; only GRPO keeps its weights there."""
+        if "policy" not in spec:
+            raise ArtuneError(f"{where}: at: needs policy, the run whose training is sampled on its way")
+        if (method := self._merged(spec["policy"])["method"]) != "grpo":
+            raise ArtuneError(f"{where}: at: {spec['policy']} is of method {method}; name a run of method grpo")
+        return share
+
     def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
         """The networks that the run's rewards need."""
         if spec["method"] == "vapi":
@@ -253,22 +262,7 @@ class Registry:
             return [name]
         if spec["method"] != "grpo":
             return []
-        rewards = spec["rewards"]
-        needed = []
-        terms = rewards.get("terms") if isinstance(rewards, dict) else None
-        if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
-            raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
-        for term in terms:
-            if term not in REWARDS:
-                raise ArtuneError(f"{where}: rewards: {unknown(term, REWARDS)}")
-            networks = rewards["networks"] | {"loo_fid": rewards["loo_fid"]["network"]}
-            network = networks.get(term, "none given")
-            if network is None:
-                continue
-            if not one_of(network, self.networks):
-                raise ArtuneError(f"{where}: rewards: {unknown(network, self.networks, 'network')}")
-            needed.append(network)
-        return sorted(set(needed))
+        return reward_networks(spec["rewards"], self.networks, where)
 
     def run_layers(self, base: str) -> list[tuple[str, Tree]]:
         """The run's own layers, lowest first."""
@@ -295,4 +289,7 @@ class Registry:
 
     def unavailable(self, name: str) -> str | None:
         """Why a run is not available at this scale, or None."""
-        return self.about.unavailable.get(self.split_seed(name)[0])
+        base = self.split_seed(name)[0]
+        on_the_way = any("at" in layer for _, layer in self.run_layers(base))
+        reason = "needs about.snapshots" if on_the_way and not self.about.snapshots else None
+        return self.about.unavailable.get(base, reason)

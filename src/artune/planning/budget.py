@@ -19,7 +19,7 @@ from artune.planning.gpu_hours import (
 )
 from artune.planning.plan import Plan
 from artune.planning.recipes import code_sequences
-from artune.planning.sources import TRAINED
+from artune.planning.sources import REFERENCES, TRAINED
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<folder>[\w-]+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
@@ -131,11 +131,17 @@ def moments(plan: Plan, machine: Gpu, rule: str, network: str) -> Line:
 def inputs(plan: Plan, machine: Gpu, trained: list[str], evaluated: list[str]) -> list[Line]:
     """One line per input that takes a pass over all training images: token codes, moments."""
     files = {run: plan.train(run) for run in trained}
-    networks = {run: plan.spec(run)["rewards"]["loo_fid"]["network"] for run in trained if "reference" in files[run]}
+    rewards = {run: plan.spec(run)["rewards"] for run in trained if plan.spec(run)["method"] == "grpo"}
+    named = [
+        (files[run][file], rewards[run][reward]["network"])
+        for run in rewards
+        for reward, file in REFERENCES.items()
+        if file in files[run]
+    ]
     codes = dict.fromkeys(plan.spec(run)["backbone"]["tokenizer"] for run in trained if "codes" in files[run])
-    own = [name for run, name in networks.items() if files[run]["reference"] == plan.train_moments(name)]
+    own = [network for file, network in named if file == plan.train_moments(network)]
     own += [plan.registry.evaluation.reward_features] if evaluated and "moments" in plan.reference() else []
-    classes = dict.fromkeys(name for run, name in networks.items() if "class_moments" in files[run])
+    classes = dict.fromkeys(rewards[run]["loo_fid"]["network"] for run in rewards if "class_moments" in files[run])
     lines = [encoding(plan, machine, tokenizer) for tokenizer in codes]
     lines += [moments(plan, machine, "train_moments", name) for name in dict.fromkeys(own)]
     return lines + [moments(plan, machine, "class_moments", name) for name in classes]

@@ -13,7 +13,13 @@ from artune.config.yaml_layers import leaves
 from artune.tracking.mlflow_run import RUN_ID
 
 PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
-REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
+REWARD_NAMES = {
+    "clip": "CLIP",
+    "hps": "HPS",
+    "maniqa": "MANIQA",
+    "loo_fid": "LOO-FID",
+    "loo_fid_second": "LOO-FID (second network)",
+}
 
 
 def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
