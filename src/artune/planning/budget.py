@@ -55,7 +55,7 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     """
     tables = [name for name in plan.score_tables if name.startswith("table")]
     if target == "paper":
-        figures = [runs_of(plan, name)[0] for name in plan.registry.figures]
+        figures = [runs_of(plan, name)[0] for name in plan.figures]
         scored = [run for table in tables for run in plan.table_runs(table)]
         return _trained(plan, [*scored, *(run for runs in figures for run in runs)]), list(dict.fromkeys(scored))
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
@@ -69,7 +69,7 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     if name in plan.registry.figures:
         chosen = plan.registry.figures[name]
         compared = plan.settings.figure2.compare if chosen.kind == "training_dynamics" else ()
-        return _trained(plan, [*chosen.runs, *compared]), []
+        return _trained(plan, [*chosen.shown, *compared]), list(chosen.shown) if chosen.curves else []
     known = "paper, results/table4.csv, results/figure2.pdf or a run such as llamagen_l-ours"
     try:
         plan.registry.split_seed(name)

@@ -120,7 +120,7 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
 def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
     rows = tables_of(registry, spec["base"]).items()
     lines = [f"| `{key}` | {registry.tables[key].title} | {row.replace('|', '/')} |" for key, row in rows]
-    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if spec["base"] in figure.runs]
+    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if spec["base"] in figure.shown]
     parts = ["### Where it stands"]
     if lines:
         parts += ["", "| | title | row |", "| --- | --- | --- |", *lines]

@@ -65,7 +65,7 @@ def _ends(plan: Plan, target: str) -> list[str]:
     trained, scored = runs_of(plan, target)
     if target == "paper":
         tables = [name for name in plan.registry.tables if not name.startswith("extra_")]
-        return [*(f"results/{name}.csv" for name in tables), *(f"results/{name}.pdf" for name in plan.registry.figures)]
+        return [*(f"results/{name}.csv" for name in tables), *(f"results/{name}.pdf" for name in plan.figures)]
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
     name = match["name"] if match else target
     if name in plan.registry.tables:
@@ -132,7 +132,8 @@ def _of_tables(plan: Plan) -> Iterator[Job]:
             yield Job("mlflow_log", table, (STORE, *scores), tuple(plan.tracked(table)))
         published = tuple(f"results/{table}.{kind}" for kind in ("csv", "md", "tex"))
         yield Job("publish_table", table, (*written, *plan.tracked(table)), published)
-    for figure, layout in plan.registry.figures.items():
+    for figure in plan.figures:
+        layout = plan.registry.figures[figure]
         for run, images in zip(layout.runs, plan.figure(figure), strict=False):
             if layout.kind == "samples":
                 weights = (f"{plan.runs}/{run}/config.yaml", plan.policy(run), plan.tokenizer(run))
