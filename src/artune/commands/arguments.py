@@ -144,7 +144,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "figure": Command(
         "results",
-        "draw a figure",
+        "draw a figure; extra_curve needs a scale with about.snapshots, such as fashion",
         positional="figure",
         required="results output",
         options={

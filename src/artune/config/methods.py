@@ -220,13 +220,14 @@ def reward_networks(rewards: Any, networks: Mapping[str, Any], where: str) -> li
     terms = rewards.get("terms") if isinstance(rewards, dict) else None
     if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
         raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
-    own = {name: rewards[name].get("network", "none given") for name in DISTRIBUTION if name in rewards}
-    named = rewards["networks"] | own
+    named = rewards["networks"] | {name: rewards.get(name, {}).get("network") for name in DISTRIBUTION}
     needed = set()
     for term in terms:
         if term not in REWARDS:
             raise ArtuneError(f"{where}: rewards: {unknown(term, REWARDS)}")
         network = named.get(term, "none given")
+        if network is None and term in DISTRIBUTION:
+            raise ArtuneError(f"{where}: rewards.{term}.network: missing; name one of {', '.join(networks)}")
         if network is None:
             continue
         if not one_of(network, networks):

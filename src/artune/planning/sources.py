@@ -211,6 +211,11 @@ class Sources:
         specs = [self.spec(run) for run in self.registry.run_names] if self.registry.about.snapshots else []
         return sorted({spec["at"] for spec in specs if "at" in spec})
 
+    def snapshots(self, run: str) -> list[str]:
+        """The weights that a run's training keeps on its way."""
+        keeps = self.registry.split_seed(run)[0] in self.snapshot_runs
+        return [f"{self.runs}/{run}/{snapshot_name(share)}" for share in self.shares] if keeps else []
+
     def _sampled(self, run: str) -> str:
         """The run, of the same seed, whose policy is sampled."""
         _, seed = self.registry.split_seed(run)

@@ -18,7 +18,9 @@ from artune.errors import ArtuneError, SharedError
 from artune.inputs.training_moments import read_class_moments
 from artune.models.encoders.build import load_network
 from artune.models.policies.checkpoint import load_policy, save_policy
+from artune.models.policies.llamagen import LlamaGen
 from artune.models.policies.policy import Policy
+from artune.models.policies.vqgan_gpt import VQGANGPT
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.moments import ClassMoments
 from artune.rewards.reward import build_rewards
@@ -118,6 +120,19 @@ def _identity(settings: Tree, inputs: Inputs, shares: Sequence[float]) -> str:
     )
 
 
+def _kept(trainer: Trainer, policy: LlamaGen | VQGANGPT, work: Path, shares: Sequence[float]) -> Snapshots:
+    due = {work / Path(snapshot_name(share)).name: max(1, round(share * trainer.iterations)) for share in shares}
+    return Snapshots(policy, trainer.name, due)
+
+
+def _bring_out(work: Path, snapshots: Sequence[Path]) -> None:
+    """Give the logs of a finished training, and the weights that it kept, their places in the run's folder."""
+    for path in snapshots:
+        give_name(work / path.name, path)
+    for name in LOGS:
+        write_text(work.parent / name, (work / name).read_text(encoding="utf-8"))
+
+
 def train(
     config: Path,
     inputs: Inputs,
@@ -145,8 +160,7 @@ def train(
     Returns:
         The last line that the command prints.
     """
-    began = time.monotonic()
-    folder = output.parent
+    began, folder = time.monotonic(), output.parent
     work = folder / "training"  # undeclared: Snakemake removes the declared outputs of a job that failed
     settings = with_present(read_yaml(config), present or {})
     run = policy_run(parse_run(settings, str(config)), config)
@@ -162,21 +176,17 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     experiment = results_name(run.scale, run.preset)
     logger = RunLogger(work, MlflowRun(tracking_uri, experiment, run.name, settings, tags) if tracking_uri else None)
-    due = {work / Path(snapshot_name(share)).name: max(1, round(share * trainer.iterations)) for share in shares}
     try:
-        start, metrics = run_to_end(trainer, work, logger, identity, Snapshots(policy, run.name, due))
+        start, metrics = run_to_end(trainer, work, logger, identity, _kept(trainer, policy, work, shares))
     except BaseException:
         logger.close(finished=False)
         raise
     logger.close()
     if not world.leads:
         return ""
-    for path in snapshots:
-        give_name(work / path.name, path)
+    _bring_out(work, snapshots)
     save_policy(output, policy, {"run": run.name, "iterations": str(trainer.iterations)})
     seconds = time.monotonic() - began
-    for name in LOGS:
-        write_text(folder / name, (work / name).read_text(encoding="utf-8"))
     write_manifest(folder / "manifest.json", trainer, run.data, settings, start, seconds)
     keep(folder, identity, outputs)
     fence.check()

@@ -101,7 +101,8 @@ def _of_run(plan: Plan, run: str) -> Iterator[Job]:
     config, scores = f"{folder}/config.yaml", plan.samples(run)
     yield Job("run_config", run, (), (config,))
     if plan.timings(run) == [f"{folder}/timings.jsonl"]:
-        yield Job("train", run, _inputs(paths_of(plan.train(run))), (plan.policy(run), *_beside(folder, "train")))
+        written = (plan.policy(run), *_beside(folder, "train"), *plan.snapshots(run))
+        yield Job("train", run, _inputs(paths_of(plan.train(run))), written)
     if plan.spec(run)["method"] == "real":
         yield Job("real_samples", run, (config, plan.real(run)), (scores, *_beside(folder, "real_samples")))
     else:
