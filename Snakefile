@@ -65,4 +65,4 @@ rule extra_tables:  # tables beyond the paper, which need further trainings
 
 rule figures:
     input:
-        expand("results/{figure}.pdf", figure=REGISTRY.figures),
+        expand("results/{figure}.pdf", figure=PLAN.figures),

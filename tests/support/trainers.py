@@ -18,7 +18,9 @@ class Flat(torch.nn.Module):
 
 
 def trainer_of(run, reward=None, loo_fid=None):
-    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], loo_fid, CPU)
+    return GRPOTrainer(
+        run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], [loo_fid] if loo_fid else [], CPU
+    )
 
 
 def weights(trainer):

@@ -33,13 +33,38 @@ def test_all_tables_and_figures_plan_25_trainings_and_va_pi_where_its_release_is
     assert counts["evaluate"] == 35
 
 
-@pytest.mark.parametrize(("scale", "trainings"), [("mnist", 29), ("imagenet", 14)])
+@pytest.mark.parametrize(("scale", "trainings"), [("mnist", 31), ("imagenet", 14)])
 def test_what_is_beyond_the_paper_is_a_target_of_its_own(project, scale, trainings):
     output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", "extra_tables")
     counts = planned(output)
-    # Ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references besides ours, 2 slow averages. The
-    # real images need no training. Table 4 has two more runs, and at mnist all four under two tokenizers and two sets.
-    assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 6)
+    # Ours and AR-GRPO with and without guidance, 3 covariances, 2 or 3 references besides ours, 2 slow averages, and where
+    # its unit is measured LOO-FID under another network and under two. The real images need no training. Table 4 has two
+    # more runs, and at mnist all four under two tokenizers and two sets.
+    assert (counts["train"], counts["class_moments"], counts["table"]) == (trainings, 1, 7)
+    assert counts.get("train_moments", 0) == (1 if scale == "mnist" else 0)
+
+
+def test_the_curves_are_drawn_from_weights_that_their_four_trainings_keep(project):
+    fashion = ("-n", "--quiet", "rules", "--config", "scale=fashion", "--")
+    counts = planned(snakemake(project, *fashion, "results/extra_curve.pdf"))
+    assert counts["train_with_snapshots"] == 4
+    assert "train" not in counts
+    assert counts["sample"] == counts["evaluate"] == 13
+    assert counts["figure"] == 1
+    # Table 4 wants only their weights at the end; the same rule makes them.
+    counts = planned(snakemake(project, *fashion, "results/table4.csv"))
+    assert (counts["train"], counts["train_with_snapshots"], counts["sample"]) == (2, 2, 4)
+    counts = planned(snakemake(project, *fashion, "figures"))
+    assert counts["figure"] == 27
+
+
+def test_where_no_weights_are_kept_the_curves_are_no_figure_and_say_the_key(project):
+    mnist = ("-n", "--quiet", "rules", "--config", "scale=mnist", "--")
+    assert planned(snakemake(project, *mnist, "figures"))["figure"] == 26
+    for target in ("results/extra_curve.pdf", "results/mnist/runs/llamagen_l-ours-at25/scores.json"):
+        output = snakemake(project, *mnist, target, check=False)
+        assert "about.snapshots" in output or "about: {snapshots: true}" in output
+        assert "train" not in planned(output)
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])

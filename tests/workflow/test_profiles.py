@@ -71,7 +71,7 @@ def test_every_rule_of_a_profile_exists(profile):
     rules = {
         name
         for path in (ROOT / "workflow/rules").glob("*.smk")
-        for name in re.findall(r"rule (\w+):", path.read_text())
+        for name in re.findall(r"rule (?:\w+ as )?(\w+)(?: with)?:", path.read_text())
     }
     chosen = read(profile)
     assert {*chosen["set-threads"], *chosen["set-resources"]} <= rules
@@ -101,6 +101,9 @@ def test_exactly_the_rules_whose_command_uses_a_gpu_get_one_in_both_profiles():
     texts = [path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk")]
     blocks = dict(re.findall(r"^ *rule (\w+):(.*?)(?=^ *rule |\Z)", "\n".join(texts), re.M | re.S))
     commands = {rule: re.findall(r"-m artune (\w+)", block) for rule, block in blocks.items()}
+    copies = dict(reversed(pair) for pair in re.findall(r"use rule (\w+) as (\w+) with:", "\n".join(texts)))
+    assert copies == {"train_with_snapshots": "train"}
+    commands |= {copy: commands[rule] for copy, rule in copies.items()}
     assert {"train", "features", "class_moments", "network", "table"} <= commands.keys()
     need = {rule for rule, called in commands.items() if any(map(uses_a_gpu, called))}
     assert {"train", "codes", "reference", "bench"} <= need

@@ -135,21 +135,19 @@ rule class_moments:  # moments of the training images per class, for rewards.loo
         f"python -m artune class_moments --data {{input.data}} --networks {{input.networks}} --output {{output}} {SHARED}"
 
 
-if not REGISTRY.data.embedded:
-
-    rule train_moments:  # one pass over the whole training set: an hour or more on a GPU
-        input:
-            data=settled(PLAN.asset("imagenet")),
-            network=lambda wildcards: PLAN.networks([wildcards.network]),
-        output:
-            "results/{home}/references/train-{network}.npz",
-        log:
-            "results/{home}/references/train-{network}.log",
-        conda:
-            "../../envs/artune.yaml"
-        threads: SETTINGS.threads
-        params:
-            recipe=lambda wildcards: recipe(wildcards.home, recipes.train_moments_recipe, wildcards.network),
-        shell:
-            "python -m artune train_moments {wildcards.network} --data {input.data} --networks {input.network}"
-            f" --output {{output}} {SHARED}"
+rule train_moments:  # one pass over the whole training set: of ImageNet an hour or more on a GPU
+    input:
+        data=settled(PLAN.images()),
+        network=lambda wildcards: PLAN.networks([wildcards.network]),
+    output:
+        "results/{home}/references/train-{network}.npz",
+    log:
+        "results/{home}/references/train-{network}.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.train_moments_recipe, wildcards.network),
+    shell:
+        "python -m artune train_moments {wildcards.network} --data {input.data} --networks {input.network}"
+        f" --output {{output}} {SHARED}"

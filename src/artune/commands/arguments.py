@@ -19,6 +19,7 @@ PATHS = {
     "codes": "token codes of the data set",
     "data": "data.npz, or the stamp of an external file",
     "reference": "reference.npz",
+    "second_reference": "moments of the training images under the network of loo_fid_second",
     "class_moments": "class_moments.npz",
     "moments": "moments of the training images under the reward's own network",
     "samples": "samples.npz",
@@ -100,7 +101,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train_moments": Command(
         "inputs",
-        "moments of ImageNet's training images under a network of LOO-FID",
+        "moments of the training images under a network of LOO-FID",
         positional="name",
         required="data networks output",
     ),
@@ -113,7 +114,7 @@ COMMANDS: dict[str, Command] = {
         "tuning",
         "tune a policy",
         required="config policy tokenizer output",
-        optional="networks codes data reference class_moments",
+        optional="networks codes data reference second_reference class_moments",
     ),
     "sample": Command(
         "evaluation",
@@ -146,7 +147,7 @@ COMMANDS: dict[str, Command] = {
     "seed_differences": Command("results", "differences seed by seed", positional="table", required="runs output"),
     "figure": Command(
         "results",
-        "draw a figure",
+        "draw a figure; extra_curve needs a scale with about.snapshots, such as fashion",
         positional="figure",
         required="results output",
         options={

@@ -213,17 +213,18 @@ def further_reference(context: Context, arguments: Namespace) -> str:
 
 
 def train_moments(context: Context, arguments: Namespace) -> str:
-    """Moments of ImageNet's training images under a network of LOO-FID."""
-    from artune.inputs.training_moments import write_train_moments
+    """Moments of the training images under a network of LOO-FID that the first reference lacks."""
+    from artune.inputs.training_moments import write_embedded_moments, write_train_moments
 
-    registry, device = context.registry, context.device
-    entry(registry.networks, arguments.name, "network")
+    registry, device, name = context.registry, context.device, arguments.name
+    entry(registry.networks, name, "network")
+    images, network = _images(context, arguments), context.networks({name}, arguments.networks)[name]
     if registry.data.embedded:
-        raise ArtuneError(f"train_moments: the {registry.scale} scale has all its moments in reference.npz")
+        return write_embedded_moments(images, registry.data, name, network, arguments.output, device)
     return write_train_moments(
-        _images(context, arguments),
-        arguments.name,
-        context.networks({arguments.name}, arguments.networks)[arguments.name],
+        images,
+        name,
+        network,
         arguments.output,
         device,
         side=registry.data.image_size,

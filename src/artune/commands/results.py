@@ -56,10 +56,9 @@ def figure(context: Context, arguments: Namespace) -> str:
     """Draw a figure as PDF, and as PNG beside it."""
     from artune.results.figures.draw import draw_figure
 
-    smoothing = arguments.smoothing or context.settings.figure2.smoothing
-    return draw_figure(
-        context.registry, arguments.figure, arguments.results, arguments.output, smoothing, arguments.compare
-    )
+    settings, files = context.settings, (arguments.results, arguments.output)
+    smoothing = arguments.smoothing or settings.figure2.smoothing
+    return draw_figure(context.registry, arguments.figure, *files, smoothing, arguments.compare, settings.seeds)
 
 
 def figure_samples(context: Context, arguments: Namespace) -> str:

@@ -23,6 +23,7 @@ def train(context: Context, arguments: Namespace) -> str:
     """Tune a policy."""
     from artune.config.run import read_policy_run
     from artune.config.yaml_layers import read_yaml
+    from artune.planning.sources import Sources
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
     from artune.tracking.mlflow_store import run_tags
@@ -30,7 +31,7 @@ def train(context: Context, arguments: Namespace) -> str:
     from artune.tuning.train import Inputs
     from artune.tuning.train import train as tune
 
-    device = context.device
+    device, sources = context.device, Sources(context.registry)
     run = read_policy_run(arguments.config)
     with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
@@ -42,6 +43,7 @@ def train(context: Context, arguments: Namespace) -> str:
                 codes=arguments.codes,
                 data=arguments.data,
                 reference=arguments.reference,
+                second_reference=arguments.second_reference,
                 class_moments=arguments.class_moments,
             ),
             output=arguments.output,
@@ -50,6 +52,7 @@ def train(context: Context, arguments: Namespace) -> str:
             device=device,
             world=world,
             present=context.registry.spec(run.name) if run.base in context.registry.run_names else None,
+            shares=sources.shares if run.base in sources.snapshot_runs else (),
         )
 
 

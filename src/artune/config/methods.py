@@ -3,20 +3,24 @@
 The literals are the readings of the paper's open choices, listed in config/README.md. Never imports torch.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from artune.config.fields import Fraction, Frozen, NonNegative, Positive
-from artune.errors import unknown
+from artune.config.yaml_layers import one_of
+from artune.errors import ArtuneError, unknown
 
-# Reward -> its meaning, shown beside the reward's curve in MLflow. Each reward has a module in ``rewards/``.
+# Reward -> its meaning, shown beside the reward's curve in MLflow. Instance-level ones are modules of ``rewards/``.
 REWARDS = {
     "clip": "cosine of image and prompt (paper, Sec. 3.2)",
     "hps": "a CLIP tuned on human preferences (paper, Sec. 3.2)",
     "loo_fid": "what one image contributes to the Fréchet distance between generated and reference features",
+    "loo_fid_second": "LOO-FID in the features of another network (beyond the paper)",
     "maniqa": "no-reference image quality (paper, Table 4)",
 }
+DISTRIBUTION = ("loo_fid", "loo_fid_second")  # distribution-level rewards; each has its settings under its own name
 
 
 def _known_reward(name: str) -> str:
@@ -170,6 +174,7 @@ class Rewards(Frozen):
     networks: dict[RewardName, str | None]  # networks of the instance-level rewards; null: none needed
     autocast: Literal["off", "bfloat16"] = "off"  # for the rewards' networks; LOO-FID's features are always float32
     loo_fid: LooFidSettings = LooFidSettings(network="")  # unused unless it is one of terms
+    loo_fid_second: LooFidSettings = LooFidSettings(network="")  # likewise; a run's are loo_fid's where it names none
 
     @model_validator(mode="before")
     @classmethod
@@ -183,10 +188,13 @@ class Rewards(Frozen):
     def _consistent(self) -> "Rewards":
         if len(set(self.terms)) != len(self.terms):
             raise ValueError(f"terms: {list(self.terms)} names a reward twice")
-        if "loo_fid" in self.terms and not self.loo_fid.network:
-            raise ValueError("loo_fid: missing; the reward loo_fid needs its settings")
+        for name, settings in self.distribution.items():
+            if not settings.network:
+                raise ValueError(f"{name}: missing; the reward {name} needs its settings")
+            if settings.reference == "class_matched" and name != "loo_fid":
+                raise ValueError(f"{name}.reference: class_matched is for loo_fid alone; set it to marginal")
         for name in self.terms:
-            if name not in (*self.networks, "loo_fid"):
+            if name not in (*self.networks, *DISTRIBUTION):
                 raise ValueError(f"networks: need an entry for {name}, null if it looks at the images alone")
         grouped = [name for group in self.groups or () for name in group]
         if len(set(grouped)) != len(grouped):
@@ -197,16 +205,49 @@ class Rewards(Frozen):
             raise ValueError("group_weights: give one weight per group")
         return self
 
+    @property
+    def distribution(self) -> dict[str, LooFidSettings]:
+        """The settings of each distribution-level reward among the terms."""
+        return {name: getattr(self, name) for name in DISTRIBUTION if name in self.terms}
+
+
+def reward_networks(rewards: Any, networks: Mapping[str, Any], where: str) -> list[str]:
+    """The networks that a section ``rewards`` needs, of all ``networks``.
+
+    Raises:
+        ArtuneError: a reward or a network is unknown; the message begins with ``where``.
+    """
+    terms = rewards.get("terms") if isinstance(rewards, dict) else None
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+        raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
+    named = rewards["networks"] | {name: rewards.get(name, {}).get("network") for name in DISTRIBUTION}
+    needed = set()
+    for term in terms:
+        if term not in REWARDS:
+            raise ArtuneError(f"{where}: rewards: {unknown(term, REWARDS)}")
+        network = named.get(term, "none given")
+        if network is None and term in DISTRIBUTION:
+            raise ArtuneError(f"{where}: rewards.{term}.network: missing; name one of {', '.join(networks)}")
+        if network is None:
+            continue
+        if not one_of(network, networks):
+            raise ArtuneError(f"{where}: rewards: {unknown(network, networks, 'network')}")
+        needed.add(network)
+    return sorted(needed)
+
 
 def used_rewards(rewards: dict[str, Any]) -> dict[str, Any]:
     """The part of a section ``rewards`` that decides anything: what belongs to a reward outside ``terms`` is left out.
 
-    A run's settings hold only this part, so that a new reward or another reward's setting outdates no run.
+    A run's settings hold only this part, so that a new reward or another reward's setting outdates no run. A second
+    LOO-FID takes what it does not set from the first.
     """
     terms = rewards["terms"]
-    unused = {*(["loo_fid"] if "loo_fid" not in terms else []),
+    unused = {*(name for name in DISTRIBUTION if name not in terms),
               *(["groups", "group_weights", "add"] if rewards.get("combine", "sum") == "sum" else [])}  # fmt: skip
     used = {key: value for key, value in rewards.items() if key not in unused}
+    if isinstance(used.get("loo_fid_second"), dict) and isinstance(rewards.get("loo_fid"), dict):
+        used["loo_fid_second"] = rewards["loo_fid"] | used["loo_fid_second"]
     for key in ("weights", "units", "networks"):
         if isinstance(used.get(key), dict):
             used[key] = {name: value for name, value in used[key].items() if name in terms}
@@ -245,3 +286,8 @@ def used(spec: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kept.get("data"), dict):  # how many images a reference takes is a matter of that reference
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "moment_images"}
     return kept
+
+
+def snapshot_name(share: float) -> str:
+    """The file, in a run's folder, of the weights after a share of the iterations: ``snapshots/25.safetensors``."""
+    return f"snapshots/{100 * share:g}.safetensors"

@@ -50,6 +50,29 @@ def report_tables(registry: Registry, folder: Path) -> list[str]:
     return [key for key in registry.tables if not key.startswith("extra_") or (folder / f"{key}.md").exists()]
 
 
+def available_figures(registry: Registry) -> list[str]:
+    """The figures whose runs are all available at the scale; they make up the target ``figures`` and the report's."""
+    figures = registry.figures.items()
+    return [key for key, figure in figures if not any(registry.unavailable(run) for run in figure.shown)]
+
+
+def curve_shares(registry: Registry, key: str, runs: Iterable[str]) -> list[float]:
+    """The share of the iterations at which each run of a curve stands: 0 pretrained, ``at`` on the way, 1 at its end.
+
+    Raises:
+        ArtuneError: the runs of figure ``key`` are not one training in this order.
+    """
+    names, specs = list(runs), [registry.spec(run) for run in runs]
+    shares = [0.0 if spec["method"] == "pretrained" else float(spec.get("at", 1.0)) for spec in specs]
+    trained = {spec.get("policy", name) for name, spec in zip(names, specs, strict=True) if spec["method"] == "grpo"}
+    if trained != {names[-1]} or shares != sorted(set(shares)):
+        raise ArtuneError(
+            f"config/figures.yaml: {key}: curves: {', '.join(names)}: name the runs of one training in order: "
+            "pretrained, those with at, and the tuned run"
+        )
+    return shares
+
+
 def row_labels(registry: Registry, row: Row) -> tuple[str, ...]:
     """The text cells of a row, with the run's setting for ``{dotted.key}`` and the scale's for ``{about.key}``.
 

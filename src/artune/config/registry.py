@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artune.config.claims import read_claims
-from artune.config.methods import REWARDS, used
+from artune.config.methods import reward_networks, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
 from artune.config.seeds import Names, Seeds, refuse_like_seeds, under_seeds
 from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
@@ -188,7 +188,7 @@ class Registry(Names):
         if method != "real" and not one_of(backbone, self.backbones):
             raise ArtuneError(f"{where}: backbone: {unknown(backbone, self.backbones)}")
         parts = {"grpo": ("grpo", "entropy", "rewards"), "mle": ("mle",), "vapi": ("vapi",)}.get(str(method), ())
-        known = ("method", "backbone", "checkpoint", "policy", "sampling", *parts)
+        known = ("method", "backbone", "checkpoint", "policy", "at", "sampling", *parts)
         known = ("method", "images") if method == "real" else known
         for layer_name, layer in self.run_layers(base):
             if foreign := [key for key in layer if key not in known]:
@@ -210,6 +210,7 @@ class Registry(Names):
             return spec | {"images": tree["images"], "data": tree["data"], "networks": {}}
         spec |= {"checkpoint": tree["checkpoint"]} if method == "external" else {}  # a scale may train the run instead
         spec |= {"policy": self._policy_of(str(tree["policy"]), where)} if "policy" in tree else {}
+        spec |= {"at": self._share_of(spec, tree["at"], where)} if "at" in tree else {}
         sizes = tree["backbones"][backbone]
         require_tokens(self.assets, spec.get("checkpoint"), str(backbone), self.backbones[str(backbone)], where)
         spec |= {"data": tree["data"], "sampling": tree["sampling"], "backbone_name": backbone, "backbone": sizes}
@@ -223,6 +224,14 @@ class Registry(Names):
             raise ArtuneError(f"{where}: policy: {name} has no policy of its own; name the run that has one")
         return name
 
+    def _share_of(self, spec: Tree, share: Any, where: str) -> Any:
+        """The share of its iterations after which a run's policy is sampled; only GRPO keeps its weights there."""
+        if "policy" not in spec:
+            raise ArtuneError(f"{where}: at: needs policy, the run whose training is sampled on its way")
+        if (method := self._merged(spec["policy"])["method"]) != "grpo":
+            raise ArtuneError(f"{where}: at: {spec['policy']} is of method {method}; name a run of method grpo")
+        return share
+
     def reward_networks(self, spec: Tree, where: str = "rewards") -> list[str]:
         """The networks that the run's rewards need."""
         if spec["method"] == "vapi":
@@ -231,22 +240,7 @@ class Registry(Names):
             return [name]
         if spec["method"] != "grpo":
             return []
-        rewards = spec["rewards"]
-        needed = []
-        terms = rewards.get("terms") if isinstance(rewards, dict) else None
-        if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
-            raise ArtuneError(f"{where}: rewards.terms: must be a list such as [clip, hps]")
-        for term in terms:
-            if term not in REWARDS:
-                raise ArtuneError(f"{where}: rewards: {unknown(term, REWARDS)}")
-            networks = rewards["networks"] | {"loo_fid": rewards["loo_fid"]["network"]}
-            network = networks.get(term, "none given")
-            if network is None:
-                continue
-            if not one_of(network, self.networks):
-                raise ArtuneError(f"{where}: rewards: {unknown(network, self.networks, 'network')}")
-            needed.append(network)
-        return sorted(set(needed))
+        return reward_networks(spec["rewards"], self.networks, where)
 
     def run_layers(self, base: str) -> list[tuple[str, Tree]]:
         """The run's own layers, lowest first."""
@@ -274,5 +268,8 @@ class Registry(Names):
     def unavailable(self, name: str) -> str | None:
         """Why a run is not available at this scale, or None."""
         base, seeds = self.split(name)
-        further = seeds.inputs != Seeds() and self.lacking(self._merged(base), seeds)
-        return self.about.unavailable.get(base, "not trained here" if further else None)
+        if base in self.about.unavailable:
+            return self.about.unavailable[base]
+        if any("at" in layer for _, layer in self.run_layers(base)) and not self.about.snapshots:
+            return "needs about.snapshots"
+        return "not trained here" if seeds.inputs != Seeds() and self.lacking(self._merged(base), seeds) else None

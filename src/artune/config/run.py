@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from artune.config.fields import SOURCES, Fraction, Frozen, NonNegative, Positive, check_source
-from artune.config.methods import GRPO, MLE, Entropy, Rewards, VAPi
+from artune.config.methods import DISTRIBUTION, GRPO, MLE, Entropy, Rewards, VAPi
 from artune.config.yaml_layers import Tree, parse, read_yaml
 from artune.errors import ArtuneError, brief, unknown
 
@@ -186,6 +186,7 @@ class PolicyRun(BaseRun):
     """A run whose samples are drawn from a policy."""
 
     policy: str | None = None  # the run whose policy is sampled; None: its own
+    at: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of the iterations after which it is sampled
     tokenizer: Tokenizer
     backbone_name: str
     backbone: Backbone
@@ -212,9 +213,11 @@ class GrpoRun(PolicyRun):
     def _batch_fits(self) -> "GrpoRun":
         if self.grpo.prompts_drawn == "distinct" and self.grpo.prompts > self.data.classes:
             raise ValueError(f"grpo.prompts: {self.grpo.prompts} distinct prompts of {self.data.classes} classes")
-        images, shards = self.grpo.prompts * self.grpo.group_size, self.rewards.loo_fid.shards
-        if images % shards or images // shards < 2:
-            raise ValueError(f"rewards.loo_fid.shards: {images} images cannot be cut into {shards} equal slices")
+        images = self.grpo.prompts * self.grpo.group_size
+        for name in DISTRIBUTION:
+            shards = getattr(self.rewards, name).shards
+            if images % shards or images // shards < 2:
+                raise ValueError(f"rewards.{name}.shards: {images} images cannot be cut into {shards} equal slices")
         return self
 
 

@@ -71,6 +71,7 @@ class About(Frozen):
     seconds: Seconds | None = None  # of an embedded scale, for the command plan
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it is not available here, in a word or two
     notes: dict[str, str] = Field(default_factory=dict)  # run -> a further remark on it at this scale
+    snapshots: bool = False  # whether trainings keep the weights that runs with `at` are sampled from
 
 
 class Asset(Frozen):

@@ -1,5 +1,6 @@
 """Types of ``config/tables.yaml``, ``config/figures.yaml`` and ``config/study.yaml``."""
 
+import operator
 from collections.abc import Callable, Mapping
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
@@ -76,9 +77,11 @@ class Table(Frozen):
 class Figure(Frozen):
     """A figure: a kind names the module of ``artune.results.figures`` that draws it."""
 
-    kind: Literal["method", "training_dynamics", "toy", "samples"]
+    kind: Literal["method", "training_dynamics", "toy", "samples", "over_optimisation"]
     title: str
     runs: tuple[str, ...] = ()  # samples: pretrained, then tuned
+    # over_optimisation: label -> runs, the tuned one last. Not dumped if empty, so that it outdates no other figure.
+    curves: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=operator.not_)
     classes: tuple[str, ...] = ()  # samples: the classes that the caption names
     number: int = Field(default=2, gt=0)  # samples: number of classes if ``classes`` is empty
     per_class: int = Field(default=6, gt=0)
@@ -90,7 +93,14 @@ class Figure(Frozen):
             raise ValueError(f"runs: {len(self.runs)} given; samples need two, pretrained and tuned")
         if self.kind == "training_dynamics" and not self.runs:
             raise ValueError("runs: empty; training_dynamics needs one")
+        if (self.kind == "over_optimisation") != bool(self.curves):
+            raise ValueError("curves: over_optimisation needs them, and no other kind has any")
         return self
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All runs of the figure."""
+        return tuple(dict.fromkeys([*self.runs, *(run for runs in self.curves.values() for run in runs)]))
 
 
 class StudySetting(Frozen):
@@ -143,6 +153,6 @@ def read_figures(tree: Mapping[str, Any], known: Known) -> dict[str, Figure]:
     figures = {}
     for key, value in tree.items():
         figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
-        for run in figures[key].runs:
+        for run in figures[key].shown:
             known(run, f"config/figures.yaml: {key}")
     return figures

@@ -1,10 +1,10 @@
-"""Moments of the training images: per class, and over all images under a network that ADM's reference file lacks.
+"""Moments of the training images: per class, and over all images under a network that the first reference lacks.
 
 The moments per class are the reference of LOO-FID under ``reference: class_matched``; those over all images are its
 reference if its network is not the evaluation's (open choices 24, 25).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +105,24 @@ def write_train_moments(
             than the split has.
     """
     split = spread(open_split(path, classes), images)
+    crops = crop_batches(centre_crops(split, side), split, batch, "train_moments")
+    return _write_moments(crops, name, network, output, device)
+
+
+@torch.no_grad()
+def write_embedded_moments(
+    path: Path, data: Data, name: str, network: FeatureNetwork, output: Path, device: torch.device
+) -> str:
+    """As :func:`write_train_moments`, of all training images in the data.npz of an embedded source."""
+    return _write_moments(training_images(path, data), name, network, output, device)
+
+
+def _write_moments(
+    batches: Iterable[tuple[Tensor, Tensor]], name: str, network: FeatureNetwork, output: Path, device: torch.device
+) -> str:
     moments = RunningMoments()
-    for crops, _ in crop_batches(centre_crops(split, side), split, batch, "train_moments"):
-        moments.add(network.features(crops.to(device)))
+    for images, _ in batches:
+        moments.add(network.features(images.to(device)))
     mu, sigma = moments.result()
     save_npz(output, {f"train/{name}/mu": _array(mu), f"train/{name}/sigma": _array(sigma)})
     return f"{output}: moments of {moments.count} training images under {name}"

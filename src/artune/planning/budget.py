@@ -19,7 +19,7 @@ from artune.planning.gpu_hours import (
 )
 from artune.planning.plan import Plan
 from artune.planning.recipes import code_sequences
-from artune.planning.sources import TRAINED
+from artune.planning.sources import REFERENCES, TRAINED
 
 TARGET = re.compile(
     r"(?:results/(?:(?P<folder>[\w-]+)/(?:tables|figures)/)?)?(?P<name>(?:table|figure|extra_)\w+)(?:\.\w+)?"
@@ -55,7 +55,7 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     """
     tables = [name for name in plan.score_tables if name.startswith("table")]
     if target == "paper":
-        figures = [runs_of(plan, name)[0] for name in plan.registry.figures]
+        figures = [runs_of(plan, name)[0] for name in plan.figures]
         scored = [run for table in tables for run in plan.table_runs(table)]
         return _trained(plan, [*scored, *(run for runs in figures for run in runs)]), list(dict.fromkeys(scored))
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
@@ -69,7 +69,7 @@ def runs_of(plan: Plan, target: str) -> tuple[list[str], list[str]]:
     if name in plan.registry.figures:
         chosen = plan.registry.figures[name]
         compared = plan.settings.figure2.compare if chosen.kind == "training_dynamics" else ()
-        return _trained(plan, [*chosen.runs, *compared]), []
+        return _trained(plan, [*chosen.shown, *compared]), list(chosen.shown) if chosen.curves else []
     known = "paper, results/table4.csv, results/figure2.pdf or a run such as llamagen_l-ours"
     try:
         plan.registry.split_seed(name)
@@ -131,11 +131,17 @@ def moments(plan: Plan, machine: Gpu, rule: str, network: str) -> Line:
 def inputs(plan: Plan, machine: Gpu, trained: list[str], evaluated: list[str]) -> list[Line]:
     """One line per input that takes a pass over all training images: token codes, moments."""
     files = {run: plan.train(run) for run in trained}
-    networks = {run: plan.spec(run)["rewards"]["loo_fid"]["network"] for run in trained if "reference" in files[run]}
+    rewards = {run: plan.spec(run)["rewards"] for run in trained if plan.spec(run)["method"] == "grpo"}
+    named = [
+        (files[run][file], rewards[run][reward]["network"])
+        for run in rewards
+        for reward, file in REFERENCES.items()
+        if file in files[run]
+    ]
     codes = dict.fromkeys(plan.spec(run)["backbone"]["tokenizer"] for run in trained if "codes" in files[run])
-    own = [name for run, name in networks.items() if files[run]["reference"] == plan.train_moments(name)]
+    own = [network for file, network in named if file == plan.train_moments(network)]
     own += [plan.registry.evaluation.reward_features] if evaluated and "moments" in plan.reference() else []
-    classes = dict.fromkeys(name for run, name in networks.items() if "class_moments" in files[run])
+    classes = dict.fromkeys(rewards[run]["loo_fid"]["network"] for run in rewards if "class_moments" in files[run])
     lines = [encoding(plan, machine, tokenizer) for tokenizer in codes]
     lines += [moments(plan, machine, "train_moments", name) for name in dict.fromkeys(own)]
     return lines + [moments(plan, machine, "class_moments", name) for name in classes]

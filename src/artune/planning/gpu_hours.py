@@ -85,8 +85,9 @@ def iteration_floor(run: GrpoRun, peaks: str, processes: int = 1) -> Seconds:
         "update": update_floor(run, processes).seconds(half if run.grpo.autocast == "bfloat16" else FLOAT32[peaks]),
     }
     for term in run.rewards.terms:
-        if term == "loo_fid":
-            found[term] = networks_floor([run.networks[run.rewards.loo_fid.network]], images, False, peaks)
+        if term in run.rewards.distribution:
+            network = run.rewards.distribution[term].network
+            found[term] = networks_floor([run.networks[network]], images, False, peaks)
         elif (name := run.rewards.networks[term]) is not None:
             found[term] = networks_floor([run.networks[name]], images, run.rewards.autocast == "bfloat16", peaks)
     return found

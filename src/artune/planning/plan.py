@@ -7,7 +7,7 @@ Every path of ``results/`` is written here, in :mod:`artune.planning.sources` or
 from pathlib import Path
 from typing import Any
 
-from artune.config.paper import pairs_of, report_tables, runs_of_tables
+from artune.config.paper import available_figures, curve_shares, pairs_of, report_tables, runs_of_tables
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
@@ -39,6 +39,7 @@ class Plan(Sources):
         tables = self.registry.tables
         self.score_tables = [name for name, table in tables.items() if table.kind == "scores"]
         self.study_tables = [name for name, table in tables.items() if table.kind == "study"]
+        self.figures = available_figures(self.registry)
 
     def sampling_protocol(self) -> list[Any]:
         """Settings of the evaluation that decide the images of a run and its grid."""
@@ -122,10 +123,26 @@ class Plan(Sources):
             return [f"{self.runs}/{run}/metrics.jsonl" for run in (*chosen.runs, *self.settings.figure2.compare)]
         if chosen.kind == "samples":
             return [f"{self.folder}/figures/samples/{figure}/{run}.npz" for run in chosen.runs]
-        return []
+        return self._curve_files(figure) if chosen.kind == "over_optimisation" else []
+
+    def _curve_files(self, figure: str) -> list[str]:
+        """Scores of all runs of a figure's curves, and the logs of their trainings."""
+        chosen = self.registry.figures[figure]
+        missing = [f"{run}: {why}" for run in chosen.shown if (why := self.registry.unavailable(run))]
+        if missing:
+            raise ArtuneError(f"{figure}: not at the {self.scale} scale as its file is ({missing[0]})")
+        logged = [runs[-1] for runs in chosen.curves.values() if curve_shares(self.registry, figure, runs)]
+        files = [(run, "scores.json") for run in chosen.shown] + [(run, "metrics.jsonl") for run in logged]
+        return [
+            f"{self.runs}/{name}/{file}"
+            for run, file in files
+            for name in self.registry.seed_names(run, self.settings.seeds)
+        ]
 
     def figure_options(self, figure: str) -> str:
         """Command line options of a figure: changing one redraws the figure and retrains nothing."""
+        if self.registry.figures[figure].kind == "over_optimisation":
+            return f"--seeds {self.settings.seeds}"
         if self.registry.figures[figure].kind != "training_dynamics":
             return ""
         chosen = self.settings.figure2
@@ -154,7 +171,7 @@ class Plan(Sources):
         return {
             "claims": f"{self.folder}/claims.json",
             "tables": [f"{self.folder}/tables/{table}.md" for table in tables],
-            "figures": [f"{self.folder}/figures/{figure}.png" for figure in self.registry.figures],
+            "figures": [f"{self.folder}/figures/{figure}.png" for figure in self.figures],
             "costs": f"{self.folder}/costs.csv",
             "rulegraph": f"{self.folder}/rulegraph.mmd",
             "scores": [f"{self.runs}/{run}/scores.json" for run in runs],

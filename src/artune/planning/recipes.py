@@ -68,7 +68,8 @@ def prior_recipe(registry: Registry, prior: str) -> Tree:
 
 def train_moments_recipe(registry: Registry, network: str) -> Tree:
     """Settings of the training images' moments under a network."""
-    return {"network": network_recipe(registry, network), "images": registry.data.moment_images}
+    recipe = {"network": network_recipe(registry, network), "images": registry.data.moment_images}
+    return recipe | ({"data": data_recipe(registry)} if registry.data.embedded else {})
 
 
 def reference_recipe(registry: Registry, asset: str | None = None) -> Tree:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from artune.config.fields import PACKAGES
+from artune.config.methods import DISTRIBUTION, snapshot_name
 from artune.config.registry import Registry
 from artune.config.seeds import Seeds, cut_seeds, in_set
 from artune.config.yaml_layers import Tree
@@ -16,6 +17,8 @@ from artune.planning import recipes
 
 RuleInputs = dict[str, Any]
 TRAINED = ("grpo", "mle", "vapi")  # methods of the runs that are trained here
+
+REFERENCES = {"loo_fid": "reference", "loo_fid_second": "second_reference"}  # reward -> a training's input
 
 
 class Sources:
@@ -126,13 +129,14 @@ class Sources:
         return files
 
     def train_moments(self, network: str) -> str:
-        """Moments of the training images under a network for which ADM's file has no moments."""
+        """Moments of the training images under a network for which the first reference has none."""
         return f"{self._home(recipes.train_moments_recipe, network)}/references/train-{network}.npz"
 
     def reward_reference(self, network: str) -> str:
         """The file with the moments that LOO-FID compares a network's features with."""
-        own = self.registry.data.embedded or network == self.registry.evaluation.features
-        return self.reference_moments(cut_seeds(network)[1].networks) if own else self.train_moments(network)
+        protocol, base = self.registry.evaluation, cut_seeds(network)[0]
+        own = {protocol.features, *([protocol.reward_features] if self.registry.data.embedded else [])}
+        return self.reference_moments(cut_seeds(network)[1].networks) if base in own else self.train_moments(network)
 
     def moments_per_class(self, number: int = 0) -> str:
         """Moments of the training images of each class, under LOO-FID's network of a set."""
@@ -199,6 +203,8 @@ class Sources:
 
     def policy(self, run: str) -> str:
         """Weights that a run is sampled from: trained here, released by others, the prior itself, or another run's."""
+        if "at" in self.spec(run):
+            return self._snapshot_of(run)
         if "policy" in self.spec(run):
             return self.policy(self._sampled(run))
         method = self.spec(run)["method"]
@@ -209,6 +215,31 @@ class Sources:
         if method == "external":
             return f"{self.shared}/pretrained/external/{self.spec(run)['checkpoint']}/policy.safetensors"
         return self.prior(run)
+
+    def _snapshot_of(self, run: str) -> str:
+        if not self.registry.about.snapshots:
+            raise ArtuneError(
+                f"{run}: samples {self.spec(run)['policy']} on its way, whose weights are kept only with "
+                f"about: {{snapshots: true}} in config/scales/{self.scale}.yaml"
+            )
+        return f"{self.runs}/{self._sampled(run)}/{snapshot_name(self.spec(run)['at'])}"
+
+    @functools.cached_property
+    def snapshot_runs(self) -> list[str]:
+        """The runs whose trainings keep weights on their way, which other runs are sampled from (``at``)."""
+        specs = [self.spec(run) for run in self.registry.run_names] if self.registry.about.snapshots else []
+        return sorted({spec["policy"] for spec in specs if "at" in spec})
+
+    @functools.cached_property
+    def shares(self) -> list[float]:
+        """The shares of its iterations after which each of :attr:`snapshot_runs` keeps its weights."""
+        specs = [self.spec(run) for run in self.registry.run_names] if self.registry.about.snapshots else []
+        return sorted({spec["at"] for spec in specs if "at" in spec})
+
+    def snapshots(self, run: str) -> list[str]:
+        """The weights that a run's training keeps on its way."""
+        keeps = self.registry.split_seed(run)[0] in self.snapshot_runs
+        return [f"{self.runs}/{run}/{snapshot_name(share)}" for share in self.shares] if keeps else []
 
     def _sampled(self, run: str) -> str:
         """The run, of the same seeds, whose policy is sampled."""
@@ -246,10 +277,10 @@ class Sources:
         files["networks"] = self.networks(spec["networks"])
         if spec["method"] == "vapi":
             return files | codes | {"data": self.images()}
-        if "loo_fid" in spec["rewards"]["terms"]:
-            files["reference"] = self.reward_reference(spec["rewards"]["loo_fid"]["network"])
-            if spec["rewards"]["loo_fid"].get("reference") == "class_matched":
-                files["class_moments"] = self.moments_per_class(self.set_of(run))
+        used = {name: spec["rewards"][name] for name in DISTRIBUTION if name in spec["rewards"]["terms"]}
+        files |= {REFERENCES[name]: self.reward_reference(settings["network"]) for name, settings in used.items()}
+        if used.get("loo_fid", {}).get("reference") == "class_matched":
+            files["class_moments"] = self.moments_per_class(self.set_of(run))
         return files
 
     def timings(self, run: str) -> list[str]:

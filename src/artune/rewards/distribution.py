@@ -27,9 +27,8 @@ class DistributionReward:
         sigma: covariance [D, D] of the reference's features under the same network.
         device: device of the arithmetic.
         classes: moments of each class, for ``reference: class_matched``.
+        name: name of the reward, of which a run may have two under different networks.
     """
-
-    name = "loo_fid"
 
     def __init__(
         self,
@@ -39,8 +38,9 @@ class DistributionReward:
         sigma: Tensor,
         device: torch.device | str = "cpu",
         classes: ClassMoments | None = None,
+        name: str = "loo_fid",
     ):
-        self.network, self.settings = network, settings
+        self.network, self.settings, self.name = network, settings, name
         self.reference = ReferenceMoments.from_moments(
             mu, covariance=sigma, compare=settings.covariance, pca=settings.pca, device=device
         )

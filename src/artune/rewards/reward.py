@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from artune.config.methods import Rewards
+from artune.config.methods import DISTRIBUTION, Rewards
 from artune.config.run import Data
 from artune.sampling.batch import RolloutBatch
 
@@ -27,7 +27,7 @@ class Reward(Protocol):
 def build_rewards(rewards: Rewards, data: Data, networks: Mapping[str, nn.Module]) -> list[Reward]:
     """The instance-level rewards of a run, in the order of ``rewards.terms``.
 
-    ``loo_fid`` is not among them: it is distribution-level and keeps moments between steps (distribution.py).
+    The distribution-level ones are not among them: they keep moments between steps (distribution.py).
 
     Args:
         rewards: the run's ``rewards``.
@@ -37,5 +37,5 @@ def build_rewards(rewards: Rewards, data: Data, networks: Mapping[str, nn.Module
     return [
         importlib.import_module(f"artune.rewards.{name}").REWARD(networks.get(rewards.networks[name] or ""), data)
         for name in rewards.terms
-        if name != "loo_fid"
+        if name not in DISTRIBUTION
     ]

@@ -162,14 +162,15 @@ def give_back(folder: Path, identity: str, outputs: Sequence[Path]) -> bool:
         ):
             return False
         for path in outputs:
-            _restore(kept / path.name, path)
+            give_name(kept / path.name, path)
     except (OSError, ArtuneError, LookupError, TypeError):
         return False
     return True
 
 
-def _restore(kept: Path, path: Path) -> None:
+def give_name(kept: Path, path: Path) -> None:
     """Give the file ``kept`` the second name ``path``; a copy where the two lie on different disks."""
+    path.parent.mkdir(exist_ok=True)
     target = destination(path)
     link = target.with_name(f".{target.name}.{os.getpid()}.link")
     try:

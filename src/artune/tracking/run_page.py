@@ -15,7 +15,13 @@ from artune.tracking.mlflow_run import RUN_ID
 
 PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
 INPUTS = {"tokenizer_seed": "tokenizer of seed", "networks_seed": "frozen networks of set"}  # key of a run -> in words
-REWARD_NAMES = {"clip": "CLIP", "hps": "HPS", "maniqa": "MANIQA", "loo_fid": "LOO-FID"}
+REWARD_NAMES = {
+    "clip": "CLIP",
+    "hps": "HPS",
+    "maniqa": "MANIQA",
+    "loo_fid": "LOO-FID",
+    "loo_fid_second": "LOO-FID (second network)",
+}
 
 
 def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
@@ -116,7 +122,7 @@ def _sentence(registry: Registry, spec: Mapping[str, Any]) -> str:
 def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
     rows = tables_of(registry, row_of(spec)).items()
     lines = [f"| `{key}` | {registry.tables[key].title} | {row.replace('|', '/')} |" for key, row in rows]
-    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if row_of(spec) in figure.runs]
+    figures = [key.removeprefix("figure") for key, figure in registry.figures.items() if row_of(spec) in figure.shown]
     parts = ["### Where it stands"]
     if lines:
         parts += ["", "| | title | row |", "| --- | --- | --- |", *lines]

@@ -1,6 +1,6 @@
 """One GRPO iteration: sample, reward, update (paper, Alg. 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from artune.tuning.trainer import Trainer
 
 VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its 16,384 codes
 PICTURES = 4  # pictures of samples per training, evenly spaced over its iterations
+EMA = {"loo_fid": "fid/ema", "loo_fid_second": "fid/ema_second"}  # reward -> the metric of its moving average
 START_BATCH = 256  # samples drawn at once for the initial moments of LOO-FID
 
 
@@ -42,7 +43,7 @@ class GRPOTrainer(Trainer):
         policy: the policy to tune.
         render: tokens [B, T] -> images uint8 [B, 3, H, W].
         rewards: the instance-level rewards.
-        loo_fid: the LOO-FID reward with its moments; None for a run without it.
+        loo_fid: the LOO-FID rewards with their moments; empty for a run without.
         device: device of the policy.
         world: the processes that share a batch.
     """
@@ -53,7 +54,7 @@ class GRPOTrainer(Trainer):
         policy: Policy,
         render: Renderer,
         rewards: list[Reward],
-        loo_fid: DistributionReward | None,
+        loo_fid: Sequence[DistributionReward],
         device: torch.device,
         world: World = ALONE,
     ):
@@ -99,8 +100,8 @@ class GRPOTrainer(Trainer):
             metrics |= self.update(
                 batch, share, advantages[:, share.rows], loss_weights, iteration, clock, self.keep_state
             )
-            if self.loo_fid is not None:
-                self.loo_fid.commit()
+            for distribution in self.loo_fid:
+                distribution.commit()
             self._updating = False
         clock.seconds["time/generate"] = clock.seconds.pop("time/rollout") - clock.seconds["time/decode"]
         return metrics, clock.seconds
@@ -121,12 +122,13 @@ class GRPOTrainer(Trainer):
         for reward in self.rewards:
             with clock(f"reward_{reward.name}"), half:
                 scores[reward.name] = rewards.units[reward.name] * self.world.gather(reward(batch), share)
-        if self.loo_fid is not None:
-            with clock("reward_loo_fid"):
-                features = self.world.gather(self.loo_fid.features(batch), share)
-            with clock("loo_fid"):
-                values, metrics["fid/ema"] = self.loo_fid(features, prompts)
-                scores["loo_fid"] = rewards.units["loo_fid"] * values.float()
+        for distribution in self.loo_fid:
+            name = distribution.name
+            with clock(f"reward_{name}"):
+                features = self.world.gather(distribution.features(batch), share)
+            with clock(name):
+                values, metrics[EMA[name]] = distribution(features, prompts)
+                scores[name] = rewards.units[name] * values.float()
         for name, value in scores.items():
             if not torch.isfinite(value).all():
                 bad = int((~torch.isfinite(value)).sum())
@@ -143,19 +145,20 @@ class GRPOTrainer(Trainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
-        return self.update.state_dict() | {"loo_fid": self.loo_fid.state_dict() if self.loo_fid is not None else None}
+        return self.update.state_dict() | {reward.name: reward.state_dict() for reward in self.loo_fid}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self.update.load_state_dict(state)
-        if self.loo_fid is not None:
-            self.loo_fid.load_state_dict(state["loo_fid"])
+        for distribution in self.loo_fid:
+            distribution.load_state_dict(state[distribution.name])
 
     def note(self, metrics: dict[str, float]) -> str:
         """Total reward, FID, entropy and KL for the progress line."""
         shown = {
             "reward": "reward/total",
-            "fid_ema": "fid/ema",
+            "fid_ema": EMA["loo_fid"],
+            "second_fid_ema": EMA["loo_fid_second"],
             "entropy": "policy/entropy",
             "kl": "policy/kl",
         }
@@ -163,9 +166,16 @@ class GRPOTrainer(Trainer):
 
     def begin(self) -> None:
         """Give LOO-FID the moments of the pretrained policy's own samples (open choice 22)."""
-        if self.loo_fid is None or self.loo_fid.settings.mode != "ema" or self.loo_fid.settings.start != "pretrained":
-            return
-        images, labels, total = [], [], self.loo_fid.settings.start_samples
+        asking = [one for one in self.loo_fid if (one.settings.mode, one.settings.start) == ("ema", "pretrained")]
+        for total in dict.fromkeys(one.settings.start_samples for one in asking):
+            drawn = self._start_samples(total)
+            for distribution in asking:
+                if distribution.settings.start_samples == total:
+                    distribution.start_from(*drawn)
+
+    def _start_samples(self, total: int) -> tuple[Tensor, Tensor]:
+        """Images uint8 [total, 3, H, W] of the policy, and their class ids [total]."""
+        images, labels = [], []
         for at in range(0, total, START_BATCH):
             generator = generator_for(self.seed, "start", at, device=self.device)
             number = min(START_BATCH, total - at)
@@ -174,7 +184,7 @@ class GRPOTrainer(Trainer):
             own = roll_out(self.sampler, self.render, class_ids[share.rows], generator, share)
             images.append(self.world.gather(own.images, share))
             labels.append(class_ids)
-        self.loo_fid.start_from(torch.cat(images), torch.cat(labels))
+        return torch.cat(images), torch.cat(labels)
 
     def picture(self, iteration: int, folder: Path) -> Path | None:
         """A grid of samples from the same draws each time; None except at :data:`PICTURES` evenly spaced iterations."""

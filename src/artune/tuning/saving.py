@@ -8,12 +8,16 @@ iterations run.
 import copy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from artune.models.policies.checkpoint import save_policy
+from artune.models.policies.llamagen import LlamaGen
+from artune.models.policies.vqgan_gpt import VQGANGPT
 from artune.runtime.progress import warn
 from artune.runtime.resume import save_state
 
@@ -112,6 +116,28 @@ def _tensors(value: Any, key: Key = ()) -> Iterator[tuple[Key, Tensor]]:
 
 def _room(tensor: Tensor) -> int:
     return -(-tensor.nbytes // ALIGNED) * ALIGNED
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Weights of a policy on its way, which a training keeps as files: each is written whole, and once reached.
+
+    They lie among the saved states until the training ends, because Snakemake removes the outputs of a job that failed.
+    """
+
+    policy: LlamaGen | VQGANGPT
+    run: str
+    files: Mapping[Path, int]  # file -> the number of iterations after which it is written
+
+    def take(self, iterations: int) -> None:
+        """Write the files that are due after so many iterations."""
+        for path, due in self.files.items():
+            if due == iterations:
+                save_policy(path, self.policy, {"run": self.run, "iterations": str(iterations)})
+
+    def lack(self, iterations: int) -> bool:
+        """Whether a file is missing that a training of so many iterations has written."""
+        return any(due <= iterations and not path.exists() for path, due in self.files.items())
 
 
 class StateWriter:

@@ -1,6 +1,7 @@
 """Moments of the training images under LOO-FID's own network (open choices 24, 25)."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.data.crops import centre_crop, load_images
+from artune.data.embedded import write_data
 from artune.data.imagenet import open_split, spread
 from artune.errors import ArtuneError
+from artune.inputs.references import write_reference
 from artune.inputs.training_moments import write_train_moments
 from artune.metrics.fid import RunningMoments, feature_moments
 from artune.models.encoders.build import build_network
@@ -139,8 +142,20 @@ def test_the_command_takes_the_moments_of_torchvisions_inception(folder, tmp_pat
     np.testing.assert_allclose(found["train/inception_torchvision/mu"], mu, rtol=1e-4, atol=1e-6)
 
 
-def test_the_command_is_of_the_imagenet_scale(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    arguments = ["train_moments", "inception", "--data", "x", "--networks", "x", "--output", str(tmp_path / "x")]
-    assert main([*arguments, "--scale", "mnist"]) == 2
-    assert "the mnist scale has all its moments in reference.npz" in capsys.readouterr().err
+def test_an_embedded_source_has_its_moments_from_its_own_file(tmp_path, monkeypatch, capsys):
+    """They are those that reference.npz would hold, were the network one of the evaluation's."""
+    monkeypatch.chdir(tmp_path)
+    registry = Registry("smoke", root=ROOT / "config")
+    monkeypatch.setenv("ARTUNE_CONFIG", str(ROOT / "config"))
+    write_data(registry.data, Path("data.npz"), [])
+    torch.manual_seed(0)
+    network = build_network(registry.networks["inception_residual"], registry.data).eval()
+    save_module("networks/inception_residual.safetensors", network)
+    arguments = ["train_moments", "inception_residual", "--data", "data.npz", "--networks", "networks"]
+    assert main([*arguments, "--output", "moments.npz", "--scale", "smoke", "--device", "cpu"]) == 0
+    assert "moments of 600 training images under inception_residual" in capsys.readouterr().err
+    write_reference(Path("data.npz"), {"inception_residual": network}, 100, Path("reference.npz"), CPU)
+    found, expected = load_npz("moments.npz"), load_npz("reference.npz")
+    assert found.keys() == {"train/inception_residual/mu", "train/inception_residual/sigma"}
+    for key, value in found.items():
+        np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5)

@@ -86,7 +86,7 @@ def test_slices_of_a_number_that_was_asked_for_are_counted_as_the_training_cuts_
     assert (len(split.slices), split.checkpointing) == (-(-144 // asked), found.checkpointing)
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY.networks if name != "dinov2"])
+@pytest.mark.parametrize("name", REGISTRY.networks)
 def test_weights_of_the_networks_are_those_that_pytorch_counts(name):
     settings = REGISTRY.networks[name]
     with torch.device("meta"):

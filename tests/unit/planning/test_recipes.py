@@ -63,7 +63,7 @@ def test_a_file_in_the_folder_of_another_preset_is_refused():
         ("data.yaml", "a photo of {}", "a picture of {}", {"clip", "clip_judge", "hps"}),
         ("backbones.yaml", "heads: 16,", "heads: 16, uint8_rule: taming,", set()),
         ("scales/mnist.yaml", "train_per_class: 360", "train_per_class: 350",
-         {"clip", "clip_judge", "hps", "inception", "judge", "maniqa"}),
+         {"clip", "clip_judge", "hps", "inception", "inception_residual", "judge", "maniqa"}),
     ],
 )  # fmt: skip
 def test_a_network_is_outdated_by_the_settings_that_it_uses(tmp_path, file, old, new, outdated):

@@ -39,7 +39,9 @@ class Seen:
 
 def trainer_of(world, run, reward=None):
     loo_fid = DistributionReward(Flat(), run.rewards.loo_fid, torch.full((3,), 0.5), torch.eye(3) * 0.01)
-    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [reward or Seen()], loo_fid, CPU, world)
+    return GRPOTrainer(
+        run, tiny_policy(run), tiny_renderer(run), [reward or Seen()], [loo_fid] if loo_fid else [], CPU, world
+    )
 
 
 def weights(trainer):

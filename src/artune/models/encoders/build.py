@@ -39,8 +39,9 @@ def build_network(network: Network, data: Data, empty: bool = False) -> nn.Modul
     """The network that ``network`` describes, freshly initialised from the global generator, on the CPU.
 
     The kind determines its methods. classifier, inception and inception_torchvision: ``features`` and
-    ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2 and
-    efficientnet: ``embed_images``; quality and maniqa: ``score``. All take uint8 images [B, 3, H, W]. Networks with
+    ``probabilities``; clip, preference, open_clip and hpsv2: ``embed_images`` and ``embed_texts``; dinov2:
+    ``embed_images`` and ``features``; efficientnet: ``embed_images``; quality and maniqa: ``score``. All take uint8
+    images [B, 3, H, W]. Networks with
     ``features`` are instances of :class:`artune.models.encoders.feature_network.FeatureNetwork`.
 
     Args:

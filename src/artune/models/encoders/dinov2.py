@@ -10,6 +10,7 @@ from torch import Tensor
 
 from artune.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_8_bit
 from artune.errors import ArtuneError
+from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.files import read_json
 
 NAME = "vit_large_patch14_dinov2"
@@ -28,7 +29,7 @@ class DINOv2Sizes:
     grid: int = 37  # patches per side for which the positions were trained (518 pixels)
 
 
-class DINOv2(VisionTransformer):
+class DINOv2(VisionTransformer, FeatureNetwork):
     """The class token of DINOv2's last layer; parameter names are those of the released file and of timm.
 
     Args:
@@ -67,6 +68,10 @@ class DINOv2(VisionTransformer):
         patches = self.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.positions()
         return self.norm(self.blocks(x))[:, 0].float()
+
+    def features(self, images: Tensor) -> Tensor:
+        """As :meth:`embed_images`, for a LOO-FID reward with this network."""
+        return self.embed_images(images)
 
     def positions(self) -> Tensor:
         """The position embedding at ``side`` pixels, [1, 1 + (side / patch)^2, width].

@@ -26,6 +26,7 @@ NETWORK_WEIGHTS = {
     "vit_base_patch8_224": 135_799_754,
     "inception-v3-compat": 23_885_486,
     "inception_v3": 27_197_584,
+    "vit_large_patch14_dinov2": 304_367_616,
 }
 TOKENIZER_WEIGHTS = {"vq": 71_883_403, "vqgan": 76_073_859}
 

@@ -65,7 +65,7 @@ def _ends(plan: Plan, target: str) -> list[str]:
     trained, scored = runs_of(plan, target)
     if target == "paper":
         tables = [name for name in plan.registry.tables if not name.startswith("extra_")]
-        return [*(f"results/{name}.csv" for name in tables), *(f"results/{name}.pdf" for name in plan.registry.figures)]
+        return [*(f"results/{name}.csv" for name in tables), *(f"results/{name}.pdf" for name in plan.figures)]
     match = TARGET.fullmatch(target) or RUN.fullmatch(target)
     name = match["name"] if match else target
     if name in plan.registry.tables:
@@ -101,7 +101,8 @@ def _of_run(plan: Plan, run: str) -> Iterator[Job]:
     config, scores = f"{folder}/config.yaml", plan.samples(run)
     yield Job("run_config", run, (), (config,))
     if plan.timings(run) == [f"{folder}/timings.jsonl"]:
-        yield Job("train", run, _inputs(paths_of(plan.train(run))), (plan.policy(run), *_beside(folder, "train")))
+        written = (plan.policy(run), *_beside(folder, "train"), *plan.snapshots(run))
+        yield Job("train", run, _inputs(paths_of(plan.train(run))), written)
     if plan.spec(run)["method"] == "real":
         yield Job("real_samples", run, (config, plan.real(run)), (scores, *_beside(folder, "real_samples")))
     else:
@@ -133,7 +134,8 @@ def _of_tables(plan: Plan) -> Iterator[Job]:
             yield Job("seed_differences", table, scores, (f"{plan.folder}/tables/{table}.seeds.csv",))
         published = tuple(f"results/{table}.{kind}" for kind in ("csv", "md", "tex"))
         yield Job("publish_table", table, (*written, *plan.tracked(table), *plan.seed_differences(table)), published)
-    for figure, layout in plan.registry.figures.items():
+    for figure in plan.figures:
+        layout = plan.registry.figures[figure]
         for run, images in zip(layout.runs, plan.figure(figure), strict=False):
             if layout.kind == "samples":
                 weights = (f"{plan.runs}/{run}/config.yaml", plan.policy(run), plan.tokenizer(run))

@@ -5,12 +5,18 @@ from pathlib import Path
 from artune.config.registry import Registry
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError, unknown
-from artune.results.figures import method, samples, toy, training_dynamics
+from artune.results.figures import method, over_optimisation, samples, toy, training_dynamics
 from artune.runtime.files import load_npz
 
 
 def draw_figure(
-    registry: Registry, key: str, results: Path, output: Path, smoothing: int = 15, compare: tuple[str, ...] = ()
+    registry: Registry,
+    key: str,
+    results: Path,
+    output: Path,
+    smoothing: int = 15,
+    compare: tuple[str, ...] = (),
+    seeds: int = 1,
 ) -> str:
     """Draw a figure from result files, as PDF and as PNG beside it.
 
@@ -21,6 +27,7 @@ def draw_figure(
         output: the PDF.
         smoothing: iterations of the moving average (training dynamics).
         compare: further runs to draw (training dynamics).
+        seeds: seeds of every run (over-optimisation).
 
     Raises:
         ArtuneError: the figure is unknown, or a file is missing or damaged.
@@ -44,6 +51,8 @@ def draw_figure(
         samples.draw_comparison(
             columns, shown, ("pretrained", "ours"), title, f"{choice.sentence} {note}.", output, across
         )
+    elif layout.kind == "over_optimisation":
+        over_optimisation.draw_over_optimisation(registry, key, layout, results, seeds, output, f"{note}.")
     elif layout.kind == "toy":
         toy.draw_toy(output)
     else:

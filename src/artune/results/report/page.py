@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artune.config.paper import report_tables, runs_of_tables
+from artune.config.paper import available_figures, report_tables, runs_of_tables
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.results.claims import SIDE_NAMES, SIDES
@@ -49,7 +49,7 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    tables = report_tables(registry, results / "tables")
+    tables, figures = report_tables(registry, results / "tables"), available_figures(registry)
     runs = runs_of_tables(registry, tables, seeds)
     rows = origins.run_rows(registry, results, runs)
     claims = read_json(results / "claims.json")
@@ -77,9 +77,7 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
             for side in SIDES
         },
         tables={key: table_html(results / "tables" / f"{key}.md") for key in tables},
-        figures=[
-            (key, layout, picture(results / "figures" / f"{key}.png")) for key, layout in registry.figures.items()
-        ],
+        figures=[(key, registry.figures[key], picture(results / "figures" / f"{key}.png")) for key in figures],
         costs=cost_table(results / "costs.csv"),
         graph=lay_out(*read_rules(results / "rulegraph.mmd")),
         box=(WIDTH, HEIGHT),
@@ -91,7 +89,7 @@ def write_report(registry: Registry, results: Path, seeds: int, output: Path) ->
         command=f"snakemake -c2 --config scale={registry.scale} preset={registry.preset} seeds={seeds} -- report",
     )
     write_text(output, text)
-    holds = [f"{len(tables)} tables", f"{len(registry.figures)} figures", f"{len(claims)} claims"]
+    holds = [f"{len(tables)} tables", f"{len(figures)} figures", f"{len(claims)} claims"]
     return f"{output}: {', '.join(holds)}, {len(text) / 1e6:.1f} MB"
 
 
