@@ -177,6 +177,15 @@ class Plan(Sources):
             "scores": [f"{self.runs}/{run}/scores.json" for run in runs],
         }
 
+    def study_samples(self) -> list[str]:
+        """Images of every run of the human study."""
+        settings = self.registry.study.settings.values()
+        return [f"{self.folder}/study/samples/{run}.npz" for setting in settings for run in setting.runs]
+
+    def study_judge(self) -> list[str]:
+        """The file of the automatic judge's preferences, if the study has a judge."""
+        return [f"{self.folder}/study/judge.json"] if self.registry.study.judge else []
+
     def votes(self) -> list[str]:
         """The store of votes, if it exists."""
         store = Path(f"{self.folder}/study/votes.sqlite")

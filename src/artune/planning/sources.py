@@ -287,11 +287,6 @@ class Sources:
         """The file of seconds per stage, if the run's policy is trained here."""
         return [f"{self.runs}/{self._sampled(run)}/timings.jsonl"] if self.spec(run)["method"] in TRAINED else []
 
-    def study_samples(self) -> list[str]:
-        """Images of every run of the human study."""
-        settings = self.registry.study.settings.values()
-        return [f"{self.folder}/study/samples/{run}.npz" for setting in settings for run in setting.runs]
-
     def study_pairs(self) -> str:
         """The pairs of images that the human study shows."""
         return f"{self.folder}/study/pairs.zip"
@@ -299,10 +294,6 @@ class Sources:
     def study_images(self) -> str:
         """The file of the study's real images."""
         return self.embedded_data() if self.registry.data.embedded else self.asset(self.registry.study.reference)
-
-    def study_judge(self) -> list[str]:
-        """The file of the automatic judge's preferences, if the study has a judge."""
-        return [f"{self.folder}/study/judge.json"] if self.registry.study.judge else []
 
     def judge_networks(self) -> list[str]:
         """Weight files of the automatic judge."""
