@@ -16,6 +16,7 @@ LOCAL = (
     "mlflow_store",
     "mlflow_log",
     "table",
+    "seed_differences",
     "study_tally",
     "study_table",
     "publish_table",

@@ -182,7 +182,8 @@ def test_assumptions_out_of_range_are_one_line(given, message):
 
 def test_what_runs_beside_snakemake_and_first_is_what_the_rules_say():
     local = re.search(r"localrules:.*?\n((?: +\w+,\n)+)", (ROOT / "Snakefile").read_text())[1]
-    rules = {job.rule for job in jobs_of(PLAN, "paper")}
+    several = Plan(read_yaml(ROOT / "config/config.yaml") | {"scale": "imagenet", "seeds": 2}, ROOT / "config")
+    rules = {job.rule for plan, target in ((PLAN, "paper"), (several, "table4")) for job in jobs_of(plan, target)}
     assert set(LOCAL) == rules & set(re.findall(r"\w+", local))
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     bodies = dict(re.findall(r"\n *rule (\w+):(.*?)(?=\n *rule |\Z)", text, re.S))
