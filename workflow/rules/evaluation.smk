@@ -1,4 +1,5 @@
 # Samples of a policy, the features of the samples, and the scores of the features.
+from artune.planning import recipes
 
 
 rule sample:
@@ -79,6 +80,22 @@ rule features:
     shell:
         "{resources.launcher} -m artune features --samples {input.samples} --networks {input.networks}"
         f" --output {{output}} {SHARED}"
+
+
+rule judge_reference:  # a file of its own, so that trainings do not depend on this judge; without its package it is empty
+    input:
+        data=PLAN.embedded_data() if REGISTRY.data.embedded else [],
+    output:
+        "results/{home}/references/{network}.npz",
+    log:
+        "results/{home}/references/{network}.log",
+    conda:
+        "../../envs/artune.yaml"
+    threads: SETTINGS.threads
+    params:
+        recipe=lambda wildcards: recipe(wildcards.home, recipes.judge_reference_recipe, wildcards.network),
+    shell:
+        "python -m artune judge_reference {wildcards.network} --data {input.data}" f" --output {{output}} {SHARED}"
 
 
 rule evaluate:

@@ -85,22 +85,6 @@ rule further_reference:
         f" --output {{output}} {SHARED}"
 
 
-rule judge_reference:  # a file of its own, so that trainings do not depend on this judge; without its package it is empty
-    input:
-        data=PLAN.embedded_data() if REGISTRY.data.embedded else [],
-    output:
-        "results/{home}/references/{network}.npz",
-    log:
-        "results/{home}/references/{network}.log",
-    conda:
-        "../../envs/artune.yaml"
-    threads: SETTINGS.threads
-    params:
-        recipe=lambda wildcards: recipe(wildcards.home, recipes.judge_reference_recipe, wildcards.network),
-    shell:
-        "python -m artune judge_reference {wildcards.network} --data {input.data}" f" --output {{output}} {SHARED}"
-
-
 rule reference:
     input:
         unpack(lambda wildcards: settled(PLAN.reference(set_of(wildcards)))),

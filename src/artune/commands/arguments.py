@@ -108,7 +108,6 @@ COMMANDS: dict[str, Command] = {
     "further_reference": Command(
         "inputs", "moments and features of another split of real images", required="data networks output"
     ),
-    "judge_reference": Command("inputs", "held-out images under a judge of a package", "name", "data output"),
     "class_moments": Command("inputs", "moments of the training images of each class", required="data networks output"),
     "train": Command(
         "tuning",
@@ -124,6 +123,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "real_samples": Command("evaluation", "take real images in place of samples", required="config data output grid"),
     "features": Command("evaluation", "features of a run's samples", required="samples networks output"),
+    "judge_reference": Command("evaluation", "held-out images under a judge of a package", "name", "data output"),
     "evaluate": Command(
         "evaluation", "score a run", required="config features reference output", optional="references timings"
     ),

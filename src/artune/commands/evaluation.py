@@ -95,6 +95,16 @@ def features(context: Context, arguments: Namespace) -> str:
         return write_features(arguments.samples, protocol, registry.data, networks, arguments.output, device, world)
 
 
+def judge_reference(context: Context, arguments: Namespace) -> str:
+    """Features of the held-out images under a judge out of an optional package."""
+    from artune.inputs.references import write_judge_reference
+
+    name = arguments.name
+    network = context.networks([name], []).get(name)
+    batch = context.registry.evaluation.batch
+    return write_judge_reference(arguments.data, name, network, batch, arguments.output, context.device)
+
+
 def evaluate(context: Context, arguments: Namespace) -> str:
     """Score a run."""
     from artune.config.run import read_run

@@ -175,16 +175,6 @@ def reference(context: Context, arguments: Namespace) -> str:
     return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)
 
 
-def judge_reference(context: Context, arguments: Namespace) -> str:
-    """Features of the held-out images under a judge out of an optional package."""
-    from artune.inputs.references import write_judge_reference
-
-    name = arguments.name
-    network = context.networks([name], []).get(name)
-    batch = context.registry.evaluation.batch
-    return write_judge_reference(arguments.data, name, network, batch, arguments.output, context.device)
-
-
 def class_moments(context: Context, arguments: Namespace) -> str:
     """Moments of the training images of each class, under LOO-FID's network."""
     from artune.inputs.training_moments import write_class_moments

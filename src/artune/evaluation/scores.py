@@ -241,8 +241,13 @@ def evaluate(
             "missing_against": missing_against,
         },
     )
-    line = f"{files.output}: FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
-    line += f"; no scores of {evaluation.efficientnet}: {missing[FIRST]}" if FIRST in missing else ""
+    return f"{files.output}: {_told(scores, missing, labelled)}"
+
+
+def _told(scores: Mapping[str, float], missing: Mapping[str, str], labelled: bool) -> str:
+    """The scores in a few words, and which scores there are not."""
+    line = f"FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
+    line += f"; no scores of EfficientNet: {missing[FIRST]}" if FIRST in missing else ""
     return line if labelled else f"{line}; the samples have no labels, so there is no accuracy and no CLIPScore"
 
 

@@ -5,6 +5,7 @@
 - seed_differences: a table's rows compared seed by seed
 - table_text: a table as Markdown and LaTeX
 - claims: a verdict for each of the paper's claims
+- committed: the same from committed tables, where the files of the runs are gone
 - measurers: who measures a score at a scale: the reward's own network, and judges that no reward used
 - comparisons: the numbers behind a verdict
 - verdicts: from a difference and its error to a verdict

@@ -41,9 +41,11 @@ class Judged:
 
     @property
     def parts(self) -> bool:
-        """Whether the two verdicts part: both sides are tested, and they differ."""
-        found = {self.verdict(side) for side in SIDES}
-        return len(found) > 1 and UNTESTED not in found
+        """Whether the two sides part: their verdicts on what both sides tested differ."""
+        tested = {side: [found for found in self.of(side) if found.verdict != UNTESTED] for side in SIDES}
+        common = set.intersection(*({found.quantity for found in tested[side]} for side in SIDES))
+        sides = ([found.verdict for found in tested[side] if found.quantity in common] for side in SIDES)
+        return len({overall(verdicts) for verdicts in sides}) > 1
 
     def record(self) -> dict[str, Any]:
         """The claim's line of ``claims.csv``, without the columns that are equal in all lines."""

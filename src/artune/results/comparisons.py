@@ -130,7 +130,8 @@ def compare_scores(test: ScoreTest, metric: str, evidence: Evidence) -> Iterator
     """Compare one score of two runs, or of two differences between runs, once for each who measures it."""
     for measurer in measurers(metric, evidence.registry.evaluation):
         found = _compare(test, metric, measurer, evidence)
-        yield replace(found, by=measurer.by, network=measurer.network)
+        quantity = found.what.replace(COLUMNS[measurer.score].heading, COLUMNS[metric].heading, 1)
+        yield replace(found, by=measurer.by, network=measurer.network, quantity=quantity)
 
 
 def _compare(test: ScoreTest, metric: str, measurer: Measurer, evidence: Evidence) -> Comparison:

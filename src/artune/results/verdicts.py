@@ -37,6 +37,7 @@ class Comparison:
     reason: str = ""  # why it was not tested
     by: str = BOTH  # REWARD, JUDGES, BOTH or FURTHER
     network: str = ""  # name of the network that measured, if one did
+    quantity: str = ""  # what was compared, whoever measured it: equal in all comparisons of the same scores
 
 
 def difference_of(

@@ -118,7 +118,7 @@ def test_the_judge_of_a_package_is_scored_from_its_own_features_or_left_out_with
     names = ("features.npz", "reference.npz", "scores.json")
     files = ScoreFiles(*(tmp_path / name for name in names), third=tmp_path / "efficientnet_lite0.npz")
     line = evaluate(tiny_run(), APART, files, {})
-    assert "no scores of efficientnet_lite0: its package was not installed" in line
+    assert "no scores of EfficientNet: its package was not installed" in line
     assert "\n" not in line
     assert "fd_efficientnet" in json.loads((tmp_path / "scores.json").read_text())["missing"]
 

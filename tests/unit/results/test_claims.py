@@ -370,6 +370,14 @@ def test_scores_that_are_not_there_are_not_tested_on_their_side_alone(measured, 
     assert not found.parts
     assert found.record()["reason_as_paper"] == "Recall (reward's network) is not measured at this scale"
     assert found.record()["reason_by_judges"] == ""
+    # What only one side tested does not make them part: here all that differs is recall.
+    write_run(MNIST, results, "llamagen_l-ours-nocfg", fid=1.0, fid_reward=1.0, recall=0.5)
+    file = results / "runs/llamagen_l-ours-nocfg/scores.json"
+    record = json.loads(file.read_text())
+    del record["scores"]["recall_reward"]
+    file.write_text(json.dumps(record))
+    (found,) = [one for one in judge_claims(MNIST, results) if one.id == "table2-all"]
+    assert (found.verdict("as_paper"), found.verdict("by_judges"), found.parts) == (PARTLY, CONTRARY, False)
 
 
 def test_at_the_papers_scale_the_metrics_network_is_the_rewards_and_dinov2_and_cmmd_judge_fid():
