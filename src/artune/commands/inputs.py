@@ -68,7 +68,7 @@ def codes(context: Context, arguments: Namespace) -> str:
 
     registry = context.registry
     chosen = entry(registry.tokenizers, arguments.name, "tokenizer")
-    if registry.data.source == "imagenet":
+    if not registry.data.embedded:
         return _imagenet_codes(context, arguments)
     context.prepare()
     if launch().size > 1:
