@@ -36,6 +36,19 @@ HEADER = re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\
 # Variables of the environment whose whole value is a secret. A shorter value would be found inside ordinary words.
 VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|API_?KEY|SAS)$")
 SHORTEST_SECRET = 6
+# The files that the rules of the workflow make; a test compares them with workflow/rules.
+MADE = re.compile(
+    r"""results/(?:\w+\.(?:csv|md|tex|pdf|png)|report\.html|(?P<scale>[a-z0-9_]+)(?:-(?P<preset>[a-z]+))?/(?:
+        runs/[\w-]+/(?:config\.yaml|policy\.safetensors|grid\.png|(?:metrics|timings)\.jsonl
+            |(?:samples|features)\.npz|(?:scores|manifest|official)\.json)
+        |pretrained/(?:external/)?[\w-]+/(?:(?:policy|tokenizer)\.safetensors|codes\.npz)
+        |inputs/(?:data\.npz|networks/\w+\.safetensors)|assets/\w+\.json
+        |(?:reference|class_moments|references/[\w-]+)\.npz|bench/iteration/(?:timings\.jsonl|manifest\.json)
+        |tables/\w+(?:(?:\.compare)?\.csv|\.md|\.tex)|figures/(?:\w+\.(?:pdf|png)|samples/\w+/[\w-]+\.npz)
+        |study/(?:pairs\.zip|(?:judge|tally)\.json|samples/[\w-]+\.npz)|tracking/\w+\.json
+        |costs\.csv|claims\.(?:csv|json)|rulegraph\.mmd|report\.html))""",
+    re.VERBOSE,
+)
 
 
 class ArtuneError(Exception):
@@ -50,6 +63,21 @@ class ArtuneError(Exception):
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut(message, 20_000))
         line = WORD.sub(lambda word: cut(word[0]), without_secrets(line))
         super().__init__(cut(line, MOST_OF_A_MESSAGE))
+
+
+def no_such_file(path: str | os.PathLike[str], then: str = "") -> ArtuneError:
+    """The error of a file that is missing; one that a rule of the workflow makes comes with the command that makes it.
+
+    Args:
+        path: the file, as the user would write it.
+        then: what to do about any other file, such as ``fetch the asset first``.
+    """
+    made = MADE.fullmatch(os.path.normpath(path).removeprefix(os.getcwd() + os.sep))
+    if made is None:
+        return ArtuneError(f"{path}: no such file{f'; {then}' if then else ''}")
+    settings = [f"{key}={made[key]}" for key in ("scale", "preset") if made[key]]
+    options = ["--config", *settings, "--", made[0]] if settings else ["--", made[0]]
+    return ArtuneError(f"{path}: no such file; `snakemake -c2 {' '.join(options)}` makes it")
 
 
 class SharedError(ArtuneError):

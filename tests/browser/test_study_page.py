@@ -221,3 +221,62 @@ def test_the_page_follows_the_colours_of_the_system(rater):
         one.page.goto(one.url)
         colours.add(one.page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(colours) == 2
+
+
+# Notes every change of the class of #rate; a click comes as soon as a new pair rests, which must not count as an answer.
+WATCH = """
+window.seen = [];
+addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
+  const rate = document.getElementById("rate"), left = document.getElementById("left");
+  const resting = rate.classList.contains("resting");
+  const opacity = Number(getComputedStyle(left.querySelector("span")).opacity);
+  window.seen.push({ at: performance.now(), resting, opacity, disabled: left.getAttribute("aria-disabled") });
+  if (resting) left.click();
+}).observe(document.getElementById("rate"), { attributes: true, attributeFilter: ["class"] }));
+"""
+
+
+def test_the_rest_of_a_new_pair_is_visible_and_takes_no_answer(rater, server):
+    one = rater()
+    one.page.add_init_script(WATCH)
+    one.start().press("2").at(1)
+    assert one.votes(server.folder) == [(0, "right")]
+    seen = one.page.evaluate("seen")
+    begun = [note for note in seen if note["resting"]]
+    assert {(note["opacity"], note["disabled"]) for note in begun} == {(0.35, "true")}
+    ended = [note for note in seen if note["at"] > begun[-1]["at"]][-1]
+    assert not ended["resting"]
+    assert ended["opacity"] == 1
+    assert ended["at"] - begun[-1]["at"] == pytest.approx(250, abs=200)  # a quarter of a second; timers may be late
+    assert one.page.locator("#left").get_attribute("aria-disabled") is None
+
+
+def test_on_a_phone_the_images_fill_the_width_and_no_keyboard_is_mentioned(rater):
+    one = rater(viewport={"width": 390, "height": 844})
+    one.page.goto(one.url)
+    expect(one.page.locator(".keys")).to_be_hidden()
+    expect(one.page.locator(".tap")).to_be_visible()
+    assert one.page.evaluate("document.documentElement.scrollWidth") == 390
+    one.start()
+    for position in (0, 3):  # one pair per question
+        for following in range(1, position + 1):
+            one.press("1").at(following)
+        widths = [one.page.locator(f"{name} img").bounding_box()["width"] for name in ("#left", "#right")]
+        assert sum(widths) > 0.95 * 390
+        assert one.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert one.page.locator("#rate kbd:visible").count() == 0
+
+
+def test_the_first_page_says_purpose_duration_consent_and_contact_before_anybody_starts(rater):
+    one = rater()
+    one.page.goto(one.url)
+    for words in (
+        "Two computer programs made these images",
+        "4 pairs",
+        "Taking part is voluntary",
+        "one of these: zero,",
+    ):
+        expect(one.page.locator("#start")).to_contain_text(words)
+    for key in ("contact", "minutes"):  # the tests' server serves a trial: what its makers have not filled in is seen
+        expect(one.page.locator("mark", has_text=f"{key}: not given")).to_be_visible()
+    expect(one.page.locator(".trial")).to_be_visible()

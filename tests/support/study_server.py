@@ -28,7 +28,7 @@ class Server:
 
     def __init__(self, folder: Path, port: int = 0, **limits: float):
         self.folder = folder
-        words = ["-m", "artune", "study", "serve", "--pairs", folder / "pairs.zip", "--votes", folder / "votes.sqlite",
+        words = ["-m", "artune", "study", "serve", "--trial", "--pairs", folder / "pairs.zip", "--votes", folder / "votes.sqlite",
                  "--port", str(port)]  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, *(["-c", LIMITED, folder, str(port), repr(limits)] if limits else words)],

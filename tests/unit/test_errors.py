@@ -1,8 +1,11 @@
 """What every message goes through: passwords of addresses are left out, and no value is longer than a line."""
 
-import pytest
+import re
 
-from artune.errors import ArtuneError, brief, unknown, without_secrets
+import pytest
+from project import ROOT
+
+from artune.errors import ArtuneError, brief, no_such_file, unknown, without_secrets
 
 SECRET = "hunter2%2Fsecret"
 PLACES = [
@@ -117,3 +120,54 @@ def test_a_secret_in_a_long_message_is_not_cut_into_view():
         assert "hunter2" not in str(
             ArtuneError("word " * (at // 5) + f"http://alice:{SECRET * 3}@host " + "word " * 400)
         )
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("results/mnist/runs/llamagen_l-ours/scores.json", "--config scale=mnist -- {path}"),
+        ("results/imagenet-release/reference.npz", "--config scale=imagenet preset=release -- {path}"),
+        ("results/table4.csv", "-- {path}"),
+        ("./results//table4.csv", "-- results/table4.csv"),
+        (f"{ROOT}/results/mnist/claims.json", "--config scale=mnist -- results/mnist/claims.json"),
+    ],
+)
+def test_a_missing_file_of_the_workflow_comes_with_the_command_that_makes_it(path, told, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert str(no_such_file(path)) == f"{path}: no such file; `snakemake -c2 {told.format(path=path)}` makes it"
+
+
+@pytest.mark.parametrize(
+    "path", ["scores.json", "results/mnist/study/votes.sqlite", "results/mnist/runs/x/note.txt", "a/results/table4.csv"]
+)
+def test_any_other_missing_file_is_promised_by_no_command(path):
+    assert str(no_such_file(path)) == f"{path}: no such file"
+    assert str(no_such_file(path, "fetch it")) == f"{path}: no such file; fetch it"
+
+
+OUTPUTS = re.compile(r"\boutput:\n(.*?)\n +(?:log|benchmark|shell|params|resources|conda|threads|priority|run):", re.S)
+VALUES = {
+    "scale": "mnist",
+    "home": "mnist-release",
+    "PLAN.folder": "results/mnist",
+    "PLAN.timed()": "results/mnist/runs/a",
+}
+
+
+def outputs():
+    """Every output in workflow/rules, with a value for each wildcard."""
+    for rules in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for block in OUTPUTS.findall(rules.read_text()):
+            for path in re.findall(r'"([^"]*\.\w+)"', block):
+                yield re.sub(r"\{+([\w.()]+)\}+", lambda name: VALUES.get(name[1], "some_name"), path)
+
+
+def test_every_output_of_a_rule_is_known_as_one():
+    found = set(outputs())
+    assert len(found) > 40
+    unknown_ones = [
+        path
+        for path in found
+        if path.startswith("results/") and "makes it" not in str(no_such_file(path)) and "/." not in path
+    ]
+    assert not unknown_ones

@@ -33,7 +33,7 @@ rule study_make:
     conda:
         "../../envs/artune.yaml"
     params:
-        study=REGISTRY.study.model_dump(exclude={"judge"}),
+        study=REGISTRY.study.model_dump(exclude={"judge", "page"}),
         samples=lambda wildcards, input: Path(input.samples[0]).parent,
     shell:
         "python -m artune study_make --samples {params.samples} --data {input.data}" f" --output {{output}} {SHARED}"

@@ -47,7 +47,7 @@ class Request:
             raise ArtuneError(f"bench: --repeats {self.repeats}; time at least 1 repeat")
         images, tokens = self.images, self.tokens
         spec = self.registry.spec(f"{self.backbone}-ours")
-        if self.device.type == "cpu" and self.registry.data.source == "imagenet":
+        if self.device.type == "cpu" and not self.registry.data.embedded:
             images, tokens = images or ON_CPU[0], tokens or ON_CPU[1]
             names = class_names(self.registry.data)[:CLASSES_ON_CPU]
             spec["data"] = spec["data"] | {"classes": len(names), "class_names": names}

@@ -33,7 +33,7 @@ PATHS = {
     "results": "folder of the scale",
     "votes": "SQLite file of the human study",
     "tally": "counted votes",
-    "profile": "folder of the SLURM profile to check (default: slurm_a100 where there is SLURM)",
+    "profile": "folder of the SLURM profile to check (default: slurm_a100 at the imagenet scale where there is SLURM)",
     "pairs": "file of pairs of the human study",
     "judge": "preferences of the automatic judge",
 }
@@ -167,6 +167,7 @@ COMMANDS: dict[str, Command] = {
         options={
             "--host": {"default": "127.0.0.1", "help": "address to listen on; others can reach any but the default"},
             "--port": {"type": int, "default": 8765, "help": "port to listen on, 0 for a free one"},
+            "--trial": {"action": "store_true", "help": "serve without the contact and minutes of config/study.yaml"},
         },
     ),
     "study_judge": Command("study", "let a network judge the pairs", required="pairs networks output"),
@@ -200,7 +201,7 @@ COMMANDS: dict[str, Command] = {
     "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
     "plan": Command(
         "planning",
-        "trainings and evaluations of a target, with their GPU hours",
+        "trainings and evaluations of a target: GPU hours at imagenet, CPU minutes at the embedded --scale",
         positional="target",
         optional="costs",
         options=OPTIONS,

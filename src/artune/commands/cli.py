@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from artune.commands.arguments import COMMANDS, parse_words
 from artune.commands.streams import LogFile, NoReaderError, Stream, lost
-from artune.errors import ArtuneError, SharedError, StoppedError, without_secrets
+from artune.errors import ArtuneError, SharedError, StoppedError, no_such_file, without_secrets
 from artune.runtime.places import destination
 from artune.runtime.processes import Launch, foreign, launch
 from artune.runtime.progress import say
@@ -111,7 +111,8 @@ def report(error: BaseException, here: Launch) -> int:
         if error.strerror is None:
             raise error
         what = f"{error.filename}: " if error.filename is not None else ""
-        error = ArtuneError(f"{what}{error.strerror}")
+        missing = isinstance(error, FileNotFoundError) and isinstance(error.filename, str)
+        error = no_such_file(error.filename) if missing else ArtuneError(f"{what}{error.strerror}")
     if isinstance(error, NoReaderError):
         return NO_READER
     if isinstance(error, StoppedError):

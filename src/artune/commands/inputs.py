@@ -70,7 +70,7 @@ def codes(context: Context, arguments: Namespace) -> str:
 
     registry = context.registry
     chosen = registry.tokenizers[registry.split_tokenizer(arguments.name)[0]]
-    if registry.data.source == "imagenet":
+    if not registry.data.embedded:
         return _imagenet_codes(context, arguments)
     context.prepare()
     if launch().size > 1:

@@ -21,7 +21,7 @@ PROFILE = Path("slurm_a100")
 
 
 def plan(context: Context, arguments: Namespace) -> str:
-    """Print the trainings and evaluations of a target with their GPU hours and cards at the imagenet scale."""
+    """Print the trainings and evaluations of a target: GPU hours and cards at imagenet, or minutes at ``--scale``."""
     from artune.errors import ArtuneError
     from artune.planning.budget import budget, format_budget
     from artune.planning.costs import read_costs
@@ -31,8 +31,6 @@ def plan(context: Context, arguments: Namespace) -> str:
     from artune.planning.timetable.options import ASSUMPTIONS, option
 
     if arguments.scale not in (None, "imagenet"):
-        if context.registry.about.seconds is None:
-            raise ArtuneError(f"--scale: {arguments.scale} takes minutes; plan counts the hours of imagenet")
         return _minutes(context, arguments)
     settings = context.settings.model_dump() | {"scale": "imagenet"}
     figures = read_costs(config_folder())
@@ -45,11 +43,11 @@ def plan(context: Context, arguments: Namespace) -> str:
         if getattr(arguments, name, None) is not None:
             raise ArtuneError(f"{option(name)}: says something of a timetable; add --timetable")
     lines = budget(plan, costs, arguments.target, machine)
-    text = format_budget(lines)
+    text = format_budget(lines, costs, machine)
     trained, evaluated = (sum(line.work.startswith(work) for line in lines) for work in ("train", "evaluate"))
     if costs.training is not None and trained:
         low, high = (trained * hours for hours in costs.training)
-        text += f"\n{'':30} {'Sec. 4 says, for training':26} {low:.0f}-{high:.0f}"
+        text += f"\n  Sec. 4 of the paper says {low:.0f}-{high:.0f} GPU hours for {trained} trainings"
     tuned = [plan.registry.resolve(line.run) for line in lines if line.work.startswith("train")]
     print_result("\n".join([text, *card_lines(tuned)]))
     whose = "measured" if figures.measured else "the paper's, App. E"
@@ -80,15 +78,16 @@ def _timetable(plan: "Plan", arguments: Namespace, measured: "Gpu | None") -> st
 
 
 def doctor(context: Context, arguments: Namespace) -> str:
-    """Check machine, cluster, files and tracking store; prints one line per check."""
+    """Check machine, files and tracking store for a scale, for imagenet the cluster too; prints one line per check."""
     from artune.planning.doctor import conclude, examine
     from artune.planning.slurm import read_profile
 
     settings = context.settings
-    profile = arguments.profile or (PROFILE if shutil.which("sinfo") and PROFILE.exists() else None)
+    scale = arguments.scale or ("imagenet" if arguments.profile else settings.scale)  # the scale of the profiles
+    there = scale == "imagenet" and shutil.which("sinfo") and PROFILE.exists()
+    profile = arguments.profile or (PROFILE if there else None)
     if profile is not None:
         read_profile(profile)
-    scale = arguments.scale or ("imagenet" if profile else settings.scale)
     registry = Registry(scale, settings.preset)
     findings = examine(registry, Path(settings.assets), context.tracking_uri, profile, Path(settings.datasets))
     print_result("\n".join(map(str, findings)))

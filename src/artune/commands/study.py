@@ -47,11 +47,18 @@ def study_make(context: Context, arguments: Namespace) -> str:
 
 def study_serve(context: Context, arguments: Namespace) -> str:
     """Serve the page on which people rate the pairs."""
-    from artune.results.study.serve import serve
+    from artune.errors import ArtuneError
+    from artune.results.study.serve import Told, serve
 
-    folder = _folder(context)
+    folder, page = _folder(context), context.registry.study.page
+    if (missing := page.missing()) and not arguments.trial:
+        raise ArtuneError(
+            f"config/study.yaml: page: {', '.join(missing)}: not given, but raters read it first; fill it in, "
+            "or look at the page with --trial"
+        )
     pairs, votes = arguments.pairs or folder / "pairs.zip", arguments.votes or folder / "votes.sqlite"
-    return serve(pairs, votes, arguments.host, arguments.port)
+    told = Told(page=page, classes=context.registry.data.class_names)
+    return serve(pairs, votes, arguments.host, arguments.port, told=told)
 
 
 def study_judge(context: Context, arguments: Namespace) -> str:

@@ -12,7 +12,7 @@ from artune.config.claims import read_claims
 from artune.config.methods import reward_networks, used
 from artune.config.run import Backbone, Data, Evaluation, Network, Run, Tokenizer, parse_run
 from artune.config.seeds import Names, Seeds, refuse_like_seeds, under_seeds
-from artune.config.settings import PRESETS, About, Asset, require_tokens, results_name
+from artune.config.settings import PRESETS, About, Asset, merged_remarks, require_tokens, results_name
 from artune.config.tables import HumanStudy, read_figures, read_tables
 from artune.config.yaml_layers import (
     Model,
@@ -59,7 +59,7 @@ class Registry(Names):
         overlays = self._overlays(scale)
         about = [mapping(layer.pop("about", {}), f"config/{file}: about") for file, layer in overlays]
         lines, assets = ([layer.pop(key, {}) for _, layer in overlays] for key in ("experiments", "assets"))
-        self.about = parse(About, functools.reduce(merge, about), f"config/scales/{scale}.yaml: about")
+        self.about = parse(About, merged_remarks(about), f"config/scales/{scale}.yaml: about")
         where = f"config/scales/{scale}.yaml: experiments"
         self._scale_lines = functools.reduce(merge, (lines_of(own, where) for own in lines))
         own_assets = (lines_of(own, f"config/scales/{scale}.yaml: assets", "files", "{file: mine}") for own in assets)

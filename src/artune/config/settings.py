@@ -1,15 +1,17 @@
 """Types of ``config/config.yaml``, which holds the user's settings, of a scale's remarks and of the assets."""
 
+import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from artune.config.fields import Frozen, Positive
+from artune.config.fields import Frozen, NonNegative, Positive
 from artune.config.run import Backbone
+from artune.config.yaml_layers import Tree, merge
 from artune.errors import ArtuneError
 
 PRESETS = ("paper", "release")
@@ -51,14 +53,20 @@ class Settings(Frozen):
         return str(Path(full))  # without a slash at its end
 
 
-class Seconds(Frozen):
-    """What parts of an embedded scale take, in CPU seconds of one thread, measured with the policy ``backbone``."""
+Measured = Annotated[
+    dict[str, NonNegative], Field(min_length=1)
+]  # backbone -> seconds; the first stands for the others
 
-    backbone: str
-    inputs: float  # data, tokenizer, codes, frozen networks, reference; once
-    prior: float
-    iteration: float  # of GRPO
-    evaluation: float  # a run's samples, their features and scores
+
+class Seconds(Frozen):
+    """What parts of an embedded scale take, in CPU seconds of one thread, by the backbone that was timed."""
+
+    inputs: NonNegative  # data, tokenizer, codes, frozen networks, reference; once
+    prior: Measured
+    grpo: Measured  # an iteration
+    mle: Measured  # an iteration
+    vapi: Measured  # an iteration
+    evaluation: Measured  # a run's samples, their features and scores
 
 
 class About(Frozen):
@@ -68,10 +76,19 @@ class About(Frozen):
     pretrained_per_seed: bool = False  # whether every seed has its own prior, not the one released file
     feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
     room: Positive = 2  # GB that must be free on the disk of the results
-    seconds: Seconds | None = None  # of an embedded scale, for the command plan
+    seconds: Seconds | None = None  # of an embedded scale, for the command plan; a scale above does not inherit them
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it is not available here, in a word or two
     notes: dict[str, str] = Field(default_factory=dict)  # run -> a further remark on it at this scale
     snapshots: bool = False  # whether trainings keep the weights that runs with `at` are sampled from
+
+
+def merged_remarks(layers: Sequence[Tree]) -> Tree:
+    """The sections ``about`` of a scale and of those below it, merged, lowest first.
+
+    Seconds count in the scale's own file only: measured at other sizes, they say nothing about this one.
+    """
+    below = [{key: value for key, value in layer.items() if key != "seconds"} for layer in layers[:-1]]
+    return functools.reduce(merge, [*below, *layers[-1:]], {})
 
 
 class Asset(Frozen):

@@ -110,6 +110,19 @@ class StudySetting(Frozen):
     pairs: int = Field(gt=0)  # per task
 
 
+class StudyPage(Frozen):
+    """What the first page tells raters; whoever runs the study fills it in."""
+
+    contact: str | None = None  # who runs the study and how to reach them
+    minutes: int | None = Field(default=None, gt=0)  # what a session takes
+    purpose: str | None = None
+    consent: str | None = None  # what a rater agrees to
+
+    def missing(self) -> list[str]:
+        """The keys without a value."""
+        return [key for key, value in self.model_dump().items() if not value]
+
+
 class HumanStudy(Frozen):
     """Contents of ``config/study.yaml``; its comments explain the fields."""
 
@@ -123,6 +136,7 @@ class HumanStudy(Frozen):
     checks: int = Field(ge=0)
     check_share: float = Field(ge=0, le=1)
     judge: str | None = None
+    page: StudyPage = StudyPage()
 
     @model_validator(mode="after")
     def _consistent(self) -> "HumanStudy":

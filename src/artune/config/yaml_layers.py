@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from artune.errors import ArtuneError, brief, cut
+from artune.errors import ArtuneError, brief, cut, no_such_file
 
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
@@ -67,7 +67,7 @@ def read_yaml_value(path: Path) -> Any:
             raise ArtuneError(f"{path}: {about.st_size:,} bytes; settings have at most {MOST_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except OSError as error:
         raise ArtuneError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:

@@ -15,7 +15,7 @@ from artune.config.run import Data, Evaluation
 from artune.data.classes.labels import doubtful, read_labels, refuse_closer_to_class_before, refuse_count_from_1
 from artune.data.npz_images import image_rows
 from artune.data.prompts import prompts, prompts_digest
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.models.encoders.efficientnet import packaged_digest
 from artune.models.encoders.feature_network import FeatureNetwork
 from artune.runtime.distributed import ALONE, World
@@ -93,7 +93,7 @@ def identity_of(registry: Registry, evaluation: Evaluation, files: Mapping[str, 
             continue
         path = files[name]
         if not path.exists():
-            raise ArtuneError(f"{path}: no such file")
+            raise no_such_file(path)
         facts.append(f"{role} {registry.network(name).model_dump_json()} {sha256(path)}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from artune.config.run import GrpoRun, MleRun, VapiRun
 from artune.config.sizes import crops_per_image
-from artune.errors import ArtuneError, near
+from artune.errors import ArtuneError, near, unknown
 from artune.planning.costs import Costs
 from artune.planning.floors import TRAINING_IMAGES
 from artune.planning.gpu_hours import (
@@ -166,44 +166,58 @@ def budget(plan: Plan, costs: Costs, target: str, machine: Gpu | None = None) ->
     return lines + inputs(plan, machine, trained, evaluated)
 
 
-def format_budget(lines: list[Line]) -> str:
-    """The lines as text columns."""
+def format_budget(lines: list[Line], costs: Costs, machine: Gpu) -> str:
+    """The lines as text columns, and what the columns of hours mean.
+
+    Args:
+        lines: from :func:`budget`.
+        costs: the seconds behind the column ``GPU hours``.
+        machine: the GPU behind the column ``this code``.
+    """
     rows = [
-        f"{line.run:30} {line.work:28} {line.hours:8.1f} {line.ours:8.2f}  {line.remark}".rstrip() for line in lines
+        f"{line.run:30} {line.work:28} {line.hours:9.1f} {line.ours:9.2f}  {line.remark}".rstrip() for line in lines
     ]
-    return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>8} {'ours':>7}", *rows])
+    meaning = [
+        f"  GPU hours: hours of one {costs.device}, by the seconds per image in config/costs.yaml",
+        f"  this code: hours of one {machine.name}, by the arithmetic that this code does",
+    ]
+    return "\n".join([f"{'run':30} {'work':28} {'GPU hours':>9} {'this code':>9}", *rows, *meaning])
 
 
 def minutes(plan: Plan, target: str) -> tuple[list[str], float]:
     """What ``target`` takes at an embedded scale if nothing exists yet: lines of text, and minutes of one CPU thread.
 
-    What was not measured (other methods than GRPO) is named and counts 0.
+    A backbone that a part was not timed with counts as the first one that it was, and its line says so.
 
     Raises:
-        ArtuneError: as :func:`runs_of`, or the scale's file has no ``about.seconds``.
+        ArtuneError: as :func:`runs_of`, or the scale's file has no ``about.seconds``, or these name no backbone.
     """
-    seconds = plan.registry.about.seconds
+    seconds, file = plan.registry.about.seconds, f"config/scales/{plan.scale}.yaml: about.seconds"
     if seconds is None:
-        raise ArtuneError(f"--scale: {plan.scale} takes minutes; plan counts the hours of imagenet")
+        raise ArtuneError(
+            f"{file}: missing, so that the minutes of the {plan.scale} scale are not known; measure them as "
+            "config/scales/mnist.yaml says, or give another --scale (without it: GPU hours at imagenet)"
+        )
+    parts = {name: part for name, part in dict(seconds).items() if isinstance(part, dict)}
+    for name in (name for part in parts.values() for name in part if name not in plan.registry.backbones):
+        raise ArtuneError(f"{file}: {unknown(name, plan.registry.backbones, 'backbone')}")
     trained, evaluated = runs_of(plan, target)
     needing = [run for run in (*trained, *evaluated) if plan.spec(run)["method"] != "real"]
-    priors = dict.fromkeys(plan.registry.pretrained_name(run) for run in needing)
+
+    def row(what: str, part: str, backbone: str | None, times: int = 1) -> tuple[str, float, str]:
+        measured = parts[part]
+        stands = backbone if backbone in measured else next(iter(measured))
+        return what, times * measured[stands], "" if backbone in (stands, None) else f"timed with {stands}"
+
     rows = [("inputs, once", seconds.inputs, "")]
     further = dict.fromkeys(str(plan.registry.split(run)[1].inputs) for run in needing)
     rows += [(f"inputs of {seeds}", seconds.inputs, "at most, as all plain ones") for seeds in further if seeds]
-    rows += [(f"prior {name}", seconds.prior, _as_measured(plan, seconds.backbone, name)) for name in priors]
+    for name in dict.fromkeys(plan.registry.pretrained_name(run) for run in needing):
+        rows.append(row(f"prior {name}", "prior", plan.registry.split_prior(name)[0]))
     for name in trained:
-        run, note = (
-            plan.registry.resolve(name),
-            _as_measured(plan, seconds.backbone, plan.registry.pretrained_name(name)),
-        )
-        tuned = isinstance(run, GrpoRun)
-        taken = run.grpo.iterations * seconds.iteration if isinstance(run, GrpoRun) else 0.0
-        rows.append((f"train {name}", taken, note if tuned else "not measured"))
-    rows += [(f"evaluate {name}", seconds.evaluation, "") for name in evaluated]
-    lines = [f"{what:50} {taken / 60:6.1f}  {note}".rstrip() for what, taken, note in rows]
-    return [f"{'part':50} {'CPU minutes':>6}", *lines], sum(taken for _, taken, _ in rows) / 60
-
-
-def _as_measured(plan: Plan, measured: str, prior: str) -> str:
-    return f"by {measured}'s figure" if plan.registry.split_prior(prior)[0] != measured else ""
+        spec = plan.spec(name)
+        method, backbone = spec["method"], spec["backbone_name"]
+        rows.append(row(f"train {name}", method, backbone, spec[method]["iterations"]))
+    rows += [row(f"evaluate {name}", "evaluation", plan.spec(name).get("backbone_name")) for name in evaluated]
+    lines = [f"{what:50} {taken / 60:11.1f}  {note}".rstrip() for what, taken, note in rows]
+    return [f"{'part':50} {'CPU minutes':>11}", *lines], sum(taken for _, taken, _ in rows) / 60

@@ -29,7 +29,7 @@ def tokenizer_recipe(registry: Registry, name: str) -> Tree:
 def codes_recipe(registry: Registry, tokenizer: str) -> Tree:
     """Settings of the token codes of the data set."""
     recipe = tokenizer_recipe(registry, tokenizer)
-    if registry.data.source == "imagenet":  # they decide how many crops of an image are encoded
+    if not registry.data.embedded:  # they decide how many crops of an image are encoded
         recipe["sequences"] = code_sequences(registry, tokenizer)
     return recipe
 

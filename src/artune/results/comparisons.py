@@ -15,7 +15,7 @@ from artune.config.paper import paper_values
 from artune.config.registry import Registry
 from artune.config.tables import VOTES
 from artune.config.yaml_layers import leaves
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.results.measurers import Measurer, measurers
 from artune.results.mixture import check_one_protocol
 from artune.results.verdicts import (
@@ -82,7 +82,7 @@ class Evidence:
         try:
             lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         except FileNotFoundError as error:
-            raise ArtuneError(f"{path}: no such file") from error
+            raise no_such_file(path) from error
         return next(line for line in lines if [line[label] for label in table.labels] == [setting, task])
 
     def paper_votes(self, setting: str, task: str) -> Measure:

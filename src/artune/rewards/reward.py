@@ -14,6 +14,9 @@ from artune.sampling.batch import RolloutBatch
 class Reward(Protocol):
     """An instance-level reward. It sees the samples of a batch, never the policy's weights or gradients.
 
+    ``batch.images`` are uint8 [B, 3, H, W], decoded, rounded and at the data set's size, as they are evaluated.
+    A complete example is in docs/extending.md.
+
     A reward is built as ``REWARD(network, data)`` from the network named in ``rewards.networks``, or None, and the data
     set, whose prompts it may need.
     """
@@ -21,7 +24,7 @@ class Reward(Protocol):
     name: str
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
-        """One score per sample, [B] float32, higher is better."""
+        """One score per sample, [B] float32, higher is better; B is this process' share of the iteration's images."""
 
 
 def build_rewards(rewards: Rewards, data: Data, networks: Mapping[str, nn.Module]) -> list[Reward]:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.runtime import fence
 from artune.runtime.outside.arrays import BAD_NPZ, Header, names_of, read_array, read_header, rows_of
 from artune.runtime.outside.regular import open_regular
@@ -106,7 +106,7 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(_text(path))
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: not valid JSON ({error}); delete it and run again") from error
 
@@ -125,7 +125,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in _text(path).splitlines()]
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise ArtuneError(f"{path}: damaged ({error}); delete it and train again") from error
     if not all(isinstance(line, dict) for line in lines):
@@ -215,7 +215,7 @@ def _npz(path: Path | str) -> Iterator[zipfile.ZipFile]:
         with open_zip(path) as archive:
             yield archive
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except BAD_NPZ as error:
         raise ArtuneError(f"{path}: truncated or not an npz ({error}); fetch or make it again") from error
 

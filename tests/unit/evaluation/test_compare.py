@@ -226,3 +226,14 @@ def test_features_with_labels_that_are_no_class_ids_are_not_compared(world, chan
 def test_what_cannot_be_compared_is_one_line(arguments, message, capsys):
     assert main(["compare", *arguments, "--scale", "smoke"]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_is_not_there_comes_with_the_target_that_makes_it(world, tmp_path, monkeypatch, capsys):
+    folder, _ = world
+    monkeypatch.setenv("ARTUNE_CONFIG", str(ROOT / "config"))
+    monkeypatch.chdir(tmp_path)
+    pair = ["compare", "llamagen_l-ours", "llamagen_l-kl1", "--scale", "smoke"]
+    assert main([*pair, "--reference", str(folder / "reference.npz")]) == 2
+    missing = "results/smoke/runs/llamagen_l-ours/features.npz"
+    told = f"error: {missing}: no such file; `snakemake -c2 --config scale=smoke -- {missing}` makes it"
+    assert capsys.readouterr().err.splitlines()[-1] == told

@@ -1,6 +1,8 @@
 """GPU hours of a target, compared with the paper's seconds multiplied out by hand."""
 
 import argparse
+import re
+import shutil
 
 import pytest
 from project import ROOT
@@ -11,7 +13,7 @@ from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning import floors
-from artune.planning.budget import budget, runs_of
+from artune.planning.budget import budget, minutes, runs_of
 from artune.planning.costs import Costs, read_costs
 from artune.planning.gpu_hours import floor_machine
 from artune.planning.plan import Plan
@@ -106,28 +108,65 @@ def test_the_command_prints_the_sum_and_the_papers_own_statement(capsys):
     arguments = argparse.Namespace(target="results/table4.csv", costs=None, timetable=False, **dict.fromkeys(names))
     line = plan_command(Context(arguments), arguments)
     assert "trainings 4, evaluations 4, 55 hours of one NVIDIA A100" in line
-    assert "160-224" in capsys.readouterr().out  # four trainings of 10-14 hours on four GPUs
-    arguments.scale = "mnist"
-    with pytest.raises(ArtuneError, match="mnist takes minutes"):
-        plan_command(Context(arguments), arguments)
+    printed = capsys.readouterr().out
+    assert "160-224 GPU hours for 4 trainings" in printed  # of 10-14 hours on four GPUs
+    assert "GPU hours: hours of one NVIDIA A100" in printed  # what each column means
+    assert "this code: hours of one H100" in printed
+    assert "slices x sequences per update" in printed
 
 
-def test_an_embedded_scale_with_measured_seconds_has_its_minutes(capsys):
+def minutes_of(target, scale, capsys):
+    """The last line of the command at an embedded scale, and its rows: part -> (minutes, remark)."""
     names = ("scale", "preset", "seeds", "threads", "device")
-    arguments = argparse.Namespace(target="results/table4.csv", costs=None, **dict.fromkeys(names))
-    arguments.scale = "fashion"
+    arguments = argparse.Namespace(target=target, costs=None, **dict.fromkeys(names))
+    arguments.scale = scale
     line = plan_command(Context(arguments), arguments)
-    printed = capsys.readouterr().out
-    seconds = Registry("fashion", root=ROOT / "config").about.seconds
-    total = seconds.inputs + seconds.prior + 4 * (200 * seconds.iteration + seconds.evaluation)
-    assert line == f"results/table4.csv: {total / 60:.0f} minutes of one CPU thread at the fashion scale"
-    assert printed.count("train llamagen_l") == printed.count("evaluate llamagen_l") == 4
-    arguments.target = "extra_seeds"
-    plan_command(Context(arguments), arguments)
-    printed = capsys.readouterr().out
-    assert [printed.count(f"inputs of {end} ") for end in ("-t1", "-t2", "-n1", "-n2")] == [1, 1, 1, 1]
-    assert printed.count("train llamagen_l") == 20
-    assert printed.count("prior llamagen_l") == 3  # a set of networks has the plain prior
-    arguments.target = "table12"
-    plan_command(Context(arguments), arguments)
-    assert "not measured" in capsys.readouterr().out  # likelihood training
+    rows = re.findall(r"^(\S.*?) +(\d+\.\d)(?:  (.*))?$", capsys.readouterr().out, re.M)
+    return line, {part: (float(taken), remark) for part, taken, remark in rows}
+
+
+@pytest.mark.parametrize("scale", ["mnist", "fashion"])
+def test_an_embedded_scale_has_its_minutes(scale, capsys):
+    registry = Registry(scale, root=ROOT / "config")
+    seconds, own = registry.about.seconds, "llamagen_l"
+    line, rows = minutes_of("results/table4.csv", scale, capsys)
+    iterations = registry.resolve("llamagen_l-ours").grpo.iterations
+    total = seconds.inputs + seconds.prior[own] + 4 * (iterations * seconds.grpo[own] + seconds.evaluation[own])
+    assert line == f"results/table4.csv: {total / 60:.0f} minutes of one CPU thread at the {scale} scale"
+    assert len(rows) == 10  # inputs, a prior, four trainings, four evaluations
+
+
+def test_the_other_methods_are_counted_with_the_backbone_that_they_were_timed_with(capsys):
+    registry = Registry("mnist", root=ROOT / "config")
+    seconds = registry.about.seconds
+    _, rows = minutes_of("table12", "mnist", capsys)
+    for run, iterations in (("llamagen_l-mle500", 80), ("llamagen_l-mle5000", 800)):
+        assert rows[f"train {run}"][0] == pytest.approx(iterations * seconds.mle["llamagen_l"] / 60, abs=0.05)
+    _, rows = minutes_of("table5", "mnist", capsys)
+    assert rows["train llamagen_xl-vapi"] == (pytest.approx(100 * seconds.vapi["llamagen_xl"] / 60, abs=0.05), "")
+    _, rows = minutes_of("table6", "mnist", capsys)
+    assert rows["train vqgan-ours"][1] == "timed with llamagen_l"
+
+
+def test_a_scale_does_not_inherit_the_seconds_of_the_scale_that_it_extends(capsys):
+    with pytest.raises(ArtuneError, match=r"config/scales/smoke.yaml: about.seconds: missing"):
+        minutes_of("table4", "smoke", capsys)
+
+
+def test_seconds_of_an_unknown_backbone_are_named(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config/scales/mnist.yaml"
+    text = path.read_text()
+    assert "grpo: {llamagen_l: " in text
+    path.write_text(text.replace("grpo: {llamagen_l: ", "grpo: {llamagen_x: "))
+    plan = Plan(read_yaml(ROOT / "config/config.yaml") | {"scale": "mnist"}, tmp_path / "config")
+    with pytest.raises(ArtuneError, match=r"mnist.yaml: about.seconds: unknown backbone 'llamagen_x'; did you mean"):
+        minutes(plan, "table4")
+
+
+def test_further_inputs_are_counted_once_for_each_seed(capsys):
+    _, rows = minutes_of("extra_seeds", "fashion", capsys)
+    for end in ("-t1", "-t2", "-n1", "-n2"):
+        assert rows[f"inputs of {end}"][1] == "at most, as all plain ones"
+    assert sum(part.startswith("train llamagen_l") for part in rows) == 20
+    assert sum(part.startswith("prior llamagen_l") for part in rows) == 3  # a set of networks has the plain prior

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.planning import doctor, environment, slurm
@@ -127,6 +128,22 @@ def test_a_machine_without_slurm_says_so(tmp_path, programs, monkeypatch):
     assert "sinfo fails here" in next(iter(doctor.cluster(PROFILE))).text
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no sinfo here" in next(iter(doctor.cluster(PROFILE))).text
+
+
+def test_without_a_scale_the_configured_one_is_checked_and_a_laptop_passes(tmp_path, programs, monkeypatch, capsys):
+    programs("sinfo", "echo 'fatal: Could not establish a configuration source' >&2; exit 1")
+    programs("nvidia-smi", "exit 1")
+    (tmp_path / "slurm_a100").symlink_to(PROFILE)
+    (tmp_path / "envs").symlink_to(ROOT / "envs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARTUNE_CONFIG", str(ROOT / "config"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert main(["doctor"]) == 0, capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "mnist needs none" in said
+    assert "SLURM" not in said
+    assert main(["doctor", "--scale", "imagenet"]) == 2
+    assert "WRONG SLURM" in capsys.readouterr().out
 
 
 def test_an_old_driver_is_named_with_the_one_that_torch_needs_and_the_environment_that_fits(programs, monkeypatch):

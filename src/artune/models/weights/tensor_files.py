@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.models.weights.pickles import StandIn, read_pickled, verify_checksums
 from artune.runtime.files import read_json
 from artune.runtime.outside.regular import require_regular
@@ -166,7 +166,7 @@ def _check_header(path: Path) -> None:
 
 def _exists(path: Path) -> None:
     if not path.exists():
-        raise ArtuneError(f"{path}: no such file or folder; check the path, or fetch the asset first")
+        raise no_such_file(path, "check the path, or fetch the asset first")
     if not path.is_dir():
         require_regular(path)
 

@@ -48,7 +48,13 @@ def card_lines(runs: Iterable[Run]) -> list[str]:
     tuned = _by_backbone(runs)
     if not tuned:
         return []
-    rows = [["tuning needs a card of", "on one GPU: slices x sequences", "on each of four GPUs"]]
+    rows = [
+        [
+            "tuning needs a card of",
+            "on one GPU: slices x sequences per update",
+            "on each of four GPUs; left: memory free then",
+        ]
+    ]
     for name, own in tuned.items():
         rows.append([name, *(_described(*needed_card(own, processes)) for processes in PROCESSES)])
     return [f"{name:30} {one:42} {four}" for name, one, four in rows]
@@ -74,7 +80,7 @@ def check_cards(registry: Registry) -> tuple[bool | None, str]:
 
     The first is None where there is nothing to check, or where some backbones fit and others do not.
     """
-    if registry.data.source != "imagenet":
+    if registry.data.embedded:
         return None, f"the policies of the {registry.scale} scale are small: not counted"
     names = [name for name in registry.run_names if not registry.unavailable(name)]
     runs = [run for run in map(registry.resolve, names) if isinstance(run, GrpoRun) and run.policy is None]

@@ -41,7 +41,7 @@ def draw_figure(
         training_dynamics.draw_training_dynamics(paths, smoothing, output, note)
     elif layout.kind == "samples":
         names = class_names(registry.data)
-        choice = samples.choose_classes(layout, names, strict=registry.data.source == "imagenet")
+        choice = samples.choose_classes(layout, names, strict=not registry.data.embedded)
         shown = [names[index] for index in choice.ids]
         title = f"{' and '.join(shown)}, for {layout.title.lower()}" if choice.stand_in else layout.title
         columns = [

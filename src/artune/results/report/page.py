@@ -10,7 +10,7 @@ from typing import Any
 
 from artune.config.paper import available_figures, report_tables, runs_of_tables
 from artune.config.registry import Registry
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.results.claims import SIDE_NAMES, SIDES
 from artune.results.report import origins
 from artune.results.report.rulegraph import HEIGHT, WIDTH, lay_out, read_rules
@@ -107,7 +107,7 @@ def table_html(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     html = html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     return re.sub(r"<th>(.*?)</th>", r'<th scope="col">\1</th>', html)
@@ -118,7 +118,7 @@ def picture(path: Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     kind = "png"
     if len(data) > LARGE:
         from PIL import Image
@@ -170,8 +170,10 @@ def cost_table(path: Path) -> dict[str, Any]:
     """The lines of costs.csv; a column with the same value in every line (the device, the note) is shown only once."""
     try:
         names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    except (FileNotFoundError, ValueError) as error:
-        raise ArtuneError(f"{path}: no such file, or an empty one") from error
+    except FileNotFoundError as error:
+        raise no_such_file(path) from error
+    except ValueError as error:
+        raise ArtuneError(f"{path}: is empty; delete it and make it again") from error
     said = [{line[at] for line in lines} - {""} for at in range(len(names))]
     own = [at for at in range(len(names)) if len(said[at]) > 1 or at < 5]  # stage, unit, ours, paper, ratio
     return {

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.runtime.files import write_text
 
 WIDTH, HEIGHT, GAP, STEP = 132, 24, 14, 52  # width and height of a box, gap between boxes, step between layers
@@ -53,7 +53,7 @@ def read_rules(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ArtuneError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", text, re.M))
     edges = {(names[a], names[b]) for a, b in re.findall(r"^\s*(id\d+) --> (id\d+)", text, re.M)}
     return sorted(set(names.values())), sorted(edge for edge in edges if edge[0] != edge[1])

@@ -5,6 +5,7 @@
 - sessions: which pairs a rater sees, and on which side
 - votes: the file of votes, and what it must hold to be read
 - store: what raters do to the votes
+- first_page: purpose, duration, consent and contact on the page
 - serve: the page that people rate on
 - connections: limits of requests and connections
 - judge: a network's choices

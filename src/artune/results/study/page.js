@@ -7,7 +7,7 @@ const QUESTIONS = {
 const KEYS = {
   "1": "left", "ArrowLeft": "left", "2": "right", "ArrowRight": "right", "0": "tie", "ArrowDown": "tie",
 };
-const REST = 250; // milliseconds in which a new pair takes no answer, so that the second half of a double click is no vote
+const REST = 250; // milliseconds in which a new pair takes no answer and looks so: the second half of a double click is no vote
 const CODE = /^[a-z2-9]{20}$/;
 const byId = (id) => document.getElementById(id);
 
@@ -16,6 +16,7 @@ let now = null; // last state that the server sent
 let shownAt = null; // when the current pair became visible; null while it loads
 let busy = false; // an answer is on its way
 let task = null; // task of the previous pair
+let resting = null; // the timer that ends the rest of the current pair
 
 function show(name) {
   for (const id of ["start", "rate", "finish"]) byId(id).hidden = id !== name;
@@ -110,7 +111,20 @@ async function render(state) {
   byId("rate").classList.remove("waiting");
   byId("rate").dataset.position = item.position; // the pair that can be answered
   shownAt = performance.now();
+  rest();
   if (next) preload(next);
+}
+
+// Show for how long the new pair takes no answer: its frames and labels are pale.
+function rest() {
+  const choices = document.querySelectorAll(".choice");
+  byId("rate").classList.add("resting");
+  for (const choice of choices) choice.setAttribute("aria-disabled", "true");
+  clearTimeout(resting);
+  resting = setTimeout(() => {
+    byId("rate").classList.remove("resting");
+    for (const choice of choices) choice.removeAttribute("aria-disabled");
+  }, REST);
 }
 
 function finish(state) {

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from artune.config.fields import Frozen
 from artune.config.tables import TASKS, Task
 from artune.config.yaml_layers import parse
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, no_such_file
 from artune.runtime.files import replacing
 from artune.runtime.outside.arrays import BAD_NPZ
 from artune.runtime.outside.zips import open_zip
@@ -100,7 +100,7 @@ class PairFile:
     def __init__(self, path: Path):
         self.path = path
         if not path.exists():
-            raise ArtuneError(f"{path}: no such file; `snakemake -c2 {path}` makes it")
+            raise no_such_file(path, "`snakemake -c2 results/mnist/study/pairs.zip` makes such a file")
         try:
             self.archive = open_zip(path)
             content = json.loads(self._read(CONTENT))

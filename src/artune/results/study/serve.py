@@ -17,15 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from artune.config.fields import Frozen
+from artune.config.tables import StudyPage
 from artune.errors import ArtuneError
 from artune.results.study.connections import LIMITS, LimitedBody, Limits, limited, line
+from artune.results.study.first_page import first_page
 from artune.results.study.pairs import PairFile
 from artune.results.study.store import Pressed, RefusedError, Session, Shown, UnknownCodeError, VoteStore
 from artune.runtime.files import replacing
 from artune.runtime.progress import say
 
 FILES = {
-    "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
@@ -54,6 +55,16 @@ class Place(Frozen):
     """A position in a rater's session."""
 
     position: Position
+
+
+class Told(Frozen):
+    """What the first page says beside its own words."""
+
+    page: StudyPage = StudyPage()
+    classes: tuple[str, ...] = ()  # names of the classes of the data set; empty: not known
+
+
+NOTHING = Told()
 
 
 def _store(request: Request) -> VoteStore:
@@ -131,7 +142,9 @@ def state(session: Session) -> dict[str, Any]:
     }
 
 
-def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL, limits: Limits = LIMITS) -> FastAPI:
+def build_app(
+    study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL, limits: Limits = LIMITS, told: Told = NOTHING
+) -> FastAPI:
     """The web application.
 
     Args:
@@ -139,10 +152,12 @@ def build_app(study: PairFile, store: VoteStore, hosts: tuple[str, ...] = LOCAL,
         store: the store of votes.
         hosts: host names that a request may use (against DNS rebinding); ``*`` allows any.
         limits: limits of a request.
+        told: what the first page says.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.study, app.state.store = study, store
     app.include_router(router)
+    _serve_file(app, "/", first_page(told.page, told.classes, study.pairs), "text/html")
     for address, (name, kind) in FILES.items():
         _serve_file(app, address, Path(__file__).with_name(name).read_bytes(), kind)
     app.middleware("http")(_guard)
@@ -197,8 +212,8 @@ def keep_pairs(pairs: Path, votes: Path) -> PairFile:
     return study
 
 
-def serve(pairs: Path, votes: Path, host: str, port: int, limits: Limits = LIMITS) -> str:
-    """Serve the page until interrupted; port 0 takes a free one.
+def serve(pairs: Path, votes: Path, host: str, port: int, limits: Limits = LIMITS, told: Told = NOTHING) -> str:
+    """Serve the page until interrupted; port 0 takes a free one, and ``told`` is what the first page says.
 
     Raises:
         ArtuneError: there are no pairs, the store holds votes on other pairs, or the address is not available.
@@ -214,7 +229,7 @@ def serve(pairs: Path, votes: Path, host: str, port: int, limits: Limits = LIMIT
     except (OSError, OverflowError) as error:
         listener.close()
         raise ArtuneError(f"--host {host} --port {port}: {error}; choose another") from error
-    app = build_app(study, store, LOCAL if host in LOCAL else ("*",), limits)
+    app = build_app(study, store, LOCAL if host in LOCAL else ("*",), limits, told)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     number = len(study.pairs.of_kind("pair"))
     say(f"{address}  {number} pairs, {store.count()} votes so far; Ctrl-C stops, votes are kept")
