@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics import distances as wide
 
 Precision = Literal["exact", "adm_half"]
 Distances = Callable[[Tensor, Tensor], Tensor]
@@ -100,6 +101,8 @@ def _nearest(
     features: Tensor, count: int, precision: Precision = "exact", block: int = 10_000
 ) -> tuple[Tensor, Tensor]:
     """The ``count`` smallest squared distances of each feature, itself included, ascending, and their indices."""
+    if precision == "exact" and wide.may_round(features):
+        return wide.nearest(features, count)
     found = []
     for rows in features.split(block):
         best: list[tuple[Tensor, Tensor]] = []
@@ -135,6 +138,8 @@ def covered(
         precision: as in :func:`precision_recall`.
         block: rows and columns per block of distances.
     """
+    if precision == "exact" and wide.may_round(reference):
+        return wide.covered(reference, radii, samples, sample_radii)
     in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     in_samples = torch.zeros(len(reference), dtype=torch.bool, device=samples.device)
     for row in range(0, len(reference), block):
