@@ -1,8 +1,8 @@
 """Neighbours and balls of many wide features on a CPU: products in float32, every doubtful decision in float64.
 
-A distance in float32 is off by at most :func:`tolerance`. Neighbours are chosen among a few candidates by their
-distances in float64, and a point that may or may not lie in a ball by this margin is looked at again in float64. The
-results are those of float64 throughout, at half the time.
+A distance in float32 is off by at most :func:`tolerance`. Which neighbour is the k-th, and whether a point lies in a
+ball, is decided in float64 wherever that margin leaves it open, so that the results are those of float64 throughout, at
+half the time or less.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 WIDE = 512  # least width; below it the products take too small a part of the time
 SPARE = 8  # candidates beyond the neighbours that are asked for
 BLOCK = 4096  # rows and columns of distances in memory at a time
-ROWS = 256  # points whose candidates are compared in float64 at a time
+ROWS = 256  # points whose distances to all others are computed in float64 at a time
 
 
 def may_round(features: Tensor) -> bool:
@@ -26,21 +26,27 @@ def centred(features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     return near, torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
 
 
-def tolerance(width: int, *norms: Tensor) -> float:
-    """Largest error of a float32 distance ``|u|^2 - 2 u.v + |v|^2`` of points with these squared ``norms``.
+def tolerance(width: int, norms: Tensor, others: Tensor) -> Tensor:
+    """Largest error of the float32 distances ``|u|^2 - 2 u.v + |v|^2`` of each point to any other, [n].
 
-    A sum of D products is off by at most D / 2^24 of the sum of their sizes in whatever order it is taken; rounding the
-    points and adding the three terms adds a few units more.
+    Rounding errors of a sum of D products grow as the root of D; D / 4 units are eleven standard deviations of them at
+    D = 2048 and more than five at D = 512, in whatever order the products are summed. Rounding the points, and adding
+    the three terms, takes the 16 units more.
+
+    Args:
+        width: D.
+        norms: squared norms of the points, [n].
+        others: squared norms of the other points, [m].
     """
-    return (width + 16) * 2.0**-24 * 2 * sum(float(norm.max()) for norm in norms)
+    return (width / 4 + 16) * 2.0**-24 * (norms.double() + float(others.max()))
 
 
-def nearest(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` smallest squared distances of each feature [n, D], itself included, ascending, and their indices.
+def radii(features: Tensor, k: int) -> Tensor:
+    """As :func:`artune.metrics.precision_recall.neighbour_radii` with ``precision="exact"``.
 
     Each product serves both of its points.
     """
-    n, kept = len(features), min(count + SPARE, len(features))
+    n, kept = len(features), min(k + 1 + SPARE, len(features))
     near, norms = centred(features, features.double().mean(dim=0))
     best = torch.full((n, kept), torch.inf), torch.zeros(n, kept, dtype=torch.long)
     for row in range(0, n, BLOCK):
@@ -50,16 +56,7 @@ def nearest(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
             _keep(best, rows, distances, column)
             if column > row:
                 _keep(best, columns, distances.T.contiguous(), row)
-    error = tolerance(features.shape[1], norms, norms)
-    values, places = _in_float64(features, best[1])
-    # Whether a point that is no candidate could be nearer than the last of the neighbours
-    unsure = (best[0][:, -1].double() - error <= values[:, count - 1]) & (kept < n)
-    for rows in unsure.nonzero()[:, 0].split(ROWS):
-        exact = _exact(features[rows], features)
-        exact[torch.arange(len(rows)), rows] = 0.0
-        found = exact.topk(count, dim=1, largest=False)
-        values[rows, :count], places[rows, :count] = found.values, found.indices
-    return values[:, :count], places[:, :count]
+    return _kth(features, best, k, 2 * tolerance(features.shape[1], norms, norms))
 
 
 def _keep(best: tuple[Tensor, Tensor], rows: slice, distances: Tensor, start: int) -> None:
@@ -71,25 +68,35 @@ def _keep(best: tuple[Tensor, Tensor], rows: slice, distances: Tensor, start: in
     best[0][rows], best[1][rows] = chosen.values, places.gather(1, chosen.indices)
 
 
-def _in_float64(features: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances of each feature to its candidates [n, c], ascending, and the candidates in this order."""
-    found = []
-    for rows, own in zip(features.split(ROWS), candidates.split(ROWS), strict=True):
-        apart = features[own].double() - rows.double()[:, None]
-        values, order = apart.square_().sum(dim=2).sort(dim=1)
-        found.append((values, own.gather(1, order)))
-    values, places = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return values, places
+def _kth(features: Tensor, best: tuple[Tensor, Tensor], k: int, apart: Tensor) -> Tensor:
+    """Squared distance [n] to the k-th neighbour in float64, from the nearest in float32, ascending [n, c].
+
+    Those that differ from the k-th by at most ``apart`` [n] may each be it; only their distances are computed again.
+    """
+    values, places = best[0].double(), best[1]
+    gap = values - values[:, k : k + 1]
+    open_ = gap.abs() <= apart[:, None]
+    exact = torch.where(gap < 0, -torch.inf, torch.inf).to(torch.float64)
+    for pairs in open_.nonzero().split(BLOCK):
+        row, place = pairs[:, 0], pairs[:, 1]
+        exact[row, place] = (features[row].double() - features[places[row, place]].double()).square().sum(dim=1)
+    found = exact.sort(dim=1).values[:, k]
+    unsure = open_[:, -1] & (values.shape[1] < len(features))  # one that was not kept may be the k-th as well
+    for rows in unsure.nonzero()[:, 0].split(ROWS):
+        whole = _exact(features[rows], features)
+        whole[torch.arange(len(rows)), rows] = 0.0
+        found[rows] = whole.kthvalue(k + 1, dim=1).values
+    return found
 
 
-def covered(reference: Tensor, radii: Tensor, samples: Tensor, sample_radii: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`artune.metrics.precision_recall.covered` with ``precision="exact"``."""
+def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`artune.metrics.precision_recall.covered` with ``precision="exact"``; ``reaches`` are its ``radii``."""
     centre = reference.double().mean(dim=0)
     (theirs, norms), (ours, own_norms) = centred(reference, centre), centred(samples, centre)
-    error = tolerance(reference.shape[1], norms, own_norms)
+    width = reference.shape[1]
     # By how much each point misses the boundary that it is deepest inside of, or nearest to; negative is inside
     misses = torch.full((len(samples),), torch.inf), torch.full((len(reference),), torch.inf)
-    below, own_below = norms.double() - radii, own_norms.double() - sample_radii
+    below, own_below = norms.double() - reaches, own_norms.double() - sample_radii
     for row in range(0, len(reference), BLOCK):
         for column in range(0, len(samples), BLOCK):
             rows, columns = slice(row, row + BLOCK), slice(column, column + BLOCK)
@@ -98,10 +105,11 @@ def covered(reference: Tensor, radii: Tensor, samples: Tensor, sample_radii: Ten
             by_row = products.add_(own_below[columns].float()).amin(dim=1) + norms[rows]
             torch.minimum(misses[0][columns], by_column, out=misses[0][columns])
             torch.minimum(misses[1][rows], by_row, out=misses[1][rows])
-    inside = misses[0] <= -error, misses[1] <= -error
-    for places in (misses[0].abs() <= error).nonzero()[:, 0].split(ROWS):
-        inside[0][places] = (_exact(samples[places], reference) <= radii).any(dim=1)
-    for places in (misses[1].abs() <= error).nonzero()[:, 0].split(ROWS):
+    errors = tolerance(width, own_norms, norms), tolerance(width, norms, own_norms)
+    inside = misses[0] <= -errors[0], misses[1] <= -errors[1]
+    for places in (misses[0].abs() <= errors[0]).nonzero()[:, 0].split(ROWS):
+        inside[0][places] = (_exact(samples[places], reference) <= reaches).any(dim=1)
+    for places in (misses[1].abs() <= errors[1]).nonzero()[:, 0].split(ROWS):
         inside[1][places] = (_exact(reference[places], samples) <= sample_radii).any(dim=1)
     return inside
 

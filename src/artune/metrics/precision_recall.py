@@ -94,6 +94,8 @@ def precision_recall_left_out(
 
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
     """Squared distance [n] of each feature [n, D] to its k-th neighbour, not counting itself."""
+    if precision == "exact" and wide.may_round(features):
+        return wide.radii(features, k)
     return _nearest(features, k + 1, precision, block)[0][:, k]
 
 
@@ -101,8 +103,6 @@ def _nearest(
     features: Tensor, count: int, precision: Precision = "exact", block: int = 10_000
 ) -> tuple[Tensor, Tensor]:
     """The ``count`` smallest squared distances of each feature, itself included, ascending, and their indices."""
-    if precision == "exact" and wide.may_round(features):
-        return wide.nearest(features, count)
     found = []
     for rows in features.split(block):
         best: list[tuple[Tensor, Tensor]] = []
