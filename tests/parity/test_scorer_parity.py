@@ -89,6 +89,8 @@ def test_scores_of_images_equal_torch_fidelitys(capsys, tmp_path, inception):
         isc_splits=1,
         kid_subsets=1,
         kid_subset_size=N,
+        feature_extractor="inception-v3-compat",
+        save_cpu_ram=True,
         feature_extractor_weights_path=str(inception / "weights.pth"),
         cache=False,
         verbose=False,
