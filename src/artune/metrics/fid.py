@@ -167,8 +167,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
     mean, covariance = _moments_in_chunks(features, chunk)
     root = covariance_root(cov_ref)
-    inner = root.T @ covariance @ root
-    values, vectors = torch.linalg.eigh(inner)
+    values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)
     trace_sqrt = values.clamp_min(0).sqrt().sum()
     rank = numerical_rank(values)
     project = root @ vectors[:, len(values) - rank :]
@@ -202,9 +201,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         changes=change,
         width=features.shape[1],
         share=lacking + (1 - lacking) * carried,
-        halved=partial(
-            _mean_of_halves, features, mean, inner, covariance.trace(), mu_ref, cov_ref.trace(), root, chunk
-        ),
+        halved=partial(_mean_of_halves, features, mean, inner, covariance.trace(), mu_ref, cov_ref, root, chunk),
     )
 
 
@@ -214,7 +211,7 @@ def _mean_of_halves(
     inner: Tensor,
     trace: Tensor,
     mu_ref: Tensor,
-    trace_ref: Tensor,
+    cov_ref: Tensor,
     root: Tensor,
     chunk: int,
     split: int,
@@ -237,7 +234,7 @@ def _mean_of_halves(
     distances = []
     for mu, product, own in ((mean1, inner1, trace1), (mean2, inner2, trace2)):
         cross = torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()
-        distances.append(float((mu - mu_ref).square().sum() + own + trace_ref - 2 * cross))
+        distances.append(float((mu - mu_ref).square().sum() + own + cov_ref.trace() - 2 * cross))
     return sum(distances) / 2
 
 
