@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "inputs": "config runtime metrics data models",
     "planning": "config runtime data tracking",
     "evaluation": "config runtime metrics data models sampling",
+    "scoring": "config runtime metrics data tracking models evaluation",
     "tuning": "config runtime data tracking models sampling rewards inputs",
     "results": "config runtime metrics data tracking models sampling rewards tuning",
     "bench": "config runtime metrics data tracking models sampling rewards planning evaluation tuning",

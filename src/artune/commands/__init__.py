@@ -10,6 +10,7 @@ library's modules are imported inside the functions, so that a command loads onl
 - inputs: files that trainings start from
 - tuning: settings, training and export of a run
 - evaluation: samples, features, scores, comparisons
+- scoring: scores of image files of any origin
 - results: tables, figures, claims, report
 - tracking: the MLflow store
 - study: the human study

@@ -9,6 +9,7 @@ from typing import Any
 from artune import RESULTS_VERSION, __version__
 from artune.errors import ArtuneError, unknown
 from artune.planning.timetable.options import OPTIONS
+from artune.scoring.options import OPTIONS as SCORING
 
 PATHS = {
     "output": "file to write",
@@ -133,6 +134,7 @@ COMMANDS: dict[str, Command] = {
         positional="run",
         required="samples features scores data graph output",
     ),
+    "score": Command("scoring", "score image files of any origin", positional="samples", options=SCORING),
     "table": Command("results", "write a table", positional="table", required="runs output", optional="tally judge"),
     "compare": Command(
         "evaluation",
@@ -258,8 +260,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _fill(sub: argparse.ArgumentParser, name: str) -> None:
     """Give ``sub`` the arguments of the command ``name``."""
-    command = COMMANDS[name]
     sub.set_defaults(command=name)
+    command = COMMANDS[name]
     if command.positional:
         sub.add_argument(command.positional)
     for path in [*command.required.split(), *command.optional.split()]:

@@ -22,6 +22,7 @@ BESIDE = {
     "table": ".md .tex",
     "figure": ".png",
     "claims": ".json",
+    "score": ".csv",
     "bench": "manifest.json",
 }
 SEVERAL = ("train", "sample", "features", "codes")  # commands that torchrun may start with several processes

@@ -45,7 +45,8 @@ def scores_left_out(
 ) -> dict[str, Jackknifed]:
     """The scores of a run that the glossary marks as compared; no ``accuracy`` if the classifier has other classes.
 
-    Samples without labels have neither ``accuracy`` nor ``clip_score``.
+    Samples without labels have neither ``accuracy`` nor ``clip_score``; without class probabilities there is no
+    ``inception_score``, and without features of the reference only ``fid``.
 
     Args:
         features: ``features``, ``probabilities``, and with labels ``labels`` and ``clip``, from
@@ -54,30 +55,36 @@ def scores_left_out(
         evaluation: the protocol.
         classes: number of classes of the data set.
     """
-    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
-    mu, sigma, real = (
-        torch.from_numpy(reference[f"heldout/{evaluation.features}/{key}"]) for key in ("mu", "sigma", "features")
-    )
-    ours, probabilities, split = arrays["features"], arrays["probabilities"], evaluation.inception_split
-    n, mode = len(ours), evaluation.precision_recall
-    fid, kernel = jackknife_fid(ours, mu, sigma), kid(real, ours)
-    order = torch.from_numpy(file_order(n, evaluation.seed)) if evaluation.inception_shuffle else torch.arange(n)
-    without = torch.empty(n, dtype=torch.float64)
-    without[order] = inception_score_left_out(probabilities[order], split)
-    whole = precision_recall(real, ours, k=evaluation.neighbours, precision=mode)
-    precisions, recalls = precision_recall_left_out(real, ours, k=evaluation.neighbours, precision=mode)
-    scores = {
-        "fid": Jackknifed(fid.value, fid.changes),
-        "kid": Jackknifed(kernel.value, kernel.changes),
-        "inception_score": Jackknifed(inception_score(probabilities[order], split)[0], without),
-        "precision": Jackknifed(whole.precision, precisions),
-        "recall": Jackknifed(whole.recall, recalls),
-    }
-    if "labels" in arrays:
+    arrays, judged = {key: torch.from_numpy(value) for key, value in features.items()}, f"heldout/{evaluation.features}"
+    real = {key: torch.from_numpy(reference[f"{judged}/{key}"]) for key in ("mu", "sigma")}
+    ours, n = arrays["features"], len(arrays["features"])
+    fid = jackknife_fid(ours, real["mu"], real["sigma"])
+    scores = {"fid": Jackknifed(fid.value, fid.changes)}
+    theirs = reference.get(f"{judged}/features")
+    if theirs is not None:
+        kernel = kid(torch.from_numpy(theirs), ours)
+        scores["kid"] = Jackknifed(kernel.value, kernel.changes)
+    if "probabilities" in arrays:
+        probabilities, split = arrays["probabilities"], evaluation.inception_split
+        order = torch.from_numpy(file_order(n, evaluation.seed)) if evaluation.inception_shuffle else torch.arange(n)
+        without = torch.empty(n, dtype=torch.float64)
+        without[order] = inception_score_left_out(probabilities[order], split)
+        scores["inception_score"] = Jackknifed(inception_score(probabilities[order], split)[0], without)
+    if theirs is not None:
+        scores |= _balls_left_out(torch.from_numpy(theirs), ours, evaluation)
+    if "clip" in arrays:
         scores["clip_score"] = _mean(arrays["clip"])
-    if "labels" in arrays and probabilities.shape[1] == classes:
-        scores["accuracy"] = _mean(probabilities.argmax(1) == arrays["labels"])
+    if {"labels", "probabilities"} <= arrays.keys() and arrays["probabilities"].shape[1] == classes:
+        scores["accuracy"] = _mean(arrays["probabilities"].argmax(1) == arrays["labels"])
     return scores
+
+
+def _balls_left_out(theirs: Tensor, ours: Tensor, evaluation: Evaluation) -> dict[str, Jackknifed]:
+    """Precision and recall of features [n, D] against features [m, D] of the reference."""
+    k, mode = evaluation.neighbours, evaluation.precision_recall
+    whole = precision_recall(theirs, ours, k=k, precision=mode)
+    precisions, recalls = precision_recall_left_out(theirs, ours, k=k, precision=mode)
+    return {"precision": Jackknifed(whole.precision, precisions), "recall": Jackknifed(whole.recall, recalls)}
 
 
 def _mean(values: Tensor) -> Jackknifed:

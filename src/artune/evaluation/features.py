@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,11 @@ class Extractor:
     Args:
         evaluation: the network of each role.
         data: the data set, for its prompts.
-        networks: networks by name; one of a package may be missing (:data:`artune.config.fields.PACKAGES`).
+        networks: networks by name; without that of CLIP there are no cosines, and one of a package may be missing
+            (:data:`artune.config.fields.PACKAGES`).
         device: device of the networks.
         identity: their :func:`identity_of`; needed if the features are to be reused later.
+        texts: what the images are compared with, in place of the prompts of the classes.
     """
 
     def __init__(
@@ -44,19 +46,22 @@ class Extractor:
         networks: Mapping[str, nn.Module],
         device: torch.device,
         identity: str = "",
+        texts: Sequence[str] | None = None,
     ):
         self.evaluation, self.device, self.identity = evaluation, device, identity
-        there = {role: name for role, name in evaluation.networks.items() if role != THIRD or name in networks}
-        self.roles = {role: networks[name] for role, name in there.items()}
+        self.roles = {role: networks[name] for role, name in evaluation.networks.items() if name in networks}
+        cosines = [role for role in ("clip", "reward_clip") if role in self.roles]
+        texts = prompts(data) if texts is None and cosines else list(texts or ())
         with torch.no_grad():
-            self.texts = {role: self.roles[role].embed_texts(prompts(data)).float() for role in ("clip", "reward_clip")}
+            self.texts = {role: self.roles[role].embed_texts(texts).float() for role in cosines}
 
     @torch.no_grad()
     def __call__(self, images: Tensor, class_ids: Tensor | None, before: bool = False) -> dict[str, Tensor]:
         """Images uint8 [b, H, W, 3] and class ids [b] -> CPU arrays [b, ...], float32 or half (``efficientnet``).
 
-        Images whose class is unknown (None) are compared with no prompt. With ``before`` the array of that name holds
-        the cosines with the prompts of the classes before, class_ids - 1.
+        Images whose class is unknown (None) are compared with no prompt; an extractor with texts of its own takes
+        places among them for class ids. With ``before`` the array of that name holds the cosines with the prompts of
+        the classes before, class_ids - 1.
         """
         # The channels are last in memory for every caller: the choice of kernels, and so the last bits, depend on it.
         images, evaluation = images.contiguous().permute(0, 3, 1, 2).to(self.device), self.evaluation

@@ -47,7 +47,7 @@ def score(
 
     Args:
         features: arrays of :func:`artune.evaluation.features.sample_features`, which lack ``labels`` and the cosines
-            if the samples have no labels.
+            if the samples have no labels. Without ``probabilities`` there is no Inception Score.
         reference: arrays of :func:`artune.inputs.references.write_reference`.
         evaluation: the protocol.
         classes: number of classes of the data set.
@@ -55,19 +55,14 @@ def score(
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
-    probabilities = in_file_order(arrays["probabilities"], evaluation)
-    inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
-    scores = {
-        **score_against(arrays, real, evaluation, missing),
-        "inception_score": inception,
-        "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
-        "inception_score_std": inception_spread,
-    }
-    labelled = "labels" in arrays
-    if labelled:
+    scores = score_against(arrays, real, evaluation, missing)
+    if "probabilities" in arrays:
+        scores |= class_scores(arrays["probabilities"], evaluation)
+    compared = "clip" in arrays
+    if compared:
         scores |= cosine_scores(arrays["clip"], "clip_score")
     # The 1008 columns of TensorFlow's Inception have another order.
-    if labelled and arrays["probabilities"].shape[1] == classes:
+    if {"labels", "probabilities"} <= arrays.keys() and arrays["probabilities"].shape[1] == classes:
         scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
     own = f"heldout/{evaluation.reward_features}"
     scores |= {"fid_reward": scores["fid"], "fid_reward_se": scores["fid_se"]}
@@ -75,7 +70,18 @@ def score(
         second = jackknife_fid(arrays["reward_features"], real[f"{own}/mu"], real[f"{own}/sigma"])
         scores |= {"fid_reward": second.value, "fid_reward_se": second.standard_error}
     scores |= reward_scores(arrays, real, evaluation, classes, missing)
-    return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if labelled else {})
+    return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if compared else {})
+
+
+def class_scores(probabilities: Tensor, evaluation: Evaluation) -> dict[str, float]:
+    """``inception_score`` of class probabilities [n, C], its standard error and its spread over the chunks."""
+    probabilities = in_file_order(probabilities, evaluation)
+    inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
+    return {
+        "inception_score": inception,
+        "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
+        "inception_score_std": inception_spread,
+    }
 
 
 def score_against(
@@ -83,9 +89,9 @@ def score_against(
 ) -> dict[str, float]:
     """The scores of samples against one reference.
 
-    They are ``fid``, ``kid``, ``precision`` and ``recall``, and if the arrays and the protocol allow it ``sfid``,
-    ``density``, ``coverage``, ``cmmd`` and those of DINOv2 and EfficientNet; ``fid_bias_corrected`` only where it is
-    within its own error.
+    They are ``fid``, with features of the reference ``kid``, ``precision`` and ``recall``, and if the arrays and the
+    protocol allow it ``sfid``, ``density``, ``coverage``, ``cmmd`` and those of DINOv2 and EfficientNet;
+    ``fid_bias_corrected`` only where it is within its own error.
 
     Args:
         arrays: arrays of the samples from :func:`artune.evaluation.features.sample_features`.
@@ -94,23 +100,11 @@ def score_against(
         missing: filled with the reason for each number that is left out.
     """
     ours, judged = arrays["features"], f"heldout/{evaluation.features}"
-    theirs, mode = real[f"{judged}/features"], evaluation.precision_recall
     fid = jackknife_fid(ours, real[f"{judged}/mu"], real[f"{judged}/sigma"])
-    kernel = kid(theirs, ours)
-    found = {
-        kind: precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind) for kind in ("exact", "adm_half")
-    }
-    scores = {
-        "fid": fid.value,
-        "fid_se": fid.standard_error,
-        "kid": kernel.value,
-        "kid_se": kernel.standard_error,
-        "precision": found[mode].precision,
-        "precision_se": found[mode].precision_standard_error,
-        "recall": found[mode].recall,
-        **{f"precision_{kind}": value.precision for kind, value in found.items()},
-        **{f"recall_{kind}": value.recall for kind, value in found.items()},
-    }
+    scores = {"fid": fid.value, "fid_se": fid.standard_error}
+    theirs = real.get(f"{judged}/features")
+    if theirs is not None:
+        scores |= feature_scores(theirs, ours, evaluation)
     if fid.correction_holds:
         scores["fid_bias_corrected"] = fid.bias_corrected
     elif missing is not None:
@@ -118,7 +112,7 @@ def score_against(
     if "spatial" in arrays and f"{judged}/mu_s" in real:
         moments = feature_moments(arrays["spatial"])
         scores["sfid"] = frechet_distance(*moments, real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
-    if evaluation.density_neighbours is not None:
+    if evaluation.density_neighbours is not None and theirs is not None:
         spread = density_coverage(theirs, ours, k=evaluation.density_neighbours)
         scores |= {"density": spread.density, "coverage": spread.coverage}
     if evaluation.cmmd is not None:
@@ -130,6 +124,24 @@ def score_against(
         scores |= {"fd_dinov2": distance.value, "fd_dinov2_se": distance.standard_error}
         scores |= spread_scores(theirs, arrays["dinov2"], "dinov2", evaluation.neighbours)
     return scores | third_scores(arrays, real, evaluation, missing)
+
+
+def feature_scores(theirs: Tensor, ours: Tensor, evaluation: Evaluation) -> dict[str, float]:
+    """``kid``, ``precision`` and ``recall`` of features [n, D] against features [m, D] of the reference."""
+    kernel = kid(theirs, ours)
+    found = {
+        kind: precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind) for kind in ("exact", "adm_half")
+    }
+    chosen = found[evaluation.precision_recall]
+    return {
+        "kid": kernel.value,
+        "kid_se": kernel.standard_error,
+        "precision": chosen.precision,
+        "precision_se": chosen.precision_standard_error,
+        "recall": chosen.recall,
+        **{f"precision_{kind}": value.precision for kind, value in found.items()},
+        **{f"recall_{kind}": value.recall for kind, value in found.items()},
+    }
 
 
 def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:

@@ -167,7 +167,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
     mean, covariance = _moments_in_chunks(features, chunk)
     root = covariance_root(cov_ref)
-    values, vectors = torch.linalg.eigh(root.T @ covariance @ root)
+    values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)
     trace_sqrt = values.clamp_min(0).sqrt().sum()
     rank = numerical_rank(values)
     project = root @ vectors[:, len(values) - rank :]
@@ -201,33 +201,40 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         changes=change,
         width=features.shape[1],
         share=lacking + (1 - lacking) * carried,
-        halved=partial(_mean_of_halves, features, mean, covariance, mu_ref, cov_ref, root, chunk),
+        halved=partial(_mean_of_halves, features, mean, inner, covariance.trace(), mu_ref, cov_ref, root, chunk),
     )
 
 
 def _mean_of_halves(
     features: Tensor,
     mean: Tensor,
-    covariance: Tensor,
+    inner: Tensor,
+    trace: Tensor,
     mu_ref: Tensor,
     cov_ref: Tensor,
     root: Tensor,
     chunk: int,
     split: int,
 ) -> float:
-    """Mean FID of the two halves of a random split (a file may be sorted by class); an odd sample is in the second."""
+    """Mean FID of the two halves of a random split (a file may be sorted by class); an odd sample is in the second.
+
+    ``inner`` is ``root^T S root`` of all samples' covariance S, and ``trace`` that of S. Both of the second half follow
+    from these and the first half's, without another product of matrices.
+    """
     n = len(features)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(split)).to(features.device)
     first = n // 2
     mean1, cov1 = _moments_in_chunks(features[order[:first]], chunk)
-    # The second half's moments follow from those of all samples.
+    inner1, trace1 = root.T @ cov1 @ root, cov1.trace()
     mean2 = mean + (mean - mean1) * (first / (n - first))
-    gap = mean1 - mean2
-    scatter = covariance * (n - 1) - cov1 * (first - 1) - torch.outer(gap, gap) * (first * (n - first) / n)
+    gap, between = mean1 - mean2, first * (n - first) / n
+    seen = root.T @ gap
+    inner2 = (inner * (n - 1) - inner1 * (first - 1) - torch.outer(seen, seen) * between) / (n - first - 1)
+    trace2 = (trace * (n - 1) - trace1 * (first - 1) - gap.square().sum() * between) / (n - first - 1)
     distances = []
-    for mu, cov in ((mean1, cov1), (mean2, scatter / (n - first - 1))):
-        cross = torch.linalg.eigvalsh(root.T @ cov @ root).clamp_min(0).sqrt().sum()
-        distances.append(float((mu - mu_ref).square().sum() + cov.trace() + cov_ref.trace() - 2 * cross))
+    for mu, product, own in ((mean1, inner1, trace1), (mean2, inner2, trace2)):
+        cross = torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()
+        distances.append(float((mu - mu_ref).square().sum() + own + cov_ref.trace() - 2 * cross))
     return sum(distances) / 2
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics.distances import BLOCK, centred, may_round
 from artune.metrics.jackknife import standard_error
 
 
@@ -18,7 +19,7 @@ class KID:
     changes: Tensor  # [n] float64: the KID without sample i minus a constant
 
 
-def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
+def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
     """KID with the kernel ``(x.y / D + 1)^3`` (Bińkowski et al., 2018) from all pairs, not from random subsets.
 
     The standard error is the exact jackknife over samples, which needs only the kernel's row sums; the reference
@@ -40,9 +41,10 @@ def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
         raise ArtuneError(f"KID: {m} reference and {n} sample features; give at least 2 and 3")
     if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
         raise ArtuneError("KID: NaN or infinity in the features; look for broken images")
-    among = _kernel_row_sums(samples, samples, block) - _kernel_diagonal(samples)
-    across = _kernel_row_sums(samples, reference, block)
-    within = _kernel_row_sums(reference, reference, block) - _kernel_diagonal(reference)
+    centre = reference.double().mean(dim=0) if may_round(reference) else None
+    ours, theirs = _Points.of(samples, centre), _Points.of(reference, centre)
+    among, within = _own_row_sums(ours, block), _own_row_sums(theirs, block)
+    across = _row_sums(ours, theirs, block)
 
     value = among.sum() / (n * (n - 1)) + within.sum() / (m * (m - 1)) - 2 * across.sum() / (n * m)
     # Leave-one-out values without the term of the reference, which they share.
@@ -50,20 +52,53 @@ def kid(reference: Tensor, samples: Tensor, block: int = 4096) -> KID:
     return KID(value=float(value), standard_error=standard_error(left_out), changes=left_out)
 
 
-def _kernel_row_sums(x: Tensor, y: Tensor, block: int) -> Tensor:
+@dataclass(frozen=True)
+class _Points:
+    """Features in the form in which the kernel takes them: ``x.y / D + 1`` is ``a_x + a_y + (rows_x . rows_y) / D``."""
+
+    rows: Tensor  # [n, D]
+    offsets: Tensor  # a, float64 [n]
+
+    @classmethod
+    def of(cls, features: Tensor, centre: Tensor | None) -> "_Points":
+        """Features in float64; with a ``centre`` [D] what they differ from it by, in float32.
+
+        Products of these differences are far smaller than the kernel's argument, and so are their rounding errors,
+        which cancel in the sums over all pairs.
+        """
+        if centre is None:
+            return cls(
+                features.double(), torch.full((len(features),), 0.5, dtype=torch.float64, device=features.device)
+            )
+        offsets = torch.cat([rows.double() @ centre for rows in features.split(BLOCK)]) - centre.square().sum() / 2
+        return cls(centred(features, centre)[0], offsets / features.shape[1] + 0.5)
+
+    def cubes(self, rows: slice, other: "_Points", columns: slice) -> Tensor:
+        """The kernel between some points and some others, float64 [rows, columns]."""
+        products = self.rows[rows] @ other.rows[columns].T
+        argument = products.double().div_(self.rows.shape[1])
+        argument.add_(self.offsets[rows, None]).add_(other.offsets[columns])
+        return argument.square().mul_(argument)
+
+
+def _row_sums(x: _Points, y: _Points, block: int) -> Tensor:
     """``sum_j k(x_i, y_j)``, float64 [len(x)]."""
-    sums = []
-    for rows in x.split(block):
-        total = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
-        for columns in y.split(block):
-            total += _kernel(rows.double() @ columns.double().T, x.shape[1]).sum(dim=1)
-        sums.append(total)
-    return torch.cat(sums)
+    sums = torch.zeros_like(x.offsets)
+    for row in range(0, len(sums), block):
+        for column in range(0, len(y.offsets), block):
+            sums[row : row + block] += x.cubes(slice(row, row + block), y, slice(column, column + block)).sum(dim=1)
+    return sums
 
 
-def _kernel_diagonal(x: Tensor) -> Tensor:
-    return _kernel(x.double().square().sum(dim=1), x.shape[1])
-
-
-def _kernel(products: Tensor, width: int) -> Tensor:
-    return (products / width + 1) ** 3
+def _own_row_sums(x: _Points, block: int) -> Tensor:
+    """``sum_j k(x_i, x_j)`` over j other than i, float64 [len(x)]; each product serves both of its points."""
+    sums = torch.zeros_like(x.offsets)
+    for row in range(0, len(sums), block):
+        for column in range(row, len(sums), block):
+            kernel = x.cubes(slice(row, row + block), x, slice(column, column + block))
+            if column == row:
+                kernel.fill_diagonal_(0.0)
+            else:
+                sums[column : column + block] += kernel.sum(dim=0)
+            sums[row : row + block] += kernel.sum(dim=1)
+    return sums

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics import distances as wide
 
 Precision = Literal["exact", "adm_half"]
 Distances = Callable[[Tensor, Tensor], Tensor]
@@ -93,6 +94,8 @@ def precision_recall_left_out(
 
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
     """Squared distance [n] of each feature [n, D] to its k-th neighbour, not counting itself."""
+    if precision == "exact" and wide.may_round(features):
+        return wide.radii(features, k)
     return _nearest(features, k + 1, precision, block)[0][:, k]
 
 
@@ -135,6 +138,8 @@ def covered(
         precision: as in :func:`precision_recall`.
         block: rows and columns per block of distances.
     """
+    if precision == "exact" and wide.may_round(reference):
+        return wide.covered(reference, radii, samples, sample_radii)
     in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     in_samples = torch.zeros(len(reference), dtype=torch.bool, device=samples.device)
     for row in range(0, len(reference), block):

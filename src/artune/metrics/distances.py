@@ -1,0 +1,124 @@
+"""Neighbours and balls of many wide features on a CPU: products in float32, every doubtful decision in float64.
+
+A distance in float32 is off by at most :func:`tolerance`. Which neighbour is the k-th, and whether a point lies in a
+ball, is decided in float64 wherever that margin leaves it open, so that the results are those of float64 throughout, at
+half the time or less.
+"""
+
+import torch
+from torch import Tensor
+
+WIDE = 512  # least width; below it the products take too small a part of the time
+SPARE = 8  # candidates beyond the neighbours that are asked for
+BLOCK = 4096  # rows and columns of distances in memory at a time
+ROWS = 256  # points whose distances to all others are computed in float64 at a time
+
+
+def may_round(features: Tensor) -> bool:
+    """Whether features [n, D] are wide, and float32 products of them on this device are those of IEEE float32."""
+    plain = features.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return plain and features.shape[1] >= WIDE
+
+
+def centred(features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Features [n, D] minus ``centre`` [D] in float32, and their squared norms [n] in float32."""
+    near = torch.cat([(rows.double() - centre).float() for rows in features.split(BLOCK)])
+    return near, torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
+
+
+def tolerance(width: int, norms: Tensor, others: Tensor) -> Tensor:
+    """Largest error of the float32 distances ``|u|^2 - 2 u.v + |v|^2`` of each point to any other, [n].
+
+    Rounding errors of a sum of D products grow as the root of D; D / 4 units are eleven standard deviations of them at
+    D = 2048 and more than five at D = 512, in whatever order the products are summed. Rounding the points, and adding
+    the three terms, takes the 16 units more.
+
+    Args:
+        width: D.
+        norms: squared norms of the points, [n].
+        others: squared norms of the other points, [m].
+    """
+    return (width / 4 + 16) * 2.0**-24 * (norms.double() + float(others.max()))
+
+
+def radii(features: Tensor, k: int) -> Tensor:
+    """As :func:`artune.metrics.precision_recall.neighbour_radii` with ``precision="exact"``.
+
+    Each product serves both of its points.
+    """
+    n, kept = len(features), min(k + 1 + SPARE, len(features))
+    near, norms = centred(features, features.double().mean(dim=0))
+    best = torch.full((n, kept), torch.inf), torch.zeros(n, kept, dtype=torch.long)
+    for row in range(0, n, BLOCK):
+        for column in range(row, n, BLOCK):
+            rows, columns = slice(row, row + BLOCK), slice(column, column + BLOCK)
+            distances = torch.addmm(norms[columns], near[rows], near[columns].T, alpha=-2).add_(norms[rows, None])
+            _keep(best, rows, distances, column)
+            if column > row:
+                _keep(best, columns, distances.T.contiguous(), row)
+    return _kth(features, best, k, 2 * tolerance(features.shape[1], norms, norms))
+
+
+def _keep(best: tuple[Tensor, Tensor], rows: slice, distances: Tensor, start: int) -> None:
+    """Put the smallest of ``distances`` [rows, columns from ``start``] among the best values and indices so far."""
+    values, places = best[0][rows], best[1][rows]
+    found = distances.topk(min(values.shape[1], distances.shape[1]), dim=1, largest=False)
+    values, places = torch.cat([values, found.values], dim=1), torch.cat([places, found.indices + start], dim=1)
+    chosen = values.topk(best[0].shape[1], dim=1, largest=False)
+    best[0][rows], best[1][rows] = chosen.values, places.gather(1, chosen.indices)
+
+
+def _kth(features: Tensor, best: tuple[Tensor, Tensor], k: int, apart: Tensor) -> Tensor:
+    """Squared distance [n] to the k-th neighbour in float64, from the nearest in float32, ascending [n, c].
+
+    Those that differ from the k-th by at most ``apart`` [n] may each be it; only their distances are computed again.
+    """
+    values, places = best[0].double(), best[1]
+    gap = values - values[:, k : k + 1]
+    open_ = gap.abs() <= apart[:, None]
+    exact = torch.where(gap < 0, -torch.inf, torch.inf).to(torch.float64)
+    for pairs in open_.nonzero().split(BLOCK):
+        row, place = pairs[:, 0], pairs[:, 1]
+        exact[row, place] = (features[row].double() - features[places[row, place]].double()).square().sum(dim=1)
+    found = exact.sort(dim=1).values[:, k]
+    unsure = open_[:, -1] & (values.shape[1] < len(features))  # one that was not kept may be the k-th as well
+    for rows in unsure.nonzero()[:, 0].split(ROWS):
+        whole = _exact(features[rows], features)
+        whole[torch.arange(len(rows)), rows] = 0.0
+        found[rows] = whole.kthvalue(k + 1, dim=1).values
+    return found
+
+
+def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`artune.metrics.precision_recall.covered` with ``precision="exact"``; ``reaches`` are its ``radii``."""
+    centre = reference.double().mean(dim=0)
+    (theirs, norms), (ours, own_norms) = centred(reference, centre), centred(samples, centre)
+    width = reference.shape[1]
+    # By how much each point misses the boundary that it is deepest inside of, or nearest to; negative is inside
+    misses = torch.full((len(samples),), torch.inf), torch.full((len(reference),), torch.inf)
+    below, own_below = norms.double() - reaches, own_norms.double() - sample_radii
+    for row in range(0, len(reference), BLOCK):
+        for column in range(0, len(samples), BLOCK):
+            rows, columns = slice(row, row + BLOCK), slice(column, column + BLOCK)
+            products = (theirs[rows] @ ours[columns].T).mul_(-2)
+            by_column = (products + below[rows, None].float()).amin(dim=0) + own_norms[columns]
+            by_row = products.add_(own_below[columns].float()).amin(dim=1) + norms[rows]
+            torch.minimum(misses[0][columns], by_column, out=misses[0][columns])
+            torch.minimum(misses[1][rows], by_row, out=misses[1][rows])
+    errors = tolerance(width, own_norms, norms), tolerance(width, norms, own_norms)
+    inside = misses[0] <= -errors[0], misses[1] <= -errors[1]
+    for places in (misses[0].abs() <= errors[0]).nonzero()[:, 0].split(ROWS):
+        inside[0][places] = (_exact(samples[places], reference) <= reaches).any(dim=1)
+    for places in (misses[1].abs() <= errors[1]).nonzero()[:, 0].split(ROWS):
+        inside[1][places] = (_exact(reference[places], samples) <= sample_radii).any(dim=1)
+    return inside
+
+
+def _exact(u: Tensor, v: Tensor) -> Tensor:
+    """Squared distances [rows, columns] in float64."""
+    parts = []
+    for columns in v.split(BLOCK):
+        distances = (u.double() @ columns.double().T).mul_(-2)
+        distances += u.double().square().sum(dim=1, keepdim=True) + columns.double().square().sum(dim=1)
+        parts.append(distances.clamp_min_(0))
+    return torch.cat(parts, dim=1)

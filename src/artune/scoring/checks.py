@@ -1,0 +1,117 @@
+"""Traps of comparing images: refused where scores would mean nothing, said where they mean less than they seem to."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from artune.config.run import Evaluation
+from artune.errors import ArtuneError
+from artune.metrics.inception_score import inception_score
+from artune.scoring.cache import Known
+from artune.scoring.image_sets import PIXELS
+from artune.scoring.statistics import OWN_RESIZE, SIDE, Source
+
+LOSSY = {"JPEG", "WebP"}
+RUNS = 0.1  # share of neighbours of one class beyond chance from which a file counts as sorted
+
+
+def check_images(samples: Known | None, reference: Known | None, accepted: Collection[str]) -> list[str]:
+    """What to say about two sets of images.
+
+    Raises:
+        ArtuneError: the samples are JPEG and the reference is not, or their sizes differ, and that is not accepted.
+    """
+    said = []
+    for known in (samples, reference):
+        if known is not None and len(known.facts["formats"]) > 1:
+            said.append(f"{known.images.path}: of several formats ({listed(known.facts['formats'])})")
+    if samples is None or reference is None:
+        return said
+    ours, theirs = (set(known.facts["formats"]) for known in (samples, reference))
+    if ours & LOSSY and not theirs & LOSSY:
+        what = f"{samples.images.path} holds {listed(samples.facts['formats'])}, {reference.images.path} holds "
+        what += f"{listed(reference.facts['formats'])}: compression alone moves every score"
+        _refuse("jpeg", f"{what}; save the samples as PNG or npz", accepted, said)
+    elif theirs & LOSSY and not ours & LOSSY:
+        kind = "PNG" if PIXELS not in ours else "plain pixels"
+        said.append(f"the reference is {listed(reference.facts['formats'])} and the samples are {kind}")
+    if list(samples.facts["size"]) != list(reference.facts["size"]):
+        sizes = [f"{known.facts['size'][1]} x {known.facts['size'][0]} pixels" for known in (samples, reference)]
+        what = (
+            f"{samples.images.path} has {sizes[0]}, {reference.images.path} has {sizes[1]}: detail alone moves scores"
+        )
+        _refuse("size", f"{what}; resize one of them", accepted, said)
+    if samples.digest == reference.digest:
+        said.append("samples and reference are the same images")
+    return said
+
+
+def check_reference(reference: Source, size: Collection[int] | None, accepted: Collection[str]) -> list[str]:
+    """What to say about the resize behind saved moments.
+
+    Raises:
+        ArtuneError: the file's name says that it is another one, and that is not accepted.
+    """
+    said: list[str] = []
+    if reference.kind != "moments" or (size is not None and set(size) == {SIDE}):
+        return said
+    if reference.resize is None:
+        said.append(
+            f"{reference.path} does not say how its images were resized to {SIDE} pixels; FID compares only if that "
+            f"was {OWN_RESIZE}, as by ADM, torch-fidelity and clean-fid's legacy_tensorflow, and not by pytorch-fid"
+        )
+    elif reference.resize != OWN_RESIZE:
+        what = f"{reference.path}: by its name made with {reference.resize} resize, where this network has {OWN_RESIZE}"
+        _refuse("resize", f"{what}; give the images, or other statistics", accepted, said)
+    return said
+
+
+def _refuse(trap: str, what: str, accepted: Collection[str], said: list[str]) -> None:
+    if trap not in accepted:
+        raise ArtuneError(f"{what}, or score all the same by --accept {trap}")
+    said.append(f"{what} (accepted)")
+
+
+def check_width(what: str, width: int, samples: int) -> None:
+    """Raise an ArtuneError if features of the reference have another width than those of the samples."""
+    if width != samples:
+        raise ArtuneError(
+            f"{what}: of {width} features, but those of the samples are {samples}; use one network for both"
+        )
+
+
+def check_number(n: int, width: int) -> list[str]:
+    """What to say if there are too few samples for a covariance of full rank."""
+    if n > width:
+        return []
+    return [
+        f"{n:,} samples of {width:,} features: their covariance has a rank of at most {n - 1:,}, so FID is far too "
+        "high and compares only with FIDs of as many samples; KID does not depend on the number"
+    ]
+
+
+def check_order(arrays: Mapping[str, np.ndarray], evaluation: Evaluation, scores: Mapping[str, Any]) -> list[str]:
+    """What to say about the Inception Score if the images are sorted by class.
+
+    Without labels the predicted classes tell it: neighbours are of one class far more often than by chance.
+    """
+    if "probabilities" not in arrays or len(arrays["probabilities"]) <= evaluation.inception_split:
+        return []
+    classes = arrays.get("labels", arrays["probabilities"].argmax(axis=1))
+    shares = np.unique(classes, return_counts=True)[1] / len(classes)
+    if len(shares) == 1 or (classes[1:] == classes[:-1]).mean() < (shares**2).sum() + RUNS:
+        return []
+    import torch
+
+    plain = inception_score(torch.from_numpy(arrays["probabilities"]), evaluation.inception_split)[0]
+    how = "shuffled before it is cut into" if evaluation.inception_shuffle else "cut in this order into"
+    return [
+        f"the images are sorted by class; for the Inception Score ({scores['inception_score']:.4g}) they are {how} "
+        f"chunks of {evaluation.inception_split:,}, and in the order of the file it is {plain:.4g}"
+    ]
+
+
+def listed(formats: Mapping[str, int]) -> str:
+    """Formats with their numbers, such as ``900 PNG, 100 JPEG``."""
+    return ", ".join(f"{number:,} {name}" for name, number in sorted(formats.items(), key=lambda item: -item[1]))

@@ -1,0 +1,272 @@
+"""The command ``score``: from image files of any origin to scores, by the code that scores runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from artune.config.glossary import COMPARED
+from artune.config.registry import Registry
+from artune.config.run import Evaluation
+from artune.data.prompts import prompts_digest
+from artune.errors import ArtuneError
+from artune.evaluation.compare import holm, paired_difference, scores_left_out
+from artune.evaluation.features import Extractor
+from artune.evaluation.protocol import OFFICIAL
+from artune.evaluation.scores import score
+from artune.models.encoders.build import load_network
+from artune.runtime.files import sha256
+from artune.scoring.cache import Known, cache_folder, identity_of, kept_features, known_images
+from artune.scoring.checks import check_images, check_number, check_order, check_reference, check_width
+from artune.scoring.image_sets import labels_of, lines_of
+from artune.scoring.statistics import Arrays, Source, given_features, moments_of, reference_arrays, source_of
+from artune.scoring.weights import Weights, absent, find_weights
+
+ONLY_MOMENTS = "the reference holds moments alone; give its images or features"
+OF_FEATURES = ("kid", "precision", "recall", "density", "coverage")
+OF_REWARDS = ("fid_reward", "clip_score_reward")  # equal to fid and clip_score: a scorer knows no rewards
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is scored, and how."""
+
+    samples: Path
+    reference: Path
+    against: Path | None = None
+    networks: tuple[Path, ...] = ()  # weight files and folders of them
+    labels: Path | None = None
+    captions: Path | None = None
+    accepted: frozenset[str] = frozenset()  # keys of :data:`artune.scoring.options.TRAPS`
+    batch: int | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a set of images, and all that is said about them."""
+
+    facts: dict[str, Any]  # what the JSON holds beside the scores
+    scores: dict[str, float]
+    missing: dict[str, str]  # score -> why it could not be computed
+    notes: list[str]
+    differences: dict[str, dict[str, float]] = field(default_factory=dict)  # of a second set, by score
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file or folder of the call, and what is known of its images if it holds some."""
+
+    source: Source
+    known: Known | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Its place, its digest, and of images their size and formats."""
+        if self.known is not None:
+            return {"file": str(self.source.path), "sha256": self.known.digest, **self.known.facts}
+        return {"file": str(self.source.path), "sha256": sha256(self.source.path)}
+
+
+class Scorer:
+    """Scores image files under the protocol of a scale.
+
+    Args:
+        request: what is scored.
+        registry: registry of the scale: networks, protocol, prompts, assets.
+        device: device of the networks.
+    """
+
+    def __init__(self, request: Request, registry: Registry, device: torch.device):
+        if request.batch is not None and request.batch < 1:
+            raise ArtuneError(f"--batch {request.batch}: give 1 or more images per forward pass")
+        self.request, self.registry, self.device = request, registry, device
+        protocol = registry.evaluation
+        self.judge = protocol.features
+        change = {
+            "batch": request.batch or protocol.batch,
+            "reward_features": protocol.features,
+            "reward_clip": protocol.clip,
+            "density_neighbours": protocol.density_neighbours or 5,
+            "references": (),
+            "cmmd": None,
+            "dinov2": None,
+        }
+        self.protocol: Evaluation = protocol.model_copy(update=change)
+        self.weights: dict[str, Weights] = {}
+
+    def run(self) -> Scored:
+        """Score the samples; whatever can be refused is refused before the first image goes through a network.
+
+        Raises:
+            ArtuneError: a file is missing, damaged or not what it should be; a trap that is not accepted; the weights
+                of the network of FID are needed and missing.
+        """
+        request, data = self.request, self.registry.data
+        samples, reference = self._open(request.samples), self._open(request.reference, reference=True)
+        against = self._open(request.against) if request.against else None
+        size = samples.known.facts["size"] if samples.known else None
+        notes = check_reference(reference.source, size, request.accepted)
+        notes += check_images(samples.known, reference.known, request.accepted)
+        if against is not None:
+            notes += check_images(against.known, reference.known, request.accepted)
+        theirs, ours = self._reference(reference), self._arrays(samples, compared=True)
+        n, width = ours["features"].shape
+        check_width(str(request.reference), len(theirs[f"heldout/{self.judge}/mu"]), width)
+        protocol = self.protocol.model_copy(update={"samples": n, "reference": request.reference.name})
+        missing: dict[str, str] = {}
+        scores = score(ours, theirs, protocol, data.classes, missing)
+        scores = {name: value for name, value in scores.items() if not name.startswith(OF_REWARDS)}
+        if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
+            raise ArtuneError(f"{request.samples}: {', '.join(bad)} is not finite; look for broken images")
+        missing |= {name: why for name, why in self._reasons(ours, theirs).items() if name not in scores}
+        notes += [*check_number(n, width), *check_order(ours, protocol, scores)]
+        differences = self._differences(ours, against, theirs, protocol) if against is not None else {}
+        facts = self._facts(protocol, samples, reference)
+        return Scored(facts, scores, missing, list(dict.fromkeys(notes)), differences)
+
+    def _open(self, path: Path, reference: bool = False) -> "Opened":
+        """A file or folder and what is known of its images. Raises ArtuneError: it cannot be what it is given for."""
+        source = source_of(path, self.judge)
+        if source.kind in ("reference", "moments") and not reference:
+            raise ArtuneError(f"{path}: holds moments; samples are images, or an npz with features [n, D]")
+        if source.kind not in ("images", "adm"):
+            return Opened(source)
+        for role in ("features", "classifier"):
+            if self._find(self.protocol.networks[role]) is None:
+                raise ArtuneError(absent(self.registry, self.protocol.networks[role], self.request.networks))
+        return Opened(source, known_images(path, cache_folder(path, self.request.cache)))
+
+    def _arrays(self, opened: "Opened", compared: bool) -> Arrays:
+        """Features that are given, kept or computed."""
+        known = opened.known
+        return given_features(opened.source.path) if known is None else self._features(known, compared)
+
+    def _reference(self, opened: "Opened") -> Arrays:
+        """The arrays of the reference under the names of reference.npz."""
+        source, found = opened.source, Arrays()
+        if source.kind in ("reference", "moments", "adm"):
+            found = moments_of(source, self.judge)
+        if source.kind in ("images", "adm", "features"):
+            taken = self._arrays(opened, compared=False)
+            parts = (
+                ("features",) if source.kind == "adm" else ("features", "spatial")
+            )  # ADM's moments are of more images
+            found = found | {name: taken[name] for name in parts if name in taken}
+        if "features" in found and "mu" in found:
+            check_width(str(source.path), found["features"].shape[1], len(found["mu"]))
+        return reference_arrays(found, self.judge)
+
+    def _features(self, known: Known, compared: bool) -> Arrays:
+        """The features of images, kept or computed; with ``compared`` also labels and cosines with their texts."""
+        images, data, request = known.images, self.registry.data, self.request
+        labels = labels_of(images, request.labels, data.classes) if compared else None
+        texts = lines_of(request.captions, images, "caption") if compared and request.captions else None
+        ids = torch.arange(images.count) if texts is not None else None
+        if texts is None and labels is not None:
+            ids = torch.from_numpy(labels)
+        names = [self.protocol.features, self.protocol.classifier]
+        if ids is not None and self._find(self.protocol.clip) is not None:
+            names.append(self.protocol.clip)
+        else:
+            ids = None
+        own = {name: self.weights[name] for name in dict.fromkeys(names)}
+        decides = [[w.digest, self.registry.networks[name].model_dump_json()] for name, w in own.items()]
+        facts: list[object] = [decides, self.protocol.batch, self.device.type]
+        if ids is not None:
+            facts += [texts or prompts_digest(data), ids.tolist() if texts is None else None]
+
+        def extractor() -> Extractor:
+            networks = {
+                name: load_network(weights.path, self.registry.networks[name], data, self.device)
+                for name, weights in own.items()
+            }
+            return Extractor(self.protocol, data, networks, self.device, texts=texts)
+
+        arrays = kept_features(known, identity_of(facts), self.protocol.batch, ids, extractor)
+        return arrays | ({} if labels is None else {"labels": labels})
+
+    def _find(self, name: str) -> Weights | None:
+        if name not in self.weights:
+            found = find_weights(self.registry, name, self.request.networks)
+            if found is None:
+                return None
+            self.weights[name] = found
+        return self.weights[name]
+
+    def _reasons(self, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, str]:
+        """Why each score that may be missing is missing."""
+        found: dict[str, str] = {}
+        if f"heldout/{self.judge}/features" not in theirs:
+            found |= dict.fromkeys(OF_FEATURES, ONLY_MOMENTS)
+        if "spatial" not in ours:
+            found["sfid"] = f"the features of the samples have no spatial part ({self.judge})"
+        elif f"heldout/{self.judge}/mu_s" not in theirs:
+            found["sfid"] = "the reference has no spatial moments (mu_s and sigma_s)"
+        if "probabilities" not in ours:
+            found["inception_score"] = "the features of the samples come without class probabilities"
+        if "clip" not in ours:
+            no_text = "labels" not in ours and self.request.captions is None
+            found["clip_score"] = (
+                "no labels and no captions (--labels, --captions)"
+                if no_text
+                else absent(self.registry, self.protocol.clip, self.request.networks)
+            )
+        if "labels" not in ours:
+            found["accuracy"] = "no labels (--labels)"
+        elif "probabilities" in ours:
+            columns, classes = ours["probabilities"].shape[1], self.registry.data.classes
+            found["accuracy"] = f"the classifier's {columns:,} outputs are not the {classes:,} classes in their order"
+        return found
+
+    def _differences(
+        self, ours: Arrays, against: "Opened", theirs: Arrays, protocol: Evaluation
+    ) -> dict[str, dict[str, float]]:
+        """Scores of the second set minus those of the first, with paired errors, p and p after Holm's correction."""
+        other, second = against.source.path, self._arrays(against, compared=True)
+        if len(second["features"]) != len(ours["features"]):
+            raise ArtuneError(
+                f"{other}: {len(second['features']):,} images, but {self.request.samples} has "
+                f"{len(ours['features']):,}; a paired difference needs as many of both"
+            )
+        check_width(str(other), second["features"].shape[1], ours["features"].shape[1])
+        if "labels" in ours and "labels" in second and not np.array_equal(ours["labels"], second["labels"]):
+            raise ArtuneError(f"{other}: its labels are not those of {self.request.samples}, so no image has a partner")
+        both = [scores_left_out(each, theirs, protocol, self.registry.data.classes) for each in (ours, second)]
+        names = [name for name in COMPARED if all(name in each for each in both)]
+        found = {name: paired_difference(*([each[name]] for each in both)) for name in names}
+        for line, chance in zip(found.values(), holm([line["p"] for line in found.values()]), strict=True):
+            line["p_holm"] = chance
+        return found
+
+    def _facts(self, protocol: Evaluation, samples: "Opened", reference: "Opened") -> dict[str, Any]:
+        """Everything that the scores depend on, by name."""
+        side = samples.known.facts["size"][0] if samples.known else None
+        compared = protocol.model_dump(mode="json") | {"n": protocol.samples, "image_size": side}
+        compared["reference"] = self._reference_name()
+        differs = [
+            f"{name} {compared[name]}, not {value}" for name, value in OFFICIAL.items() if compared[name] != value
+        ]
+        differs += [f"digest of {each.path.name} not published" for each in self.weights.values() if not each.published]
+        return {
+            "n": protocol.samples,
+            "scale": self.registry.scale,
+            "protocol": "; ".join(differs) or "official",
+            "files": {
+                "samples": samples.described(),
+                "reference": reference.described(),
+                **({"against": str(self.request.against)} if self.request.against else {}),
+            },
+            "networks": {
+                name: {"file": str(each.path), "sha256": each.digest, "published": each.published}
+                for name, each in self.weights.items()
+            },
+            "evaluation": protocol.model_dump(mode="json"),
+        }
+
+    def _reference_name(self) -> str:
+        """The reference as the protocol calls it: ADM's file by its key, any other by its own name."""
+        name, asset = self.request.reference.name, self.registry.assets.get(str(OFFICIAL["reference"]))
+        return str(OFFICIAL["reference"]) if asset is not None and name == Path(asset.file).name else name

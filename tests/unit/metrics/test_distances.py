@@ -1,0 +1,97 @@
+"""Wide features: the results of float64, and as many decisions in float64 as that takes."""
+
+import pytest
+import torch
+
+from artune.metrics import distances, kid, precision_recall
+from artune.metrics.kid import kid as kernel_distance
+from artune.metrics.precision_recall import neighbour_radii
+from artune.metrics.precision_recall import precision_recall as both
+
+WIDTH = 600
+
+
+def draw(seed, n, spread=1.0, width=WIDTH):
+    generator = torch.Generator().manual_seed(seed)
+    scale = spread * torch.arange(1, width + 1).rsqrt()
+    return torch.randn(n, width, generator=generator) * scale + 5.0  # far from the origin, as features behind a ReLU
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK", 37)
+    monkeypatch.setattr(distances, "ROWS", 5)
+
+
+def in_float64(monkeypatch, call):
+    with monkeypatch.context() as patch:
+        for module in (kid, precision_recall.wide):
+            patch.setattr(module, "may_round", lambda features: False)
+        return call()
+
+
+def close_pairs(seed, n):
+    """Points of which many are equal and many differ by less than a float32 distance can tell."""
+    x = draw(seed, n)
+    x[1::3] = x[::3][: len(x[1::3])] + 1e-5 * draw(seed + 1, len(x[1::3]))
+    x[2::3] = x[::3][: len(x[2::3])]
+    return x
+
+
+@pytest.mark.parametrize("points", [draw, close_pairs])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_radii_are_those_of_float64(monkeypatch, small_blocks, points, k):
+    x = points(0, 120)
+    assert distances.may_round(x)
+    apart = (x.double()[:, None] - x.double()).square().sum(2)
+    torch.testing.assert_close(neighbour_radii(x, k), apart.sort(dim=1).values[:, k], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("points", [draw, close_pairs])
+def test_precision_and_recall_are_those_of_float64(monkeypatch, small_blocks, points):
+    real, ours = points(0, 110), points(2, 90)
+    ours[:20] = real[:20] + 0.3 * points(4, 20)
+    assert both(real, ours) == in_float64(monkeypatch, lambda: both(real, ours))
+
+
+def test_without_the_second_look_they_would_not_be(monkeypatch, small_blocks):
+    """Balls whose boundaries run through points, within the rounding of float32."""
+    real = draw(0, 60)
+    ours = real + 0.1 * (draw(1, 60) - 5.0)  # sample i is near the centre of ball i alone
+    apart = (real.double()[:, None] - ours.double()).square().sum(2)
+    margin = torch.where(torch.arange(60) < 30, 1e-8, -1e-8).double()  # just inside, just outside
+    reach = apart.diagonal() * (1 + margin)
+    expected = torch.arange(60) < 30, torch.zeros(60, dtype=torch.bool)
+    found = distances.covered(real, reach, ours, torch.zeros(60, dtype=torch.float64))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    monkeypatch.setattr(distances, "tolerance", lambda width, norms, others: torch.zeros(len(norms)))
+    careless = distances.covered(real, reach, ours, torch.zeros(60, dtype=torch.float64))
+    assert not torch.equal(careless[0], expected[0])
+
+
+def test_distances_stay_far_within_their_tolerance():
+    x, y = draw(0, 300, width=2048), draw(1, 200, width=2048)
+    centre = x.double().mean(dim=0)
+    (near, norms), (other, own) = distances.centred(x, centre), distances.centred(y, centre)
+    rounded = (norms[:, None] - 2 * near @ other.T + own).double()
+    exact = (x.double()[:, None] - y.double()).square().sum(2)
+    assert ((rounded - exact).abs().amax(dim=1) < distances.tolerance(2048, norms, own) / 4).all()
+
+
+@pytest.mark.parametrize("block", [50, 2048])
+def test_kid_keeps_far_more_digits_than_its_error_has(monkeypatch, small_blocks, block):
+    real, ours = draw(0, 150) - 4.5, draw(1, 130, 1.1) - 4.5
+    found = kernel_distance(real, ours, block)
+    exact = in_float64(monkeypatch, lambda: kernel_distance(real, ours, block))
+    assert found.value == pytest.approx(exact.value, abs=1e-4 * exact.standard_error)
+    assert found.standard_error == pytest.approx(exact.standard_error, rel=1e-6)
+
+
+def test_narrow_features_and_loose_products_stay_in_float64():
+    assert not distances.may_round(draw(0, 9, width=511))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert not distances.may_round(draw(0, 9))
+    finally:
+        torch.set_float32_matmul_precision(before)
