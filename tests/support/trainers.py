@@ -18,7 +18,7 @@ class Flat(torch.nn.Module):
 
 
 def trainer_of(run, reward=None, loo_fid=None):
-    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], loo_fid, CPU)
+    return GRPOTrainer(tiny_policy(run), tiny_renderer(run), [reward or Brightness()], run, loo_fid, CPU)
 
 
 def weights(trainer):

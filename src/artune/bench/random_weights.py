@@ -69,7 +69,7 @@ def random_trainer(run: GrpoRun, device: torch.device) -> GRPOTrainer:
     render = random_renderer(run, device, getattr(torch, run.grpo.decode_dtype))
     networks = random_networks(run.networks, run.data, device)
     rewards = build_rewards(run.rewards, run.data, networks)
-    return GRPOTrainer(run, policy, render, rewards, random_loo_fid(run, networks, device), device)
+    return GRPOTrainer(policy, render, rewards, run, random_loo_fid(run, networks, device), device)
 
 
 def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:

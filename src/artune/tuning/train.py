@@ -32,9 +32,9 @@ from artune.tracking.provenance import provenance
 from artune.tracking.run_logger import RunLogger
 from artune.tuning.grpo_trainer import GRPOTrainer, check_target
 from artune.tuning.loop import run_to_end
-from artune.tuning.mle import MLETrainer
+from artune.tuning.rivals.mle import MLETrainer
+from artune.tuning.rivals.vapi import VAPiTrainer
 from artune.tuning.trainer import Trainer
-from artune.tuning.vapi import VAPiTrainer
 
 
 @dataclass(frozen=True)
@@ -192,4 +192,4 @@ def build_grpo(
         if settings.reference == "class_matched" and classes is None:
             raise ArtuneError(f"{run.name}: rewards.loo_fid.reference: class_matched needs --class_moments")
         loo_fid = DistributionReward(loaded[settings.network], settings, mu, sigma, device, classes)
-    return GRPOTrainer(run, policy, render, build_rewards(run.rewards, run.data, loaded), loo_fid, device, world)
+    return GRPOTrainer(policy, render, build_rewards(run.rewards, run.data, loaded), run, loo_fid, device, world)
