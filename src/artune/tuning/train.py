@@ -138,7 +138,7 @@ def train(
     outputs = [output, *(folder / name for name in ("metrics.jsonl", "timings.jsonl", "manifest.json"))]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, outputs restored"
-    policy = load_policy(run.backbone, inputs.policy, device)
+    policy = load_policy(inputs.policy, run.backbone, device)
     if world.leads:
         say_unreached(run)
     trainer = build_trainer(run, policy, inputs, device, world)
