@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from artune.errors import ArtuneError as ArtuneError
     from artune.metrics.cmmd import cmmd as cmmd
     from artune.metrics.density_coverage import density_coverage as density_coverage
+    from artune.metrics.fid import JackknifeFID as JackknifeFID
     from artune.metrics.fid import feature_moments as feature_moments
     from artune.metrics.fid import frechet_distance as frechet_distance
     from artune.metrics.fid import jackknife_fid as jackknife_fid
@@ -87,6 +88,7 @@ PUBLIC = {
     "frechet_distance": "metrics.fid",
     "feature_moments": "metrics.fid",
     "jackknife_fid": "metrics.fid",
+    "JackknifeFID": "metrics.fid",
     "kid": "metrics.kid",
     "cmmd": "metrics.cmmd",
     "inception_score": "metrics.inception_score",

@@ -28,6 +28,11 @@ class JackknifeFID:
 
     The jackknife removes the bias's term in 1/n. ``bias_left`` estimates what remains, the terms from 1/n^2 on, which
     are far from small where n is not many times D. Show ``bias_corrected`` only where ``correction_holds``.
+
+    >>> features = torch.randn(2000, 8, generator=torch.manual_seed(0))
+    >>> fid = artune.jackknife_fid(features, torch.zeros(8), torch.eye(8))
+    >>> print(f"{fid.value:.3f} +- {fid.standard_error:.3f}, without bias {fid.bias_corrected:.3f}")
+    0.015 +- 0.005, without bias 0.002
     """
 
     value: float
@@ -180,11 +185,6 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
 
     Raises:
         ArtuneError: fewer than three samples, or NaN or infinity among the features.
-
-    >>> features = torch.randn(2000, 8, generator=torch.manual_seed(0))
-    >>> fid = artune.jackknife_fid(features, torch.zeros(8), torch.eye(8))
-    >>> print(f"{fid.value:.3f} +- {fid.standard_error:.3f}, without bias {fid.bias_corrected:.3f}")
-    0.015 +- 0.005, without bias 0.002
     """
     _check_features(features, least=3)
     n = len(features)
