@@ -18,9 +18,8 @@ class Flat(torch.nn.Module):
 
 
 def trainer_of(run, reward=None, loo_fid=None):
-    return GRPOTrainer(
-        run, tiny_policy(run), tiny_renderer(run), [reward or Brightness()], [loo_fid] if loo_fid else [], CPU
-    )
+    loo_fids = [loo_fid] if loo_fid else []
+    return GRPOTrainer(tiny_policy(run), tiny_renderer(run), [reward or Brightness()], run, loo_fids, CPU)
 
 
 def weights(trainer):

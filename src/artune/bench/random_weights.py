@@ -70,7 +70,7 @@ def random_trainer(run: GrpoRun, device: torch.device) -> GRPOTrainer:
     networks = random_networks(run.networks, run.data, device)
     rewards = build_rewards(run.rewards, run.data, networks)
     loo_fid = random_loo_fid(run, networks, device)
-    return GRPOTrainer(run, policy, render, rewards, [loo_fid] if loo_fid else [], device)
+    return GRPOTrainer(policy, render, rewards, run, [loo_fid] if loo_fid else [], device)
 
 
 def random_loo_fid(run: GrpoRun, networks: dict[str, nn.Module], device: torch.device) -> DistributionReward | None:

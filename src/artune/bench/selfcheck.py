@@ -29,7 +29,8 @@ from artune.models.tokenizers.build import build_tokenizer
 from artune.runtime.files import write_json
 from artune.runtime.seeds import generator_for
 from artune.sampling.cached_decoding import decoder_for
-from artune.sampling.decoders import PlainDecoder, TokenDecoder
+from artune.sampling.decoders import PlainDecoder
+from artune.sampling.forced import forced_steps
 from artune.tracking.provenance import provenance
 
 ON_CPU, ON_GPU = 2, 16  # images per batch
@@ -186,22 +187,15 @@ def run_policy(policy: Any, machine: Machine) -> tuple[str, str]:
     tokens = machine.draw(policy.codebook_size, machine.images, length)
     forced = _finite(policy(tokens, classes))
     accepted = ERRORS[machine.dtype]
-    plain = _error(_decode(PlainDecoder(policy), classes, tokens), forced, accepted, "cached decoding")
+    plain = _error(forced_steps(PlainDecoder(policy), classes, tokens), forced, accepted, "cached decoding")
     decoder = decoder_for(policy, classes)
-    fast = _error(_decode(decoder, classes, tokens), forced, accepted, "the decoding of sampling")
+    fast = _error(forced_steps(decoder, classes, tokens), forced, accepted, "the decoding of sampling")
     seen = f"cached decoding {plain:.1e} off, {type(decoder).__name__} of sampling {fast:.1e}"
     del decoder  # frees its cache before the policy is copied
     if machine.dtype == torch.float32:
         half = policy.bfloat16()(tokens, classes)
         seen += f", bfloat16 {_error(half, forced, ERRORS[torch.bfloat16], 'bfloat16'):.1e}"
     return f"{machine.images} x {length} tokens", seen
-
-
-def _decode(decoder: TokenDecoder, classes: Tensor, tokens: Tensor) -> Tensor:
-    """Logits [B, T, V] of cached decoding along the given tokens."""
-    logits = [decoder.start(classes).clone()]
-    logits += [decoder.decode(tokens[:, position]).clone() for position in range(tokens.shape[1] - 1)]
-    return torch.stack(logits, 1)
 
 
 def run_tokenizer(tokenizer: Any, machine: Machine, tokens: int) -> tuple[str, str]:

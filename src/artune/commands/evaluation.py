@@ -32,8 +32,8 @@ def sample(context: Context, arguments: Namespace) -> str:
         return draw(
             run,
             protocol,
-            load_policy(run.backbone, arguments.policy, device),
-            None if same else load_policy(run.backbone, arguments.pretrained, device),
+            load_policy(arguments.policy, run.backbone, device),
+            None if same else load_policy(arguments.pretrained, run.backbone, device),
             load_renderer(run, arguments.tokenizer, device),
             SampleFiles(sources, arguments.output, arguments.grid),
             device,

@@ -76,7 +76,7 @@ def figure_samples(context: Context, arguments: Namespace) -> str:
     chosen = entry(registry.figures, arguments.figure, "figure")
     run = read_policy_run(arguments.config)
     ids = choose_classes(chosen, class_names(run.data), strict=not run.data.embedded).ids
-    sampler = Sampler(load_policy(run.backbone, arguments.policy, device), run.sampling)
+    sampler = Sampler(load_policy(arguments.policy, run.backbone, device), run.sampling)
     render = load_renderer(run, arguments.tokenizer, device)
     images = grid_images(sampler, render, ids, chosen.per_class, chosen.seed, device)
     save_npz(arguments.output, {"images": images})

@@ -24,7 +24,7 @@ def study_samples(context: Context, arguments: Namespace) -> str:
     return write_study_samples(
         run,
         registry.study,
-        load_policy(run.backbone, arguments.policy, device),
+        load_policy(arguments.policy, run.backbone, device),
         load_renderer(run, arguments.tokenizer, device),
         registry.evaluation.batch,
         arguments.output,

@@ -32,7 +32,7 @@ def import_policy(registry: Registry, backbone: Backbone, folder: Path, output: 
     from artune.models.policies.checkpoint import load_policy, save_policy
 
     with reading(source_path(registry, backbone.checkpoint, folder, stamp)) as path:
-        policy = load_policy(backbone, path)
+        policy = load_policy(path, backbone)
     save_policy(output, policy, {"source": path.name})
     return f"{output}: from {path.name}"
 

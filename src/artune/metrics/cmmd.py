@@ -22,7 +22,8 @@ class CMMD:
 def cmmd(reference: Tensor, samples: Tensor, block: int = 4096) -> CMMD:
     """CMMD with the kernel ``exp(-|x - y|^2 / (2 * 10^2))``, over all pairs, including those of a point with itself.
 
-    The standard error is the exact jackknife over samples; the reference counts as fixed, as in ``kid.kid``.
+    The value is ``1000 (mean k(x, x') + mean k(y, y') - 2 mean k(x, y))``. The standard error is the exact jackknife
+    over samples; the reference counts as fixed, as in ``kid.kid``.
 
     Args:
         reference: [m, D] embeddings of unit length (the authors use CLIP ViT-L/14 at 336 pixels).
@@ -31,6 +32,11 @@ def cmmd(reference: Tensor, samples: Tensor, block: int = 4096) -> CMMD:
 
     Raises:
         ArtuneError: too few embeddings, wrong shapes, or lengths other than 1.
+
+    >>> real, made = torch.nn.functional.normalize(torch.randn(2, 500, 8, generator=torch.manual_seed(0)), dim=-1)
+    >>> score = artune.cmmd(real, made)
+    >>> print(score.value < 0.1, artune.cmmd(real, -real.abs()).value > 1)
+    True True
     """
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"

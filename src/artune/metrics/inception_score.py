@@ -13,11 +13,19 @@ def inception_score(probs: Tensor, split_size: int = 5000) -> tuple[float, float
     official evaluator. Shuffle samples that are sorted by class first.
 
     Args:
-        probs: [n, C] class probabilities.
+        probs: [n, C] class probabilities, rows that sum to 1.
         split_size: samples per chunk.
+
+    Returns:
+        Mean and population standard deviation of the chunks' scores, each score in 1..C.
 
     Raises:
         ArtuneError: ``probs`` is empty, not two-dimensional, or holds NaN, infinity or negative numbers.
+
+    >>> certain = torch.eye(4).repeat(5, 1)  # each image of one class, all classes equally often
+    >>> mean, deviation = artune.inception_score(certain)
+    >>> print(f"{mean:.3f} {deviation:.3f}")
+    4.000 0.000
     """
     _check(probs, split_size)
     scores = torch.stack([_split(part)[0] for part in probs.double().split(split_size)])

@@ -5,6 +5,7 @@
 - hps: HPSv2 score
 - maniqa: MANIQA's quality score
 - loo_fid: the leave-one-out FID reward
+- running_loo_fid: that reward with its moving average, for any loop and any number of processes
 - moments: moments of generated and real features
 - distribution: the LOO-FID reward with its network and running moments
 """

@@ -27,7 +27,13 @@ WIDE = 512  # width of the features from which Cholesky factors are faster on a 
 
 @dataclass(frozen=True)
 class LooFidResult:
-    """``rewards`` [N] (positive: the sample helps), the new ``state``, and ``fid``, the distance of that state."""
+    """What :func:`loo_fid_reward` returns.
+
+    Attributes:
+        rewards: [N] float64; positive: the sample brings the moments nearer to the reference.
+        state: the moments after the batch, from which the next batch starts.
+        fid: the distance of this state to the reference, not negative but for rounding.
+    """
 
     rewards: Tensor
     state: FeatureMoments
@@ -80,8 +86,19 @@ def loo_fid_reward(
             deviations apart, 2e-3 for a thousand, where the eigendecomposition errs by 2e-5. None chooses Cholesky
             factors on a GPU from 512 features on, unless the means are that far apart.
 
+    Returns:
+        Rewards [N] float64, on the device of the features, with gradient if the features have one; the new state; and
+        its distance to the reference. A reward may have either sign; its unit is that of squared features.
+
     Raises:
         ArtuneError: fewer than two samples, NaN or infinity, shapes that do not fit, or an argument out of range.
+
+    >>> reference = artune.ReferenceMoments.from_moments(torch.zeros(8), variance=torch.ones(8))
+    >>> features = torch.randn(16, 8, generator=torch.manual_seed(0))
+    >>> result = artune.loo_fid_reward(features, None, reference)
+    >>> worst = artune.loo_fid_reward(torch.cat((features, features.new_full((1, 8), 5.0))), result.state, reference)
+    >>> print(result.rewards.shape, int(worst.rewards.argmin()))
+    torch.Size([16]) 16
     """
     _check(features, state, reference, alpha, mode, start)
     if mode == "batch" or (state is None and start == "assign"):

@@ -19,6 +19,16 @@ class FeatureMoments:
 
     As the state of the moving average it is equivalent to Eq. 7-8: their second raw moment is the covariance plus the
     outer product of the mean. Keeping the covariance itself loses no precision when it is small beside the mean.
+    After a batch of weight alpha, ``mean' = (1 - alpha) mean + alpha m``, and likewise for the second raw moments.
+
+    Attributes:
+        mean: [D] float64.
+        covariance: [D] variances or [D, D] float64, divided by N.
+
+    >>> before = artune.FeatureMoments.of(torch.tensor([[0.0], [2.0]]))  # mean 1, variance 1
+    >>> after = before.mixed(artune.FeatureMoments.of(torch.tensor([[3.0], [3.0]])), alpha=0.5)
+    >>> print(after.mean.item(), after.covariance.item())
+    2.0 1.5
     """
 
     mean: Tensor
@@ -76,8 +86,17 @@ class ClassMoments:
 class ReferenceMoments:
     """Moments of the real features in the form that the reward needs, float64; build them with :meth:`from_moments`.
 
-    ``mean`` and ``sd`` are [D]; ``root`` [D, D] is a root of the covariance, None if only the diagonal is compared;
-    ``basis`` [features, D] projects the features first (Table 9), None if they are used unprojected.
+    Attributes:
+        mean: [D].
+        sd: standard deviations [D].
+        root: a root R of the covariance, ``R R^T`` [D, D]; None if only the diagonal is compared.
+        basis: [features, D], on which features are projected first (Table 9); None if they are used unprojected.
+
+    >>> real = torch.randn(100, 8, generator=torch.manual_seed(0))
+    >>> mean, covariance = artune.feature_moments(real)
+    >>> whole = artune.ReferenceMoments.from_moments(mean, covariance=covariance, compare="full")
+    >>> print(whole.covariance, artune.ReferenceMoments.from_moments(mean, variance=covariance.diagonal()).covariance)
+    full diag
     """
 
     mean: Tensor

@@ -1,6 +1,7 @@
 """Drawing tokens and images from a policy.
 
 - generate: classifier-free guidance, temperature, top-k, top-p
+- forced: the logits of decoding along given tokens
 - cached_decoding: the fastest decoder of a device, kept between calls
 - decoders: plain and recorded decoding, step by step
 - self_check: whether recorded decoding gives the logits of the plain one

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from artune.config.sizes import images_that_fit
-from artune.models.policies.policy import Policy
+from artune.models.policies.policy import Policy, caches
 from artune.sampling.decoders import BucketedDecoder, PlainDecoder, TokenDecoder, records
 from artune.sampling.device_memory import free_bytes
 from artune.sampling.replica import cast_replica, pack, refresh
@@ -38,7 +38,7 @@ class KeptDecoder:
         """
         weights = list(self.policy.parameters())
         dtype = weights[0].dtype if self.dtype is None else self.dtype
-        on_gpu = records(class_ids.device)
+        on_gpu = records(class_ids.device) and caches(self.policy)
         state = [weights[0].data_ptr()] if on_gpu else [(weight.data_ptr(), weight._version) for weight in weights]
         key = (len(class_ids), dtype, *state)
         if self._decoder is None or self._key != key:
@@ -76,7 +76,7 @@ def bytes_of_image(policy: Policy, sequences: int, dtype: torch.dtype | None = N
         sequences: sequences per image, 2 under guidance.
         dtype: type of the cache; None for the policy's own.
     """
-    layers, heads, width = policy.cache_shape
+    layers, heads, width = policy.cache_shape if caches(policy) else (0, 0, 0)
     item = (dtype or next(iter(policy.parameters())).dtype).itemsize
     cached = 2 * layers * heads * width * policy.tokens * item
     return sequences * (cached + 6 * 4 * policy.codebook_size)

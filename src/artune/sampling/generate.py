@@ -5,7 +5,7 @@ from torch import Tensor
 
 from artune.config.run import Sampling
 from artune.errors import ArtuneError
-from artune.models.policies.policy import Policy
+from artune.models.policies.policy import Policy, check_policy, parallel
 from artune.runtime.distributed import Share
 from artune.runtime.progress import say
 from artune.sampling.cached_decoding import (
@@ -16,6 +16,8 @@ from artune.sampling.cached_decoding import (
     images_at_once,
 )
 from artune.sampling.decoders import records
+
+PLAIN = Sampling(cfg=1.0)  # no guidance, the whole codebook
 
 
 def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -94,12 +96,14 @@ class Sampler:
             much, and a second decoder would need memory that the update takes.
 
     Raises:
-        ArtuneError: a sampling value out of range, or guidance for a policy without a null class.
+        ArtuneError: a sampling value out of range, guidance for a policy without a null class, or a module that lacks
+            something of :class:`~artune.models.policies.policy.Policy`.
     """
 
     def __init__(self, policy: Policy, sampling: Sampling, images: int | None = None):
+        check_policy(policy)
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-        self.policy, self.sampling, self.guided = policy, sampling, _guidance(policy, sampling.cfg)
+        self.policy, self.sampling, self.guided = policy, sampling, guidance(policy, sampling.cfg)
         dtype = None if sampling.weights_dtype == "own" else getattr(torch, sampling.weights_dtype)
         self.images = images
         self._decoder = KeptDecoder(policy, dtype)
@@ -174,13 +178,37 @@ class Sampler:
 def generate(
     policy: Policy,
     class_ids: Tensor,
-    sampling: Sampling,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
     *,
     share: Share | None = None,
     greedy: bool = False,
 ) -> Tensor:
-    """Sample once from a policy: tokens [B, T]; see :class:`Sampler`, which is faster for several calls."""
+    """Sample once from a policy; see :class:`Sampler`, which is faster for several calls.
+
+    Token t is drawn from ``softmax(filter(u + cfg (c - u)) / temperature)`` with c and u the conditional and the
+    unconditional logits given the tokens before it, of which ``filter`` keeps the top-k and then the top-p (App. D).
+
+    Args:
+        policy: the model.
+        class_ids: [B], int64, on the policy's device, each from 0 to ``policy.classes - 1``.
+        sampling: guidance scale, temperature, top-k, top-p; the default draws from the conditional distribution itself.
+        generator: on the device of ``class_ids``; None takes torch's global one.
+        share: rows of these class ids in a larger batch, see :class:`Sampler`.
+        greedy: take the most likely token instead of drawing.
+
+    Returns:
+        Tokens [B, T], int64, raster order, each from 0 to V - 1.
+
+    Raises:
+        ArtuneError: as :class:`Sampler`, or class ids that the policy does not have.
+
+    >>> policy = artune.LlamaGen(dim=16, layers=1, heads=1, codebook_size=8, classes=4, tokens=9)
+    >>> sampling = artune.Sampling(cfg=1.5, top_k=6)
+    >>> tokens = artune.generate(policy, torch.tensor([0, 3]), sampling, torch.Generator().manual_seed(0))
+    >>> print(tokens.shape, int(tokens.max()) < 8)
+    torch.Size([2, 9]) True
+    """
     return Sampler(policy, sampling)(class_ids, generator, share=share, greedy=greedy)
 
 
@@ -225,14 +253,14 @@ def guided_logits(policy: Policy, tokens: Tensor, class_ids: Tensor, cfg: float,
     Raises:
         ArtuneError: guidance for a policy without a null class.
     """
-    if not _guidance(policy, cfg):
-        return policy(tokens, class_ids, dropout)
+    if not guidance(policy, cfg):
+        return parallel(policy, tokens, class_ids, dropout)
     both = torch.cat((class_ids, torch.full_like(class_ids, policy.null_class)))
-    conditional, unconditional = policy(tokens.repeat(2, 1), both, dropout).chunk(2)
+    conditional, unconditional = parallel(policy, tokens.repeat(2, 1), both, dropout).chunk(2)
     return guide(conditional, unconditional, cfg)
 
 
-def _guidance(policy: Policy, cfg: float) -> bool:
+def guidance(policy: Policy, cfg: float) -> bool:
     """Whether guidance is on (scale above 1, as in the official sampler)."""
     if policy.null_class is None and cfg != 1.0:
         raise ArtuneError(f"sampling.cfg: {cfg} asks for guidance, but this policy has no null class; set it to 1.0")

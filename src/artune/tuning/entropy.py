@@ -9,11 +9,22 @@ from torch import Tensor
 
 
 def token_entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of softmax(logits) in nats, Eq. 29: [..., V] -> [...], computed in float32.
+    """Shannon entropy of softmax(logits) in nats, ``H = -sum_v p_v log p_v`` (Eq. 29).
 
     Logits of minus infinity (filtered tokens) add nothing, 0 log 0 = 0, and have gradient 0.
+
+    Args:
+        logits: [..., V], any floating type.
+
+    Returns:
+        [...] in 0..log V, with gradient; computed in float32, or in float64 for logits in float64.
+
+    >>> logits = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]])  # even odds, and certainty
+    >>> entropy = artune.token_entropy(logits)
+    >>> torch.allclose(entropy, torch.tensor([math.log(2), 0.0]))
+    True
     """
-    return _Entropy.apply(torch.log_softmax(logits.float(), -1))
+    return _Entropy.apply(torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1))
 
 
 class _Entropy(torch.autograd.Function):
@@ -66,7 +77,23 @@ def scheduled_coefficient(
 class EntropyController:
     """c_eff of Eq. 33: the schedule, corrected when the entropy leaves a deadband around its target.
 
-    ``target`` and the measured entropy are fractions of log K.
+    ``c_eff = clip(c_sched(p) exp(gain (target - H)), c_min, c_max)``, without the factor inside the deadband.
+
+    Args:
+        c0: coefficient of the flat part of the schedule, not negative.
+        c_min: smallest coefficient.
+        c_max: largest coefficient.
+        target: target of the mean token entropy as a fraction of log K, 0..1.
+        deadband: distance from the target up to which nothing is corrected, a fraction of log K.
+        gain: k of Eq. 33.
+        warmup: share of the iterations after which c0 is reached, 0..1.
+        decay_from: share of the iterations from which the schedule falls, 0..1.
+        floor: value of the schedule at the end.
+
+    >>> controller = artune.EntropyController(c0=2.2e-3, c_min=7e-5, c_max=4e-3, target=0.78)
+    >>> kept, raised = controller.coefficient(0.5, entropy=0.78), controller.coefficient(0.5, entropy=0.70)
+    >>> print(f"{kept:.5f} {raised:.5f}")
+    0.00220 0.00280
     """
 
     c0: float
@@ -80,7 +107,12 @@ class EntropyController:
     floor: float = 0.0
 
     def coefficient(self, progress: float, entropy: float) -> float:
-        """The weight of the mean token entropy (nats) in the loss, in [c_min, c_max]."""
+        """The weight of the mean token entropy (nats) in the loss, in [c_min, c_max].
+
+        Args:
+            progress: share of the iterations that is done, 0..1.
+            entropy: the measured mean token entropy as a fraction of log K, 0..1.
+        """
         scheduled = scheduled_coefficient(
             progress, self.c0, warmup=self.warmup, decay_from=self.decay_from, floor=self.floor
         )

@@ -29,6 +29,11 @@ def group_advantages(
 
     Raises:
         ValueError: G < 2, or B is not a multiple of G.
+
+    >>> rewards = torch.tensor([0.0, 1.0, 5.0, 5.0])  # two prompts with two images each
+    >>> advantages = artune.group_advantages(rewards, group_size=2)
+    >>> print([round(float(value), 2) for value in advantages])
+    [-1.0, 1.0, 0.0, 0.0]
     """
     if group_size < 2:
         raise ValueError(f"group_size: {group_size}; a group needs at least 2 samples")
@@ -55,7 +60,9 @@ def combined_advantages(
     std: str = "n",
     over: str = "prompt",
 ) -> tuple[Tensor, Tensor]:
-    """Turn several rewards into advantages: add, then normalise (Eq. 4), or normalise, then add.
+    """Turn several rewards into advantages: ``A(sum_i w_i r_i)`` (Eq. 4), or ``sum_g v_g A(sum_{i in g} w_i r_i)``.
+
+    A is :func:`group_advantages`: the rewards are added, then normalised, or normalised, then added.
 
     Args:
         rewards: name -> [B].
@@ -71,6 +78,15 @@ def combined_advantages(
 
     Returns:
         Advantages [C, B] and their loss weights [C]; C = 1 unless losses are added.
+
+    Raises:
+        KeyError: a reward without a weight.
+        ValueError: as :func:`group_advantages`.
+
+    >>> rewards = {"clip": torch.tensor([0.0, 1.0]), "fid": torch.tensor([0.0, 1000.0])}
+    >>> advantages, _ = artune.combined_advantages(rewards, {"clip": 2.0, "fid": 1.0}, 2, combine="separate")
+    >>> print([round(float(value), 2) for value in advantages[0]])  # each counts alike, whatever its scale
+    [-2.0, 2.0]
     """
     parts = [list(rewards)] if combine == "sum" else (groups or [[name] for name in rewards])
     factors = [1.0] * len(parts) if combine == "sum" or group_weights is None else list(group_weights)
@@ -110,7 +126,12 @@ def grpo_loss(log_ratio: Tensor, advantages: Tensor, clip: float, *, sign: str =
             printed in Alg. 1 line 25, the optimistic bound.
 
     Returns:
-        [B] losses.
+        [B] losses, with gradient.
+
+    >>> log_ratio = torch.tensor([0.0, 1.0, 1.0])  # ratios 1, e and e
+    >>> loss = artune.grpo_loss(log_ratio, torch.tensor([1.0, 1.0, -1.0]), clip=0.2)
+    >>> print([round(float(value), 3) for value in loss])
+    [-1.0, -1.2, 2.718]
     """
     ratio = log_ratio.exp()
     advantages = advantages.view(-1, *[1] * (ratio.dim() - 1))
@@ -146,7 +167,12 @@ def kl_penalty(logp_ref: Tensor, logp: Tensor, kind: str = "mean") -> Tensor:
             token, averaged.
 
     Returns:
-        [B], >= 0.
+        [B], >= 0, with gradient.
+
+    >>> logp = torch.log(torch.tensor([[0.5, 0.5], [0.9, 0.9]]))
+    >>> penalty = artune.kl_penalty(torch.log(torch.tensor([[0.5, 0.5], [0.1, 0.1]])), logp)
+    >>> print([round(float(value), 3) for value in penalty])
+    [0.0, 1.308]
     """
     delta = log_ratio(logp_ref, logp, kind)
     penalty = torch.expm1(delta) - delta

@@ -1,6 +1,6 @@
 """One GRPO iteration: sample, reward, update (paper, Alg. 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from artune.config.methods import Entropy
 from artune.config.run import GrpoRun
 from artune.data.prompts import class_names
-from artune.errors import SharedError
-from artune.models.policies.policy import Policy
+from artune.errors import ArtuneError, SharedError, unknown
+from artune.models.policies.policy import Policy, check_policy
 from artune.rewards.distribution import DistributionReward
-from artune.rewards.reward import Reward
+from artune.rewards.reward import Reward, kept_between_batches, named_rewards
 from artune.runtime.clock import Clock
 from artune.runtime.distributed import ALONE, Share, World
 from artune.runtime.progress import warn
@@ -24,6 +24,7 @@ from artune.sampling.grids import draw_grid, grid_images
 from artune.sampling.rollout import Renderer, draw_prompts, roll_out
 from artune.tuning.grpo import combined_advantages
 from artune.tuning.policy_update import PolicyUpdate
+from artune.tuning.settings import GRPOSettings
 from artune.tuning.trainer import Trainer
 
 VQGAN_CAP = 0.709  # log 971 / log 16384: the encoder of the released VQGAN uses about 971 of its 16,384 codes
@@ -33,34 +34,59 @@ START_BATCH = 256  # samples drawn at once for the initial moments of LOO-FID
 
 
 class GRPOTrainer(Trainer):
-    """The policy, its rewards and the running moments; :meth:`step` is one iteration.
+    """GRPO with the entropy bonus (paper, Alg. 1); :meth:`step` is one iteration and changes the policy in place.
 
-    With several processes each samples and scores its share of the batch; every process then holds the rewards, moments
-    and advantages of the whole batch.
+    An iteration draws G images of each of some classes, turns their rewards r into advantages ``A = (r - mean) / (std +
+    epsilon)`` within each class, and takes K steps on ``L = -min(rho A, clip(rho, 1 - e, 1 + e) A) - c H + beta KL``
+    (Eq. 34). With several processes each samples and scores its share of the batch; every process then holds the
+    rewards, moments and advantages of the whole batch.
 
     Args:
-        run: the settings.
-        policy: the policy to tune.
-        render: tokens [B, T] -> images uint8 [B, 3, H, W].
-        rewards: the instance-level rewards.
-        loo_fid: the LOO-FID rewards with their moments; empty for a run without.
-        device: device of the policy.
+        policy: the policy to tune: an ``nn.Module`` with what :class:`~artune.models.policies.policy.Policy` says.
+        render: tokens [B, T] -> images uint8 [B, 3, H, W], or any tensor that the rewards understand.
+        rewards: functions of a :class:`~artune.sampling.batch.RolloutBatch` by name, each returning [B] numbers, higher
+            is better; or a list of objects with a ``name``, as a run of the registry has.
+        settings: the settings of the method; or those of a run, whose data set then names the classes in pictures.
+        loo_fid: a run's LOO-FID rewards with their moments; a
+            :class:`~artune.rewards.running_loo_fid.LooFidReward` is one of ``rewards`` instead.
+        device: device of the policy; None: where its weights are.
         world: the processes that share a batch.
+
+    Raises:
+        ArtuneError: a policy that lacks something, more distinct prompts than classes, weights of rewards that are not
+            there, or sampling that the policy does not allow.
+
+    >>> policy = artune.LlamaGen(dim=16, layers=1, heads=1, codebook_size=8, classes=4, tokens=9)
+    >>> settings = artune.GRPOSettings(iterations=5, prompts=4, group_size=8, learning_rate=1e-2, beta=0.0)
+    >>> rewards = {"even": lambda batch: (batch.tokens % 2 == 0).float().mean(1)}
+    >>> trainer = artune.GRPOTrainer(policy, lambda tokens: tokens, rewards, settings)
+    >>> for iteration in range(trainer.iterations):
+    ...     metrics, seconds = trainer.step(iteration)
+    >>> metrics["reward/even"] > 0.5
+    True
     """
 
     def __init__(
         self,
-        run: GrpoRun,
         policy: Policy,
         render: Renderer,
-        rewards: list[Reward],
-        loo_fid: Sequence[DistributionReward],
-        device: torch.device,
+        rewards: Mapping[str, Callable[[RolloutBatch], Any]] | Sequence[Reward],
+        settings: GRPOSettings | GrpoRun,
+        loo_fid: Sequence[DistributionReward] = (),
+        device: torch.device | None = None,
         world: World = ALONE,
     ):
+        check_policy(policy)
+        run = settings
         self.run, self.grpo, self.name, self.seed = run, run.grpo, run.name, run.seed
+        self.classes = run.data.classes if isinstance(run, GrpoRun) else policy.classes
+        device = next(policy.parameters()).device if device is None else device
         self.device, self.world = device, world
-        self.policy, self.render, self.rewards, self.loo_fid = policy, render, rewards, loo_fid
+        self.policy, self.render, self.rewards, self.loo_fid = policy, render, named_rewards(rewards), loo_fid
+        self.keepers = kept_between_batches(self.rewards)
+        self._kept_before: dict[str, Any] | None = None  # what they kept before an iteration that has not ended
+        if isinstance(run, GRPOSettings):
+            check_fit(run, [reward.name for reward in self.rewards], self.classes)
         self.iterations, self.save_every = run.grpo.iterations, run.grpo.save_every
         self.update = PolicyUpdate(run, policy, device, world)
         rows = world.share(run.grpo.prompts * run.grpo.group_size).rows
@@ -70,9 +96,10 @@ class GRPOTrainer(Trainer):
     def step(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
         """See :meth:`Trainer.step`."""
         grpo, rewards, clock = self.grpo, self.run.rewards, Clock(self.device)
+        self._kept_before = {name: keeper.state_dict() for name, keeper in self.keepers.items()}
         with clock("iteration"):
             prompts = draw_prompts(
-                self.run.data.classes,
+                self.classes,
                 grpo.prompts,
                 grpo.group_size,
                 grpo.prompts_drawn,
@@ -102,7 +129,7 @@ class GRPOTrainer(Trainer):
             )
             for distribution in self.loo_fid:
                 distribution.commit()
-            self._updating = False
+            self._updating, self._kept_before = False, None
         clock.seconds["time/generate"] = clock.seconds.pop("time/rollout") - clock.seconds["time/decode"]
         return metrics, clock.seconds
 
@@ -144,14 +171,21 @@ class GRPOTrainer(Trainer):
         return scores, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next iteration depends on."""
-        return self.update.state_dict() | {reward.name: reward.state_dict() for reward in self.loo_fid}
+        """Everything that the next iteration depends on; after an iteration that failed, that iteration."""
+        state = self.update.state_dict() | {reward.name: reward.state_dict() for reward in self.loo_fid}
+        if self.keepers:
+            present = {name: keeper.state_dict() for name, keeper in self.keepers.items()}
+            state["rewards"] = present if self._kept_before is None else self._kept_before
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self.update.load_state_dict(state)
         for distribution in self.loo_fid:
             distribution.load_state_dict(state[distribution.name])
+        for name, keeper in self.keepers.items():
+            keeper.load_state_dict(state["rewards"][name])
+        self._kept_before = None
 
     def note(self, metrics: dict[str, float]) -> str:
         """Total reward, FID, entropy and KL for the progress line."""
@@ -179,7 +213,7 @@ class GRPOTrainer(Trainer):
         for at in range(0, total, START_BATCH):
             generator = generator_for(self.seed, "start", at, device=self.device)
             number = min(START_BATCH, total - at)
-            class_ids = torch.randint(self.run.data.classes, (number,), generator=generator, device=self.device)
+            class_ids = torch.randint(self.classes, (number,), generator=generator, device=self.device)
             share = self.world.share(number)
             own = roll_out(self.sampler, self.render, class_ids[share.rows], generator, share)
             images.append(self.world.gather(own.images, share))
@@ -187,8 +221,11 @@ class GRPOTrainer(Trainer):
         return torch.cat(images), torch.cat(labels)
 
     def picture(self, iteration: int, folder: Path) -> Path | None:
-        """A grid of samples from the same draws each time; None except at :data:`PICTURES` evenly spaced iterations."""
-        if iteration % max(1, self.iterations // PICTURES):
+        """A grid of samples from the same draws each time; None except at :data:`PICTURES` evenly spaced iterations.
+
+        A training without a data set, which names the classes, draws none.
+        """
+        if not isinstance(self.run, GrpoRun) or iteration % max(1, self.iterations // PICTURES):
             return None
         names = class_names(self.run.data)[:10]
         images = grid_images(self.sampler, self.render, list(range(len(names))), 4, 0, self.device)
@@ -196,6 +233,26 @@ class GRPOTrainer(Trainer):
         path = folder / f"iteration-{iteration:06d}.png"
         draw_grid([images], names, [""], title, path)
         return path
+
+
+def check_fit(settings: GRPOSettings, rewards: Sequence[str], classes: int) -> None:
+    """Check settings against what they are used with.
+
+    Args:
+        settings: the settings.
+        rewards: names of the rewards.
+        classes: number of classes of the policy.
+
+    Raises:
+        ArtuneError: no rewards, weights of rewards that are not there, or more distinct prompts than classes.
+    """
+    if not rewards:
+        raise ArtuneError('rewards: none; give a mapping such as {"bright": function of a batch}')
+    for name in settings.weights:
+        if name not in rewards:
+            raise ArtuneError(f"GRPOSettings: weights: {unknown(name, rewards, 'reward')}")
+    if settings.grpo.prompts_drawn == "distinct" and settings.prompts > classes:
+        raise ArtuneError(f"GRPOSettings: prompts: {settings.prompts} distinct prompts of {classes} classes")
 
 
 def check_target(family: str, entropy: Entropy) -> None:

@@ -6,6 +6,7 @@ The bytes of a sequence are counted in :mod:`artune.config.sizes`.
 import itertools
 from typing import NamedTuple
 
+from artune.config.methods import GRPO
 from artune.config.run import GrpoRun
 from artune.config.sizes import GB, PLANNED, Fit, fitting, fixed_bytes, sequence_bytes
 from artune.errors import ArtuneError
@@ -38,6 +39,13 @@ class MicroBatches(NamedTuple):
         return f"update: {len(self.slices)} slices of at most {size}, {bytes_each / GB:.2f} GB per sequence{how}"
 
 
+def asked_micro_batches(grpo: GRPO, sequences: int) -> MicroBatches:
+    """The slices of a batch under ``grpo.micro_batch`` alone; ``auto`` does not cut it."""
+    asked = sequences if grpo.micro_batch == "auto" else grpo.micro_batch
+    parts = [slice(at, min(at + asked, sequences)) for at in range(0, sequences, asked)]
+    return MicroBatches(parts, grpo.checkpointing == "on")
+
+
 def plan_micro_batches(run: GrpoRun, sequences: int, free: float | None) -> MicroBatches:
     """The slices of a batch under ``grpo.micro_batch`` and ``grpo.checkpointing``.
 
@@ -50,11 +58,9 @@ def plan_micro_batches(run: GrpoRun, sequences: int, free: float | None) -> Micr
     Raises:
         ArtuneError: not even one sequence fits.
     """
-    asked = run.grpo.micro_batch
     fit = Fit(sequences, run.grpo.checkpointing == "on") if free is None else fitting(run, sequences, free)
-    if asked != "auto":
-        parts = [slice(at, min(at + asked, sequences)) for at in range(0, sequences, asked)]
-        return MicroBatches(parts, fit.checkpointing)
+    if run.grpo.micro_batch != "auto":
+        return MicroBatches(asked_micro_batches(run.grpo, sequences).slices, fit.checkpointing)
     if free is not None and fit.sequences < 1:
         fixed, one = (
             size / PLANNED / GB

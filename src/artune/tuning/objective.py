@@ -9,6 +9,7 @@ from torch import Tensor
 from artune.config.methods import GRPO, Entropy
 from artune.config.run import Sampling
 from artune.models.policies.policy import Policy
+from artune.models.precision import wide
 from artune.sampling.generate import filter_logits, guided_logits
 from artune.tuning.entropy import EntropyController, token_entropy
 from artune.tuning.grpo import clip_acting_fraction, grpo_loss, kl_penalty, log_ratio, ratio_outside_fraction
@@ -33,19 +34,61 @@ def score_tokens(
     Returns:
         Log-probabilities [b, T] and entropies [b, T] in nats, float32; the entropy is always over the whole codebook.
     """
+    guided = grpo.score_logits == "guided"
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=grpo.autocast == "bfloat16"):
-        if grpo.score_logits == "guided" and sampling.cfg > 1.0:
-            logits = guided_logits(policy, tokens, class_ids, sampling.cfg, dropout)
-        else:
-            logits = policy(tokens, class_ids, dropout)  # [b, T, V]
-    logits = logits.float()
-    entropy = token_entropy(logits)
-    if grpo.score_softmax == "truncated":  # open choice 33
-        kept = filter_logits(logits.detach(), sampling.temperature, sampling.top_k, sampling.top_p) > -torch.inf
-        # A drawn token keeps its probability even if top-k or top-p no longer keeps it.
-        kept = kept.scatter(-1, tokens[..., None], True)
-        logits = (logits / sampling.temperature).masked_fill(~kept, LOWEST)
-    logp = torch.log_softmax(logits, -1).gather(-1, tokens[..., None]).squeeze(-1)
+        return token_scores(
+            policy,
+            tokens,
+            class_ids,
+            cfg=sampling.cfg if guided else 1.0,
+            truncate=sampling if grpo.score_softmax == "truncated" else None,  # open choice 33
+            dropout=dropout,
+        )
+
+
+def token_scores(
+    policy: Policy,
+    tokens: Tensor,
+    class_ids: Tensor,
+    *,
+    cfg: float = 1.0,
+    truncate: Sampling | None = None,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """``log p(token t | class, tokens before t)`` of given tokens, and the entropies of these distributions.
+
+    One teacher-forced pass, with gradient unless the caller is inside ``torch.no_grad()``.
+
+    Args:
+        policy: the model.
+        tokens: [b, T], int64, 0 to V - 1.
+        class_ids: [b].
+        cfg: scale of guidance, ``u + cfg (c - u)``; 1 scores under the conditional distribution.
+        truncate: temperature, top-k and top-p under which the tokens are scored; None: the whole codebook, without
+            temperature. A given token keeps its probability even if top-k or top-p does not keep it.
+        dropout: rate of layer dropout.
+
+    Returns:
+        Log-probabilities [b, T], at most 0, and entropies [b, T] in nats, 0..log V, always over the whole codebook;
+        float32, or float64 for a policy in float64.
+
+    Raises:
+        ArtuneError: guidance for a policy without a null class.
+
+    >>> policy = artune.LlamaGen(dim=16, layers=1, heads=1, codebook_size=8, classes=4, tokens=9)
+    >>> tokens, class_ids = torch.zeros(2, 9, dtype=torch.long), torch.tensor([0, 3])
+    >>> logp, entropy = artune.token_scores(policy, tokens, class_ids)
+    >>> print(logp.shape, f"{logp.mean():.3f} {entropy.mean():.3f}")  # the weights are new: all tokens are alike
+    torch.Size([2, 9]) -2.079 2.079
+    """
+    logits = wide(guided_logits(policy, tokens, class_ids, cfg, dropout))  # [b, T, V]
+    with torch.autocast(tokens.device.type, enabled=False):
+        entropy = token_entropy(logits)
+        if truncate is not None:
+            kept = filter_logits(logits.detach(), truncate.temperature, truncate.top_k, truncate.top_p) > -torch.inf
+            kept = kept.scatter(-1, tokens[..., None], True)
+            logits = (logits / truncate.temperature).masked_fill(~kept, LOWEST)
+        logp = torch.log_softmax(logits, -1).gather(-1, tokens[..., None]).squeeze(-1)
     return logp, entropy
 
 

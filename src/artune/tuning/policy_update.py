@@ -19,6 +19,7 @@ from artune.tuning import micro_batch
 from artune.tuning.entropy import entropy_fraction
 from artune.tuning.micro_batch import MicroBatches
 from artune.tuning.objective import entropy_controller, learning_rate, objective, score_tokens
+from artune.tuning.settings import GRPOSettings
 from artune.tuning.trainer import check_finite
 
 
@@ -35,7 +36,7 @@ class PolicyUpdate:
         world: the processes that share a batch.
     """
 
-    def __init__(self, run: GrpoRun, policy: Policy, device: torch.device, world: World):
+    def __init__(self, run: GrpoRun | GRPOSettings, policy: Policy, device: torch.device, world: World):
         self.run, self.grpo, self.entropy = run, run.grpo, run.entropy
         self.policy, self.device, self.world = policy, device, world
         self.policy.to(getattr(torch, run.grpo.weights_dtype))
@@ -121,7 +122,7 @@ class PolicyUpdate:
         """
         kept = self.split
         if kept is None or kept.slices[-1].stop != sequences or not self._enough(kept):
-            self._made_for, self._compared = free_for_update(self.device, self.optimizer), True
+            self._made_for, self._compared = self._free(), True
             self.split = kept = split_update(self.run, sequences, self._made_for)
         return kept
 
@@ -129,11 +130,19 @@ class PolicyUpdate:
         """Whether the slices of a saved state may be kept; looked up once, at the first update after loading."""
         if self._compared:
             return True
-        self._compared, free = True, free_for_update(self.device, self.optimizer)
-        short = None if free is None else micro_batch.shortage(self.run, kept, self._made_for, free)
+        self._compared, free = True, self._free()
+        short = (
+            None
+            if free is None or isinstance(self.run, GRPOSettings)
+            else micro_batch.shortage(self.run, kept, self._made_for, free)
+        )
         if short is not None:
             say(short)
         return short is None
+
+    def _free(self) -> float | None:
+        """Bytes for the update; None on a CPU, and for a policy whose sizes no settings say."""
+        return None if isinstance(self.run, GRPOSettings) else free_for_update(self.device, self.optimizer)
 
     def _ahead(
         self, parts: list[slice], batch: RolloutBatch, share: Share, old: Tensor | None, iteration: int
@@ -222,7 +231,7 @@ class PolicyUpdate:
         return score_tokens(policy, batch.tokens[part], class_ids, self.grpo, self.run.sampling, dropout)
 
     def _fraction(self, entropy: Tensor) -> float:
-        return entropy_fraction(entropy, self.run.backbone.codebook_size).item()
+        return entropy_fraction(entropy, self.policy.codebook_size).item()
 
     def _whole(self, fraction: float, share: Share) -> float:
         """Mean over all processes of the fraction that each measured on its share."""
@@ -276,8 +285,10 @@ def free_for_update(device: torch.device, optimizer: torch.optim.Optimizer) -> f
     return float(free_bytes(device) + sum(value.nbytes for value in states if value.is_cuda))
 
 
-def split_update(run: GrpoRun, sequences: int, free: float | None) -> MicroBatches:
-    """The micro-batches that fit into ``free`` bytes (None: a CPU's); a split or checkpointing is printed."""
+def split_update(run: GrpoRun | GRPOSettings, sequences: int, free: float | None) -> MicroBatches:
+    """The micro-batches that fit into ``free`` bytes (None: not looked at); a split or checkpointing is printed."""
+    if isinstance(run, GRPOSettings):
+        return micro_batch.asked_micro_batches(run.grpo, sequences)
     split = micro_batch.plan_micro_batches(run, sequences, free)
     if len(split.slices) > 1 or split.checkpointing:
         say(split.line(micro_batch.sequence_bytes(run, split.checkpointing)))

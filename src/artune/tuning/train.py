@@ -35,10 +35,10 @@ from artune.tracking.provenance import provenance
 from artune.tracking.run_logger import RunLogger
 from artune.tuning.grpo_trainer import GRPOTrainer, check_target
 from artune.tuning.loop import run_to_end
-from artune.tuning.mle import MLETrainer
+from artune.tuning.rivals.mle import MLETrainer
+from artune.tuning.rivals.vapi import VAPiTrainer
 from artune.tuning.saving import Snapshots
 from artune.tuning.trainer import Trainer
-from artune.tuning.vapi import VAPiTrainer
 
 LOGS = ("metrics.jsonl", "timings.jsonl")
 
@@ -169,7 +169,7 @@ def train(
     outputs = [output, *(folder / name for name in (*LOGS, "manifest.json")), *snapshots]
     if world.from_leader(world.leads and give_back(folder, identity, outputs)):
         return f"{output}: finished before by this code, outputs restored"
-    policy = load_policy(run.backbone, inputs.policy, device)
+    policy = load_policy(inputs.policy, run.backbone, device)
     if world.leads:
         say_unreached(run)
     trainer = build_trainer(run, policy, inputs, device, world)
@@ -222,4 +222,4 @@ def build_grpo(
         moments = load_npz(reference if name == "loo_fid" else second_reference or reference, *keys)
         mu, sigma = (torch.from_numpy(moments[key]) for key in keys)
         loo_fid.append(DistributionReward(loaded[settings.network], settings, mu, sigma, device, classes, name))
-    return GRPOTrainer(run, policy, render, build_rewards(run.rewards, run.data, loaded), loo_fid, device, world)
+    return GRPOTrainer(policy, render, build_rewards(run.rewards, run.data, loaded), run, loo_fid, device, world)

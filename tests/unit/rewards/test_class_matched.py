@@ -124,7 +124,7 @@ def test_a_policy_learns_something_else_under_it_and_its_training_goes_on_to_the
     def trainer(kind):
         settings = run.rewards.loo_fid.model_copy(update={"reference": kind})
         reward = DistributionReward(Flat(), settings, torch.full((3,), 0.5), torch.eye(3) * 0.01, CPU, classes)
-        return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [Brightness()], [reward], CPU)
+        return GRPOTrainer(tiny_policy(run), tiny_renderer(run), [Brightness()], run, [reward], CPU)
 
     def weights(trainer):
         return torch.cat([p.detach().flatten() for p in trainer.policy.parameters()])

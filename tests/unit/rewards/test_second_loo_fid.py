@@ -48,7 +48,7 @@ def two_trainer(run):
         DistributionReward(NETWORKS[name], settings, *MOMENTS[name], CPU, name=name)
         for name, settings in run.rewards.distribution.items()
     ]
-    return GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), [Brightness()], loo_fid, CPU)
+    return GRPOTrainer(tiny_policy(run), tiny_renderer(run), [Brightness()], run, loo_fid, CPU)
 
 
 def by_hand(name, images, state):

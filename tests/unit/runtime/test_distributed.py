@@ -18,7 +18,7 @@ from artune.rewards.distribution import DistributionReward
 from artune.runtime.distributed import ALONE, BUCKET, LostContactError, World, started
 from artune.runtime.resume import load_state
 from artune.tuning.grpo_trainer import GRPOTrainer
-from artune.tuning.mle import MLETrainer
+from artune.tuning.rivals.mle import MLETrainer
 
 CPU = torch.device("cpu")
 
@@ -39,9 +39,7 @@ class Seen:
 
 def trainer_of(world, run, reward=None):
     loo_fid = DistributionReward(Flat(), run.rewards.loo_fid, torch.full((3,), 0.5), torch.eye(3) * 0.01)
-    return GRPOTrainer(
-        run, tiny_policy(run), tiny_renderer(run), [reward or Seen()], [loo_fid] if loo_fid else [], CPU, world
-    )
+    return GRPOTrainer(tiny_policy(run), tiny_renderer(run), [reward or Seen()], run, [loo_fid], CPU, world)
 
 
 def weights(trainer):

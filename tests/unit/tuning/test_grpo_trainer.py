@@ -61,7 +61,7 @@ from artune.config.glossary import METRICS
 from artune.rewards.reward import build_rewards
 from artune.tuning.grpo_trainer import GRPOTrainer
 run = tiny_run(rewards={"terms": ["brightness"], "networks": {"brightness": None}})
-metrics, _ = GRPOTrainer(run, tiny_policy(run), tiny_renderer(run), build_rewards(run.rewards, run.data, {}), [], torch.device("cpu")).step(0)
+metrics, _ = GRPOTrainer(tiny_policy(run), tiny_renderer(run), build_rewards(run.rewards, run.data, {}), run).step(0)
 print(metrics["reward/brightness"] == metrics["reward/total"] > 0, METRICS["reward/brightness"])
 """
 

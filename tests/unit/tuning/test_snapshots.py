@@ -40,7 +40,7 @@ def tune(tmp_path, monkeypatch):
 
     def run(name, at=None, shares=SHARES):
         def build(run, policy, inputs, device, world):
-            trainer = GRPOTrainer(policy_run(run, "x"), policy, tiny_renderer(run), [Brightness()], [], device)
+            trainer = GRPOTrainer(policy, tiny_renderer(run), [Brightness()], policy_run(run, "x"), [], device)
             step = trainer.step
 
             def counted(iteration):

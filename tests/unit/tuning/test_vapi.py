@@ -19,7 +19,7 @@ from artune.runtime.files import read_jsonl, save_npz
 from artune.runtime.seeds import generator_for
 from artune.tracking.run_logger import RunLogger
 from artune.tuning.loop import run_to_end
-from artune.tuning.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
+from artune.tuning.rivals.vapi import VAPiTrainer, bounded_advantages, draw_positions, feature_distance, noisy_context
 
 CONFIG = read_yaml(ROOT / "config/config.yaml")
 SETTINGS = {"iterations": 6, "images": 5, "group_size": 4, "context_noise": 0.5, "mse": 1.0, "perceptual": 1.0,

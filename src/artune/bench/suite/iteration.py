@@ -10,6 +10,7 @@ from artune.bench.iteration import write_timings
 from artune.bench.measure import Request, Timing, forget_peak, now, peak, row
 from artune.bench.random_weights import random_trainer
 from artune.bench.suite.parts import BACKBONE, SHARE, Row, Suite
+from artune.config.run import GrpoRun
 from artune.runtime.resume import save_state
 from artune.tuning import micro_batch
 from artune.tuning.grpo_trainer import GRPOTrainer
@@ -54,6 +55,7 @@ def iterate(suite: Suite, request: Request, trainer: GRPOTrainer) -> tuple[list[
 def memory_of(trainer: GRPOTrainer, device: torch.device) -> Row:
     """Slices of the update, what the plan counts for it, and what was allocated and reserved at the peak."""
     run, split = trainer.run, trainer.update.split
+    assert isinstance(run, GrpoRun)  # benchmarks time runs of the registry
     assert split is not None  # planned by the first step
     size = max(part.stop - part.start for part in split.slices)
     update = micro_batch.fixed_bytes(run.backbone, run.grpo, True)

@@ -5,6 +5,7 @@
 - feature_network: the interface of a network whose features the metrics compare
 - clip: open_clip's CLIP, and HPSv2
 - inception: torch-fidelity's port of the TensorFlow Inception network of the FID
+- inception_features: its features, for programs outside this project
 - inception_torchvision: torchvision's Inception v3
 - maniqa: MANIQA
 - maniqa_layers: attention layers of MANIQA

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from artune.data.pixels import normalise, resize_8_bit
 from artune.errors import ArtuneError
+from artune.models.precision import wide
 from artune.runtime.files import read_json
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's values, which HPSv2 also uses
@@ -52,14 +53,14 @@ class OpenCLIP(CLIP):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> unit embeddings float32 [B, E]."""
-        return F.normalize(self.encode_image(self.pixels(images).to(self.logit_scale.dtype)).float(), dim=-1)
+        """Images uint8 [B, 3, H, W] -> unit embeddings [B, E], at least float32."""
+        return F.normalize(wide(self.encode_image(self.pixels(images).to(self.logit_scale.dtype))), dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str] | tuple[str, ...]) -> Tensor:
-        """Prompts -> unit embeddings float32 [C, E]; a prompt of more than 77 tokens is cut, as in the reference."""
+        """Prompts -> unit embeddings [C, E], at least float32; more than 77 tokens are cut, as in the reference."""
         ids = self.tokenizer(list(texts)).to(self.logit_scale.device)
-        parts = [self.encode_text(part).float() for part in ids.split(TEXTS_AT_ONCE)]
+        parts = [wide(self.encode_text(part)) for part in ids.split(TEXTS_AT_ONCE)]
         return F.normalize(torch.cat(parts), dim=-1)
 
 

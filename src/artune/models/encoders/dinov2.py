@@ -11,6 +11,7 @@ from torch import Tensor
 from artune.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_8_bit
 from artune.errors import ArtuneError
 from artune.models.encoders.feature_network import FeatureNetwork
+from artune.models.precision import wide
 from artune.runtime.files import read_json
 
 NAME = "vit_large_patch14_dinov2"
@@ -58,16 +59,16 @@ class DINOv2(VisionTransformer, FeatureNetwork):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> class token float32 [B, width], not normalised.
+        """Images uint8 [B, 3, H, W] -> class token [B, width], at least float32, not normalised.
 
         The preprocessing is that of dgm-eval, by the authors of FD-DINOv2: height and width are resized to ``side``
         independently, bicubically in 8 bits with antialias, then ImageNet's mean and standard deviation are applied.
         """
         pixels = resize_8_bit(images, (self.sizes.side, self.sizes.side)) / 255
-        pixels = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
+        pixels = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self.cls_token.dtype)
         patches = self.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.positions()
-        return self.norm(self.blocks(x))[:, 0].float()
+        return wide(self.norm(self.blocks(x))[:, 0])
 
     def features(self, images: Tensor) -> Tensor:
         """As :meth:`embed_images`, for a LOO-FID reward with this network."""

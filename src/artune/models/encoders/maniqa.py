@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from artune.errors import ArtuneError
 from artune.models.encoders.maniqa_layers import SwinStage, TransposedAttention
+from artune.models.precision import wide
 from artune.runtime.files import read_json
 
 NAME, GRID = "vit_base_patch8_224", "-grid"
@@ -97,11 +98,11 @@ class Maniqa(nn.Module):
         x = self.tablock2(x.flatten(2))
         x = self.swintransformer2(self.conv2(x.unflatten(2, (side, side))))
         x = x.flatten(2).transpose(1, 2)
-        return self.fc_score(x).squeeze(-1).float(), self.fc_weight(x).squeeze(-1).float()
+        return wide(self.fc_score(x).squeeze(-1)), wide(self.fc_weight(x).squeeze(-1))
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> quality float32 [B]; the crops are the same for every image.
+        """Images uint8 [B, 3, H, W] -> quality [B], at least float32; the crops are the same for every image.
 
         Raises:
             ArtuneError: images no larger than a crop (with ``-grid`` they are enlarged instead).
@@ -117,8 +118,8 @@ class Maniqa(nn.Module):
         scores, weights = (torch.cat(column).unflatten(0, (len(offsets), -1)) for column in zip(*rated, strict=True))
         weighted = scores * weights  # [crops, B, patches]
         if self.grid:
-            return (weighted.sum(dim=(0, 2)) / (weights.sum(dim=(0, 2)) + 1e-8)).float()
-        return (weighted.sum(dim=2) / weights.sum(dim=2)).mean(dim=0).float()
+            return weighted.sum(dim=(0, 2)) / (weights.sum(dim=(0, 2)) + 1e-8)
+        return (weighted.sum(dim=2) / weights.sum(dim=2)).mean(dim=0)
 
 
 def random_crops(height: int, width: int, crop: int, count: int) -> list[tuple[int, int]]:

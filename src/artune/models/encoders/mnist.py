@@ -80,13 +80,13 @@ class Classifier(nn.Module, FeatureNetwork):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> float32 [B, 64]; their covariance over the training images has trace 100."""
-        return self.pooled(to_pixels(images)) * self.feature_scale
+        """Images uint8 [B, 3, H, W] -> [B, 64]; their covariance over the training images has trace 100."""
+        return self.pooled(to_pixels(images).to(self.head.weight.dtype)) * self.feature_scale
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> class probabilities float32 [B, C]."""
-        return self.head(self.pooled(to_pixels(images))).softmax(dim=-1)
+        """Images uint8 [B, 3, H, W] -> class probabilities [B, C]."""
+        return self.head(self.pooled(to_pixels(images).to(self.head.weight.dtype))).softmax(dim=-1)
 
 
 class Quality(nn.Module):
@@ -111,4 +111,4 @@ class Quality(nn.Module):
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
         """Images uint8 [B, 3, H, W] -> quality [B] in (0, 1), higher is better."""
-        return self.rate(to_pixels(images))
+        return self.rate(to_pixels(images).to(self.patch_score.weight.dtype))

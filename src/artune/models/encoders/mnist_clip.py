@@ -120,8 +120,8 @@ class MnistCLIP(nn.Module):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, H, W] -> unit embeddings float32 [B, E]."""
-        return self.images(to_pixels(images))
+        """Images uint8 [B, 3, H, W] -> unit embeddings [B, E]."""
+        return self.images(to_pixels(images).to(self.model.logit_scale.dtype))
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str] | tuple[str, ...]) -> Tensor:

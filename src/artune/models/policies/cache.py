@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from artune.models.policies.attention import Use
+from artune.models.precision import wide
 
 CacheShape = tuple[int, int, int, int]  # B, heads, length, head_dim
 
@@ -39,10 +40,10 @@ def _room(layers: int, shape: tuple[int, ...], like: Tensor) -> tuple[list[Tenso
 def attend_one(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attention of one query per head, [B, heads, head_dim], to keys and values [S, B, heads, head_dim], on a CPU.
 
-    It is computed as a few products and sums of whole tensors, in float32; the fused kernel would compute B x heads
-    tiny products one by one. The last bits of a row's result depend on the other rows of the batch.
+    It is computed as a few products and sums of whole tensors, at least in float32; the fused kernel would compute
+    B x heads tiny products one by one. The last bits of a row's result depend on the other rows of the batch.
     """
-    weights = (keys * (query.float() * query.shape[-1] ** -0.5)).sum(-1).softmax(0)
+    weights = (keys * (wide(query) * query.shape[-1] ** -0.5)).sum(-1).softmax(0)
     return (values * weights[..., None]).sum(0).type_as(values)
 
 

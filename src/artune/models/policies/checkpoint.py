@@ -16,25 +16,49 @@ from artune.models.weights.tensor_files import read_metadata
 
 
 def save_policy(path: Path | str, policy: LlamaGen | VQGANGPT, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a policy with :func:`save_module`.
+    """Write a policy as safetensors, whole or not at all.
 
-    The metadata also record the numbers of tokens and heads, which the weights do not show.
+    Args:
+        path: the file to write.
+        policy: the policy, in any floating type; :func:`load_policy` reads it back.
+        metadata: further texts for the file's header, which also records the numbers of tokens and heads, as the
+            weights do not show them.
+
+    Raises:
+        ArtuneError: the file cannot be written.
+
+    >>> policy = artune.LlamaGen(dim=16, layers=1, heads=2, codebook_size=8, classes=4, tokens=9, ffn_multiple_of=8)
+    >>> artune.save_policy("policy.safetensors", policy)
+    >>> sizes = dict(dim=16, layers=1, heads=1, codebook_size=8, classes=4, tokens=9, ffn_multiple_of=8)
+    >>> artune.load_policy("policy.safetensors", artune.Backbone(family="llamagen", tokenizer="vq", **sizes)).heads
+    2
     """
     save_module(path, policy, {"tokens": str(policy.tokens), "heads": str(policy.heads), **(metadata or {})})
 
 
-def load_policy(backbone: Backbone, path: Path | str, device: torch.device | str = "cpu") -> LlamaGen | VQGANGPT:
-    """The policy of ``path``, in float32.
+def load_policy(path: Path | str, backbone: Backbone, device: torch.device | str = "cpu") -> LlamaGen | VQGANGPT:
+    """The policy of ``path``, in float32 and with gradients.
 
     The number of heads is the one stored with the weights, otherwise ``backbone.heads``.
 
     Args:
+        path: a file or a folder: LlamaGen's, taming-transformers', AR-GRPO's or this project's own, of any layout that
+            :func:`~artune.models.weights.checkpoints.load_into` reads. No code that a file names is run.
         backbone: sizes of the policy.
-        path: a file or a folder, of any layout that :func:`load_into` reads.
         device: device of the policy.
 
+    Returns:
+        A policy whose call maps tokens [B, T] and class ids [B] to logits [B, T, V].
+
     Raises:
-        ArtuneError: as :func:`load_into`, or sizes that do not fit together.
+        ArtuneError: the path is missing or damaged, its weights are not finite or of other sizes than ``backbone``, or
+            sizes do not fit together.
+
+    >>> sizes = dict(dim=16, layers=1, heads=2, codebook_size=8, classes=4, tokens=9, ffn_multiple_of=8)
+    >>> policy = artune.load_policy("llamagen.pt", artune.Backbone(family="llamagen", tokenizer="vq", **sizes))
+    >>> tokens = artune.generate(policy, torch.tensor([0, 3]), artune.Sampling(cfg=1.5))
+    >>> print(policy(tokens, torch.tensor([0, 3])).shape)
+    torch.Size([2, 9, 8])
     """
     heads = _stored_heads(Path(path))
     if heads is None and backbone.family == "vqgan":

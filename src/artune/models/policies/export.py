@@ -44,7 +44,7 @@ def export_policy(config: Path, weights: Path, folder: Path, format: str = "llam
             f"export {run.name}: a {run.backbone.family} policy, which LlamaGen's script cannot load; "
             f"its weights already have the official names: use {weights}"
         )
-    policy = load_policy(run.backbone, weights)
+    policy = load_policy(weights, run.backbone)
     checkpoint, plain = folder / f"{run.name}.pt", folder / f"{run.name}.safetensors"
     state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     try:

@@ -17,6 +17,7 @@ from artune.errors import ArtuneError
 from artune.models.policies.attention import kernels
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.policy import Policy
+from artune.models.precision import wide
 
 ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
@@ -37,8 +38,8 @@ def rotary_table(side: int, head_dim: int, device: torch.device) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate the interleaved channel pairs (2i, 2i + 1) of [..., head_dim] in float32; the result keeps the dtype."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    """Rotate the interleaved channel pairs (2i, 2i + 1) of [..., head_dim], at least in float32; it keeps the dtype."""
+    pairs = torch.view_as_complex(wide(x).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
 
 
@@ -65,7 +66,7 @@ def _recomputing(device: torch.device) -> tuple[AbstractContextManager[object], 
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm in float32, cast back before the weight is applied."""
+    """Root-mean-square norm, at least in float32, cast back before the weight is applied."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim]."""
-        return F.rms_norm(x.float(), self.weight.shape, eps=NORM_EPS).type_as(x) * self.weight
+        return F.rms_norm(wide(x), self.weight.shape, eps=NORM_EPS).type_as(x) * self.weight
 
 
 class Attention(nn.Module):
@@ -208,7 +209,7 @@ class LlamaGen(Policy):
             dropout: rate after the embeddings and on the outputs of attention and feed-forward layers; 0 is off.
 
         Returns:
-            Float32 logits [B, S, V]; position t sees the class and the tokens before t, and predicts token t.
+            Logits [B, S, V], at least float32; position t sees the class and the tokens before t, and predicts token t.
         """
         x = torch.cat((self.cls_embedding(class_ids), self.tok_embeddings(tokens[:, :-1])), dim=1)
         x = drop(x, dropout)
@@ -216,7 +217,7 @@ class LlamaGen(Policy):
         with kernels("training", x.device):
             for block in self.layers:
                 x = run_block(block, x, rotation, dropout, checkpointing=self.checkpointing)
-        return self.output(self.norm(x)).float()
+        return wide(self.output(self.norm(x)))
 
     @property
     def cache_shape(self) -> tuple[int, int, int]:
@@ -246,4 +247,4 @@ class LlamaGen(Policy):
             for index, block in enumerate(self.layers):
                 x = block(x, rotation, cache=cache, layer=index)
         cache.advance()
-        return self.output(self.norm(x[:, -1])).float()
+        return wide(self.output(self.norm(x[:, -1])))

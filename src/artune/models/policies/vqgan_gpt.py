@@ -12,6 +12,7 @@ from artune.models.policies.attention import kernels
 from artune.models.policies.cache import Cache, KVCache
 from artune.models.policies.llamagen import drop, run_block
 from artune.models.policies.policy import Policy
+from artune.models.precision import wide
 
 
 class Attention(nn.Module):
@@ -113,14 +114,14 @@ class VQGANGPT(Policy):
             dropout: rate after the embeddings and on the outputs of attention and feed-forward layers; 0 is off.
 
         Returns:
-            Float32 logits [B, S, V]; position t sees the class and the tokens before t, and predicts token t.
+            Logits [B, S, V], at least float32; position t sees the class and the tokens before t, and predicts token t.
         """
         inputs = torch.cat((class_ids[:, None], tokens[:, :-1]), dim=1)
         x = drop(self.tok_emb(inputs) + self.pos_emb[:, : inputs.shape[1]], dropout)
         with kernels("training", x.device):
             for block in self.blocks:
                 x = run_block(block, x, dropout, checkpointing=self.checkpointing)
-        return self.head(self.ln_f(x)).float()
+        return wide(self.head(self.ln_f(x)))
 
     @property
     def cache_shape(self) -> tuple[int, int, int]:
@@ -146,4 +147,4 @@ class VQGANGPT(Policy):
             for index, block in enumerate(self.blocks):
                 x = block(x, cache=cache, layer=index)
         cache.advance()
-        return self.head(self.ln_f(x[:, -1])).float()
+        return wide(self.head(self.ln_f(x[:, -1])))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
+import torch
 
 from artune.config.run import Tokenizer
 from artune.errors import ArtuneError
@@ -43,12 +43,30 @@ def build_tokenizer(config: Tokenizer, image_size: int = 256) -> VQ | VQGAN:
     return builders[config.family]()
 
 
-def load_tokenizer(path: Path | str, tokenizer: Tokenizer, image_size: int) -> nn.Module:
-    """The tokenizer of ``path``, in evaluation mode and without gradients, on the CPU.
+def load_tokenizer(
+    path: Path | str, tokenizer: Tokenizer, image_size: int = 256, device: torch.device | str = "cpu"
+) -> VQ | VQGAN:
+    """The tokenizer of ``path``, in float32, in evaluation mode and without gradients.
+
+    ``encode`` maps images float [B, 3, H, W] in [-1, 1] to tokens [B, T], ``decode`` maps tokens to images.
+
+    Args:
+        path: LlamaGen's VQ-16, taming-transformers' VQGAN or a file of this project, of any layout that
+            :func:`~artune.models.weights.checkpoints.load_into` reads. No code that a file names is run.
+        tokenizer: sizes of the tokenizer.
+        image_size: side in pixels of the images to which ``attention_resolutions`` refers (vqgan only).
+        device: device of the tokenizer.
 
     Raises:
         ArtuneError: a file that is missing, damaged or does not fit ``tokenizer``.
+
+    >>> sizes = dict(channel_multipliers=[1, 1], residual_blocks=1, latent_channels=8, codebook_size=8, codebook_dim=4)
+    >>> vq = artune.Tokenizer(family="vq", channels=8, norm_groups=4, **sizes)
+    >>> tokenizer = artune.load_tokenizer("tokenizer.safetensors", vq)
+    >>> tokens = tokenizer.encode(torch.zeros(2, 3, 16, 16))
+    >>> print(tokens.shape, tokenizer.decode(tokens).shape)
+    torch.Size([2, 64]) torch.Size([2, 3, 16, 16])
     """
     module = build_tokenizer(tokenizer, image_size=image_size)
     load_into(module, path)
-    return module.eval().requires_grad_(False)
+    return module.to(device).eval().requires_grad_(False)

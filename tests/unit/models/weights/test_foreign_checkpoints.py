@@ -290,10 +290,10 @@ def test_an_index_that_is_no_index_is_refused(tmp_path):
 def test_a_file_of_another_backbone_says_whose_size_it_has(tmp_path):
     torch.save({"model": policy(layers=3, dim=32).state_dict()}, tmp_path / "c2i_L_256.pt")
     with pytest.raises(ArtuneError, match="the file has 3 layers of width 32, the model 1 layers of width 16"):
-        load_policy(backbone(), tmp_path / "c2i_L_256.pt")
+        load_policy(tmp_path / "c2i_L_256.pt", backbone())
     torch.save({"state_dict": {f"transformer.{k}": v for k, v in policy("vqgan").state_dict().items()}}, tmp_path / "t")
     with pytest.raises(ArtuneError, match="the file has 1 layers of width 16, the model 2 layers of width 16"):
-        load_policy(backbone("vqgan", layers=2), tmp_path / "t")
+        load_policy(tmp_path / "t", backbone("vqgan", layers=2))
 
 
 def taming_folder(folder, module, heads):
@@ -313,11 +313,11 @@ def test_the_head_count_of_a_taming_run_is_its_yamls_and_stays_with_the_weights(
     with torch.no_grad():
         expected = module(tokens, classes)
         for path in (tmp_path / "run", tmp_path / "run/checkpoints", tmp_path / "run/checkpoints/last.ckpt"):
-            loaded = load_policy(backbone("vqgan", heads=2), path)
+            loaded = load_policy(path, backbone("vqgan", heads=2))
             assert torch.equal(loaded(tokens, classes), expected)
         save_policy(tmp_path / "policy.safetensors", loaded)
         assert read_metadata(tmp_path / "policy.safetensors")["heads"] == "4"
-        again = load_policy(backbone("vqgan", heads=2), tmp_path / "policy.safetensors")
+        again = load_policy(tmp_path / "policy.safetensors", backbone("vqgan", heads=2))
         assert torch.equal(again(tokens, classes), expected)
 
 
@@ -327,10 +327,10 @@ def test_without_a_yaml_the_backbones_head_count_is_taken_and_a_damaged_one_is_a
     yaml_file = tmp_path / "run/configs/2021-04-03T19-39-50-project.yaml"
     yaml_file.write_text("model: {params: [")
     with pytest.raises(ArtuneError, match=r"project\.yaml: damaged"):
-        load_policy(backbone("vqgan"), tmp_path / "run")
+        load_policy(tmp_path / "run", backbone("vqgan"))
     for file in (tmp_path / "run/configs").iterdir():
         file.unlink()
-    assert load_policy(backbone("vqgan", heads=2), tmp_path / "run").heads == 2
+    assert load_policy(tmp_path / "run", backbone("vqgan", heads=2)).heads == 2
 
 
 def test_batch_norm_counters_may_be_absent_as_in_old_files(tmp_path):
