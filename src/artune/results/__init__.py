@@ -6,6 +6,7 @@
 - claims: a verdict for each of the paper's claims
 - comparisons: the numbers behind a verdict
 - verdicts: from a difference and its error to a verdict
+- expected: the range in which a number is expected, from other seeds and machines
 - figures: the paper's figures
 - report: everything on one page
 - study: the human study behind Table 3
