@@ -9,6 +9,7 @@
 - measurers: who measures a score at a scale: the reward's own network, and judges that no reward used
 - comparisons: the numbers behind a verdict
 - verdicts: from a difference and its error to a verdict
+- expected: the range in which a number is expected, from other seeds and machines
 - figures: the paper's figures
 - report: everything on one page
 - study: the human study behind Table 3

@@ -1,0 +1,98 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+from scipy.stats import t
+
+from artune.config.registry import Registry
+from artune.errors import ArtuneError
+from artune.results.expected import (
+    Seen,
+    compare_with_seen,
+    expected_range,
+    numbers_of,
+    range_of,
+    read_seen,
+    write_seen,
+)
+
+TABLE = Registry("mnist").tables["table4"]
+RUN = "llamagen_l-ours"
+
+
+def seen(value: float, name: str = RUN, metric: str = "fid", machine: str = "one") -> Seen:
+    return Seen(RUN, name, metric, value, machine, "1234567")
+
+
+def row(**cells: str) -> dict[str, str]:
+    return {"run": RUN, **cells}
+
+
+def test_the_range_is_students_prediction_interval():
+    values = [1.0, 1.2, 0.9, 1.1]
+    found = expected_range(values, machines=2)
+    assert found is not None
+    mean, spread = 1.05, math.sqrt(sum((value - 1.05) ** 2 for value in values) / 3)
+    half = t.ppf(0.975, 3) * spread * math.sqrt(1.25)
+    assert (found.low, found.high) == (pytest.approx(mean - half), pytest.approx(mean + half))
+    assert (found.trainings, found.machines) == (4, 2)
+
+
+def test_two_trainings_give_no_range():
+    assert expected_range([1.0, 2.0]) is None
+    assert range_of([seen(1.0), seen(2.0, f"{RUN}-s1"), seen(3.0, f"{RUN}-s2", "recall")], RUN, "fid") is None
+
+
+def test_written_numbers_are_read_again_and_the_later_one_counts(tmp_path: Path):
+    path = tmp_path / "expected.csv"
+    assert read_seen(path) == []
+    assert write_seen(path, [seen(1.0), seen(1.5), seen(1.0, machine="two")]) == 2
+    assert read_seen(path) == [seen(1.5), seen(1.0, machine="two")]
+    assert write_seen(path, [*read_seen(path), seen(2.0, f"{RUN}-s1")]) == 3
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    path = tmp_path / "expected.csv"
+    path.write_text("run,value\na,b\n")
+    with pytest.raises(ArtuneError, match=r"expected.csv: not an expected.csv"):
+        read_seen(path)
+
+
+def test_the_numbers_of_a_run_are_its_scores(tmp_path: Path):
+    scores = {"base": RUN, "run": f"{RUN}-s2", "versions": {"commit": "abcdef0123"}, "scores": {"fid": 1.23456789}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    (found,) = numbers_of(tmp_path, ["fid", "recall"], "a laptop")
+    assert found == Seen(RUN, f"{RUN}-s2", "fid", 1.23457, "a laptop", "abcdef0")
+
+
+def test_a_number_inside_the_range_is_within():
+    known = [seen(value, f"{RUN}-s{seed}") for seed, value in enumerate((1.0, 1.2, 0.9, 1.1))]
+    told = compare_with_seen(TABLE, [row(fid="1.3")], known)
+    assert "FID 1.30 (0.59 to 1.51)" in told
+    assert told.splitlines()[-1] == (
+        "within: 1 of 1 numbers lie in the range of 4 or more trainings with other seeds on 1 machine"
+    )
+
+
+def test_numbers_outside_the_range_are_named_with_what_to_look_at():
+    known = [
+        seen(value, f"{RUN}-s{seed}", metric)
+        for metric in ("fid", "recall")
+        for seed, value in enumerate((0.80, 0.82, 0.78))
+    ]
+    told = compare_with_seen(TABLE, [row(fid="3.0", recall="0.1")], known).splitlines()[-1]
+    assert told.startswith("outside: 2 of 2 numbers lie outside the range of 3 or more trainings")
+    assert "FID 3.00 (" in told and "Recall 0.100 (" in told and "PSNR" in told
+
+
+def test_a_table_that_nobody_recorded_has_no_range():
+    assert "no range is known" in compare_with_seen(TABLE, [row(fid="1.0")], [seen(1.0)])
+
+
+def test_the_file_holds_one_line_per_number(tmp_path: Path):
+    path = tmp_path / "expected.csv"
+    write_seen(path, [seen(0.123456789, f"{RUN}-s1"), seen(1.0)])
+    lines = list(csv.DictReader(path.read_text().splitlines()))
+    assert [(line["name"], line["value"]) for line in lines] == [(RUN, "1"), (f"{RUN}-s1", "0.123457")]
