@@ -1,5 +1,4 @@
 # Samples of a policy, the features of the samples, and the scores of the features.
-from artune.planning import recipes
 
 
 rule sample:

@@ -1,5 +1,6 @@
 """Timings and checks with random weights: ``artune bench`` and ``artune selfcheck``.
 
+- options: its options on the command line
 - run: the targets of ``artune bench``
 - measure: arguments, measurements and result rows of a benchmark
 - loo_fid: time and error of the LOO-FID reward

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artune import RESULTS_VERSION, __version__
+from artune.bench.options import BENCH_OPTIONS, SELFCHECK_OPTIONS
 from artune.errors import ArtuneError, unknown
 from artune.planning.timetable.options import OPTIONS
 from artune.scoring.options import OPTIONS as SCORING
@@ -194,6 +195,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "costs": Command("results", "seconds per stage beside the paper's", required="timings output"),
     "claims": Command("results", "judge the paper's claims by the measurements", required="results output"),
+    "expected": Command(
+        "results",
+        "a table beside the range of other seeds and machines",
+        "table",
+        optional="runs output",
+        options={"--machine": {"help": "add the numbers of all seeds of the table's runs, of this machine in words"}},
+    ),
     "rulegraph": Command("results", "Snakemake's graph of rules, as Mermaid", required="output"),
     "report": Command("results", "one HTML file of tables, figures, claims and provenance", required="results output"),
     "mlflow_store": Command("tracking", "create the tracking store", required="output"),
@@ -215,10 +223,7 @@ COMMANDS: dict[str, Command] = {
         "planning",
         "build and run the paper's networks at full size on random weights",
         optional="output",
-        options={
-            "--backbone": {"default": "llamagen_b", "help": "the policy, a key of config/backbones.yaml"},
-            "--dtype": {"choices": ["float32", "bfloat16"], "default": "float32", "help": "type of the weights"},
-        },
+        options=SELFCHECK_OPTIONS,
     ),
     "show": Command("planning", "a run's settings and the layer that set each", positional="run"),
     "bench": Command(
@@ -226,15 +231,7 @@ COMMANDS: dict[str, Command] = {
         "time a part on random weights: rollout, rewards, loo-fid, update, sample, iteration, all, suite",
         positional="target",
         optional="output",
-        options={
-            "--backbone": {"default": "llamagen_l", "help": "the policy; its sizes are those of --scale"},
-            "--images": {"type": int, "help": "images (default: the scale's; 2 on a CPU at imagenet)"},
-            "--tokens": {"type": int, "help": "tokens per image, a square (default: the scale's; 16 on a CPU)"},
-            "--repeats": {"type": int, "default": 3, "help": "timed repeats"},
-            "--weights": {"choices": ["random"], "default": "random", "help": "the speed does not depend on them"},
-            "--parts": {"nargs": "+", "default": [], "metavar": "PART", "help": "suite: parts to run (default: all)"},
-            "--limit": {"type": float, "help": "suite: seconds for all parts together (default: 840)"},
-        },
+        options=BENCH_OPTIONS,
     ),
 }
 GROUPS = {"study": "the human study: samples, pairs, page, judge, counts"}  # first word of the commands that have two

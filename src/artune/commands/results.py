@@ -1,8 +1,10 @@
 """Commands that write tables, figures, costs, claims and the report."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from artune.commands.context import Context, entry
+from artune.errors import no_such_file
 
 
 def table(context: Context, arguments: Namespace) -> str:
@@ -101,6 +103,30 @@ def claims(context: Context, arguments: Namespace) -> str:
     if not (arguments.results / "runs").is_dir() and any(arguments.results.glob("table*.csv")):  # docs/results-mnist
         return write_table_claims(context.registry, arguments.results, arguments.output)
     return write_claims(context.registry, arguments.results, context.settings.seeds, arguments.output)
+
+
+def expected(context: Context, arguments: Namespace) -> str:
+    """Print a table beside the range of other seeds and machines, or add this machine's numbers to that range."""
+    import csv
+    import sys
+
+    from artune.config.paper import find_table
+    from artune.planning.sources import Sources
+    from artune.results.expected import add_seen, compare_with_seen, read_seen
+
+    registry, key = context.registry, arguments.table
+    sources, layout = Sources(registry), find_table(registry, key)
+    seen = arguments.output or Path(f"docs/results-{registry.results_name}/expected.csv")
+    if arguments.machine:
+        return add_seen(seen, layout, arguments.runs or Path(sources.runs), arguments.machine)
+    path = Path(sources.folder) / "tables" / f"{key}.csv"
+    if not path.exists():
+        raise no_such_file(path)
+    *lines, verdict = compare_with_seen(
+        layout, list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())), read_seen(seen)
+    ).splitlines()
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return verdict
 
 
 def rulegraph(context: Context, arguments: Namespace) -> str:

@@ -15,8 +15,8 @@ from artune.data.prompts import class_names, prompts
 from artune.errors import ArtuneError
 from artune.inputs.augment import corrupt, jitter
 from artune.inputs.fit import fit
-from artune.models.encoders.batches import in_batches
 from artune.models.encoders.build import build_network
+from artune.models.encoders.feature_network import in_batches
 from artune.models.encoders.mnist import FEATURE_TRACE, Classifier, Quality
 from artune.models.encoders.mnist_clip import MnistCLIP
 from artune.models.tokenizers.build import load_tokenizer

@@ -14,8 +14,7 @@ from artune.data.imagenet import open_split
 from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
-from artune.models.encoders.batches import in_batches
-from artune.models.encoders.feature_network import FeatureNetwork
+from artune.models.encoders.feature_network import FeatureNetwork, in_batches
 from artune.runtime.files import load_npz, save_npz
 
 

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from artune.config.glossary import SCORES
+from artune.config.seeds import cut_seeds
 from artune.config.tables import Table
 from artune.errors import ArtuneError
 from artune.runtime.files import read_json, write_text
@@ -65,7 +66,10 @@ def read_seen(path: Path) -> list[Seen]:
         return []
     try:
         lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        return [Seen(**line | {"value": float(line["value"])}) for line in lines]
+        return [
+            Seen(line["run"], line["name"], line["metric"], float(line["value"]), line["machine"], line["commit"])
+            for line in lines
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ArtuneError(f"{path}: not an expected.csv ({error}); restore it from the repository") from error
 
@@ -114,6 +118,23 @@ def range_of(seen: Iterable[Seen], run: str, metric: str) -> Range | None:
     """The expected range of a run's metric; None where too few trainings are known."""
     found = [number for number in seen if (number.run, number.metric) == (run, metric)]
     return expected_range([number.value for number in found], len({number.machine for number in found}))
+
+
+def add_seen(path: Path, table: Table, runs: Path, machine: str) -> str:
+    """Add the numbers of a table's runs, with all their seeds, to an ``expected.csv``.
+
+    Args:
+        path: the file; it is made if it is not there.
+        table: the table's layout.
+        runs: folder of the runs.
+        machine: the machine that trained them, in words.
+    """
+    metrics = [metric for metric in (*table.columns, *table.extra) if metric in SCORES]
+    shown = {cut_seeds(str(row.run))[0] for row in table.rows}
+    folders = sorted(file.parent for file in runs.glob("*/scores.json") if cut_seeds(file.parent.name)[0] in shown)
+    numbers = [seen for folder in folders for seen in numbers_of(folder, metrics, machine)]
+    total = write_seen(path, [*read_seen(path), *numbers])
+    return f"{path}: {total} numbers, {len(folders)} runs of {machine} among them"
 
 
 def compare_with_seen(table: Table, rows: Sequence[Mapping[str, str]], seen: Sequence[Seen]) -> str:

@@ -1,8 +1,7 @@
 """Frozen networks behind rewards and metrics.
 
 - build: a network from its settings, with or without weights
-- batches: applying a network to many images in batches
-- feature_network: the interface of a network whose features the metrics compare
+- feature_network: the interface of a network whose features the metrics compare, and applying it in batches
 - clip: open_clip's CLIP, and HPSv2
 - inception: torch-fidelity's port of the TensorFlow Inception network of the FID
 - inception_features: its features, for programs outside this project

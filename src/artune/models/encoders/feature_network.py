@@ -1,7 +1,9 @@
-"""The interface of a network to FID, its related metrics and the LOO-FID reward."""
+"""The interface of a network to FID, its related metrics and the LOO-FID reward, and its use in batches."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +22,11 @@ class FeatureNetwork(ABC):
             ``probabilities`` [B, C]; all float32.
         """
         return {"features": self.features(images)}
+
+
+@torch.no_grad()
+def in_batches(
+    call: Callable[[Tensor], Tensor], images: Tensor, batch: int = 200, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Apply ``call`` to uint8 images [N, 3, H, W], ``batch`` at a time on ``device``: float32 [N, ...] on the CPU."""
+    return torch.cat([call(part.to(device)).float().cpu() for part in images.split(batch)])
