@@ -12,7 +12,8 @@ def score(context: Context, arguments: Namespace) -> str:
     """Score image files of any origin, with error bars."""
     from artune.runtime.progress import say
     from artune.scoring.report import text, write
-    from artune.scoring.score import Request, Scorer
+    from artune.scoring.request import Request
+    from artune.scoring.score import Scorer
     from artune.tracking.addresses import shown
     from artune.tracking.provenance import provenance
 

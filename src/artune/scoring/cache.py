@@ -1,4 +1,4 @@
-"""Features kept beside the images: a second call reads no image, and a changed file is scored anew."""
+"""Features and scores kept beside the images: a second call reads no image, and a changed file is scored anew."""
 
 import hashlib
 import json
@@ -85,7 +85,8 @@ def kept_features(
 ) -> Arrays:
     """The features of all images: kept ones, or computed batch by batch and kept.
 
-    A killed computation continues from its last batch. Features of other images under the same name are removed.
+    A killed computation continues from its last batch. Features and scores of other images under the same name are
+    removed.
 
     Args:
         known: the images.
@@ -99,14 +100,12 @@ def kept_features(
     """
     whole = hashlib.sha256(identity.encode()).hexdigest()[:12]
     kept = known.file(f"-{known.digest[:12]}-{whole}.npz")
+    forget_others(known)
     if kept.exists():
         try:
             return load_npz(kept)
         except ArtuneError:
             kept.unlink()  # damaged, and made again
-    for stale in set(known.folder.glob(f"{_plain(known.file('-'))}*.npz")):
-        if not stale.name.startswith(known.file(f"-{known.digest[:12]}-").name):
-            stale.unlink()
     chunks = Chunks(known.file("-part"), f"{known.digest} {identity}")
     chunks.clear_others()
     number, start = -(-known.images.count // batch), 0
@@ -126,6 +125,33 @@ def kept_features(
     save_npz(kept, arrays)
     chunks.remove()
     return arrays
+
+
+def forget_others(known: Known) -> None:
+    """Remove features and scores of other images under the same name."""
+    for stale in known.folder.glob(f"{_plain(known.file('-'))}*.*"):
+        if stale.is_file() and not stale.name.startswith(known.file(f"-{known.digest[:12]}-").name):
+            stale.unlink()
+
+
+def kept_scores(known: Known, identity: str) -> dict[str, Any] | None:
+    """What :func:`keep_scores` kept under this identity; None if there is no such file or it is damaged."""
+    path = _scores_file(known, identity)
+    try:
+        found = read_json(path) if path.exists() else None
+    except ArtuneError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def keep_scores(known: Known, identity: str, scores: Mapping[str, Any]) -> None:
+    """Keep scores beside the images, under all that decides them."""
+    forget_others(known)
+    write_json(_scores_file(known, identity), scores)
+
+
+def _scores_file(known: Known, identity: str) -> Path:
+    return known.file(f"-{known.digest[:12]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json")
 
 
 def _plain(path: Path) -> str:

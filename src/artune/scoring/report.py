@@ -7,7 +7,7 @@ from typing import Any
 
 from artune.config.glossary import COLUMNS, SCORES
 from artune.runtime.files import write_json, write_text
-from artune.scoring.score import Scored
+from artune.scoring.request import Scored
 
 SHOWN = (
     "fid", "fid_bias_corrected", "sfid", "inception_score", "precision", "recall", "kid", "density", "coverage",

@@ -1,7 +1,8 @@
 """The command ``score``: from image files of any origin to scores, by the code that scores runs."""
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +20,25 @@ from artune.evaluation.protocol import OFFICIAL
 from artune.evaluation.scores import score
 from artune.models.encoders.build import load_network
 from artune.runtime.files import sha256
-from artune.scoring.cache import Known, cache_folder, identity_of, kept_features, known_images
+from artune.scoring.cache import (
+    Known,
+    cache_folder,
+    identity_of,
+    keep_scores,
+    kept_features,
+    kept_scores,
+    known_images,
+)
 from artune.scoring.checks import check_images, check_number, check_order, check_reference, check_width
 from artune.scoring.image_sets import labels_of, lines_of
-from artune.scoring.statistics import Arrays, Source, given_features, moments_of, reference_arrays, source_of
+from artune.scoring.request import Opened, Request, Scored
+from artune.scoring.statistics import Arrays, given_features, moments_of, reference_arrays, source_of
 from artune.scoring.weights import Weights, absent, find_weights
+from artune.tracking.provenance import code_digest
 
 ONLY_MOMENTS = "the reference holds moments alone; give its images or features"
 OF_FEATURES = ("kid", "precision", "recall", "density", "coverage")
 OF_REWARDS = ("fid_reward", "clip_score_reward")  # equal to fid and clip_score: a scorer knows no rewards
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is scored, and how."""
-
-    samples: Path
-    reference: Path
-    against: Path | None = None
-    networks: tuple[Path, ...] = ()  # weight files and folders of them
-    labels: Path | None = None
-    captions: Path | None = None
-    accepted: frozenset[str] = frozenset()  # keys of :data:`artune.scoring.options.TRAPS`
-    batch: int | None = None
-    cache: Path | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of a set of images, and all that is said about them."""
-
-    facts: dict[str, Any]  # what the JSON holds beside the scores
-    scores: dict[str, float]
-    missing: dict[str, str]  # score -> why it could not be computed
-    notes: list[str]
-    differences: dict[str, dict[str, float]] = field(default_factory=dict)  # of a second set, by score
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file or folder of the call, and what is known of its images if it holds some."""
-
-    source: Source
-    known: Known | None = None
-
-    def described(self) -> dict[str, Any]:
-        """Its place, its digest, and of images their size and formats."""
-        if self.known is not None:
-            return {"file": str(self.source.path), "sha256": self.known.digest, **self.known.facts}
-        return {"file": str(self.source.path), "sha256": sha256(self.source.path)}
 
 
 class Scorer:
@@ -95,7 +66,8 @@ class Scorer:
             "dinov2": None,
         }
         self.protocol: Evaluation = protocol.model_copy(update=change)
-        self.weights: dict[str, Weights] = {}
+        self.found: dict[str, Weights] = {}
+        self.used: dict[str, Weights] = {}  # those whose features are scored
 
     def run(self) -> Scored:
         """Score the samples; whatever can be refused is refused before the first image goes through a network.
@@ -104,7 +76,7 @@ class Scorer:
             ArtuneError: a file is missing, damaged or not what it should be; a trap that is not accepted; the weights
                 of the network of FID are needed and missing.
         """
-        request, data = self.request, self.registry.data
+        request = self.request
         samples, reference = self._open(request.samples), self._open(request.reference, reference=True)
         against = self._open(request.against) if request.against else None
         size = samples.known.facts["size"] if samples.known else None
@@ -112,12 +84,24 @@ class Scorer:
         notes += check_images(samples.known, reference.known, request.accepted)
         if against is not None:
             notes += check_images(against.known, reference.known, request.accepted)
+        identity = self._identity(samples, reference, against)
+        if samples.known is not None and (kept := kept_scores(samples.known, identity)) is not None:
+            with contextlib.suppress(TypeError):  # of another version
+                return Scored(**kept)
+        found = self._compute(samples, reference, against, notes)
+        if samples.known is not None:
+            keep_scores(samples.known, identity, asdict(found))
+        return found
+
+    def _compute(self, samples: Opened, reference: Opened, against: Opened | None, notes: list[str]) -> Scored:
+        """The scores of files in which nothing was refused; ``notes`` is what was said about them."""
+        request = self.request
         theirs, ours = self._reference(reference), self._arrays(samples, compared=True)
         n, width = ours["features"].shape
         check_width(str(request.reference), len(theirs[f"heldout/{self.judge}/mu"]), width)
         protocol = self.protocol.model_copy(update={"samples": n, "reference": request.reference.name})
         missing: dict[str, str] = {}
-        scores = score(ours, theirs, protocol, data.classes, missing)
+        scores = score(ours, theirs, protocol, self.registry.data.classes, missing)
         scores = {name: value for name, value in scores.items() if not name.startswith(OF_REWARDS)}
         if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
             raise ArtuneError(f"{request.samples}: {', '.join(bad)} is not finite; look for broken images")
@@ -127,7 +111,18 @@ class Scorer:
         facts = self._facts(protocol, samples, reference)
         return Scored(facts, scores, missing, list(dict.fromkeys(notes)), differences)
 
-    def _open(self, path: Path, reference: bool = False) -> "Opened":
+    def _identity(self, samples: Opened, reference: Opened, against: Opened | None) -> str:
+        """Everything that decides the scores, as one text."""
+        given = [each.described() for each in (samples, reference, against) if each is not None]
+        texts = [sha256(path) for path in (self.request.labels, self.request.captions) if path is not None]
+        clip = self._find(self.protocol.clip) if samples.known is not None else None
+        weights = {name: each.digest for name, each in self.used.items()} | ({} if clip is None else {"": clip.digest})
+        accepted = sorted(self.request.accepted)
+        protocol = self.protocol.model_dump_json()
+        data = self.registry.data.model_dump_json()
+        return identity_of([given, texts, weights, accepted, protocol, data, self.device.type, code_digest()])
+
+    def _open(self, path: Path, reference: bool = False) -> Opened:
         """A file or folder and what is known of its images. Raises ArtuneError: it cannot be what it is given for."""
         source = source_of(path, self.judge)
         if source.kind in ("reference", "moments") and not reference:
@@ -139,12 +134,12 @@ class Scorer:
                 raise ArtuneError(absent(self.registry, self.protocol.networks[role], self.request.networks))
         return Opened(source, known_images(path, cache_folder(path, self.request.cache)))
 
-    def _arrays(self, opened: "Opened", compared: bool) -> Arrays:
+    def _arrays(self, opened: Opened, compared: bool) -> Arrays:
         """Features that are given, kept or computed."""
         known = opened.known
         return given_features(opened.source.path) if known is None else self._features(known, compared)
 
-    def _reference(self, opened: "Opened") -> Arrays:
+    def _reference(self, opened: Opened) -> Arrays:
         """The arrays of the reference under the names of reference.npz."""
         source, found = opened.source, Arrays()
         if source.kind in ("reference", "moments", "adm"):
@@ -172,7 +167,8 @@ class Scorer:
             names.append(self.protocol.clip)
         else:
             ids = None
-        own = {name: self.weights[name] for name in dict.fromkeys(names)}
+        own = {name: self.found[name] for name in dict.fromkeys(names)}
+        self.used |= own
         decides = [[w.digest, self.registry.networks[name].model_dump_json()] for name, w in own.items()]
         facts: list[object] = [decides, self.protocol.batch, self.device.type]
         if ids is not None:
@@ -189,12 +185,12 @@ class Scorer:
         return arrays | ({} if labels is None else {"labels": labels})
 
     def _find(self, name: str) -> Weights | None:
-        if name not in self.weights:
+        if name not in self.found:
             found = find_weights(self.registry, name, self.request.networks)
             if found is None:
                 return None
-            self.weights[name] = found
-        return self.weights[name]
+            self.found[name] = found
+        return self.found[name]
 
     def _reasons(self, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, str]:
         """Why each score that may be missing is missing."""
@@ -222,7 +218,7 @@ class Scorer:
         return found
 
     def _differences(
-        self, ours: Arrays, against: "Opened", theirs: Arrays, protocol: Evaluation
+        self, ours: Arrays, against: Opened, theirs: Arrays, protocol: Evaluation
     ) -> dict[str, dict[str, float]]:
         """Scores of the second set minus those of the first, with paired errors, p and p after Holm's correction."""
         other, second = against.source.path, self._arrays(against, compared=True)
@@ -241,7 +237,7 @@ class Scorer:
             line["p_holm"] = chance
         return found
 
-    def _facts(self, protocol: Evaluation, samples: "Opened", reference: "Opened") -> dict[str, Any]:
+    def _facts(self, protocol: Evaluation, samples: Opened, reference: Opened) -> dict[str, Any]:
         """Everything that the scores depend on, by name."""
         side = samples.known.facts["size"][0] if samples.known else None
         compared = protocol.model_dump(mode="json") | {"n": protocol.samples, "image_size": side}
@@ -249,7 +245,7 @@ class Scorer:
         differs = [
             f"{name} {compared[name]}, not {value}" for name, value in OFFICIAL.items() if compared[name] != value
         ]
-        differs += [f"digest of {each.path.name} not published" for each in self.weights.values() if not each.published]
+        differs += [f"digest of {each.path.name} not published" for each in self.used.values() if not each.published]
         return {
             "n": protocol.samples,
             "scale": self.registry.scale,
@@ -261,7 +257,7 @@ class Scorer:
             },
             "networks": {
                 name: {"file": str(each.path), "sha256": each.digest, "published": each.published}
-                for name, each in self.weights.items()
+                for name, each in self.used.items()
             },
             "evaluation": protocol.model_dump(mode="json"),
         }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from artune.runtime.progress import warn
-from artune.scoring.score import Scored
+from artune.scoring.request import Scored
 from artune.tracking.addresses import shown
 from artune.tracking.mlflow_run import MlflowRun, Point, RunView, alone
 from artune.tracking.mlflow_store import init_store

@@ -1,7 +1,6 @@
 """Scores of image files: equal to the pipeline's, whatever the layout; traps, the cache, a second set, MLflow."""
 
 import csv
-import json
 import os
 import shutil
 
@@ -121,6 +120,27 @@ def test_a_second_call_reads_no_image_and_a_changed_file_is_scored_anew(scored, 
     assert len(list(tmp_path.glob("a.artune-*.npz"))) == 1  # those of the former images are gone
 
 
+def test_a_second_call_computes_no_score_and_other_questions_are_answered_anew(
+    scored, reference, tmp_path, monkeypatch
+):
+    samples, other = (as_npz(tmp_path / f"{name}.npz", pixels(seed)) for name, seed in (("a", 1), ("b", 3)))
+    first = scored(samples, reference, "--against", other)
+    with monkeypatch.context() as patch:
+        patch.setattr("artune.scoring.score.score", lambda *rest: pytest.fail("scores were computed"))
+        again = scored(samples, reference, "--against", other)
+        assert again.out == first.out
+        assert {name: again.json[name] for name in ("scores", "missing", "notes", "differences", "files")} == {
+            name: first.json[name] for name in ("scores", "missing", "notes", "differences", "files")
+        }
+    alone = scored(samples, reference)
+    assert alone.scores == first.scores
+    assert not alone.json["differences"]
+    as_npz(other, pixels(4))
+    assert scored(samples, reference, "--against", other).json["differences"] != first.json["differences"]
+    as_npz(reference, pixels(4))
+    assert scored(samples, reference).scores["fid"] != first.scores["fid"]
+
+
 def test_a_copy_of_known_images_is_not_computed_again(scored, reference, tmp_path, monkeypatch):
     samples = as_npz(tmp_path / "a.npz", pixels(1))
     first = scored(samples, reference)
@@ -147,7 +167,7 @@ def test_a_killed_computation_continues(scored, reference, tmp_path, monkeypatch
     samples = as_folder(tmp_path / "a", pixels(1))
     expected = scored(samples, reference, "--batch", "8", "--cache", tmp_path / "other").scores
     scored(samples, reference, "--batch", "8")  # the reference is known
-    next(tmp_path.glob("a.artune-*.npz")).unlink()
+    forget(tmp_path, "a")
     before, calls = cache.as_rows, []
 
     def killed(arrays):
@@ -236,6 +256,12 @@ def test_the_table_and_the_last_line_name_the_main_number_and_what_was_written(s
     assert "CLIPScore ↑: not computed: no labels and no captions" in done.out
     assert done.json["networks"][JUDGE]["sha256"]
     assert done.json["versions"]["torch"]
+
+
+def forget(folder, name):
+    """Remove what is kept of images, but for their digest."""
+    for file in folder.glob(f"{name}.artune-*.*"):
+        file.unlink()
 
 
 # --- traps
@@ -348,7 +374,7 @@ def test_an_image_bomb_and_a_pickle_that_runs_code_are_refused(scored, reference
 
     bomb = as_folder(tmp_path / "a", pixels(1))
     (bomb / "000.png").write_bytes(png(60_000, 60_000))
-    assert "more than the" in scored(bomb, reference, refused=True).last
+    assert "that are read; save it smaller" in scored(bomb, reference, refused=True).last
 
     class Bomb:
         def __reduce__(self):
@@ -363,9 +389,10 @@ def test_an_image_bomb_and_a_pickle_that_runs_code_are_refused(scored, reference
 def test_a_damaged_cache_is_made_again(scored, reference, tmp_path):
     samples = as_npz(tmp_path / "a.npz", pixels(1))
     first = scored(samples, reference)
-    next(tmp_path.glob("a.npz.artune-*.npz")).write_bytes(b"PK")
-    (tmp_path / "a.npz.artune.json").write_text(json.dumps([1]))
-    assert scored(samples, reference).scores == first.scores
+    for wrong in ("[1]", "{", '{"scores": 1}'):
+        for file in tmp_path.glob("a.npz.artune*"):
+            file.write_text(wrong)
+        assert scored(samples, reference).scores == first.scores
 
 
 def test_the_page_shows_the_options_that_there_are():
