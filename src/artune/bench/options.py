@@ -1,4 +1,4 @@
-"""The options of ``artune bench`` and ``artune selfcheck``, which the command line reads without importing anything else."""
+"""The options of ``artune bench`` and ``artune selfcheck``, read without importing anything else."""
 
 from collections.abc import Mapping
 from typing import Any
