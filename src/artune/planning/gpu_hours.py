@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from artune.config.registry import Registry
 from artune.config.run import Evaluation, GrpoRun, MleRun, Network, PolicyRun, Run, grpo_run
-from artune.errors import ArtuneError, brief, no_such_file
+from artune.errors import ArtuneError, brief
 from artune.planning.floors import (
     DECODER_FLOPS,
     ENCODER_FLOPS,
@@ -148,8 +148,6 @@ def measured_machine(registry: Registry, path: Path) -> Gpu:
     """
     try:
         rows = {row.get("stage", ""): row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
-    except FileNotFoundError as error:
-        raise no_such_file(path, "benchmarks/gpu_suite.sh makes one on a GPU") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ArtuneError(f"{path}: cannot be read ({error})") from error
     about = rows.get("iteration", {})
