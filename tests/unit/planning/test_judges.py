@@ -80,7 +80,7 @@ def test_features_kept_beside_the_samples_are_those_of_the_installed_package(tmp
     found = set()
     for digest in ("not installed", "5793"):
         monkeypatch.setattr("artune.evaluation.features.packaged_digest", lambda digest=digest: digest)
-        found.add(identity_of(registry, files, torch.device("cpu")))
+        found.add(identity_of(registry, registry.evaluation, files, torch.device("cpu")))
     assert len(found) == 2
 
 
