@@ -110,4 +110,5 @@ def fill(module: EfficientNetLite0, tensors: dict[str, Tensor], path: Path) -> E
     if not same:
         raise ArtuneError(f"{path}: its tensors are not those of {ARCHITECTURE}; install the pinned packages again")
     module.body.load_state_dict({name: found for (name, _), (_, found) in pairs})
-    return module.eval().requires_grad_(False)
+    # Channels last in memory: its depthwise convolutions take half the time on a CPU.
+    return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
