@@ -20,10 +20,14 @@ def may_round(features: Tensor) -> bool:
     return plain and features.shape[1] >= WIDE
 
 
-def centred(features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [n, D] minus ``centre`` [D] in float32, and their squared norms [n] in float32."""
-    near = torch.cat([(rows.double() - centre).float() for rows in features.split(BLOCK)])
-    return near, torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
+def centred(features: Tensor, centre: Tensor) -> Tensor:
+    """Features [n, D] minus ``centre`` [D], float32."""
+    return torch.cat([(rows.double() - centre).float() for rows in features.split(BLOCK)])
+
+
+def squared_norms(near: Tensor) -> Tensor:
+    """Squared norms of float32 features [n, D], summed in float64: float32 [n]."""
+    return torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
 
 
 def tolerance(width: int, norms: Tensor, others: Tensor) -> Tensor:
@@ -47,7 +51,8 @@ def radii(features: Tensor, k: int) -> Tensor:
     Each product serves both of its points.
     """
     n, kept = len(features), min(k + 1 + SPARE, len(features))
-    near, norms = centred(features, features.double().mean(dim=0))
+    near = centred(features, features.double().mean(dim=0))
+    norms = squared_norms(near)
     best = torch.full((n, kept), torch.inf), torch.zeros(n, kept, dtype=torch.long)
     for row in range(0, n, BLOCK):
         for column in range(row, n, BLOCK):
@@ -92,7 +97,8 @@ def _kth(features: Tensor, best: tuple[Tensor, Tensor], k: int, apart: Tensor) -
 def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: Tensor) -> tuple[Tensor, Tensor]:
     """As :func:`artune.metrics.precision_recall.covered` with ``precision="exact"``; ``reaches`` are its ``radii``."""
     centre = reference.double().mean(dim=0)
-    (theirs, norms), (ours, own_norms) = centred(reference, centre), centred(samples, centre)
+    theirs, ours = centred(reference, centre), centred(samples, centre)
+    norms, own_norms = squared_norms(theirs), squared_norms(ours)
     width = reference.shape[1]
     # By how much each point misses the boundary that it is deepest inside of, or nearest to; negative is inside
     misses = torch.full((len(samples),), torch.inf), torch.full((len(reference),), torch.inf)

@@ -206,14 +206,15 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     change, carried = [], 0.0
     for part in features.split(chunk):
         d = part.double() - mean
+        norms = d.square().sum(dim=1)
         z = (d @ project) * (n**0.5 / (n - 1))
         downdate = downdate_trace_sqrt(values[len(values) - rank :], z)
         shares = z.square() / values[len(values) - rank :] * ((n - 1) / n)  # of each direction's variance
         carried += float((shares @ weights) @ shares.sum(dim=1))
         change.append(
-            (d.square().sum(dim=1) / (n - 1) - 2 * d @ (mean - mu_ref)) / (n - 1)
+            (norms / (n - 1) - 2 * d @ (mean - mu_ref)) / (n - 1)
             + covariance.trace() / (n - 2)
-            - d.square().sum(dim=1) * n / ((n - 1) * (n - 2))
+            - norms * n / ((n - 1) * (n - 2))
             - 2 * (trace_sqrt / ((n - 2) * (grow**0.5 + 1)) + grow**0.5 * downdate)
         )
     change = torch.cat(change)

@@ -10,6 +10,9 @@ from artune.metrics.distances import BLOCK, centred, may_round
 from artune.metrics.jackknife import standard_error
 
 
+CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
+
+
 @dataclass(frozen=True)
 class KID:
     """Squared maximum mean discrepancy, unbiased (so it may be negative), and its standard error."""
@@ -48,6 +51,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
     if not (bool(reference.isfinite().all()) and bool(samples.isfinite().all())):
         raise ArtuneError("KID: NaN or infinity in the features; look for broken images")
     centre = reference.double().mean(dim=0) if may_round(reference) else None
+    block = block if centre is None else min(block, CACHED)
     ours, theirs = _Points.of(samples, centre), _Points.of(reference, centre)
     among, within = _own_row_sums(ours, block), _own_row_sums(theirs, block)
     across = _row_sums(ours, theirs, block)
@@ -77,7 +81,7 @@ class _Points:
                 features.double(), torch.full((len(features),), 0.5, dtype=torch.float64, device=features.device)
             )
         offsets = torch.cat([rows.double() @ centre for rows in features.split(BLOCK)]) - centre.square().sum() / 2
-        return cls(centred(features, centre)[0], offsets / features.shape[1] + 0.5)
+        return cls(centred(features, centre), offsets / features.shape[1] + 0.5)
 
     def cubes(self, rows: slice, other: "_Points", columns: slice) -> Tensor:
         """The kernel between some points and some others, float64 [rows, columns]."""
