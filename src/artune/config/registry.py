@@ -70,7 +70,12 @@ class Registry(Names):
         self.tree: Tree = functools.reduce(merge, (layer for _, layer in self.layers), {})
         self.lines = lines_of(self._read("experiments.yaml"), "config/experiments.yaml")
         self.run_names: tuple[str, ...] = tuple(self.lines)
-        for name in (*self._scale_lines, *self.about.unavailable, *self.about.notes):
+        for name in (
+            *self._scale_lines,
+            *self.about.unavailable,
+            *self.about.notes,
+            *({*self.about.seeds} - {"others"}),
+        ):
             self._known(name, f"config/scales/{scale}.yaml")
         self.evaluation = parse(Evaluation, self.tree["evaluation"], "config/evaluation.yaml")
         self.data = parse(Data, self.tree["data"], "config/data.yaml")

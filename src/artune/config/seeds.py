@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from artune.config.run import Backbone, Evaluation, Network, Tokenizer
+from artune.config.settings import About
 from artune.config.yaml_layers import Tree, one_of
 from artune.errors import ArtuneError, unknown
 
@@ -104,6 +105,7 @@ class Names:
     """The names that a registry knows, with their seeds."""
 
     scale: str
+    about: About
     lines: dict[str, Tree]  # of the runs
     tokenizers: dict[str, Tokenizer]
     backbones: dict[str, Backbone]
@@ -183,8 +185,9 @@ class Names:
         return settings.train is not None and self.tokenizers[settings.tokenizer].train is not None
 
     def seed_names(self, name: str, seeds: int) -> list[str]:
-        """The names of a run's ``seeds`` repetitions, the plain name first."""
-        return [name if seed == 0 else f"{name}-s{seed}" for seed in range(seeds)]
+        """The names of a run's ``seeds`` repetitions, the plain name first; ``about.seeds`` may allow fewer."""
+        most = self.about.seeds.get(self.split(name)[0], self.about.seeds.get("others", seeds))
+        return [name if seed == 0 else f"{name}-s{seed}" for seed in range(min(seeds, most))]
 
     def lacking(self, spec: Tree, seeds: Seeds) -> str | None:
         """The seed of an input that a run cannot have at this scale, with the reason; None: it can have all of them.

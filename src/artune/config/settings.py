@@ -77,6 +77,9 @@ class About(Frozen):
     feature_dim: int | None = None  # D of LOO-FID's network, for Table 9
     room: Positive = 2  # GB that must be free on the disk of the results
     seconds: Seconds | None = None  # of an embedded scale, for the command plan; a scale above does not inherit them
+    seeds: dict[str, Positive] = Field(
+        default_factory=dict
+    )  # run, or `others` -> most repetitions, whatever is asked for
     unavailable: dict[str, str] = Field(default_factory=dict)  # run -> why it is not available here, in a word or two
     notes: dict[str, str] = Field(default_factory=dict)  # run -> a further remark on it at this scale
     snapshots: bool = False  # whether trainings keep the weights that runs with `at` are sampled from

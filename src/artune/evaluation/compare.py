@@ -172,7 +172,8 @@ def compare(
     lines: list[dict[str, Any]] = []
     for first, second in pairs:
         _refuse_other_set(first, second)
-        names = [registry.seed_names(run, seeds) for run in (first, second)]
+        both = zip(*(registry.seed_names(run, seeds) for run in (first, second)), strict=False)  # the seeds of both
+        names = [list(side) for side in zip(*both, strict=True)]
         outcomes = [[scored(name) for name in side] for side in names]
         for a, b in zip(*names, strict=True):
             if _number_of(known[a]) != _number_of(known[b]):
@@ -180,10 +181,10 @@ def compare(
             _refuse_other_labels(a, b, labels)
         for metric in (name for name in COMPARED if all(name in scores for side in outcomes for scores in side)):
             sides = [[scores[metric] for scores in side] for side in outcomes]
-            count = {"n": _number_of(outcomes[0][0])}
+            count = {"n": _number_of(outcomes[0][0]), "seeds": len(names[0])}
             lines.append({"first": first, "second": second, "metric": metric, **paired_difference(*sides), **count})
     for line, chance in zip(lines, holm([line["p"] for line in lines]), strict=True):
-        line |= {"p_holm": chance, "n": line.pop("n"), "seeds": seeds, "scale": registry.scale}
+        line |= {"p_holm": chance, "n": line.pop("n"), "seeds": line.pop("seeds"), "scale": registry.scale}
         line["note"] = registry.about.note
     return DataFrame(lines)
 

@@ -109,8 +109,11 @@ class Plan(Sources):
 
     def seed_differences(self, table: str) -> list[str]:
         """The file of a table's differences seed by seed, if there are rows to compare and several repetitions."""
-        several = table in self.score_tables and self.registry.tables[table].repetitions(self.settings.seeds) > 1
-        return [f"{self.folder}/tables/{table}.seeds.csv"] if several and pairs_of(self.registry, table) else []
+        if table not in self.score_tables:
+            return []
+        number, names = self.registry.tables[table].repetitions(self.settings.seeds), self.registry.seed_names
+        several = any(min(len(names(run, number)) for run in pair) > 1 for pair in pairs_of(self.registry, table))
+        return [f"{self.folder}/tables/{table}.seeds.csv"] if several else []
 
     def tracked(self, table: str) -> list[str]:
         """The file that records that a table's runs are in the tracking store."""

@@ -156,8 +156,8 @@ def _compare(test: ScoreTest, metric: str, measurer: Measurer, evidence: Evidenc
     if measurer.reason:
         return untested(measurer.reason)
     sides = [_measured(side, measurer.score, evidence) for side in (test.left, test.right)]
-    pairs = [(left, right) for left, right in zip(*sides, strict=True) if left is not None and right is not None]
-    if len(pairs) < evidence.seeds:
+    pairs = [(left, right) for left, right in zip(*sides, strict=False) if left is not None and right is not None]
+    if len(pairs) < min(map(len, sides)):
         return untested(f"{column.heading} is not measured at this scale")
     return _judged(what, pairs, sign, column.decimals, test.factor, test.margin, paper, agrees)
 
@@ -167,7 +167,7 @@ def _measured(runs: str, metric: str, evidence: Evidence) -> list[Measure | None
     first, *rest = (evidence.scores(run, metric) for run in minus(runs))
     if not rest:
         return first
-    both = zip(first, rest[0], strict=True)
+    both = zip(first, rest[0], strict=False)
     return [None if a is None or b is None else Measure(*difference_of([(a, b)])) for a, b in both]
 
 

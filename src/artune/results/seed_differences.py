@@ -79,17 +79,25 @@ def seed_differences(registry: Registry, key: str, scores: Mapping[str, Sequence
     lines: list[dict[str, Any]] = []
     for first, second in pairs:
         sides = [by_seed.get(run, {}) for run in (first, second)]
-        if len(sides[0]) < 2 or sides[0].keys() != sides[1].keys():
+        shared = sides[0].keys() & sides[1].keys()
+        allowed = min(len(registry.seed_names(run, 2)) for run in (first, second))
+        if len(shared) < 2 and allowed < 2:  # the scale repeats one of the two no further
+            continue
+        if len(shared) < 2 or len(shared) < min(map(len, sides)):
             told = f"{first} with seeds {sorted(sides[0])}, {second} with seeds {sorted(sides[1])}"
             raise ArtuneError(f"{key}: {told}; give both the same two seeds or more (seeds in config/config.yaml)")
+        sides = [{seed: side[seed] for seed in sorted(shared)} for side in sides]
         for metric in (*table.columns, *table.extra, *judges_of(table, everything)):
             values = [{seed: record["scores"].get(metric) for seed, record in side.items()} for side in sides]
             if not any(value is None for side in values for value in side.values()):
                 lines.append({"first": first, "second": second, "metric": metric, **paired_by_seed(*values)})
+    if not lines:
+        raise ArtuneError(f"{key}: about.seeds of config/scales/{registry.scale}.yaml repeats no two of its rows")
     seeds = sorted({seed for line in by_seed.values() for seed in line})
-    columns = ["first", "second", "metric", *(f"difference_s{seed}" for seed in seeds), *OVER_SEEDS]
+    names = [name for name in (f"difference_s{seed}" for seed in seeds) if any(name in line for line in lines)]
+    columns = ["first", "second", "metric", *names, *OVER_SEEDS]
     frame = DataFrame(lines, columns=columns).astype({name: "float64" for name in columns[3:]})
-    return frame.assign(seeds=len(seeds), scale=registry.scale, note=registry.about.note)
+    return frame.assign(seeds=frame[names].notna().sum(axis=1), scale=registry.scale, note=registry.about.note)
 
 
 def write_differences(frame: "DataFrame", registry: Registry, key: str, path: Path) -> None:
@@ -100,21 +108,30 @@ def write_differences(frame: "DataFrame", registry: Registry, key: str, path: Pa
     told = f"Scale {registry.scale}" + (f": {registry.about.note}" if registry.about.note else "")
     lines = [
         f"**{name_of(key)}, seed by seed. {table.title}.** {told}; differences of two rows with the same seed; beside "
-        f"the mean ± its standard error over {len(seeds)} seeds, and half of its 95% interval; t and p (two-sided) by "
-        f"Student's distribution with {len(seeds) - 1} degrees of freedom, not corrected for the number of scores."
+        f"the mean ± its standard error over {_counted(frame)} seeds, and half of its 95% interval; t and p "
+        f"(two-sided) by Student's distribution with {_counted(frame, 1)} degrees of freedom, not corrected for the "
+        "number of scores."
     ]
     headings = ["Score", *(str(name).replace("difference_s", "seed ") for name in seeds), "mean", "95%", "t", "p"]
     for first, second in pairs_of(registry, key):
         part = frame[(frame["first"] == first) & (frame["second"] == second)]
+        if part.empty:
+            continue
         body = [_cells(line, seeds) for line in part.to_dict("records")]
         lines += ["", f"{labels[second]}, less {labels[first]}:", "", *grid(headings, body)]
     write_text(path, "\n".join(lines) + "\n")
 
 
+def _counted(frame: "DataFrame", less: int = 0) -> str:
+    """The numbers of seeds of a table's pairs, each lowered by ``less``: ``5``, or ``3 / 5``."""
+    return " / ".join(str(number - less) for number in sorted(set(frame["seeds"])))
+
+
 def _cells(line: Mapping[Any, Any], seeds: Sequence[Any]) -> list[str]:
     """The cells of a score: the difference for every seed, mean ± error, half-width, t, p."""
     column = COLUMNS[line["metric"]]
-    shown = [f"{line[name]:+.{column.decimals}f}" for name in (*seeds, "mean")]
+    values = [line[name] for name in (*seeds, "mean")]
+    shown = ["–" if value != value else f"{value:+.{column.decimals}f}" for value in values]
     error, wide = (f"{line[name]:.{column.decimals}f}" for name in ("se", "half_width"))
     t = "–" if line["t"] != line["t"] else f"{line['t']:.2f}"
     return [column.title, *shown[:-1], f"{shown[-1]} ± {error}", f"± {wide}", t, f"{line['p']:.2g}"]
