@@ -6,7 +6,7 @@ of prior and tuning.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,6 +188,10 @@ class Names:
         """The names of a run's ``seeds`` repetitions, the plain name first; ``about.seeds`` may allow fewer."""
         most = self.about.seeds.get(self.split(name)[0], self.about.seeds.get("others", seeds))
         return [name if seed == 0 else f"{name}-s{seed}" for seed in range(min(seeds, most))]
+
+    def common_seeds(self, runs: Iterable[str], seeds: int) -> int:
+        """The repetitions that all of these runs have if ``seeds`` are asked for."""
+        return min((len(self.seed_names(run, seeds)) for run in runs), default=seeds)
 
     def lacking(self, spec: Tree, seeds: Seeds) -> str | None:
         """The seed of an input that a run cannot have at this scale, with the reason; None: it can have all of them.

@@ -136,16 +136,13 @@ class Plan(Sources):
             raise ArtuneError(f"{figure}: not at the {self.scale} scale as its file is ({missing[0]})")
         logged = [runs[-1] for runs in chosen.curves.values() if curve_shares(self.registry, figure, runs)]
         files = [(run, "scores.json") for run in chosen.shown] + [(run, "metrics.jsonl") for run in logged]
-        return [
-            f"{self.runs}/{name}/{file}"
-            for run, file in files
-            for name in self.registry.seed_names(run, self.settings.seeds)
-        ]
+        seeds = self.registry.common_seeds(chosen.shown, self.settings.seeds)
+        return [f"{self.runs}/{name}/{file}" for run, file in files for name in self.registry.seed_names(run, seeds)]
 
     def figure_options(self, figure: str) -> str:
         """Command line options of a figure: changing one redraws the figure and retrains nothing."""
         if self.registry.figures[figure].kind == "over_optimisation":
-            return f"--seeds {self.settings.seeds}"
+            return f"--seeds {self.registry.common_seeds(self.registry.figures[figure].shown, self.settings.seeds)}"
         if self.registry.figures[figure].kind != "training_dynamics":
             return ""
         chosen = self.settings.figure2

@@ -79,11 +79,11 @@ def seed_differences(registry: Registry, key: str, scores: Mapping[str, Sequence
     lines: list[dict[str, Any]] = []
     for first, second in pairs:
         sides = [by_seed.get(run, {}) for run in (first, second)]
-        shared = sides[0].keys() & sides[1].keys()
-        allowed = min(len(registry.seed_names(run, 2)) for run in (first, second))
-        if len(shared) < 2 and allowed < 2:  # the scale repeats one of the two no further
+        shared, most = sides[0].keys() & sides[1].keys(), max(map(len, sides))
+        allowed = [len(registry.seed_names(run, max(most, 2))) for run in (first, second)]
+        if min(allowed) < 2:  # the scale repeats one of the two no further
             continue
-        if len(shared) < 2 or len(shared) < min(map(len, sides)):
+        if len(shared) < min(allowed) or [len(side) for side in sides] != allowed:
             told = f"{first} with seeds {sorted(sides[0])}, {second} with seeds {sorted(sides[1])}"
             raise ArtuneError(f"{key}: {told}; give both the same two seeds or more (seeds in config/config.yaml)")
         sides = [{seed: side[seed] for seed in sorted(shared)} for side in sides]

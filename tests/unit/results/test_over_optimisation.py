@@ -107,11 +107,18 @@ def plan(scale, root=ROOT / "config", **changes):
     return Plan(read_yaml(root / "config.yaml") | {"scale": scale, **changes}, root)
 
 
-def test_the_figure_is_part_of_the_target_where_snapshots_are_kept_and_elsewhere_says_why_not():
+def test_the_figure_is_part_of_the_target_where_snapshots_are_kept_and_elsewhere_says_why_not(tmp_path):
     chosen = plan("fashion", seeds=2)
     assert KEY in chosen.figures
     files = chosen.figure(KEY)
-    assert len(files) == len(set(files)) == 2 * (13 + 4)  # scores of 13 runs, logs of 4 trainings
+    assert len(files) == len(set(files)) == 13 + 4  # scores of 13 runs, logs of 4 trainings
+    assert chosen.figure_options(KEY) == "--seeds 1"  # the runs on the way have one seed (about.seeds)
+    root = shutil.copytree(ROOT / "config", tmp_path / "config")
+    scale = root / "scales/fashion.yaml"
+    scale.write_text(scale.read_text().replace("    others: 1\n", "    others: 2\n"))
+    chosen = plan("fashion", root, seeds=2)
+    files = chosen.figure(KEY)
+    assert len(files) == len(set(files)) == 2 * (13 + 4)
     assert "results/fashion/runs/llamagen_l-kl0-at25-s1/scores.json" in files
     assert chosen.figure_options(KEY) == "--seeds 2"
     for scale in ("mnist", "imagenet", "smoke"):

@@ -1,9 +1,11 @@
 """Differences of a table's rows seed by seed, against scipy's paired test."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
+from project import ROOT
 from scipy import stats
 from test_tables import record
 
@@ -117,3 +119,18 @@ def test_the_command_reads_the_runs_of_every_seed_and_writes_both_forms(tmp_path
     assert (tmp_path / "table4.seeds.md").exists()
     assert main([*words, "--seeds", "1"]) == 2
     assert "give both the same two seeds or more" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_pair_that_the_scale_repeats_no_further_is_left_out(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config/scales/mnist.yaml"
+    limits = "  seeds: {llamagen_l-ours-maniqa: 1, llamagen_l-ours: 2}\n"
+    path.write_text(path.read_text().replace("about:\n", f"about:\n{limits}", 1))
+    limited, given = Registry("mnist", root=tmp_path / "config"), scores()
+    assert limited.seed_names("llamagen_l-ours", 3) == ["llamagen_l-ours", "llamagen_l-ours-s1"]
+    assert limited.seed_names("llamagen_l-ours-t1", 3) == ["llamagen_l-ours-t1", "llamagen_l-ours-t1-s1"]
+    assert len(limited.seed_names("llamagen_l-argrpo", 3)) == 3
+    given = {run: found[: len(limited.seed_names(run, 3))] for run, found in given.items()}
+    frame = seed_differences(limited, "table4", given)
+    assert set(frame["second"]) == {"llamagen_l-ours"}
+    assert set(frame["seeds"]) == {2}

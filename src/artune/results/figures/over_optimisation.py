@@ -56,7 +56,8 @@ def draw_over_optimisation(
         key: name of the figure, for messages.
         layout: the figure, with its ``curves``.
         results: ``results/{scale}``.
-        seeds: number of seeds of every run; with several, points are means and bars the standard errors of the means.
+        seeds: number of seeds of every run, or as many as all of them have at the scale; with several, points are means
+            and bars the standard errors of the means.
         output: the PDF.
         note: the last sentence of the caption.
 
@@ -64,6 +65,7 @@ def draw_over_optimisation(
         ArtuneError: a file is missing or damaged, a score is missing, or the runs were scored by different settings.
     """
     records: list[dict] = []
+    seeds = registry.common_seeds(layout.shown, seeds)
 
     @functools.cache
     def read(run: str) -> list[dict]:
