@@ -1,11 +1,15 @@
 """The pinned packages: every one with the digests of its files, installed by their digests, from no named index."""
 
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("build", "requirements", "requirements-cuda12", "official")
@@ -96,6 +100,61 @@ def test_make_keeps_the_kind_of_an_existing_environment_and_refuses_another_cuda
     done = subprocess.run(["make", "CUDA=11", "help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode
     assert "CUDA=11: give 13 (driver 580 or later) or 12" in done.stderr
+
+
+def machine(folder, **pythons):
+    """A copy of the Makefile's surroundings, and a PATH whose interpreters do (True) or do not make environments."""
+    for name in ("Makefile", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    (folder / "envs").symlink_to(ROOT / "envs")
+    (folder / "bin").mkdir()
+    for name in ("bash", "make", "cat", "cksum", "cut", "test"):
+        (folder / "bin" / name).symlink_to(shutil.which(name))
+    for name, works in pythons.items():
+        program = folder / "bin" / name.replace("_", ".")
+        program.write_text(f"#!/bin/bash\nexit {0 if works else 127}\n")
+        program.chmod(0o755)
+    return os.environ | {"PATH": str(folder / "bin")}
+
+
+@pytest.mark.parametrize(
+    ("pythons", "chosen"),
+    [
+        ({"python3_11": True, "python3_12": True}, "python3.12"),
+        ({"python3_11": True, "python3_13": False}, "python3.11"),  # a shim without a version behind it
+        ({"python3_13": True, "python3_12": True}, "python3.13"),
+    ],
+)
+@pytest.mark.parametrize("target", ["reproduce", "test"])
+def test_make_takes_the_newest_python_that_works(pythons, chosen, target, tmp_path):
+    done = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, env=machine(tmp_path, **pythons), capture_output=True, text=True
+    )
+    assert re.findall(r"(\S+) -m venv \.venv\n", done.stdout) == [chosen], done.stderr
+
+
+def test_make_says_how_to_get_a_python_where_there_is_none(tmp_path):
+    done = subprocess.run(["make", "reproduce"], cwd=tmp_path, env=machine(tmp_path), capture_output=True, text=True)
+    assert done.returncode
+    assert "error: no Python 3.11, 3.12 or 3.13 that can make environments found" in done.stdout
+    assert "uv python install 3.13" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_package_asks_for_what_the_pins_give_and_names_each_direct_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [
+        Requirement(text) for text in (*project["dependencies"], *(text for each in extras.values() for text in each))
+    ]
+    have = normal(pins("requirements"))
+    for requirement in asked:
+        assert requirement.specifier.contains(have[canonicalize_name(requirement.name)]), requirement
+    names = {canonicalize_name(requirement.name) for requirement in asked}
+    assert set(wanted("requirements.in")) <= names
+    core = {canonicalize_name(Requirement(text).name): text for text in project["dependencies"]}
+    assert set(core) == {"numpy", "torch", "scipy", "pydantic", "pyyaml", "safetensors"}
+    assert all(">=" in text for text in core.values())
 
 
 @pytest.mark.parametrize(
