@@ -9,7 +9,6 @@ from artune.errors import ArtuneError
 from artune.metrics.distances import BLOCK, centred, may_round
 from artune.metrics.jackknife import standard_error
 
-
 CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
 
 
