@@ -8,7 +8,7 @@
 - cmmd: kernel distance of CLIP embeddings
 - realism: realism score
 - student: error of a mean over few seeds, by Student's t
-- distances: neighbours and balls of wide features, in float32 where that decides
+- distances: sums, neighbours and balls of wide features, in float32 where that decides
 - jackknife: standard error from leave-one-out values
 - trace_sqrt: traces of matrix square roots when one sample leaves a covariance
 """

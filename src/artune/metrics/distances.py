@@ -1,9 +1,11 @@
-"""Neighbours and balls of many wide features on a CPU: products in float32, every doubtful decision in float64.
+"""Sums over many wide features on a CPU, and their neighbours and balls in float32 with doubtful decisions in float64.
 
 A distance in float32 is off by at most :func:`tolerance`. Which neighbour is the k-th, and whether a point lies in a
 ball, is decided in float64 wherever that margin leaves it open, so that the results are those of float64 throughout, at
 half the time or less.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -28,6 +30,17 @@ def centred(features: Tensor, centre: Tensor) -> Tensor:
 def squared_norms(near: Tensor) -> Tensor:
     """Squared norms of float32 features [n, D], summed in float64: float32 [n]."""
     return torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
+
+
+def symmetric_sum(parts: Iterable[Tensor]) -> Tensor:
+    """Sum of ``part.T @ part`` over float64 parts [b, D] on the CPU; half of the products are enough for it."""
+    from scipy.linalg.blas import dsyrk  # imported here because it takes a tenth of a second
+
+    total = None
+    for part in parts:
+        total = dsyrk(1.0, part.numpy().T, beta=0.0 if total is None else 1.0, c=total, overwrite_c=1)
+    upper = torch.from_numpy(total)
+    return upper.triu() + upper.triu(1).T
 
 
 def tolerance(width: int, norms: Tensor, others: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
+from artune.metrics.distances import may_round, symmetric_sum
 from artune.metrics.jackknife import standard_error
-from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, numerical_rank
+from artune.metrics.trace_sqrt import any_root, covariance_root, downdate_trace_sqrt, numerical_rank
 
 # Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
 PER_FEATURE = 10  # least samples per feature
@@ -191,7 +192,8 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     mu_ref = torch.as_tensor(mu_ref).double().to(features.device)
     cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
     mean, covariance = _moments_in_chunks(features, chunk)
-    root = covariance_root(cov_ref)
+    rounded = may_round(features)
+    root = any_root(cov_ref) if rounded else covariance_root(cov_ref)
     values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)
     trace_sqrt = values.clamp_min(0).sqrt().sum()
     rank = numerical_rank(values)
@@ -207,7 +209,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     for part in features.split(chunk):
         d = part.double() - mean
         norms = d.square().sum(dim=1)
-        z = (d @ project) * (n**0.5 / (n - 1))
+        z = _projected(d, project, rounded) * (n**0.5 / (n - 1))
         downdate = downdate_trace_sqrt(values[len(values) - rank :], z)
         shares = z.square() / values[len(values) - rank :] * ((n - 1) / n)  # of each direction's variance
         carried += float((shares @ weights) @ shares.sum(dim=1))
@@ -264,8 +266,15 @@ def _mean_of_halves(
     return sum(distances) / 2
 
 
+def _projected(d: Tensor, project: Tensor, rounded: bool) -> Tensor:
+    """``d @ project``; if ``rounded`` in float32, whose errors are a sample's own and vanish in sums over the samples."""
+    return (d.float() @ project.float()).double() if rounded else d @ project
+
+
 def _moments_in_chunks(features: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     mean = sum(part.double().sum(dim=0) for part in features.split(chunk)) / len(features)
+    if may_round(features):
+        return mean, symmetric_sum(part.double() - mean for part in features.split(chunk)) / (len(features) - 1)
     scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
     for part in features.split(chunk):
         centred = part.double() - mean

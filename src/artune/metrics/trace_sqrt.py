@@ -23,6 +23,12 @@ def covariance_root(covariance: Tensor) -> Tensor:
     return vectors * values.clamp_min(0).sqrt()
 
 
+def any_root(covariance: Tensor) -> Tensor:
+    """As :func:`covariance_root`, in a tenth of the time if the matrix has a Cholesky factor, which is a root, too."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    return covariance_root(covariance) if int(failed) else factor
+
+
 def numerical_rank(values: Tensor) -> int:
     """Number of ascending eigenvalues [D] of a symmetric matrix that are above its rounding errors.
 

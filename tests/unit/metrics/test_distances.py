@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from artune.metrics import distances, kid, precision_recall
+from artune.metrics import distances, fid, kid, precision_recall
+from artune.metrics.fid import feature_moments, jackknife_fid
 from artune.metrics.kid import kid as kernel_distance
 from artune.metrics.precision_recall import neighbour_radii
 from artune.metrics.precision_recall import precision_recall as both
@@ -86,6 +87,23 @@ def test_kid_keeps_far_more_digits_than_its_error_has(monkeypatch, small_blocks,
     exact = in_float64(monkeypatch, lambda: kernel_distance(real, ours, block))
     assert found.value == pytest.approx(exact.value, abs=1e-4 * exact.standard_error)
     assert found.standard_error == pytest.approx(exact.standard_error, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1300, 400])  # more and fewer samples than features
+@pytest.mark.parametrize("known", [1500, 500])  # a reference with a Cholesky factor, and one without
+def test_the_jackknife_of_fid_keeps_seven_digits(monkeypatch, n, known):
+    real, ours = draw(0, known), draw(1, n, 1.1)
+    mu, sigma = feature_moments(real)
+    found = jackknife_fid(ours, mu, sigma, chunk=300)
+    with monkeypatch.context() as patch:
+        patch.setattr(fid, "may_round", lambda features: False)
+        exact = jackknife_fid(ours, mu, sigma, chunk=300)
+        halved = exact.halved(0)
+    assert found.value == pytest.approx(exact.value, rel=1e-7)
+    assert found.standard_error == pytest.approx(exact.standard_error, rel=1e-6)
+    assert found.bias_corrected == pytest.approx(exact.bias_corrected, rel=1e-6)
+    assert found.share == pytest.approx(exact.share, rel=1e-6)
+    assert found.halved(0) == pytest.approx(halved, rel=1e-7)
 
 
 def test_narrow_features_and_loose_products_stay_in_float64():
