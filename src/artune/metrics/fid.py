@@ -267,7 +267,7 @@ def _mean_of_halves(
 
 
 def _projected(d: Tensor, project: Tensor, rounded: bool) -> Tensor:
-    """``d @ project``; if ``rounded`` in float32, whose errors are a sample's own and vanish in sums over the samples."""
+    """``d @ project``; if ``rounded`` in float32, whose errors are a sample's own and vanish in sums over samples."""
     return (d.float() @ project.float()).double() if rounded else d @ project
 
 
