@@ -39,12 +39,14 @@ SHORTEST_SECRET = 6
 # The files that the rules of the workflow make; a test compares them with workflow/rules.
 MADE = re.compile(
     r"""results/(?:\w+\.(?:csv|md|tex|pdf|png)|report\.html|(?P<scale>[a-z0-9_]+)(?:-(?P<preset>[a-z]+))?/(?:
-        runs/[\w-]+/(?:config\.yaml|policy\.safetensors|grid\.png|(?:metrics|timings)\.jsonl
+        runs/[\w-]+/(?:snapshots/\d+\.safetensors|config\.yaml|policy\.safetensors|grid\.png|(?:metrics|timings)\.jsonl
             |(?:samples|features)\.npz|(?:scores|manifest|official)\.json)
         |pretrained/(?:external/)?[\w-]+/(?:(?:policy|tokenizer)\.safetensors|codes\.npz)
-        |inputs/(?:data\.npz|networks/\w+\.safetensors)|assets/\w+\.json
-        |(?:reference|class_moments|references/[\w-]+)\.npz|bench/iteration/(?:timings\.jsonl|manifest\.json)
-        |tables/\w+(?:(?:\.compare)?\.csv|\.md|\.tex)|figures/(?:\w+\.(?:pdf|png)|samples/\w+/[\w-]+\.npz)
+        |inputs/(?:data\.npz|networks/[\w-]+\.safetensors)|assets/\w+\.json
+        |(?:reference|class_moments)(?:-n\d+)?\.npz|references/[\w-]+\.npz
+        |bench/iteration/(?:timings\.jsonl|manifest\.json)
+        |tables/\w+(?:(?:\.compare|\.seeds)?\.csv|(?:\.seeds)?\.md|\.tex)
+        |figures/(?:\w+\.(?:pdf|png)|samples/\w+/[\w-]+\.npz)
         |study/(?:pairs\.zip|(?:judge|tally)\.json|samples/[\w-]+\.npz)|tracking/\w+\.json
         |costs\.csv|claims\.(?:csv|json)|rulegraph\.mmd|report\.html))""",
     re.VERBOSE,

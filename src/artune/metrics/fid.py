@@ -189,8 +189,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     """
     _check_features(features, least=3)
     n = len(features)
-    mu_ref = torch.as_tensor(mu_ref).double().to(features.device)
-    cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
+    mu_ref, cov_ref = (torch.as_tensor(moment).double().to(features.device) for moment in (mu_ref, cov_ref))
     mean, covariance = _moments_in_chunks(features, chunk)
     rounded = may_round(features)
     root = any_root(cov_ref) if rounded else covariance_root(cov_ref)
