@@ -191,8 +191,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     n = len(features)
     mu_ref, cov_ref = (torch.as_tensor(moment).double().to(features.device) for moment in (mu_ref, cov_ref))
     mean, covariance = _moments_in_chunks(features, chunk)
-    rounded = may_round(features)
-    root = any_root(cov_ref) if rounded else covariance_root(cov_ref)
+    root = any_root(cov_ref) if may_round(features) else covariance_root(cov_ref)
     values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)
     trace_sqrt = values.clamp_min(0).sqrt().sum()
     rank = numerical_rank(values)
@@ -208,7 +207,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     for part in features.split(chunk):
         d = part.double() - mean
         norms = d.square().sum(dim=1)
-        z = _projected(d, project, rounded) * (n**0.5 / (n - 1))
+        z = _projected(d, project, n) * (n**0.5 / (n - 1))
         downdate = downdate_trace_sqrt(values[len(values) - rank :], z)
         shares = z.square() / values[len(values) - rank :] * ((n - 1) / n)  # of each direction's variance
         carried += float((shares @ weights) @ shares.sum(dim=1))
@@ -265,9 +264,13 @@ def _mean_of_halves(
     return sum(distances) / 2
 
 
-def _projected(d: Tensor, project: Tensor, rounded: bool) -> Tensor:
-    """``d @ project``; if ``rounded`` in float32, whose errors are a sample's own and vanish in sums over samples."""
-    return (d.float() @ project.float()).double() if rounded else d @ project
+def _projected(d: Tensor, project: Tensor, n: int) -> Tensor:
+    """``d @ project`` for some of n samples; in float32 where these are so many that no sample carries a direction.
+
+    The errors of float32 are a sample's own and vanish in sums over the samples.
+    """
+    plenty = may_round(d) and n >= 2 * len(project)
+    return (d.float() @ project.float()).double() if plenty else d @ project
 
 
 def _moments_in_chunks(features: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
