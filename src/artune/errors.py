@@ -43,7 +43,7 @@ MADE = re.compile(
             |(?:samples|features)\.npz|(?:scores|manifest|official)\.json)
         |pretrained/(?:external/)?[\w-]+/(?:(?:policy|tokenizer)\.safetensors|codes\.npz)
         |inputs/(?:data\.npz|networks/[\w-]+\.safetensors)|assets/\w+\.json
-        |(?:reference|class_moments)(?:-n\d+)?\.npz|references/[\w-]+\.npz
+        |(?:reference|class_moments)[\w-]*\.npz|references/[\w-]+\.npz
         |bench/iteration/(?:timings\.jsonl|manifest\.json)
         |tables/\w+(?:(?:\.compare|\.seeds)?\.csv|(?:\.seeds)?\.md|\.tex)
         |figures/(?:\w+\.(?:pdf|png)|samples/\w+/[\w-]+\.npz)
