@@ -109,5 +109,16 @@ def code_versions(records: Iterable[Scores]) -> dict[str, list[str]]:
 
 def say_versions(versions: Mapping[str, Sequence[str]]) -> str:
     """A sentence on :func:`code_versions`, or an empty string."""
-    made = "; ".join(f"{version}: {', '.join(what)}" for version, what in versions.items())
+    every = [one for what in versions.values() for one in what]
+    made = "; ".join(f"{version}: {', '.join(_in_short(what, every))}" for version, what in versions.items())
     return f"made by different versions of the code ({made})" if versions else ""
+
+
+def _in_short(what: Sequence[str], every: Sequence[str]) -> list[str]:
+    """``scores of a, scores of b, scores of c`` as ``all 3 scores``, where one version made all of a kind."""
+    told: list[str] = []
+    for kind, several in (("scores of ", "scores"), ("training of ", "trainings")):
+        own = [one for one in what if one.startswith(kind)]
+        whole = len(own) > 2 and len(own) == sum(one.startswith(kind) for one in every)
+        told += [f"all {len(own)} {several}"] if whole else own
+    return told

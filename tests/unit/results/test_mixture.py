@@ -154,3 +154,12 @@ def test_rows_of_two_versions_say_which_made_what():
 def test_files_without_a_digest_of_the_code_are_compared_by_commit():
     old = record("old") | {"versions": {"commit": "2" * 40}}
     assert code_versions([record("a"), old]) == {"1111111": ["scores of a"], "2222222": ["scores of old"]}
+
+
+def test_a_version_that_made_all_of_a_kind_is_told_in_short():
+    runs = ("a", "b", "c")
+    versions = {"aaaaaaa": [f"scores of {run}" for run in runs], "bbbbbbb": [f"training of {run}" for run in runs]}
+    told = "made by different versions of the code (aaaaaaa: all 3 scores; bbbbbbb: all 3 trainings)"
+    assert say_versions(versions) == told
+    mixed = {"aaaaaaa": ["scores of a", "scores of b", "training of a"], "bbbbbbb": ["scores of c"]}
+    assert "aaaaaaa: scores of a, scores of b, training of a; bbbbbbb: scores of c" in say_versions(mixed)
