@@ -207,7 +207,7 @@ def train_moments(context: Context, arguments: Namespace) -> str:
     from artune.inputs.training_moments import write_embedded_moments, write_train_moments
 
     registry, device, name = context.registry, context.device, arguments.name
-    entry(registry.networks, name, "network")
+    registry.network(name)  # an unknown name is told before anything is read
     images, network = _images(context, arguments), context.networks({name}, arguments.networks)[name]
     if registry.data.embedded:
         return write_embedded_moments(images, registry.data, name, network, arguments.output, device)

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from artune.commands.context import Context, entry
-from artune.errors import no_such_file
+from artune.errors import ArtuneError, no_such_file
 
 
 def table(context: Context, arguments: Namespace) -> str:
@@ -116,6 +116,8 @@ def expected(context: Context, arguments: Namespace) -> str:
 
     registry, key = context.registry, arguments.table
     sources, layout = Sources(registry), find_table(registry, key)
+    if layout.kind != "scores":
+        raise ArtuneError(f"expected: {key} holds votes, not scores; name a table of scores")
     seen = arguments.output or Path(f"docs/results-{registry.results_name}/expected.csv")
     if arguments.machine:
         return add_seen(seen, layout, arguments.runs or Path(sources.runs), arguments.machine)

@@ -93,8 +93,8 @@ def identity_of(registry: Registry, evaluation: Evaluation, files: Mapping[str, 
     """
     facts = [prompts_digest(registry.data), str(evaluation.batch), device.type]
     for role, name in evaluation.networks.items():
-        if registry.networks[name].kind in PACKAGES:
-            facts.append(f"{role} {registry.networks[name].model_dump_json()} {packaged_digest()}")
+        if registry.network(name).kind in PACKAGES:
+            facts.append(f"{role} {registry.network(name).model_dump_json()} {packaged_digest()}")
             continue
         path = files[name]
         if not path.exists():

@@ -195,9 +195,10 @@ def compare_times(test: TimeTest, evidence: Evidence) -> Comparison:
     factor, sign, side = (test.below, -1, "below") if test.below else (test.above or 1.0, 1, "above")
     stages = ((test.left, test.stage), (test.right, test.of or test.stage))
     left, right = ([median_of(values) for values in evidence.logged(*stage, "timings.jsonl")] for stage in stages)
-    pairs = list(zip(left, right, strict=True))
+    pairs = list(zip(left, right, strict=False))  # the seeds that both have
     difference, error = difference_of(pairs, factor)
-    seconds = " against ".join(f"{1000 * fmean(measure.value for measure in part):.3g} ms" for part in (left, right))
+    sides = zip(*pairs, strict=True)
+    seconds = " against ".join(f"{1000 * fmean(measure.value for measure in part):.3g} ms" for part in sides)
     ratio = fmean(a.value / b.value for a, b in pairs)
     return Comparison(
         what=f"{test.stage} of {test.left} {side} {factor:g} times {test.of or 'that'} of {test.right}",

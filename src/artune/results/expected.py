@@ -117,7 +117,9 @@ def expected_range(values: Sequence[float], machines: int = 1) -> Range | None:
 def range_of(seen: Iterable[Seen], run: str, metric: str) -> Range | None:
     """The expected range of a run's metric; None where too few trainings are known."""
     found = [number for number in seen if (number.run, number.metric) == (run, metric)]
-    return expected_range([number.value for number in found], len({number.machine for number in found}))
+    # The same training on two machines that round alike is one training.
+    values = {(number.name, number.value) for number in found}
+    return expected_range([value for _, value in sorted(values)], len({number.machine for number in found}))
 
 
 def add_seen(path: Path, table: Table, runs: Path, machine: str) -> str:
@@ -166,6 +168,8 @@ def compare_with_seen(table: Table, rows: Sequence[Mapping[str, str]], seen: Seq
     ranges = [found for found in known.values() if found]
     if not ranges:
         return "expected: no range is known for this table; docs/results-*/expected.csv has too few trainings of it"
+    if several := sorted({row.get("seeds") or "1" for row in rows} - {"1"}):
+        return f"expected: ranges are of one training, this table has the means of {' or '.join(several)}; use seeds: 1"
     least, machines = min(found.trainings for found in ranges), max(found.machines for found in ranges)
     behind = f"{least} or more trainings with other seeds on {machines} machine{'s' if machines > 1 else ''}"
     # One number in twenty lies outside its 95 % range by chance.

@@ -159,3 +159,7 @@ def test_an_embedded_source_has_its_moments_from_its_own_file(tmp_path, monkeypa
     assert found.keys() == {"train/inception_residual/mu", "train/inception_residual/sigma"}
     for key, value in found.items():
         np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5)
+    save_module("networks/inception_residual-n1.safetensors", network)  # as a network of a further set
+    arguments[1] = "inception_residual-n1"
+    assert main([*arguments, "--output", "further.npz", "--scale", "smoke", "--device", "cpu"]) == 0
+    assert load_npz("further.npz").keys() == {"train/inception_residual-n1/mu", "train/inception_residual-n1/sigma"}

@@ -100,3 +100,14 @@ def test_the_reference_holds_the_held_out_images_and_is_empty_without_the_packag
     found = load_npz(tmp_path / "full.npz")["heldout/efficientnet_lite0/embeddings"]
     assert found.dtype == np.float16
     assert np.array_equal(found, images.mean((1, 2), dtype=np.float32).astype(np.float16))
+
+
+def test_the_features_of_a_further_set_are_those_of_its_own_networks(tmp_path):
+    registry, found = Registry("fashion", root=ROOT / "config"), set()
+    for number in (0, 1):
+        protocol, files = registry.evaluation_in(number), {}
+        for name in set(protocol.networks.values()) - {"efficientnet_lite0"}:
+            files[name] = tmp_path / f"{name}.safetensors"
+            files[name].write_bytes(name.encode())
+        found.add(identity_of(registry, protocol, files, torch.device("cpu")))
+    assert len(found) == 2

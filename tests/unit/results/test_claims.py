@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from measured import write_results, write_run, write_votes
+from project import ROOT
 from scipy import stats
 
 from artune.config.registry import Registry
@@ -408,3 +409,15 @@ def test_at_an_embedded_scale_the_scales_own_judge_decides_and_the_stand_ins_are
 def test_at_the_papers_scale_every_claim_with_tests_is_tested_but_what_a_person_must_see():
     skipped = [key for key, claim in IMAGENET.claims.items() if claim.why_not("imagenet")]
     assert skipped == ["training-cost", "qualitative-structure"]
+
+
+def test_runs_of_unequal_numbers_of_seeds_are_compared_on_the_seeds_of_both(tmp_path):
+    root = shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = root / "scales/mnist.yaml"
+    path.write_text(path.read_text().replace("about:\n", "about:\n  seeds: {others: 1, llamagen_l-ours: 3}\n", 1))
+    limited = Registry("mnist", root=root)
+    results = write_results(limited, tmp_path / "results", seeds=3)
+    found = {judged.id: judged for judged in judge_claims(limited, results, 3)}
+    (times,) = found["covariance-native-time"].comparisons  # ours has three seeds, the other run one
+    assert times.verdict != UNTESTED
+    assert all(one.verdict != UNTESTED for one in found["argrpo-recall"].comparisons if one.by == JUDGES)

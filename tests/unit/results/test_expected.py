@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import t
 
+from artune.commands.cli import main
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.results.expected import (
@@ -98,3 +99,21 @@ def test_the_file_holds_one_line_per_number(tmp_path: Path):
     write_seen(path, [seen(0.123456789, f"{RUN}-s1"), seen(1.0)])
     lines = list(csv.DictReader(path.read_text().splitlines()))
     assert [(line["name"], line["value"]) for line in lines] == [(RUN, "1"), (f"{RUN}-s1", "0.123457")]
+
+
+def test_a_training_that_two_machines_repeat_to_the_bit_counts_once():
+    twice = [seen(1.0), seen(1.0, machine="two"), seen(2.0, f"{RUN}-s1")]
+    assert range_of(twice, RUN, "fid") is None
+    found = range_of([*twice, seen(3.0, f"{RUN}-s2")], RUN, "fid")
+    assert found is not None
+    assert (found.trainings, found.machines) == (3, 2)
+
+
+def test_means_over_seeds_have_no_range_of_one_training():
+    known = [seen(value, f"{RUN}-s{seed}") for seed, value in enumerate((1.0, 1.2, 0.9))]
+    assert "this table has the means of 5" in compare_with_seen(TABLE, [row(fid="1.3", seeds="5")], known)
+
+
+def test_a_table_of_votes_has_no_range(capsys):
+    assert main(["expected", "table3", "--scale", "mnist"]) == 2
+    assert "table3 holds votes, not scores" in capsys.readouterr().err
