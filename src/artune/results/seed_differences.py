@@ -105,7 +105,8 @@ def write_differences(frame: "DataFrame", registry: Registry, key: str, path: Pa
     table = find_table(registry, key)
     labels = {row.run: " | ".join(row_labels(registry, row)) for row in table.rows if row.run}
     seeds = [name for name in frame if str(name).startswith("difference_s")]
-    told = f"Scale {registry.scale}" + (f": {registry.about.note}" if registry.about.note else "")
+    note = registry.about.note.removeprefix(f"{registry.scale} scale: ")
+    told = f"Scale {registry.scale}" + (f": {note}" if note else "")
     lines = [
         f"**{name_of(key)}, seed by seed. {table.title}.** {told}; differences of two rows with the same seed; beside "
         f"the mean ± its standard error over {_counted(frame)} seeds, and half of its 95% interval; t and p "
