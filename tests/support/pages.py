@@ -18,7 +18,7 @@ PAGES = [page for page in PAGES if page not in GENERATED]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.S | re.M)
 CODE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 PROGRAM = re.compile(
-    r"(?:\w+=\S+ )*(?:\.venv/bin/)?(snakemake|artune|python(?:3\.\d+)? -m \w+|make|pip|uv|bash|git|mlflow|srun|scancel|rsync|tail)\b"
+    r"(?:\w+=\S+ )*(?:\.venv/bin/)?(snakemake|artune|python(?:3\.\d+)? -m \w+|make|pip|uv|bash|git|mlflow|srun|scancel|rsync|tail)(?=\s|$)"  # `artune.NAME` is a name of the library
 )
 # What a command that cannot run in a test says in its comment.
 MARKER = re.compile(r"\b(?:needs (?:a|the) (?:GPU|cluster|network)|minutes|hours)\b")
