@@ -55,6 +55,26 @@ def test_precision_and_recall_are_those_of_float64(monkeypatch, small_blocks, po
     assert both(real, ours) == in_float64(monkeypatch, lambda: both(real, ours))
 
 
+@pytest.mark.parametrize("width", [512, 2048])
+def test_repeated_images_lie_in_their_own_balls(monkeypatch, width):
+    """Of four equal images the third neighbour is at distance 0, and so is the equal image of the other set."""
+    once, others = draw(0, 60, width=width), draw(1, 200, 3.0, width=width)
+    ours, real = once.repeat(4, 1), torch.cat([once, others])
+    found = both(real, ours)
+    assert found.recall == pytest.approx(60 / 260)
+    assert found == in_float64(monkeypatch, lambda: both(real, ours))
+    swapped = both(ours, real)
+    assert swapped.precision == pytest.approx(60 / 260)
+
+
+def test_many_equal_images_have_radius_0(monkeypatch, small_blocks):
+    """More equal images than candidates are kept, so that all distances are looked at again."""
+    x = torch.cat([draw(0, 3).repeat(30, 1), draw(1, 10)])
+    radii = neighbour_radii(x, 3)
+    assert (radii[:90] == 0).all()
+    assert (radii[90:] > 0).all()
+
+
 def test_without_the_second_look_they_would_not_be(monkeypatch, small_blocks):
     """Balls whose boundaries run through points, within the rounding of float32."""
     real = draw(0, 60)
