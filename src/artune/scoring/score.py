@@ -114,13 +114,18 @@ class Scorer:
     def _identity(self, samples: Opened, reference: Opened, against: Opened | None) -> str:
         """Everything that decides the scores, as one text."""
         given = [each.described() for each in (samples, reference, against) if each is not None]
-        texts = [sha256(path) for path in (self.request.labels, self.request.captions) if path is not None]
-        clip = self._find(self.protocol.clip) if samples.known is not None else None
-        weights = {name: each.digest for name, each in self.used.items()} | ({} if clip is None else {"": clip.digest})
+        # Which of the two a file is decides as well: one file may be given as labels or as captions
+        texts = [path and sha256(path) for path in (self.request.labels, self.request.captions)]
+        names = dict.fromkeys((self.protocol.features, self.protocol.classifier, self.protocol.clip))
+        weights = {}
+        if samples.known is not None:  # otherwise no scores are kept
+            known = {name: found for name in names if (found := self._find(name)) is not None}
+            weights = {name: [w.digest, self.registry.networks[name].model_dump_json()] for name, w in known.items()}
         accepted = sorted(self.request.accepted)
         protocol = self.protocol.model_dump_json()
         data = self.registry.data.model_dump_json()
-        return identity_of([given, texts, weights, accepted, protocol, data, self.device.type, code_digest()])
+        scale = self.registry.scale
+        return identity_of([given, texts, weights, accepted, protocol, data, scale, self.device.type, code_digest()])
 
     def _open(self, path: Path, reference: bool = False) -> Opened:
         """A file or folder and what is known of its images. Raises ArtuneError: it cannot be what it is given for."""

@@ -163,6 +163,25 @@ def test_other_weights_other_batches_and_captions_have_features_of_their_own(sco
     assert len(list(tmp_path.glob("a.npz.artune-*.npz"))) == 3
 
 
+def test_other_weights_give_scores_of_their_own(scored, networks, reference, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    samples, others = as_npz(tmp_path / "a.npz", pixels(1)), shutil.copytree(networks, tmp_path / "others")
+    first = scored(samples, reference)
+    weights = load_file(others / f"{JUDGE}.safetensors")
+    save_file({k: v * 1.5 if v.is_floating_point() else v for k, v in weights.items()}, others / f"{JUDGE}.safetensors")
+    second = scored(samples, reference, networks=others)
+    assert second.scores["fid"] != first.scores["fid"]
+    assert second.json["networks"][JUDGE]["sha256"] != first.json["networks"][JUDGE]["sha256"]
+
+
+def test_one_file_as_labels_and_as_captions_are_two_questions(scored, reference, tmp_path):
+    samples, lines = as_npz(tmp_path / "a.npz", pixels(1)), tmp_path / "lines.txt"
+    lines.write_text("\n".join(map(str, LABELS)))
+    assert "accuracy" in scored(samples, reference, "--labels", lines).scores
+    assert "prompt '0'" in scored(samples, reference, "--captions", lines, refused=True).last
+
+
 def test_a_killed_computation_continues(scored, reference, tmp_path, monkeypatch):
     samples = as_folder(tmp_path / "a", pixels(1))
     expected = scored(samples, reference, "--batch", "8", "--cache", tmp_path / "other").scores
