@@ -126,6 +126,18 @@ def test_the_jackknife_of_fid_keeps_seven_digits(monkeypatch, n, known):
     assert found.halved(0) == pytest.approx(halved, rel=1e-7)
 
 
+def test_features_that_require_grad_give_the_same_numbers():
+    real, ours = draw(0, 40), draw(1, 50)
+    mu, sigma = feature_moments(real)
+    leaf, known = ours.clone().requires_grad_(), real.clone().requires_grad_()
+    assert jackknife_fid(leaf, mu, sigma).value == jackknife_fid(ours, mu, sigma).value
+    assert both(known, leaf) == both(real, ours)
+    assert kernel_distance(known, leaf).value == kernel_distance(real, ours).value
+    assert torch.equal(neighbour_radii(leaf, 3), neighbour_radii(ours, 3))
+    left_out = precision_recall.precision_recall_left_out
+    assert all(torch.equal(*pair) for pair in zip(left_out(known, leaf), left_out(real, ours), strict=True))
+
+
 def test_narrow_features_and_loose_products_stay_in_float64():
     assert not distances.may_round(draw(0, 9, width=511))
     before = torch.get_float32_matmul_precision()
