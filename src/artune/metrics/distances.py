@@ -97,14 +97,23 @@ def _kth(features: Tensor, best: tuple[Tensor, Tensor], k: int, apart: Tensor) -
     exact = torch.where(gap < 0, -torch.inf, torch.inf).to(torch.float64)
     for pairs in open_.nonzero().split(BLOCK):
         row, place = pairs[:, 0], pairs[:, 1]
-        exact[row, place] = (features[row].double() - features[places[row, place]].double()).square().sum(dim=1)
+        exact[row, place] = _apart(features[row], features[places[row, place]])
     found = exact.sort(dim=1).values[:, k]
     unsure = open_[:, -1] & (values.shape[1] < len(features))  # one that was not kept may be the k-th as well
     for rows in unsure.nonzero()[:, 0].split(ROWS):
-        whole = _exact(features[rows], features)
-        whole[torch.arange(len(rows)), rows] = 0.0
-        found[rows] = whole.kthvalue(k + 1, dim=1).values
+        found[rows] = _kth_of_all(features[rows], features, k)
     return found
+
+
+def _kth_of_all(points: Tensor, features: Tensor, k: int) -> Tensor:
+    """Squared distance [b] of some of the features to their k-th neighbour, by differences as :func:`_kth`."""
+    whole, error = _expanded(points, features)
+    gap = whole - whole.kthvalue(k + 1, dim=1, keepdim=True).values
+    exact = torch.where(gap < 0, -torch.inf, torch.inf).to(torch.float64)
+    for pairs in (gap.abs() <= 2 * error[:, None]).nonzero().split(BLOCK):
+        row, place = pairs[:, 0], pairs[:, 1]
+        exact[row, place] = _apart(points[row], features[place])
+    return exact.kthvalue(k + 1, dim=1).values
 
 
 def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,17 +136,41 @@ def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: T
     errors = tolerance(width, own_norms, norms), tolerance(width, norms, own_norms)
     inside = misses[0] <= -errors[0], misses[1] <= -errors[1]
     for places in (misses[0].abs() <= errors[0]).nonzero()[:, 0].split(ROWS):
-        inside[0][places] = (_exact(samples[places], reference) <= reaches).any(dim=1)
+        inside[0][places] = _within(samples[places], reference, reaches)
     for places in (misses[1].abs() <= errors[1]).nonzero()[:, 0].split(ROWS):
-        inside[1][places] = (_exact(reference[places], samples) <= sample_radii).any(dim=1)
+        inside[1][places] = _within(reference[places], samples, sample_radii)
     return inside
 
 
-def _exact(u: Tensor, v: Tensor) -> Tensor:
-    """Squared distances [rows, columns] in float64."""
-    parts = []
-    for columns in v.split(BLOCK):
-        distances = (u.double() @ columns.double().T).mul_(-2)
-        distances += u.double().square().sum(dim=1, keepdim=True) + columns.double().square().sum(dim=1)
-        parts.append(distances.clamp_min_(0))
-    return torch.cat(parts, dim=1)
+def _within(points: Tensor, centres: Tensor, reaches: Tensor) -> Tensor:
+    """Which points lie in some ball, boolean [b].
+
+    A pair whose float64 distance is too near to the boundary is decided by its differences, as the radii are: the
+    distance of equal points is 0 then, and they lie in each other's balls of radius 0.
+    """
+    distances, error = _expanded(points, centres)
+    distances -= reaches
+    inside = (distances < -error[:, None]).any(dim=1)
+    open_ = (distances.abs() <= error[:, None]) & ~inside[:, None]
+    for pairs in open_.nonzero().split(BLOCK):
+        row, place = pairs[:, 0], pairs[:, 1]
+        holds = _apart(points[row], centres[place]) <= reaches[place]
+        inside[row[holds]] = True
+    return inside
+
+
+def _apart(u: Tensor, v: Tensor) -> Tensor:
+    """Squared distances [n] of pairs in float64, as sums of squared differences: exactly 0 for equal points."""
+    return (u.double() - v.double()).square().sum(dim=1)
+
+
+def _expanded(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances [rows, columns] in float64 as ``|u|^2 - 2 u.v + |v|^2``, and their largest error [rows]."""
+    points = u.double()
+    own = points.square().sum(dim=1)
+    parts, norms = [], []
+    for columns in (part.double() for part in v.split(BLOCK)):
+        norms.append(columns.square().sum(dim=1))
+        parts.append((points @ columns.T).mul_(-2).add_(own[:, None]).add_(norms[-1]))
+    error = tolerance(u.shape[1], own, torch.cat(norms)) * 2.0**-29  # float64 has 29 bits more
+    return torch.cat(parts, dim=1), error

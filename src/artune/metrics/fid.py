@@ -188,8 +188,8 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         ArtuneError: fewer than three samples, or NaN or infinity among the features.
     """
     _check_features(features, least=3)
-    n = len(features)
-    mu_ref, cov_ref = (torch.as_tensor(moment).double().to(features.device) for moment in (mu_ref, cov_ref))
+    features, n = features.detach(), len(features)
+    mu_ref, cov_ref = (torch.as_tensor(moment).detach().double().to(features.device) for moment in (mu_ref, cov_ref))
     mean, covariance = _moments_in_chunks(features, chunk)
     root = any_root(cov_ref) if may_round(features) else covariance_root(cov_ref)
     values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)

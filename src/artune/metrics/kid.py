@@ -44,6 +44,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
         raise ArtuneError(f"KID: features of shapes {shapes}; give [m, D] and [n, D]")
+    reference, samples = reference.detach(), samples.detach()
     m, n = len(reference), len(samples)
     if m < 2 or n < 3:
         raise ArtuneError(f"KID: {m} reference and {n} sample features; give at least 2 and 3")

@@ -47,6 +47,7 @@ def precision_recall(
     True 0.0
     """
     _check(reference, samples, k, precision)
+    reference, samples = reference.detach(), samples.detach()
     radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
     inside_reference, inside_samples = covered(reference, radii, samples, sample_radii, precision, block)
     hit = float(inside_reference.double().mean())
@@ -76,6 +77,7 @@ def precision_recall_left_out(
         ArtuneError: as :func:`precision_recall`, or at most k + 1 samples.
     """
     _check(reference, samples, k + 1, precision)
+    reference, samples = reference.detach(), samples.detach()
     n, m = len(samples), len(reference)
     values, nearest = _nearest(samples, k + 2, precision)
     own = nearest[:, : k + 1] == torch.arange(n, device=samples.device)[:, None]  # a sample is no neighbour of itself
@@ -99,6 +101,7 @@ def precision_recall_left_out(
 
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
     """Squared distance [n] of each feature [n, D] to its k-th neighbour, not counting itself."""
+    features = features.detach()
     if precision == "exact" and wide.may_round(features):
         return wide.radii(features, k)
     return _nearest(features, k + 1, precision, block)[0][:, k]
@@ -143,6 +146,7 @@ def covered(
         precision: as in :func:`precision_recall`.
         block: rows and columns per block of distances.
     """
+    reference, radii, samples, sample_radii = (x.detach() for x in (reference, radii, samples, sample_radii))
     if precision == "exact" and wide.may_round(reference):
         return wide.covered(reference, radii, samples, sample_radii)
     in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)

@@ -6,6 +6,7 @@
 - weights: weight files of the frozen networks
 - cache: features kept beside the images
 - checks: traps that are refused or said
+- few: scores of so few images that some are left out
 - request: the question, what is opened for it, and the answer
 - score: from files to scores
 - report: the table, JSON and CSV of the scores

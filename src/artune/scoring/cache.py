@@ -35,10 +35,11 @@ class Known:
     facts: Mapping[str, Any]  # ``size`` [height, width] and ``formats``
     measured: Mapping[str, Any]  # as :func:`artune.data.digests.measure` returns
     folder: Path
+    name: str  # of these images in that folder
 
     def file(self, end: str) -> Path:
         """A file of these images in the folder of the cache."""
-        return self.folder / f"{self.images.path.absolute().name}.{SUFFIX}{end}"
+        return self.folder / f"{self.name}.{SUFFIX}{end}"
 
 
 def cache_folder(path: Path, given: Path | None) -> Path:
@@ -52,14 +53,26 @@ def cache_folder(path: Path, given: Path | None) -> Path:
     return Path(tempfile.mkdtemp(prefix="artune-"))
 
 
-def known_images(path: Path, folder: Path) -> Known:
+def cache_name(path: Path, given: Path | None) -> str:
+    """The name of images in the folder of the cache; in a ``given`` one other images of this name may be kept too."""
+    place = Path(os.path.abspath(path))
+    if given is None:
+        return place.name
+    return f"{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+
+
+def known_images(path: Path, given: Path | None) -> Known:
     """The images of ``path`` and their digest; they are read only if they are new, or were written to since.
+
+    Args:
+        path: an npz, a folder or a tar.
+        given: the folder of the cache; None is that of the images.
 
     Raises:
         ArtuneError: as :func:`artune.scoring.image_sets.open_images`, or the first image is damaged.
     """
-    images = open_images(path)
-    note = folder / f"{path.absolute().name}.{SUFFIX}.json"
+    images, folder, name = open_images(path), cache_folder(path, given), cache_name(path, given)
+    note = folder / f"{name}.{SUFFIX}.json"
     kept = _read_note(note)
     if kept is None or not unaltered(path, kept["measured"]):
         say(f"reading {path} for its digest")
@@ -67,7 +80,7 @@ def known_images(path: Path, folder: Path) -> Known:
         write_json(note, kept)
     measured = kept["measured"]
     digest = measured.get("contents") or measured.get("state") or measured["sha256"]
-    return Known(images, digest, kept["facts"], measured, folder)
+    return Known(images, digest, kept["facts"], measured, folder, name)
 
 
 def _read_note(note: Path) -> dict[str, Any] | None:

@@ -10,14 +10,23 @@ from artune.errors import ArtuneError
 from artune.metrics.inception_score import inception_score
 from artune.scoring.cache import Known
 from artune.scoring.image_sets import PIXELS
+from artune.scoring.request import Opened
 from artune.scoring.statistics import OWN_RESIZE, SIDE, Source
 
 LOSSY = {"JPEG", "WebP"}
 RUNS = 0.1  # share of neighbours of one class beyond chance from which a file counts as sorted
 
 
-def check_images(samples: Known | None, reference: Known | None, accepted: Collection[str]) -> list[str]:
-    """What to say about two sets of images.
+def check_images(
+    samples: Known | None, reference: Known | None, accepted: Collection[str], own: str = "samples"
+) -> list[str]:
+    """What to say about a set of samples and the images of the reference.
+
+    Args:
+        samples: the images that are scored, None if only their features are given.
+        reference: the images of the reference, None if there are only its features or moments.
+        accepted: traps that are said and not refused.
+        own: what the samples are called.
 
     Raises:
         ArtuneError: the samples are JPEG and the reference is not, or their sizes differ, and that is not accepted.
@@ -26,43 +35,74 @@ def check_images(samples: Known | None, reference: Known | None, accepted: Colle
     for known in (samples, reference):
         if known is not None and len(known.facts["formats"]) > 1:
             said.append(f"{known.images.path}: of several formats ({listed(known.facts['formats'])})")
-    if samples is None or reference is None:
+    if samples is None:
         return said
-    ours, theirs = (set(known.facts["formats"]) for known in (samples, reference))
+    ours = set(samples.facts["formats"])
+    if reference is None:
+        if ours & LOSSY:
+            said.append(
+                f"{samples.images.path} holds {listed(samples.facts['formats'])}: compression alone moves every score, "
+                "and the reference does not say whether its images were compressed as well"
+            )
+        return said
+    theirs = set(reference.facts["formats"])
     if ours & LOSSY and not theirs & LOSSY:
-        what = f"{samples.images.path} holds {listed(samples.facts['formats'])}, {reference.images.path} holds "
-        what += f"{listed(reference.facts['formats'])}: compression alone moves every score"
-        _refuse("jpeg", f"{what}; save the samples as PNG or npz", accepted, said)
+        _refuse("jpeg", f"{_compressed(samples, reference)}; save the samples as PNG or npz", accepted, said)
     elif theirs & LOSSY and not ours & LOSSY:
         kind = "PNG" if PIXELS not in ours else "plain pixels"
-        said.append(f"the reference is {listed(reference.facts['formats'])} and the samples are {kind}")
-    if list(samples.facts["size"]) != list(reference.facts["size"]):
-        sizes = [f"{known.facts['size'][1]} x {known.facts['size'][0]} pixels" for known in (samples, reference)]
-        what = (
-            f"{samples.images.path} has {sizes[0]}, {reference.images.path} has {sizes[1]}: detail alone moves scores"
-        )
-        _refuse("size", f"{what}; resize one of them", accepted, said)
+        said.append(f"the reference is {listed(reference.facts['formats'])} and the {own} are {kind}")
+    _check_sizes(samples, reference, accepted, said)
     if samples.digest == reference.digest:
-        said.append("samples and reference are the same images")
+        said.append(f"{own} and reference are the same images")
     return said
 
 
-def check_reference(reference: Source, size: Collection[int] | None, accepted: Collection[str]) -> list[str]:
-    """What to say about the resize behind saved moments.
+def check_pair(samples: Known | None, other: Known | None, accepted: Collection[str]) -> list[str]:
+    """What to say about two sets of samples that are compared image by image.
+
+    Raises:
+        ArtuneError: only one of them is JPEG, or their sizes differ, and that is not accepted.
+    """
+    said: list[str] = []
+    if samples is None or other is None:
+        return said
+    lossy, plain = (samples, other) if set(samples.facts["formats"]) & LOSSY else (other, samples)
+    if set(lossy.facts["formats"]) & LOSSY and not set(plain.facts["formats"]) & LOSSY:
+        _refuse("jpeg", f"{_compressed(lossy, plain)}; save both in the same way", accepted, said)
+    _check_sizes(samples, other, accepted, said)
+    if samples.digest == other.digest:
+        said.append(f"{other.images.path} (--against) and the samples are the same images")
+    return said
+
+
+def _compressed(lossy: Known, plain: Known) -> str:
+    return (
+        f"{lossy.images.path} holds {listed(lossy.facts['formats'])}, {plain.images.path} holds "
+        f"{listed(plain.facts['formats'])}: compression alone moves every score"
+    )
+
+
+def _check_sizes(one: Known, other: Known, accepted: Collection[str], said: list[str]) -> None:
+    if list(one.facts["size"]) != list(other.facts["size"]):
+        sizes = [f"{known.facts['size'][1]} x {known.facts['size'][0]} pixels" for known in (one, other)]
+        what = f"{one.images.path} has {sizes[0]}, {other.images.path} has {sizes[1]}: detail alone moves scores"
+        _refuse("size", f"{what}; resize one of them", accepted, said)
+
+
+def check_resize(source: Source, accepted: Collection[str]) -> list[str]:
+    """What to say about the resize behind saved moments, or features of another program.
 
     Raises:
         ArtuneError: the file's name says that it is another one, and that is not accepted.
     """
     said: list[str] = []
-    if reference.kind != "moments" or (size is not None and set(size) == {SIDE}):
-        return said
-    if reference.resize is None:
+    if source.resize is None:
         said.append(
-            f"{reference.path} does not say how its images were resized to {SIDE} pixels; FID compares only if that "
+            f"{source.path} does not say how its images were resized to {SIDE} pixels; FID compares only if that "
             f"was {OWN_RESIZE}, as by ADM, torch-fidelity and clean-fid's legacy_tensorflow, and not by pytorch-fid"
         )
-    elif reference.resize != OWN_RESIZE:
-        what = f"{reference.path}: by its name made with {reference.resize} resize, where this network has {OWN_RESIZE}"
+    elif source.resize != OWN_RESIZE:
+        what = f"{source.path}: by its name made with {source.resize} resize, where this network has {OWN_RESIZE}"
         _refuse("resize", f"{what}; give the images, or other statistics", accepted, said)
     return said
 
@@ -71,6 +111,29 @@ def _refuse(trap: str, what: str, accepted: Collection[str], said: list[str]) ->
     if trap not in accepted:
         raise ArtuneError(f"{what}, or score all the same by --accept {trap}")
     said.append(f"{what} (accepted)")
+
+
+def check_counts(samples: Opened, reference: Opened, against: Opened | None) -> None:
+    """Refuse too few images before any features are computed.
+
+    Raises:
+        ArtuneError: fewer than 3 samples or 2 images of the reference, or not as many images in the second set.
+    """
+    given = (("SAMPLES", samples, 3), ("--reference", reference, 2), ("--against", against, 3))
+    for option, opened, least in given:
+        n = opened.count() if opened is not None else None
+        if opened is not None and n is not None and n < least:
+            raise ArtuneError(
+                f"{opened.source.path}: {n} images; {option} needs at least {least} for FID and its error"
+            )
+    if against is None:
+        return
+    n, second = samples.count(), against.count()
+    if n is not None and second is not None and n != second:
+        raise ArtuneError(
+            f"{against.source.path}: {second:,} images, but {samples.source.path} has {n:,}; a paired difference "
+            "(--against) needs as many of both"
+        )
 
 
 def check_width(what: str, width: int, samples: int) -> None:

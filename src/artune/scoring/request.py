@@ -6,7 +6,7 @@ from typing import Any
 
 from artune.runtime.files import sha256
 from artune.scoring.cache import Known
-from artune.scoring.statistics import Source
+from artune.scoring.statistics import Source, features_shape
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ class Opened:
 
     source: Source
     known: Known | None = None
+
+    def count(self) -> int | None:
+        """Number of its images, or of its features; None if it holds moments alone, or features of no rows."""
+        if self.known is not None:
+            return self.known.images.count
+        shape = features_shape(self.source.path) if self.source.kind == "features" else ()
+        return shape[0] if shape else None
 
     def described(self) -> dict[str, Any]:
         """Its place, its digest, and of images their size and formats."""

@@ -14,22 +14,29 @@ from artune.config.registry import Registry
 from artune.config.run import Evaluation
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
-from artune.evaluation.compare import holm, paired_difference, scores_left_out
+from artune.evaluation.compare import holm, paired_difference
 from artune.evaluation.features import Extractor
 from artune.evaluation.protocol import OFFICIAL
-from artune.evaluation.scores import score
 from artune.models.encoders.build import load_network
 from artune.runtime.files import sha256
 from artune.scoring.cache import (
     Known,
-    cache_folder,
     identity_of,
     keep_scores,
     kept_features,
     kept_scores,
     known_images,
 )
-from artune.scoring.checks import check_images, check_number, check_order, check_reference, check_width
+from artune.scoring.checks import (
+    check_counts,
+    check_images,
+    check_number,
+    check_order,
+    check_pair,
+    check_resize,
+    check_width,
+)
+from artune.scoring.few import few_left_out, few_scores
 from artune.scoring.image_sets import labels_of, lines_of
 from artune.scoring.request import Opened, Request, Scored
 from artune.scoring.statistics import Arrays, given_features, moments_of, reference_arrays, source_of
@@ -79,11 +86,13 @@ class Scorer:
         request = self.request
         samples, reference = self._open(request.samples), self._open(request.reference, reference=True)
         against = self._open(request.against) if request.against else None
-        size = samples.known.facts["size"] if samples.known else None
-        notes = check_reference(reference.source, size, request.accepted)
+        given = [reference, samples] + ([against] if against is not None else [])
+        notes = [note for each in given for note in check_resize(each.source, request.accepted)]
         notes += check_images(samples.known, reference.known, request.accepted)
         if against is not None:
-            notes += check_images(against.known, reference.known, request.accepted)
+            notes += check_images(against.known, reference.known, request.accepted, f"images of {request.against}")
+            notes += check_pair(samples.known, against.known, request.accepted)
+        check_counts(samples, reference, against)
         identity = self._identity(samples, reference, against)
         if samples.known is not None and (kept := kept_scores(samples.known, identity)) is not None:
             with contextlib.suppress(TypeError):  # of another version
@@ -101,7 +110,7 @@ class Scorer:
         check_width(str(request.reference), len(theirs[f"heldout/{self.judge}/mu"]), width)
         protocol = self.protocol.model_copy(update={"samples": n, "reference": request.reference.name})
         missing: dict[str, str] = {}
-        scores = score(ours, theirs, protocol, self.registry.data.classes, missing)
+        scores = few_scores(ours, theirs, protocol, self.registry.data.classes, missing)
         scores = {name: value for name, value in scores.items() if not name.startswith(OF_REWARDS)}
         if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
             raise ArtuneError(f"{request.samples}: {', '.join(bad)} is not finite; look for broken images")
@@ -114,13 +123,18 @@ class Scorer:
     def _identity(self, samples: Opened, reference: Opened, against: Opened | None) -> str:
         """Everything that decides the scores, as one text."""
         given = [each.described() for each in (samples, reference, against) if each is not None]
-        texts = [sha256(path) for path in (self.request.labels, self.request.captions) if path is not None]
-        clip = self._find(self.protocol.clip) if samples.known is not None else None
-        weights = {name: each.digest for name, each in self.used.items()} | ({} if clip is None else {"": clip.digest})
+        # Which of the two a file is decides as well: one file may be given as labels or as captions
+        texts = [path and sha256(path) for path in (self.request.labels, self.request.captions)]
+        names = dict.fromkeys((self.protocol.features, self.protocol.classifier, self.protocol.clip))
+        weights = {}
+        if samples.known is not None:  # otherwise no scores are kept
+            known = {name: found for name in names if (found := self._find(name)) is not None}
+            weights = {name: [w.digest, self.registry.networks[name].model_dump_json()] for name, w in known.items()}
         accepted = sorted(self.request.accepted)
         protocol = self.protocol.model_dump_json()
         data = self.registry.data.model_dump_json()
-        return identity_of([given, texts, weights, accepted, protocol, data, self.device.type, code_digest()])
+        scale = self.registry.scale
+        return identity_of([given, texts, weights, accepted, protocol, data, scale, self.device.type, code_digest()])
 
     def _open(self, path: Path, reference: bool = False) -> Opened:
         """A file or folder and what is known of its images. Raises ArtuneError: it cannot be what it is given for."""
@@ -132,7 +146,7 @@ class Scorer:
         for role in ("features", "classifier"):
             if self._find(self.protocol.networks[role]) is None:
                 raise ArtuneError(absent(self.registry, self.protocol.networks[role], self.request.networks))
-        return Opened(source, known_images(path, cache_folder(path, self.request.cache)))
+        return Opened(source, known_images(path, self.request.cache))
 
     def _arrays(self, opened: Opened, compared: bool) -> Arrays:
         """Features that are given, kept or computed."""
@@ -222,15 +236,10 @@ class Scorer:
     ) -> dict[str, dict[str, float]]:
         """Scores of the second set minus those of the first, with paired errors, p and p after Holm's correction."""
         other, second = against.source.path, self._arrays(against, compared=True)
-        if len(second["features"]) != len(ours["features"]):
-            raise ArtuneError(
-                f"{other}: {len(second['features']):,} images, but {self.request.samples} has "
-                f"{len(ours['features']):,}; a paired difference needs as many of both"
-            )
         check_width(str(other), second["features"].shape[1], ours["features"].shape[1])
         if "labels" in ours and "labels" in second and not np.array_equal(ours["labels"], second["labels"]):
             raise ArtuneError(f"{other}: its labels are not those of {self.request.samples}, so no image has a partner")
-        both = [scores_left_out(each, theirs, protocol, self.registry.data.classes) for each in (ours, second)]
+        both = [few_left_out(each, theirs, protocol, self.registry.data.classes) for each in (ours, second)]
         names = [name for name in COMPARED if all(name in each for each in both)]
         found = {name: paired_difference(*([each[name]] for each in both)) for name in names}
         for line, chance in zip(found.values(), holm([line["p"] for line in found.values()]), strict=True):

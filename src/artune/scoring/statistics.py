@@ -1,5 +1,6 @@
 """What a file of the command ``score`` holds: images, features, or saved moments in the layouts of several programs."""
 
+import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, cut
 from artune.metrics.fid import feature_moments
 from artune.models.weights.tensor_files import UNREADABLE
-from artune.runtime.files import load_npz, npz_names
+from artune.runtime.files import load_npz, npz_names, npz_shape
 from artune.runtime.outside.regular import open_regular
 from artune.runtime.outside.zips import open_zip
 
@@ -28,7 +29,8 @@ RESIZES = {
 }
 OWN_RESIZE = "TensorFlow 1's bilinear"
 RECONSTRUCT = np.ndarray.__reduce__(np.zeros(0))[0]  # the function that a pickled array names
-SIDE = 299  # pixels; images of this size are not resized, so that every resize is the same
+SIDE = 299  # pixels, to which images are resized for Inception
+INDEFINITE = 1e-3  # share of the largest eigenvalue below which negative ones of a covariance are rounding
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class Source:
 
     path: Path
     kind: Kind
+    foreign: bool = False  # features of another program (``feats``)
 
     @property
     def resize(self) -> str | None:
-        """The resize behind saved moments, if the layout or the file's name says it."""
-        if self.kind != "moments":
+        """The resize behind saved moments or features, if the layout or the file's name says it."""
+        if self.kind != "moments" and not self.foreign:
             return OWN_RESIZE
         return next((what for name, what in RESIZES.items() if re.search(name, self.path.stem)), None)
 
@@ -72,7 +75,7 @@ def source_of(path: Path, judge: str) -> Source:
     if "arr_0" in names:
         return Source(path, "adm" if {"mu", "sigma"} <= names else "images")
     if {"features", "feats"} & names:
-        return Source(path, "features")
+        return Source(path, "features", foreign="features" not in names)
     if {f"heldout/{judge}/mu", f"heldout/{judge}/sigma"} <= names:
         return Source(path, "reference")
     if {"mu", "sigma"} <= names:
@@ -81,6 +84,11 @@ def source_of(path: Path, judge: str) -> Source:
         f"{path}: holds {', '.join(sorted(names)[:8]) or 'nothing'}; give images (arr_0), features, or moments (mu and "
         f"sigma, or heldout/{judge}/mu)"
     )
+
+
+def features_shape(path: Path) -> tuple[int, ...]:
+    """Shape of the features of an npz, [n, D] if they are what they should be; they are not read."""
+    return npz_shape(path, "features" if "features" in npz_names(path) else "feats")
 
 
 def given_features(path: Path) -> Arrays:
@@ -95,7 +103,8 @@ def given_features(path: Path) -> Arrays:
     found = load_npz(path, *wanted)
     found["features"] = found.pop(own)
     for name, array in found.items():
-        if len(array) != len(found["features"]) or (array.ndim != 2 and name not in ("labels", "clip")):
+        unlike = not array.ndim or not found["features"].ndim or len(array) != len(found["features"])
+        if unlike or (array.ndim != 2 and name not in ("labels", "clip")):
             raise ArtuneError(
                 f"{path}: {name} has the shape {list(array.shape)}; all arrays are [n, ...] of the same n"
             )
@@ -106,7 +115,8 @@ def moments_of(source: Source, judge: str) -> Arrays:
     """``mu``, ``sigma`` and, where they are there, ``mu_s``, ``sigma_s`` and ``features`` of a file of moments.
 
     Raises:
-        ArtuneError: the file is damaged, or its moments are not finite, not symmetric or of shapes that do not fit.
+        ArtuneError: the file is damaged, or its moments are empty, not finite, not symmetric, not of a covariance, or
+            of shapes that do not fit.
     """
     path = source.path
     if source.kind == "reference":
@@ -125,12 +135,20 @@ def moments_of(source: Source, judge: str) -> Arrays:
 
 def _check(path: Path, name: str, mu: np.ndarray, sigma: np.ndarray) -> None:
     width = mu.size
+    if not width:
+        raise ArtuneError(f"{path}: {name} {list(mu.shape)} is empty; fetch or make it again")
     if mu.shape != (width,) or sigma.shape != (width, width):
         raise ArtuneError(f"{path}: {name} {list(mu.shape)} and its covariance {list(sigma.shape)} do not fit together")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ArtuneError(f"{path}: {name} or its covariance is not finite; fetch or make it again")
     if np.abs(sigma - sigma.T).max() > 1e-4 * np.abs(sigma).max() or sigma.diagonal().min() < 0:
         raise ArtuneError(f"{path}: the covariance of {name} is not one; fetch or make it again")
+    values = np.linalg.eigvalsh(sigma.astype(np.float64))
+    if values[0] < -INDEFINITE * values[-1]:
+        raise ArtuneError(
+            f"{path}: the covariance of {name} has the eigenvalue {values[0]:.3g} (the largest is {values[-1]:.3g}), "
+            "and no covariance has negative ones; fetch or make it again"
+        )
 
 
 def _torch_fidelity(path: Path) -> Arrays:
@@ -140,12 +158,21 @@ def _torch_fidelity(path: Path) -> Arrays:
         with open_zip(path), torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
-        arrays = {name: np.asarray(found[name]) for name in ("mu", "sigma")}
     except FileNotFoundError as error:
         raise ArtuneError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise ArtuneError(
+            f"{path}: no statistics of torch-fidelity (it holds objects other than NumPy arrays, which are not read)"
+        ) from error
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = cut(" ".join(str(error).split()) or type(error).__name__)
         raise ArtuneError(f"{path}: no statistics of torch-fidelity, or damaged ({reason})") from error
+    if not isinstance(found, dict) or not {"mu", "sigma"} <= found.keys():
+        held = ", ".join(sorted(map(str, found))[:8]) if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise ArtuneError(f"{path}: no statistics of torch-fidelity (it holds {held or 'nothing'}, not mu and sigma)")
+    if not all(isinstance(found[name], np.ndarray | torch.Tensor) for name in ("mu", "sigma")):
+        raise ArtuneError(f"{path}: mu or sigma is no array; make the statistics again by torch-fidelity")
+    arrays = {name: np.asarray(found[name]) for name in ("mu", "sigma")}
     if any(array.dtype.kind != "f" for array in arrays.values()):
         raise ArtuneError(f"{path}: mu or sigma is not of numbers")
     return arrays

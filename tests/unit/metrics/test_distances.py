@@ -55,6 +55,26 @@ def test_precision_and_recall_are_those_of_float64(monkeypatch, small_blocks, po
     assert both(real, ours) == in_float64(monkeypatch, lambda: both(real, ours))
 
 
+@pytest.mark.parametrize("width", [512, 2048])
+def test_repeated_images_lie_in_their_own_balls(monkeypatch, width):
+    """Of four equal images the third neighbour is at distance 0, and so is the equal image of the other set."""
+    once, others = draw(0, 60, width=width), draw(1, 200, 3.0, width=width)
+    ours, real = once.repeat(4, 1), torch.cat([once, others])
+    found = both(real, ours)
+    assert found.recall == pytest.approx(60 / 260)
+    assert found == in_float64(monkeypatch, lambda: both(real, ours))
+    swapped = both(ours, real)
+    assert swapped.precision == pytest.approx(60 / 260)
+
+
+def test_many_equal_images_have_radius_0(monkeypatch, small_blocks):
+    """More equal images than candidates are kept, so that all distances are looked at again."""
+    x = torch.cat([draw(0, 3).repeat(30, 1), draw(1, 10)])
+    radii = neighbour_radii(x, 3)
+    assert (radii[:90] == 0).all()
+    assert (radii[90:] > 0).all()
+
+
 def test_without_the_second_look_they_would_not_be(monkeypatch, small_blocks):
     """Balls whose boundaries run through points, within the rounding of float32."""
     real = draw(0, 60)
@@ -104,6 +124,18 @@ def test_the_jackknife_of_fid_keeps_seven_digits(monkeypatch, n, known):
     assert found.bias_corrected == pytest.approx(exact.bias_corrected, rel=1e-6)
     assert found.share == pytest.approx(exact.share, rel=1e-6)
     assert found.halved(0) == pytest.approx(halved, rel=1e-7)
+
+
+def test_features_that_require_grad_give_the_same_numbers():
+    real, ours = draw(0, 40), draw(1, 50)
+    mu, sigma = feature_moments(real)
+    leaf, known = ours.clone().requires_grad_(), real.clone().requires_grad_()
+    assert jackknife_fid(leaf, mu, sigma).value == jackknife_fid(ours, mu, sigma).value
+    assert both(known, leaf) == both(real, ours)
+    assert kernel_distance(known, leaf).value == kernel_distance(real, ours).value
+    assert torch.equal(neighbour_radii(leaf, 3), neighbour_radii(ours, 3))
+    left_out = precision_recall.precision_recall_left_out
+    assert all(torch.equal(*pair) for pair in zip(left_out(known, leaf), left_out(real, ours), strict=True))
 
 
 def test_narrow_features_and_loose_products_stay_in_float64():

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from artune.metrics.fid import feature_moments
 from artune.models.encoders.build import load_network
 from artune.runtime.files import load_npz, save_npz
 from artune.scoring import cache
+from artune.scoring.checks import check_resize
+from artune.scoring.statistics import Source
 
 JUDGE = REGISTRY.evaluation.features
 LABELS = np.arange(N) % 10
@@ -101,7 +104,9 @@ def test_every_layout_of_statistics_gives_the_same_fid(scored, networks, referen
     if layout not in ("adm", "feats"):
         assert "kid" not in done.scores
         assert done.json["missing"]["kid"].startswith("the reference holds moments alone")
-    assert ("does not say how its images were resized" in done.out) == (layout in ("pytorch-fid", "torch-fidelity"))
+    assert ("does not say how its images were resized" in done.out) == (
+        layout in ("pytorch-fid", "torch-fidelity", "feats")
+    )
 
 
 def test_a_second_call_reads_no_image_and_a_changed_file_is_scored_anew(scored, reference, tmp_path, monkeypatch):
@@ -126,7 +131,7 @@ def test_a_second_call_computes_no_score_and_other_questions_are_answered_anew(
     samples, other = (as_npz(tmp_path / f"{name}.npz", pixels(seed)) for name, seed in (("a", 1), ("b", 3)))
     first = scored(samples, reference, "--against", other)
     with monkeypatch.context() as patch:
-        patch.setattr("artune.scoring.score.score", lambda *rest: pytest.fail("scores were computed"))
+        patch.setattr("artune.scoring.few.score", lambda *rest: pytest.fail("scores were computed"))
         again = scored(samples, reference, "--against", other)
         assert again.out == first.out
         assert {name: again.json[name] for name in ("scores", "missing", "notes", "differences", "files")} == {
@@ -161,6 +166,25 @@ def test_other_weights_other_batches_and_captions_have_features_of_their_own(sco
     assert with_captions.scores["fid"] == first.scores["fid"]
     scored(samples, reference, "--batch", "7")
     assert len(list(tmp_path.glob("a.npz.artune-*.npz"))) == 3
+
+
+def test_other_weights_give_scores_of_their_own(scored, networks, reference, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    samples, others = as_npz(tmp_path / "a.npz", pixels(1)), shutil.copytree(networks, tmp_path / "others")
+    first = scored(samples, reference)
+    weights = load_file(others / f"{JUDGE}.safetensors")
+    save_file({k: v * 1.5 if v.is_floating_point() else v for k, v in weights.items()}, others / f"{JUDGE}.safetensors")
+    second = scored(samples, reference, networks=others)
+    assert second.scores["fid"] != first.scores["fid"]
+    assert second.json["networks"][JUDGE]["sha256"] != first.json["networks"][JUDGE]["sha256"]
+
+
+def test_one_file_as_labels_and_as_captions_are_two_questions(scored, reference, tmp_path):
+    samples, lines = as_npz(tmp_path / "a.npz", pixels(1)), tmp_path / "lines.txt"
+    lines.write_text("\n".join(map(str, LABELS)))
+    assert "accuracy" in scored(samples, reference, "--labels", lines).scores
+    assert "prompt '0'" in scored(samples, reference, "--captions", lines, refused=True).last
 
 
 def test_a_killed_computation_continues(scored, reference, tmp_path, monkeypatch):
@@ -321,6 +345,101 @@ def test_statistics_of_another_resize_are_refused_by_their_name(scored, networks
     assert "clean-fid's bicubic with antialias" in line
     assert "--accept resize" in line
     assert scored(samples, stats, "--accept", "resize").scores["fid"] > 0
+
+
+def test_features_of_another_program_are_asked_for_their_resize_too(scored, networks, tmp_path):
+    features, _, _ = statistics(networks, tmp_path)
+    np.savez(stats := tmp_path / "mine_clean_custom_na_kid.npz", feats=features)
+    samples = as_npz(tmp_path / "a.npz", pixels(1))
+    assert "--accept resize" in scored(samples, stats, refused=True).last
+    assert scored(samples, stats, "--accept", "resize").scores["kid"] > 0
+
+
+def test_samples_of_299_pixels_do_not_switch_the_resize_off():
+    source = Source(Path("mine_clean_custom_na.npz"), "moments")
+    with pytest.raises(ArtuneError, match="bicubic with antialias"):
+        check_resize(source, [])
+
+
+def test_a_second_set_meets_the_same_traps(scored, networks, reference, tmp_path):
+    first = as_npz(tmp_path / "a.npz", pixels(1))
+    jpeg = as_folder(tmp_path / "b", pixels(3), "JPEG")
+    larger = as_npz(tmp_path / "c.npz", pixels(3, side=32))
+    _, mu, sigma = statistics(networks, tmp_path)
+    np.savez(stats := tmp_path / "mine_legacy_tensorflow_custom_na.npz", mu=mu, sigma=sigma)
+    for one, other in ((first, jpeg), (jpeg, first)):
+        line = scored(one, stats, "--against", other, refused=True).last
+        assert f"{jpeg} holds 40 JPEG, {first} holds 40 pixels" in line
+        assert "--accept jpeg" in line
+    line = scored(first, stats, "--against", larger, refused=True).last
+    assert f"{first} has 28 x 28 pixels, {larger} has 32 x 32 pixels" in line
+    assert "--accept size" in line
+    assert f"{jpeg} holds 40 JPEG: compression alone moves every score" in scored(jpeg, stats).out
+    real = as_folder(tmp_path / "real", pixels(2), "JPEG")
+    done = scored(first, real, "--against", as_npz(tmp_path / "d.npz", pixels(3)))
+    assert "and the samples are plain pixels" in done.out
+    assert f"and the images of {tmp_path}/d.npz are plain pixels" in done.out
+
+
+def test_few_images_leave_precision_out_and_fewer_are_refused_before_any_features(
+    scored, reference, tmp_path, monkeypatch
+):
+    few, other = (as_npz(tmp_path / f"{name}.npz", pixels(seed, n=3)) for name, seed in (("a", 1), ("b", 3)))
+    done = scored(few, reference, "--against", other)
+    assert {"fid", "kid"} <= done.scores.keys()
+    assert {"fid", "kid"} <= done.json["differences"].keys()
+    assert "precision" not in done.scores
+    assert done.json["missing"]["recall"] == "needs more than 3 images in both sets, which have 3 and 40"
+    four = as_npz(tmp_path / "e.npz", pixels(1, n=4))
+    done = scored(four, reference, "--against", as_npz(tmp_path / "f.npz", pixels(3, n=4)))
+    assert "precision" in done.scores
+    assert "precision" not in done.json["differences"]
+    done = scored(few, as_npz(tmp_path / "real4.npz", pixels(2, n=4)))
+    assert done.json["missing"]["coverage"] == "needs more than 5 images in the reference, which has 4"
+    one = as_npz(tmp_path / "c.npz", pixels(1, n=1))
+    monkeypatch.setattr("artune.scoring.score.load_network", lambda *rest: pytest.fail("a network was loaded"))
+    assert f"{one}: 1 images; SAMPLES needs at least 3" in scored(one, reference, refused=True).last
+    full = as_npz(tmp_path / "d.npz", pixels(1))
+    assert f"{one}: 1 images; --reference needs at least 2" in scored(full, one, refused=True).last
+    assert "(--against) needs as many" in scored(full, reference, "--against", other, refused=True).last
+
+
+def test_images_of_one_name_share_a_cache_without_removing_each_other(scored, reference, tmp_path, monkeypatch):
+    samples = []
+    for folder, seed in (("x", 1), ("y", 3)):
+        (tmp_path / folder).mkdir()
+        samples.append(as_npz(tmp_path / folder / "a.npz", pixels(seed)))
+    expected = [scored(each, reference, "--cache", tmp_path / "kept").scores for each in samples]
+    assert len(list((tmp_path / "kept").glob("a.npz-*.artune-*.npz"))) == 2
+    monkeypatch.setattr("artune.scoring.score.load_network", lambda *rest: pytest.fail("a network was loaded"))
+    assert [scored(each, reference, "--cache", tmp_path / "kept").scores for each in samples] == expected
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "mu [0] is empty"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "has the eigenvalue -1 (the largest is 3)"),
+        ({"features": np.float32(1)}, "features has the shape []"),
+    ],
+)
+def test_arrays_that_are_no_statistics_are_one_line(scored, tmp_path, arrays, message):
+    np.savez(path := tmp_path / "s.npz", **arrays)
+    assert message in scored(as_npz(tmp_path / "a.npz", pixels(1)), path, refused=True).last
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"weight": torch.zeros(2)}, "(it holds weight, not mu and sigma)"),
+        (torch.zeros(2), "(it holds a Tensor, not mu and sigma)"),
+        ({"mu": 1.0, "sigma": np.eye(1)}, "mu or sigma is no array"),
+        ({"mu": Path("x"), "sigma": np.eye(1)}, "objects other than NumPy arrays"),
+    ],
+)
+def test_torch_files_that_are_no_statistics_are_one_clear_line(scored, tmp_path, held, message):
+    torch.save(held, path := tmp_path / "s.pt")
+    assert message in scored(as_npz(tmp_path / "a.npz", pixels(1)), path, refused=True).last
 
 
 def test_moments_of_another_network_are_refused(scored, tmp_path):
