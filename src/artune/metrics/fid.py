@@ -16,6 +16,7 @@ from artune.metrics.trace_sqrt import any_root, covariance_root, downdate_trace_
 
 # Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
 PER_FEATURE = 10  # least samples per feature
+CACHED = 512  # samples per step of which a processor's cache holds all that is made of them, if the features are wide
 SHARE = 0.25  # largest share of a direction's variance that one sample may carry on average
 EVEN = 10.0  # n share^2 up to which the bias that is left is small for any spectrum; D^2 / n for Gaussian features
 TOLERATED = 0.5  # largest bias that may be left, in standard errors
@@ -163,7 +164,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         ArtuneError: fewer than three samples, or NaN or infinity among the features.
     """
     _check_features(features, least=3)
-    n = len(features)
+    n, chunk = len(features), min(chunk, CACHED) if may_round(features) else chunk
     mu_ref = torch.as_tensor(mu_ref).double().to(features.device)
     cov_ref = torch.as_tensor(cov_ref).double().to(features.device)
     mean, covariance = _moments_in_chunks(features, chunk)
