@@ -26,6 +26,8 @@ NOT_RUN = {
     "study_serve": "runs until it is stopped: tests/browser",
     "study_make": "needs the samples of the study: tests/unit/results/study/test_make.py",
     "mlflow_store": "made by the fixture",
+    "claims": "reads committed tables, which the copy has not: tests/unit/results/test_committed.py",
+    "expected": "needs a finished table of its scale: tests/unit/results/test_expected.py",
 }
 # Snakemake's targets that depend on a file that the reader adds, and the test that adds it.
 ADDED = {

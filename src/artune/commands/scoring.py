@@ -19,7 +19,7 @@ def score(context: Context, arguments: Namespace) -> str:
 
     context = _official(arguments)
     samples = Path(arguments.samples)
-    folder = arguments.cache or samples.absolute().parent
+    folder = arguments.cache or samples.parent
     folder = folder if arguments.cache or os.access(folder, os.W_OK) else Path()
     output = arguments.output or folder / f"{samples.absolute().name}.scores.json"
     networks = tuple(arguments.networks or (context.assets,))

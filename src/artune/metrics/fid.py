@@ -16,6 +16,7 @@ from artune.metrics.trace_sqrt import any_root, covariance_root, downdate_trace_
 
 # Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
 PER_FEATURE = 10  # least samples per feature
+CACHED = 512  # samples per step of which a processor's cache holds all that is made of them, if the features are wide
 SHARE = 0.25  # largest share of a direction's variance that one sample may carry on average
 EVEN = 10.0  # n share^2 up to which the bias that is left is small for any spectrum; D^2 / n for Gaussian features
 TOLERATED = 0.5  # largest bias that may be left, in standard errors
@@ -189,6 +190,7 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     """
     _check_features(features, least=3)
     features, n = features.detach(), len(features)
+    chunk = min(chunk, CACHED) if may_round(features) else chunk
     mu_ref, cov_ref = (torch.as_tensor(moment).detach().double().to(features.device) for moment in (mu_ref, cov_ref))
     mean, covariance = _moments_in_chunks(features, chunk)
     root = any_root(cov_ref) if may_round(features) else covariance_root(cov_ref)
