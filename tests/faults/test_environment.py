@@ -1,6 +1,7 @@
 """What a machine, its users and the network put around a run: variables, addresses with passwords, replaced packages."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -120,8 +121,6 @@ def test_a_replaced_package(tmp_path, fault):
         *options,
         "--no-index",
         "--no-cache",
-        "--find-links",
-        shelf,
         "--target",
         target,
         "-r",
@@ -129,7 +128,8 @@ def test_a_replaced_package(tmp_path, fault):
     ]
 
     def install():
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        found = os.environ | {"UV_FIND_LINKS": str(shelf)}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=found)
 
     done = install()
     assert done.returncode == 0, done.stderr
