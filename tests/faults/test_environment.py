@@ -127,21 +127,21 @@ def test_a_replaced_package(tmp_path, fault):
         pins,
     ]
 
-    def install():
+    def install(*words):
         found = os.environ | {"UV_FIND_LINKS": str(shelf)}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=found)
+        return subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=found)
 
     done = install()
     assert done.returncode == 0, done.stderr
     assert (target / "pinned.py").read_text() == "GOOD = True"
     (target / "pinned.py").unlink()
     wheel(file, "import os; os.system('touch /tmp/owned')")
-    done = subprocess.run([*command, "--reinstall"], capture_output=True, text=True, check=False)
+    done = install("--reinstall")
     assert done.returncode != 0
     assert "hash" in done.stderr.lower()
     assert not (target / "pinned.py").exists()
     pins.write_text("pinned==1.0\n")  # a pin without a digest is refused as well
-    assert subprocess.run([*command, "--reinstall"], capture_output=True, check=False).returncode != 0
+    assert install("--reinstall").returncode != 0
     fault.done = "a wheel of the pinned name and version with other contents, installed with the Makefile's options"
     fault.happened = "uv refused it, because its digest is not the one in the file of pins"
     fault.lost = "nothing: it was not installed"
