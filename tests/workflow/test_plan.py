@@ -2,6 +2,7 @@
 
 import re
 import resource
+import subprocess
 import time
 from pathlib import Path
 
@@ -67,19 +68,37 @@ def test_where_no_weights_are_kept_the_curves_are_no_figure_and_say_the_key(proj
         assert "train" not in planned(output)
 
 
+def cpu_seconds(call):
+    """CPU seconds of the processes that ``call`` starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    call()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.fixture(scope="module")
+def start():
+    """CPU seconds that Snakemake needs here to say its version, mostly for imports: 1.2 on a quick machine."""
+    return min(
+        cpu_seconds(lambda: subprocess.run(["snakemake", "--version"], check=True, capture_output=True))
+        for _ in range(3)
+    )
+
+
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])
 @pytest.mark.parametrize("target", ["table4.csv", "table5.csv", "table12.csv", "figure2.pdf", "figure26.pdf"])
-def test_a_single_target_plans_by_itself(project, scale, target):
+def test_a_single_target_plans_by_itself(project, scale, target, start):
     seconds: list[float] = []
-    # CPU seconds: about 2, or 1.5 where the bytecode is compiled already. A neighbour on the same core can double them for a
-    # moment, so the best of three calls counts.
-    while len(seconds) < 3 and (not seconds or min(seconds) >= 5.0):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        output = snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", f"results/{target}")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert planned(output)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 5.0
+
+    def plans():
+        assert planned(
+            snakemake(project, "-n", "--quiet", "rules", "--config", f"scale={scale}", "--", f"results/{target}")
+        )
+
+    # About 1.6 times the start alone. A neighbour on the same core can slow a call down for a moment, so the best of three counts.
+    while len(seconds) < 3 and (not seconds or min(seconds) >= 2.5 * start):
+        seconds.append(cpu_seconds(plans))
+    assert min(seconds) < 2.5 * start
 
 
 @pytest.mark.parametrize("scale", ["mnist", "fashion", "imagenet", "smoke"])
