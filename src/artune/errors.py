@@ -52,6 +52,13 @@ MADE = re.compile(
     re.VERBOSE,
 )
 
+# Extra of pyproject.toml -> the modules that it brings and that a command or a public name imports.
+EXTRAS = {
+    "networks": ("open_clip", "timm", "torch_fidelity", "torchvision", "PIL"),
+    "workflow": ("snakemake", "mlflow", "pandas", "matplotlib", "mlxtend", "pygments", "filelock", "tqdm"),
+    "study": ("fastapi", "uvicorn"),
+}
+
 
 class ArtuneError(Exception):
     """Bad input, or a state that the user must fix.
@@ -65,6 +72,13 @@ class ArtuneError(Exception):
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut(message, 20_000))
         line = WORD.sub(lambda word: cut(word[0]), without_secrets(line))
         super().__init__(cut(line, MOST_OF_A_MESSAGE))
+
+
+def not_installed(what: str, module: str) -> ArtuneError | None:
+    """The error of ``what``, which lacks a module that an extra of the package brings; None for any other module."""
+    name = module.split(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+    return ArtuneError(f"{what} needs {name}: pip install 'artune[{extra}]'") if extra else None
 
 
 def no_such_file(path: str | os.PathLike[str], then: str = "") -> ArtuneError:

@@ -1,6 +1,7 @@
-"""A wheel, installed where nothing but its own dependencies is: every public name, a reward, the command."""
+"""A wheel, installed where nothing but its own dependencies is: every public name, a reward, the command, scores."""
 
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from project import ROOT
+from scorer import N, as_npz, pixels, write_networks
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 USE = """
@@ -39,7 +41,8 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("src", "config"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     code = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -73,18 +76,23 @@ def environment(wheel, tmp_path_factory):
     python = folder / "bin/python"
     pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
-    place = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    for name in closure(PROJECT["dependencies"]):
+    link(closure(PROJECT["dependencies"]), Path(sysconfig.get_path("purelib", vars={"base": str(folder)})))
+    return python
+
+
+def link(names, place):
+    """Links to the files of installed distributions."""
+    for name in names:
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
             if not (place / top).exists():
                 (place / top).symlink_to(distribution.locate_file(top))
-    return python
 
 
-def run(*command):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(*command, folder=None, **variables):
+    left_out = ("PYTHONPATH", "ARTUNE_CONFIG")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out} | variables
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
 def test_every_public_name_and_a_reward_need_the_core_dependencies_alone(environment):
@@ -112,6 +120,27 @@ def test_a_dependency_that_is_not_declared_would_be_missed(environment):
     assert "ModuleNotFoundError: No module named 'timm'" in done.stderr
 
 
+def test_the_command_scores_images_in_an_empty_folder(environment, tmp_path):
+    """With the settings that the wheel brings; what is not installed it names."""
+    samples, real = as_npz(tmp_path / "samples.npz", pixels(1)), as_npz(tmp_path / "real.npz", pixels(2))
+    (tmp_path / "networks").mkdir()
+    write_networks(tmp_path / "networks")
+    words = ["--networks", "networks", "--scale", "smoke", "--device", "cpu", "--threads", "1"]
+    command = [environment.parent / "artune", "score", samples.name, "--reference", real.name, *words]
+    done = run(*command, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: score needs PIL: pip install 'artune[networks]'\n")
+    (tmp_path / "extra").mkdir()
+    link(closure(PROJECT["optional-dependencies"]["networks"]), tmp_path / "extra")
+    done = run(*command, "--mlflow", folder=tmp_path, PYTHONPATH=str(tmp_path / "extra"))
+    assert done.stderr.endswith("error: --mlflow needs mlflow: pip install 'artune[workflow]'\n")
+    done = run(*command, folder=tmp_path, PYTHONPATH=str(tmp_path / "extra"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "samples.npz.scores.json").read_text())
+    assert found["n"] == N
+    assert found["scores"]["fid"] > 0
+    assert not (tmp_path / "config").exists()
+
+
 def test_the_wheel_says_that_it_is_typed_and_brings_the_command(environment, wheel):
     done = run(environment.parent / "artune", "--version")
     assert done.stdout.startswith(f"artune {PROJECT['version']}"), done.stderr
@@ -120,4 +149,6 @@ def test_the_wheel_says_that_it_is_typed_and_brings_the_command(environment, whe
     names = zipfile.ZipFile(wheel).namelist()
     assert "artune/py.typed" in names
     assert "artune/planning/overridden_values.json" in names
+    brought = {name.partition("/data/share/artune/config/")[2] for name in names}
+    assert brought - {""} == {str(path.relative_to(ROOT / "config")) for path in (ROOT / "config").rglob("*.yaml")}
     assert not [name for name in names if name.startswith(("tests", "examples"))]

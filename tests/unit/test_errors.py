@@ -1,11 +1,17 @@
 """What every message goes through: passwords of addresses are left out, and no value is longer than a line."""
 
+import importlib.metadata
 import re
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from project import ROOT
 
-from artune.errors import ArtuneError, brief, no_such_file, unknown, without_secrets
+from artune.commands import scoring
+from artune.commands.cli import main
+from artune.errors import EXTRAS, ArtuneError, brief, no_such_file, not_installed, unknown, without_secrets
 
 SECRET = "hunter2%2Fsecret"
 PLACES = [
@@ -171,3 +177,25 @@ def test_every_output_of_a_rule_is_known_as_one():
         if path.startswith("results/") and "makes it" not in str(no_such_file(path)) and "/." not in path
     ]
     assert not unknown_ones
+
+
+def test_a_missing_module_is_named_with_the_extra_that_brings_it(monkeypatch, capsys):
+    def score(context, arguments):
+        raise ModuleNotFoundError("No module named 'torch_fidelity'", name="torch_fidelity.interpolate_compat")
+
+    monkeypatch.setattr(scoring, "score", score)
+    assert main(["score", "a.npz", "--reference", "b.npz"]) == 2
+    assert capsys.readouterr().err == "error: score needs torch_fidelity: pip install 'artune[networks]'\n"
+    assert not_installed("score", "artune.nowhere") is None
+
+
+def test_the_extras_bring_these_modules():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = importlib.metadata.packages_distributions()
+    for extra, modules in EXTRAS.items():
+        direct = [Requirement(line).name for line in extras[extra]]
+        names = {canonicalize_name(name) for name in direct}
+        if extra == "networks":  # Pillow is torchvision's
+            names |= {canonicalize_name(Requirement(line).name) for line in importlib.metadata.requires("torchvision")}
+        for module in modules:
+            assert {canonicalize_name(name) for name in brought[module]} & names, f"{extra} does not bring {module}"

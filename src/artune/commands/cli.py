@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from artune.commands.arguments import COMMANDS, parse_words
 from artune.commands.streams import LogFile, NoReaderError, Stream, lost
-from artune.errors import ArtuneError, SharedError, StoppedError, no_such_file, without_secrets
+from artune.errors import ArtuneError, SharedError, StoppedError, no_such_file, not_installed, without_secrets
 from artune.runtime.places import destination
 from artune.runtime.processes import Launch, foreign, launch
 from artune.runtime.progress import say
@@ -80,8 +80,11 @@ def carry_out(arguments: Namespace, here: Launch) -> str:
     with_threads(arguments.threads and here.threads(arguments.threads))
     from artune.commands.context import Context  # imported here because --help reads no configuration
 
-    module = importlib.import_module(f"artune.commands.{COMMANDS[arguments.command].module}")
-    return f"{arguments.command}: {getattr(module, arguments.command)(Context(arguments), arguments)}"
+    try:
+        module = importlib.import_module(f"artune.commands.{COMMANDS[arguments.command].module}")
+        return f"{arguments.command}: {getattr(module, arguments.command)(Context(arguments), arguments)}"
+    except ModuleNotFoundError as error:
+        raise not_installed(arguments.command, error.name or "") or error from error
 
 
 def check_outputs(arguments: Namespace) -> None:

@@ -2,10 +2,12 @@
 
 import os
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 from artune.commands.context import Context
 from artune.commands.streams import print_result
+from artune.errors import not_installed
 
 
 def score(context: Context, arguments: Namespace) -> str:
@@ -17,6 +19,8 @@ def score(context: Context, arguments: Namespace) -> str:
     from artune.tracking.addresses import shown
     from artune.tracking.provenance import provenance
 
+    if arguments.mlflow is not None and find_spec("mlflow") is None:  # said before the first image is read
+        raise not_installed("--mlflow", "mlflow") or ModuleNotFoundError("mlflow")
     context = _official(arguments)
     samples = Path(arguments.samples)
     folder = arguments.cache or samples.parent

@@ -1,5 +1,6 @@
 """YAML files as layers: reading, validating and merging them. Never imports torch."""
 
+import contextlib
 import os
 import re
 import stat
@@ -25,18 +26,38 @@ RESOLVER = yaml.resolver.Resolver()
 
 SCALE = re.compile(r"[a-z][a-z0-9_]*")  # a scale's name is that of a folder of results
 FOLDER = "ARTUNE_CONFIG"  # environment variable: a copy of config/ that a job reads instead of config/ itself
+INSTALLED = Path("share/artune/config/config.yaml")  # where a wheel puts config/, as pyproject.toml says
 
 
 def config_folder() -> Path:
-    """The folder of the settings: ``config``, or the copy that Snakemake made for its jobs when it planned them.
+    """The folder of the settings.
+
+    It is that of ``ARTUNE_CONFIG``, such as the copy that Snakemake made for its jobs when it planned them; otherwise
+    ``config`` of the current folder; where that holds no settings of ours, the one that came with the installed wheel.
 
     Raises:
         ArtuneError: the environment variable ``ARTUNE_CONFIG`` names no folder.
     """
-    folder = Path(os.environ.get(FOLDER) or "config")
-    if os.environ.get(FOLDER) and not folder.is_dir():
-        raise ArtuneError(f"{FOLDER}: {folder}: no such folder; unset the variable to use config/")
-    return folder
+    if os.environ.get(FOLDER):
+        folder = Path(os.environ[FOLDER])
+        if not folder.is_dir():
+            raise ArtuneError(f"{FOLDER}: {folder}: no such folder; unset the variable to use config/")
+        return folder
+    folder = Path("config")
+    ours = (folder / "config.yaml").is_file() and (folder / "scales").is_dir()  # others have a config/config.yaml, too
+    return folder if ours else _installed_folder() or folder
+
+
+def _installed_folder() -> Path | None:
+    """The settings that a wheel brought, which lie beside the environment's packages; None without a wheel."""
+    import importlib.metadata  # here because few calls need it, and it takes some milliseconds
+
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("artune") or ():
+            if file.parts[-len(INSTALLED.parts) :] == INSTALLED.parts:
+                return Path(str(file.locate())).resolve().parent
+    beside = Path(__file__).parents[2] / INSTALLED  # pip install --target, whose list of files is wrong
+    return beside.parent if beside.is_file() else None
 
 
 def scale_names(root: Path) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
-from artune.metrics.kid import kid
+from artune.metrics.kid import blocks_of, kid
 from artune.metrics.precision_recall import precision_recall
 from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
 
@@ -144,6 +144,12 @@ def feature_scores(theirs: Tensor, ours: Tensor, evaluation: Evaluation) -> dict
     }
 
 
+def kid_pairs(reference: Mapping[str, np.ndarray], evaluation: Evaluation, n: int) -> str | None:
+    """The pairs from which KID of n samples is taken, in words; None if the reference has no features."""
+    theirs = reference.get(f"heldout/{evaluation.features}/features")
+    return None if theirs is None else blocks_of(len(theirs), n).described(len(theirs), n)
+
+
 def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
     """CLIPScore as in the paper's tables, which is the mean raw cosine, and its standard error."""
     cosines = cosines.double()
@@ -237,6 +243,7 @@ def evaluate(
             "reference": evaluation.reference,
             "protocol": protocol(run, evaluation, n, outside or {}),
             "precision_recall": evaluation.precision_recall,
+            "kid_pairs": kid_pairs(real, evaluation, n),
             "networks": evaluation.networks,
             "evaluation_seed": evaluation.seed,
             "evaluation": evaluation.model_dump(mode="json"),

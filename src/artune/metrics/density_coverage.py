@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.metrics.precision_recall import DISTANCES, neighbour_radii
+from artune.metrics.distances import exact_pairs
+from artune.metrics.precision_recall import neighbour_radii
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DensityCoverage:
     coverage: float
 
 
-def density_coverage(reference: Tensor, samples: Tensor, k: int = 5, block: int = 10_000) -> DensityCoverage:
+def density_coverage(reference: Tensor, samples: Tensor, k: int = 5, block: int = 4096) -> DensityCoverage:
     """Density: mean count of reference balls around a sample, over k. Coverage: share of reference balls with a sample.
 
     A ball reaches to its centre's k-th neighbour, without its boundary: for two equal sets both numbers are then 1.
@@ -47,8 +48,8 @@ def density_coverage(reference: Tensor, samples: Tensor, k: int = 5, block: int 
     held = []  # samples in each reference ball
     radii = neighbour_radii(reference, k, block=block)
     for centres, radius in zip(reference.split(block), radii.split(block), strict=True):
-        distances = (DISTANCES["exact"](centres, points) for points in samples.split(block))
-        held.append(sum((near < radius[:, None]).sum(dim=1) for near in distances))
+        found = (exact_pairs(centres, points) for points in samples.split(block))
+        held.append(sum(pairs.within(radius[:, None], strictly=True).sum(dim=1) for pairs in found))
     counts = torch.cat(held).double()
     return DensityCoverage(
         density=float(counts.sum() / (k * len(samples))), coverage=float((counts > 0).double().mean())

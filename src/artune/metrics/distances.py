@@ -1,11 +1,13 @@
-"""Sums over many wide features on a CPU, and their neighbours and balls in float32 with doubtful decisions in float64.
+"""Exact distances: which neighbour is the k-th, and which points lie in which balls; sums over wide features on a CPU.
 
-A distance in float32 is off by at most :func:`tolerance`. Which neighbour is the k-th, and whether a point lies in a
-ball, is decided in float64 wherever that margin leaves it open, so that the results are those of float64 throughout, at
-half the time or less.
+Two kinds of rounded distances are quick, products of wide features in float32 and of any in float64; each is off by at
+most :func:`tolerance`. Wherever that margin leaves a decision open, the sum of squared differences in float64 decides
+(:func:`_apart`), here and nowhere else. It is 0 for equal points and the same in whatever order or block a pair is met,
+so that radii and balls agree about repeated images.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ WIDE = 512  # least width; below it the products take too small a part of the ti
 SPARE = 8  # candidates beyond the neighbours that are asked for
 BLOCK = 4096  # rows and columns of distances in memory at a time
 ROWS = 256  # points whose distances to all others are computed in float64 at a time
+PAIRS = 10_000_000  # distances in float64 in memory at a time
 
 
 def may_round(features: Tensor) -> bool:
@@ -56,6 +59,59 @@ def tolerance(width: int, norms: Tensor, others: Tensor) -> Tensor:
         others: squared norms of the other points, [m].
     """
     return (width / 4 + 16) * 2.0**-24 * (norms.double() + float(others.max()))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rounded squared distances [rows, columns] of the points u [rows, D] and v [columns, D], and their error."""
+
+    u: Tensor
+    v: Tensor
+    distances: Tensor
+    error: Tensor | None  # largest error of a row's distances, [rows]; None: the distances count as they are
+
+    def within(self, reaches: Tensor, strictly: bool = False) -> Tensor:
+        """Which distances are at most ``reaches`` (or ``strictly`` below), boolean [rows, columns].
+
+        Args:
+            reaches: squared distances, [rows, 1] or [columns].
+            strictly: leave out the boundary.
+        """
+        if self.error is None:
+            return self.distances < reaches if strictly else self.distances <= reaches
+        beyond = self.distances - reaches
+        found = beyond < 0
+        row, column = (beyond.abs_() <= self.error[:, None]).nonzero(as_tuple=True)
+        if len(row):
+            exact, limits = _apart_each(self.u, self.v, row, column), reaches.expand_as(beyond)[row, column]
+            found[row, column] = exact < limits if strictly else exact <= limits
+        return found
+
+
+def exact_pairs(u: Tensor, v: Tensor) -> Pairs:
+    """The distances of u [rows, D] and v [columns, D] for decisions that are exact."""
+    return Pairs(u, v, *_expanded(u, v))
+
+
+def nearest(features: Tensor, count: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+    """The ``count`` smallest exact squared distances [n, count] of each feature, itself included, and their indices.
+
+    They ascend; of equal distances any may come first.
+
+    Args:
+        features: [n, D], n >= count.
+        count: number of distances per feature.
+        block: largest number of features whose distances are in memory at a time.
+    """
+    found = []
+    for rows in features.split(max(1, min(block, PAIRS // len(features)))):
+        rounded, error = _expanded(rows, features)
+        last = rounded.topk(count, dim=1, largest=False).values[:, -1]
+        row, column = (rounded <= (last + 2 * error)[:, None]).nonzero(as_tuple=True)
+        exact = rounded.fill_(torch.inf)
+        exact[row, column] = _apart_each(rows, features, row, column)
+        found.append(exact.topk(count, dim=1, largest=False))
+    return torch.cat([values for values, _ in found]), torch.cat([places for _, places in found])
 
 
 def radii(features: Tensor, k: int) -> Tensor:
@@ -110,9 +166,8 @@ def _kth_of_all(points: Tensor, features: Tensor, k: int) -> Tensor:
     whole, error = _expanded(points, features)
     gap = whole - whole.kthvalue(k + 1, dim=1, keepdim=True).values
     exact = torch.where(gap < 0, -torch.inf, torch.inf).to(torch.float64)
-    for pairs in (gap.abs() <= 2 * error[:, None]).nonzero().split(BLOCK):
-        row, place = pairs[:, 0], pairs[:, 1]
-        exact[row, place] = _apart(points[row], features[place])
+    row, place = (gap.abs() <= 2 * error[:, None]).nonzero(as_tuple=True)
+    exact[row, place] = _apart_each(points, features, row, place)
     return exact.kthvalue(k + 1, dim=1).values
 
 
@@ -136,27 +191,35 @@ def covered(reference: Tensor, reaches: Tensor, samples: Tensor, sample_radii: T
     errors = tolerance(width, own_norms, norms), tolerance(width, norms, own_norms)
     inside = misses[0] <= -errors[0], misses[1] <= -errors[1]
     for places in (misses[0].abs() <= errors[0]).nonzero()[:, 0].split(ROWS):
-        inside[0][places] = _within(samples[places], reference, reaches)
+        inside[0][places] = exact_pairs(samples[places], reference).within(reaches).any(dim=1)
     for places in (misses[1].abs() <= errors[1]).nonzero()[:, 0].split(ROWS):
-        inside[1][places] = _within(reference[places], samples, sample_radii)
+        inside[1][places] = exact_pairs(reference[places], samples).within(sample_radii).any(dim=1)
     return inside
 
 
-def _within(points: Tensor, centres: Tensor, reaches: Tensor) -> Tensor:
-    """Which points lie in some ball, boolean [b].
+def _apart_each(u: Tensor, v: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Exact squared distances [n] of the points u[row] and v[column], once for pairs of equal points if pairs are many.
 
-    A pair whose float64 distance is too near to the boundary is decided by its differences, as the radii are: the
-    distance of equal points is 0 then, and they lie in each other's balls of radius 0.
+    Without that a set of thousands of equal images, each of which lies on the boundary of every ball, would take hours.
     """
-    distances, error = _expanded(points, centres)
-    distances -= reaches
-    inside = (distances < -error[:, None]).any(dim=1)
-    open_ = (distances.abs() <= error[:, None]) & ~inside[:, None]
-    for pairs in open_.nonzero().split(BLOCK):
-        row, place = pairs[:, 0], pairs[:, 1]
-        holds = _apart(points[row], centres[place]) <= reaches[place]
-        inside[row[holds]] = True
-    return inside
+    if len(row) <= BLOCK:
+        return _apart(u[row], v[column])
+    keys = _fingerprints(u)[row] * 31 + _fingerprints(v)[column]
+    different, which = keys.unique(return_inverse=True)
+    one = which.new_empty(len(different)).scatter_(0, which, torch.arange(len(which), device=which.device))
+    return torch.cat([_apart(u[row[part]], v[column[part]]) for part in one.split(BLOCK)])[which]
+
+
+def _fingerprints(points: Tensor) -> Tensor:
+    """A 64-bit number of each of the points [n, D]: the same for equal ones, and for others only by a freak."""
+    draw = torch.Generator().manual_seed(0)
+    odd = (torch.randint(2**62, (points.shape[1],), generator=draw) * 2 + 1).to(points.device)
+    found = []
+    for rows in points.split(BLOCK):
+        bits = (rows.double() + 0.0).view(torch.int64)  # + 0.0 makes 0 of -0
+        bits = (bits ^ (bits >> 32)) * odd  # integers wrap around
+        found.append(((bits ^ (bits >> 29)) * odd).sum(dim=1))
+    return torch.cat(found)
 
 
 def _apart(u: Tensor, v: Tensor) -> Tensor:

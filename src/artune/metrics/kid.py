@@ -10,6 +10,41 @@ from artune.metrics.distances import BLOCK, centred, may_round
 from artune.metrics.jackknife import standard_error
 
 CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
+WHOLE = 10_000  # most samples, and most reference features, of which all pairs are taken
+LEAST = 100  # samples, or reference features, in a block, however many there are
+Rows = slice | Tensor
+SAMPLES, REFERENCE = 0, 1  # seeds of the blocks; two, since sample i may have been made from reference image i
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Into how many blocks the features are cut for each of the three means of a KID; pairs are within a block."""
+
+    among: int  # the samples, for the pairs of two samples
+    within: int  # the reference, for the pairs of two reference features
+    across: int  # both, for the pairs of a sample and a reference feature
+
+    def described(self, m: int, n: int) -> str:
+        """The pairs of m reference images and n samples that are taken, in words."""
+        if self == Blocks(1, 1, 1):
+            return "all pairs"
+        return (
+            f"pairs within random blocks: {self.among:,} of {n // self.among:,} samples, {self.within:,} of "
+            f"{m // self.within:,} reference images, {self.across:,} of {n // self.across:,} samples and "
+            f"{m // self.across:,} reference images"
+        )
+
+
+def blocks_of(m: int, n: int) -> Blocks:
+    """The blocks for m reference and n sample features: one each up to 10,000 of both.
+
+    Beyond that no mean takes more pairs than with 10,000 and 10,000. If both sets are of one distribution, this split
+    of the work (a quarter among the samples, a quarter within the reference, half across) has the least variance.
+    """
+    among, within, across = (-(-pairs // WHOLE**2) for pairs in (n * n, m * m, n * m))
+    return Blocks(
+        *(min(count, max(1, size // LEAST)) for count, size in ((among, n), (within, m), (across, min(m, n))))
+    )
 
 
 @dataclass(frozen=True)
@@ -19,19 +54,26 @@ class KID:
     value: float
     standard_error: float
     changes: Tensor  # [n] float64: the KID without sample i minus a constant
+    blocks: Blocks  # within which its pairs were taken
 
 
 def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
-    """KID with the kernel ``k(x, y) = (x.y / D + 1)^3`` (Bińkowski et al., 2018) from all pairs, not from subsets.
+    """KID with the kernel ``k(x, y) = (x.y / D + 1)^3`` (Bińkowski et al., 2018); up to 10,000 features all pairs.
 
     ``mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)``, without bias at any size.
-    The standard error is the exact jackknife over samples, which needs only the kernel's row sums; the reference
-    counts as fixed, as in ``fid.jackknife_fid``.
+    With more than 10,000 samples or reference features each mean is that over random blocks of one size
+    (:func:`blocks_of`), within which all pairs are taken, so that the work grows no further. A mean of unbiased means
+    is unbiased, and every feature is in as many pairs as any other. The blocks depend on m and n alone: two sets of n
+    samples have the same ones, and their difference remains paired.
+
+    The standard error is the exact jackknife over samples, each left out of its blocks, which needs only the kernel's
+    row sums. What the choice of the blocks adds to the scatter of the samples is in it. The reference counts as fixed,
+    as in ``fid.jackknife_fid``.
 
     Args:
         reference: [m, D] features, m >= 2.
         samples: [n, D] features, n >= 3.
-        block: rows and columns per block of the kernel matrix; limits the memory, does not change the result.
+        block: rows and columns of the kernel matrix in memory at a time; does not change the result.
 
     Raises:
         ArtuneError: too few features, wrong shapes, or NaN or infinity among them.
@@ -52,14 +94,19 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
         raise ArtuneError("KID: NaN or infinity in the features; look for broken images")
     centre = reference.double().mean(dim=0) if may_round(reference) else None
     block = block if centre is None else min(block, CACHED)
-    ours, theirs = _Points.of(samples, centre), _Points.of(reference, centre)
-    among, within = _own_row_sums(ours, block), _own_row_sums(theirs, block)
-    across = _row_sums(ours, theirs, block)
-
-    value = among.sum() / (n * (n - 1)) + within.sum() / (m * (m - 1)) - 2 * across.sum() / (n * m)
-    # Leave-one-out values without the term of the reference, which they share.
-    left_out = (among.sum() - 2 * among) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
-    return KID(value=float(value), standard_error=standard_error(left_out), changes=left_out)
+    ours, theirs, blocks = _Points.of(samples, centre), _Points.of(reference, centre), blocks_of(m, n)
+    among, among_without = _over_blocks(
+        [(rows, *_mean_of_own(_own_row_sums(ours.taken(rows), block))) for rows in _cut(n, blocks.among, SAMPLES)], n
+    )
+    parts = _cut(m, blocks.within, REFERENCE)
+    within = sum(_mean_of_own(_own_row_sums(theirs.taken(rows), block))[0] for rows in parts) / len(parts)
+    pairs = zip(_cut(n, blocks.across, SAMPLES), _cut(m, blocks.across, REFERENCE), strict=True)
+    across, across_without = _over_blocks(
+        [(rows, *_mean_across(ours.taken(rows), theirs.taken(columns), block)) for rows, columns in pairs], n
+    )
+    left_out = among_without - 2 * across_without  # without the term of the reference, which they share
+    value = float(among + within - 2 * across)
+    return KID(value=value, standard_error=standard_error(left_out), changes=left_out, blocks=blocks)
 
 
 @dataclass(frozen=True)
@@ -82,6 +129,10 @@ class _Points:
             )
         offsets = torch.cat([rows.double() @ centre for rows in features.split(BLOCK)]) - centre.square().sum() / 2
         return cls(centred(features, centre), offsets / features.shape[1] + 0.5)
+
+    def taken(self, rows: Rows) -> "_Points":
+        """Some of the points."""
+        return _Points(self.rows[rows], self.offsets[rows])
 
     def cubes(self, rows: slice, other: "_Points", columns: slice) -> Tensor:
         """The kernel between some points and some others, float64 [rows, columns]."""
@@ -112,3 +163,36 @@ def _own_row_sums(x: _Points, block: int) -> Tensor:
                 sums[column : column + block] += kernel.sum(dim=0)
             sums[row : row + block] += kernel.sum(dim=1)
     return sums
+
+
+def _cut(size: int, count: int, seed: int) -> list[Rows]:
+    """Indices of ``count`` random disjoint blocks of ``size`` features, of which one has at most one more than another.
+
+    The blocks are random because files may be sorted by class.
+    """
+    if count == 1:
+        return [slice(None)]
+    return list(torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tensor_split(count))
+
+
+def _mean_of_own(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over all pairs of n points from their row sums, and the n means without one point."""
+    n, total = len(sums), sums.sum()
+    return total / (n * (n - 1)), (total - 2 * sums) / ((n - 1) * (n - 2))
+
+
+def _mean_across(x: _Points, y: _Points, block: int) -> tuple[Tensor, Tensor]:
+    """Mean over all pairs of one of the n points x and one of the points y, and the n means without one point x."""
+    sums, n, m = _row_sums(x, y, block), len(x.offsets), len(y.offsets)
+    return sums.sum() / (n * m), (sums.sum() - sums) / ((n - 1) * m)
+
+
+def _over_blocks(found: list[tuple[Rows, Tensor, Tensor]], n: int) -> tuple[Tensor, Tensor]:
+    """Mean over blocks of n points, and its n values without a point, from those of the blocks and their indices."""
+    if len(found) == 1:
+        return found[0][1:]
+    mean = torch.stack([own for _, own, _ in found]).mean()
+    without = mean.new_empty(n)
+    for rows, own, own_without in found:
+        without[rows] = mean + (own_without - own) / len(found)
+    return mean, without

@@ -1,17 +1,16 @@
 """Improved precision and recall (Kynkäänniemi et al., 2019), exact or rounded as in the official evaluator."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
 from artune.metrics import distances as wide
+from artune.metrics.distances import Pairs, exact_pairs, nearest
 
 Precision = Literal["exact", "adm_half"]
-Distances = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def precision_recall_left_out(
     _check(reference, samples, k + 1, precision)
     reference, samples = reference.detach(), samples.detach()
     n, m = len(samples), len(reference)
-    values, nearest = _nearest(samples, k + 2, precision)
-    own = nearest[:, : k + 1] == torch.arange(n, device=samples.device)[:, None]  # a sample is no neighbour of itself
+    values, places = nearest(samples, k + 2) if precision == "exact" else _nearest_half(samples, k + 2)
+    own = places[:, : k + 1] == torch.arange(n, device=samples.device)[:, None]  # a sample is no neighbour of itself
     now, grown = values[:, k], values[:, k + 1]
     radii = neighbour_radii(reference, k, precision)
     hit = torch.zeros(n, dtype=torch.bool, device=samples.device)
@@ -88,13 +87,13 @@ def precision_recall_left_out(
     step = max(1, pairs // n)
     for start in range(0, m, step):
         rows = slice(start, start + step)
-        distances = DISTANCES[precision](reference[rows], samples)
-        hit |= (distances <= radii[rows, None]).any(dim=0)
-        holds, would_hold = distances <= now, (distances <= grown).float()
+        found = _pairs(reference[rows], samples, precision)
+        hit |= found.within(radii[rows, None]).any(dim=0)
+        holds, would_hold = found.within(now), found.within(grown).float()
         others = holds.sum(dim=1, keepdim=True) - holds.long() > 0  # [rows, n]: inside a ball other than i's own
         gained = torch.zeros_like(would_hold)
         for place in range(k + 1):
-            gained.index_add_(1, nearest[:, place], would_hold.masked_fill(own[:, place], 0.0))
+            gained.index_add_(1, places[:, place], would_hold.masked_fill(own[:, place], 0.0))
         inside += (others | (gained > 0)).double().sum(dim=0)
     return (hit.double().sum() - hit.double()) / (n - 1), inside / m
 
@@ -102,20 +101,18 @@ def precision_recall_left_out(
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:
     """Squared distance [n] of each feature [n, D] to its k-th neighbour, not counting itself."""
     features = features.detach()
-    if precision == "exact" and wide.may_round(features):
-        return wide.radii(features, k)
-    return _nearest(features, k + 1, precision, block)[0][:, k]
+    if precision != "exact":
+        return _nearest_half(features, k + 1, block)[0][:, k]
+    return wide.radii(features, k) if wide.may_round(features) else nearest(features, k + 1, block)[0][:, k]
 
 
-def _nearest(
-    features: Tensor, count: int, precision: Precision = "exact", block: int = 10_000
-) -> tuple[Tensor, Tensor]:
-    """The ``count`` smallest squared distances of each feature, itself included, ascending, and their indices."""
+def _nearest_half(features: Tensor, count: int, block: int = 10_000) -> tuple[Tensor, Tensor]:
+    """As :func:`artune.metrics.distances.nearest`, by distances in half precision."""
     found = []
     for rows in features.split(block):
         best: list[tuple[Tensor, Tensor]] = []
         for start in range(0, len(features), block):
-            distances = DISTANCES[precision](rows, features[start : start + block])
+            distances = _half_distances(rows, features[start : start + block])
             values, places = distances.topk(min(count, distances.shape[1]), dim=1, largest=False)
             best.append((values, places + start))
         values, places = (torch.cat(parts, dim=1) for parts in zip(*best, strict=True))
@@ -149,21 +146,22 @@ def covered(
     reference, radii, samples, sample_radii = (x.detach() for x in (reference, radii, samples, sample_radii))
     if precision == "exact" and wide.may_round(reference):
         return wide.covered(reference, radii, samples, sample_radii)
+    block = min(block, wide.BLOCK) if precision == "exact" else block
     in_reference = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     in_samples = torch.zeros(len(reference), dtype=torch.bool, device=samples.device)
     for row in range(0, len(reference), block):
         rows = slice(row, row + block)
         for column in range(0, len(samples), block):
             columns = slice(column, column + block)
-            distances = DISTANCES[precision](reference[rows], samples[columns])
-            in_reference[columns] |= (distances <= radii[rows, None]).any(dim=0)
-            in_samples[rows] |= (distances <= sample_radii[columns]).any(dim=1)
+            found = _pairs(reference[rows], samples[columns], precision)
+            in_reference[columns] |= found.within(radii[rows, None]).any(dim=0)
+            in_samples[rows] |= found.within(sample_radii[columns]).any(dim=1)
     return in_reference, in_samples
 
 
 def _check(reference: Tensor, samples: Tensor, k: int, precision: str) -> None:
-    if precision not in DISTANCES:
-        raise ArtuneError(f"precision_recall: precision={precision!r}; use one of {', '.join(DISTANCES)}")
+    if precision not in get_args(Precision):
+        raise ArtuneError(f"precision_recall: precision={precision!r}; use one of {', '.join(get_args(Precision))}")
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         shapes = f"{tuple(reference.shape)} and {tuple(samples.shape)}"
         raise ArtuneError(f"precision_recall: features of shapes {shapes}; give [m, D] and [n, D]")
@@ -174,8 +172,9 @@ def _check(reference: Tensor, samples: Tensor, k: int, precision: str) -> None:
         raise ArtuneError("precision_recall: NaN or infinity in the features; look for broken images")
 
 
-def _exact_distances(u: Tensor, v: Tensor) -> Tensor:
-    return _expanded_distances(u.double(), v.double())
+def _pairs(u: Tensor, v: Tensor, precision: Precision) -> Pairs:
+    """Squared distances of u [rows, D] and v [columns, D]; those in half precision count as they are."""
+    return exact_pairs(u, v) if precision == "exact" else Pairs(u, v, _half_distances(u, v), None)
 
 
 def _half_distances(u: Tensor, v: Tensor) -> Tensor:
@@ -191,6 +190,3 @@ def _expanded_distances(u: Tensor, v: Tensor) -> Tensor:
     """``|u|^2 - 2 u.v + |v|^2`` clamped at 0, [rows, columns]."""
     distances = (u @ v.T).mul_(-2).add_(u.square().sum(dim=1, keepdim=True)).add_(v.square().sum(dim=1))
     return distances.clamp_min_(0)
-
-
-DISTANCES: dict[str, Distances] = {"exact": _exact_distances, "adm_half": _half_distances}

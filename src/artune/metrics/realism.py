@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.metrics.precision_recall import DISTANCES, neighbour_radii
+from artune.metrics.distances import exact_pairs
+from artune.metrics.precision_recall import neighbour_radii
 
 
 def realism_score(reference: Tensor, samples: Tensor, k: int = 3) -> Tensor:
@@ -23,5 +24,5 @@ def realism_score(reference: Tensor, samples: Tensor, k: int = 3) -> Tensor:
         raise ArtuneError(f"realism_score: k={k} with {len(reference)} reference features; give more than k")
     radii = neighbour_radii(reference, k)
     keep = radii <= radii.median()
-    distances = DISTANCES["exact"](samples, reference[keep])
+    distances = exact_pairs(samples, reference[keep]).distances
     return (radii[keep] / distances.clamp_min(1e-12)).max(dim=1).values.sqrt()

@@ -126,7 +126,7 @@ def gather_rows(own: Tensor, group: Any = None) -> tuple[Tensor, slice]:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
         return own, slice(0, len(own))
     size, rank = dist.get_world_size(group), dist.get_rank(group)
-    device = torch.device("cpu") if dist.get_backend(group) == "gloo" else own.device
+    device = exchange_device(own.device, dist.get_backend_config(group))
     # Widths and types are compared first: a gather of unequal tensors would wait for ever, or mix up the numbers.
     mine = torch.tensor([len(own), own.shape[1], own.element_size(), own.is_floating_point()], device=device)
     shapes = [torch.empty_like(mine) for _ in range(size)]
@@ -143,3 +143,16 @@ def gather_rows(own: Tensor, group: Any = None) -> tuple[Tensor, slice]:
     whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
     first = sum(counts[:rank])
     return whole.to(own.device), slice(first, first + len(own))
+
+
+def exchange_device(own: torch.device, backends: str) -> torch.device:
+    """The device on which a process group gathers rows: the CPU if it can, as gloo; NCCL gathers on GPUs alone.
+
+    Args:
+        own: device of this process' rows.
+        backends: ``device:backend`` pairs of the group, with commas, as ``torch.distributed.get_backend_config`` gives.
+    """
+    kinds = [pair.split(":")[0] for pair in backends.split(",")]
+    if "cpu" in kinds:  # whatever the rows are on: all processes have to choose the same
+        return torch.device("cpu")
+    return own if own.type in kinds else torch.device(kinds[0])  # the current device of that type

@@ -14,6 +14,7 @@ from artune.scoring.request import Opened
 from artune.scoring.statistics import OWN_RESIZE, SIDE, Source
 
 LOSSY = {"JPEG", "WebP"}
+FEW = 0.5  # share of the classes that could occur below which labels may be those of another data set
 RUNS = 0.1  # share of neighbours of one class beyond chance from which a file counts as sorted
 
 
@@ -151,6 +152,27 @@ def check_number(n: int, width: int) -> list[str]:
     return [
         f"{n:,} samples of {width:,} features: their covariance has a rank of at most {n - 1:,}, so FID is far too "
         "high and compares only with FIDs of as many samples; KID does not depend on the number"
+    ]
+
+
+def check_labels(labels: np.ndarray | None, classes: int, scale: str) -> list[str]:
+    """What to say if labels may be the class ids of another data set: far fewer classes occur than these images allow.
+
+    Args:
+        labels: class ids [n]; None if there are none.
+        classes: number of classes of the scale's data set.
+        scale: its name.
+    """
+    if labels is None:
+        return []
+    found = np.unique(labels)
+    if len(found) >= FEW * min(len(labels), classes):
+        return []
+    which = f"{found[0]}" if len(found) == 1 else f"between {found[0]} and {found[-1]}"
+    return [
+        f"labels: only {len(found):,} of {classes:,} classes occur ({which}); Accuracy and CLIPScore take them for the "
+        f"class ids of the scale {scale}, and mean nothing if they are those of another data set; name the images' own "
+        "texts by --captions then"
     ]
 
 

@@ -17,6 +17,7 @@ from artune.errors import ArtuneError
 from artune.evaluation.compare import holm, paired_difference
 from artune.evaluation.features import Extractor
 from artune.evaluation.protocol import OFFICIAL
+from artune.evaluation.scores import kid_pairs
 from artune.models.encoders.build import load_network
 from artune.runtime.files import sha256
 from artune.scoring.cache import (
@@ -30,6 +31,7 @@ from artune.scoring.cache import (
 from artune.scoring.checks import (
     check_counts,
     check_images,
+    check_labels,
     check_number,
     check_order,
     check_pair,
@@ -116,8 +118,9 @@ class Scorer:
             raise ArtuneError(f"{request.samples}: {', '.join(bad)} is not finite; look for broken images")
         missing |= {name: why for name, why in self._reasons(ours, theirs).items() if name not in scores}
         notes += [*check_number(n, width), *check_order(ours, protocol, scores)]
+        notes += check_labels(ours.get("labels"), self.registry.data.classes, self.registry.scale)
         differences = self._differences(ours, against, theirs, protocol) if against is not None else {}
-        facts = self._facts(protocol, samples, reference)
+        facts = self._facts(protocol, samples, reference) | {"kid_pairs": kid_pairs(theirs, protocol, n)}
         return Scored(facts, scores, missing, list(dict.fromkeys(notes)), differences)
 
     def _identity(self, samples: Opened, reference: Opened, against: Opened | None) -> str:

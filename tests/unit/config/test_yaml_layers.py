@@ -1,5 +1,6 @@
 """YAML from others: whatever it holds, it is read or refused in one line, in bounded time and memory."""
 
+import importlib.metadata
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from artune.config.registry import Registry
 from artune.config.run import parse_run
 from artune.config.settings import Settings
-from artune.config.yaml_layers import parse, read_yaml
+from artune.config.yaml_layers import INSTALLED, config_folder, parse, read_yaml
 from artune.errors import ArtuneError
 from artune.models.policies.checkpoint import _heads_beside
 
@@ -103,3 +104,39 @@ def test_the_settings_beside_a_foreign_checkpoint_are_read_with_the_same_care(tm
         _heads_beside(tmp_path / "last.ckpt")
     (tmp_path / "configs/x-project.yaml").write_text("- no mapping")
     assert _heads_beside(tmp_path / "last.ckpt") is None
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """An empty folder, no ARTUNE_CONFIG, and no wheel."""
+    monkeypatch.delenv("ARTUNE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: [])
+    return tmp_path
+
+
+def settings_in(folder):
+    (folder / "scales").mkdir(parents=True)
+    (folder / "config.yaml").write_text("scale: smoke\n")
+    return folder
+
+
+def test_the_settings_are_those_of_the_folder_or_the_wheels(nowhere, monkeypatch):
+    assert config_folder() == Path("config")  # for a message that names it
+    brought = settings_in(nowhere / "environment" / INSTALLED.parent)
+    files = [importlib.metadata.PackagePath("../../..") / INSTALLED]
+    files[0].dist = importlib.metadata.PathDistribution(nowhere / "environment/lib/python3.11/site-packages")
+    files[0].dist.locate_file = lambda path: nowhere / "environment/lib/python3.11/site-packages" / path
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: files)
+    assert config_folder() == brought.resolve()
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text("model: of another program\n")
+    assert config_folder() == brought.resolve()
+    Path("config/scales").mkdir()
+    assert config_folder() == Path("config")
+    other = settings_in(nowhere / "other")
+    monkeypatch.setenv("ARTUNE_CONFIG", str(other))
+    assert config_folder() == other
+    monkeypatch.setenv("ARTUNE_CONFIG", "nothing")
+    with pytest.raises(ArtuneError, match="no such folder; unset the variable"):
+        config_folder()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from artune.metrics import distances, fid, kid, precision_recall
+from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, jackknife_fid
 from artune.metrics.kid import kid as kernel_distance
 from artune.metrics.precision_recall import neighbour_radii
@@ -65,6 +66,53 @@ def test_repeated_images_lie_in_their_own_balls(monkeypatch, width):
     assert found == in_float64(monkeypatch, lambda: both(real, ours))
     swapped = both(ours, real)
     assert swapped.precision == pytest.approx(60 / 260)
+
+
+@pytest.mark.parametrize("width", [3, 512, 2048])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_repeated_image_left_out_is_decided_as_all_of_them_together(width, scale):
+    """Equal images, images at equal distances, and balls that end at a point: no two roundings may meet."""
+    once, others = scale * draw(0, 12, width=width), scale * draw(1, 20, 3.0, width=width)
+    ours, real = torch.cat([once.repeat(4, 1), others[:6]]), torch.cat([once, others, once[:3]])
+    precisions, recalls = precision_recall.precision_recall_left_out(real, ours, 3)
+    for i in range(len(ours)):
+        literal = both(real, torch.cat([ours[:i], ours[i + 1 :]]), 3)
+        assert (float(precisions[i]), float(recalls[i])) == pytest.approx(
+            (literal.precision, literal.recall), abs=1e-12
+        )
+
+
+@pytest.mark.parametrize("width", [3, 512])
+def test_density_and_coverage_of_repeated_images_are_those_of_differences(width):
+    once, others = draw(0, 15, width=width), draw(1, 25, 3.0, width=width)
+    real, ours = torch.cat([once.repeat(3, 1), others]), torch.cat([once, others, once[:5]])
+    apart = (real.double()[:, None] - ours.double()).square().sum(2)
+    radii = (real.double()[:, None] - real.double()).square().sum(2).sort(dim=1).values[:, 5]
+    held = (apart < radii[:, None]).double().sum(dim=1)
+    found = density_coverage(real, ours, k=5)
+    assert found.density == pytest.approx(float(held.sum() / (5 * len(ours))), abs=1e-12)
+    assert found.coverage == pytest.approx(float((held > 0).double().mean()), abs=1e-12)
+
+
+def test_thousands_of_equal_images_take_no_time(monkeypatch):
+    """Their pairs all lie on the boundary, and each different pair is computed once."""
+    computed = []
+    plain = distances._apart
+    monkeypatch.setattr(distances, "_apart", lambda u, v: computed.append(len(u)) or plain(u, v))
+    ours = torch.cat([draw(0, 2, width=512).repeat(500, 1), draw(1, 30, width=512)])
+    assert density_coverage(ours, ours).coverage == pytest.approx(30 / 1030)
+    _, recalls = precision_recall.precision_recall_left_out(ours, ours, 3)
+    assert recalls.min() > 0.99
+    assert sum(computed) < 50_000
+
+
+def test_equal_points_share_a_fingerprint_and_no_others():
+    x = torch.cat([draw(0, 200), draw(0, 200)])
+    x[200:, 0] *= torch.tensor([1.0, -1.0, 2.0, 1 + 2**-20]).repeat(50)
+    x[:, 1] = torch.tensor([0.0, -0.0]).repeat(200)
+    found = distances._fingerprints(x)
+    assert torch.equal(found[:200:4], found[200::4])
+    assert len(found.unique()) == 200 + 150
 
 
 def test_many_equal_images_have_radius_0(monkeypatch, small_blocks):

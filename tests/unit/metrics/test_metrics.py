@@ -6,7 +6,8 @@ import torch
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
-from artune.metrics.kid import kid
+from artune.metrics.jackknife import standard_error
+from artune.metrics.kid import Blocks, blocks_of, kid
 from artune.metrics.precision_recall import covered, neighbour_radii, precision_recall
 from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt, numerical_rank
 
@@ -354,6 +355,80 @@ def test_kid_is_unbiased_for_equal_distributions():
     values = torch.tensor(values, dtype=torch.float64)
     assert abs(float(values.mean())) < 3 * float(values.std()) / math.sqrt(200)
     assert values.min() < 0 < values.max()
+
+
+@pytest.fixture
+def few_pairs(monkeypatch):
+    """All pairs up to 40 features, and blocks from 10 on, instead of 10,000 and 100."""
+    monkeypatch.setattr("artune.metrics.kid.WHOLE", 40)
+    monkeypatch.setattr("artune.metrics.kid.LEAST", 10)
+
+
+def test_up_to_ten_thousand_features_all_pairs_are_taken_and_then_no_more(few_pairs):
+    assert blocks_of(40, 40) == Blocks(1, 1, 1)
+    assert blocks_of(40, 41) == Blocks(2, 1, 2)
+    assert blocks_of(80, 160) == Blocks(16, 4, 8)
+    assert blocks_of(9, 4000) == Blocks(400, 1, 1)  # no block has fewer than ten
+    for m, n in ((40, 41), (160, 80), (2, 90), (160, 160)):
+        blocks = blocks_of(m, n)
+        assert n**2 / blocks.among <= 40**2
+        assert m**2 / blocks.within <= 40**2
+        assert n * m / blocks.across <= 40**2
+    assert blocks_of(80, 160).described(80, 160) == (
+        "pairs within random blocks: 16 of 10 samples, 4 of 20 reference images, 8 of 20 samples and 10 reference images"
+    )
+
+
+def test_kid_in_blocks_and_its_jackknife_equal_brute_force(few_pairs):
+    reference, samples = draw(20, 55, 5), draw(21, 90, 5, 0.4)
+    found, width = kid(reference, samples), samples.shape[1]
+    assert found.blocks == Blocks(6, 2, 4)
+
+    def cut(size, count, seed):
+        return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tensor_split(count)
+
+    def own(x):
+        kernel = (x @ x.T / width + 1) ** 3
+        return (kernel.sum() - kernel.trace()) / (len(x) * (len(x) - 1))
+
+    def value(left_out=-1):
+        among = [own(samples[rows[rows != left_out]]) for rows in cut(90, 6, 0)]
+        within = [own(reference[rows]) for rows in cut(55, 2, 1)]
+        pairs = zip(cut(90, 4, 0), cut(55, 4, 1), strict=True)
+        across = [((samples[i[i != left_out]] @ reference[j].T / width + 1) ** 3).mean() for i, j in pairs]
+        return float(sum(among) / 6 + sum(within) / 2 - 2 * sum(across) / 4)
+
+    assert found.value == pytest.approx(value(), rel=1e-9)
+    changes = torch.tensor([value(at) - value() for at in range(90)], dtype=torch.float64)
+    torch.testing.assert_close(found.changes - found.changes.mean(), changes - changes.mean(), rtol=1e-7, atol=1e-12)
+    assert found.standard_error == pytest.approx(float((89 / 90 * (changes - changes.mean()).square().sum()).sqrt()))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_kid_in_blocks_is_unbiased_and_its_error_holds_even_if_the_files_are_sorted(few_pairs, monkeypatch, shift):
+    """Over draws of the samples and of all blocks, beside the mean over all pairs of the same reference."""
+    reference = draw(30, 160, 4)
+    reference = reference[reference[:, 0].argsort()]
+    found, whole = [], []
+    for seed in range(200):
+        monkeypatch.setattr("artune.metrics.kid.SAMPLES", 2 * seed)
+        monkeypatch.setattr("artune.metrics.kid.REFERENCE", 2 * seed + 1)
+        samples = draw(1000 + seed, 160, 4, shift)
+        samples = samples[samples[:, 0].argsort()]
+        found.append(kid(reference, samples))
+        whole.append(naive_kid(reference, samples))
+    assert found[0].blocks == Blocks(16, 16, 16)
+    values = torch.tensor([each.value for each in found], dtype=torch.float64)
+    apart = values - torch.tensor(whole, dtype=torch.float64)
+    assert abs(float(apart.mean())) < 3 * float(apart.std()) / math.sqrt(200)
+    ratio = sum(each.standard_error**2 for each in found) / 200 / float(values.var())
+    assert 0.75 < ratio < 1.35
+
+
+def test_the_difference_of_two_sets_in_blocks_is_paired(few_pairs):
+    reference, noise = draw(31, 90, 4), 0.05 * draw(32, 120, 4)
+    first, second = kid(reference, draw(33, 120, 4, 0.3)), kid(reference, draw(33, 120, 4, 0.3) + noise)
+    assert standard_error(second.changes - first.changes) < first.standard_error / 3
 
 
 def test_kid_refuses_bad_input():

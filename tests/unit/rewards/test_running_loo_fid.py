@@ -9,7 +9,7 @@ from processes import run_processes
 
 import artune
 from artune.errors import ArtuneError
-from artune.rewards.running_loo_fid import LooFidReward
+from artune.rewards.running_loo_fid import LooFidReward, exchange_device
 
 WIDTH = 5
 
@@ -121,3 +121,19 @@ def test_a_mistake_in_one_process_is_an_error_in_all_of_them_and_nobody_waits_fo
     expected = "loo_fid: the processes have features of different widths or types (5 of 4 bytes, 4 of 4 bytes)"
     assert run_processes(2, widths) == [expected] * 2
     assert all("NaN or infinity" in message for message in run_processes(2, not_finite))
+
+
+@pytest.mark.parametrize(
+    ("own", "backends", "found"),
+    [
+        ("cpu", "cpu:gloo,cuda:gloo", "cpu"),  # init_process_group("gloo")
+        ("cuda:1", "cpu:gloo,cuda:gloo", "cpu"),
+        ("cpu", "cuda:nccl", "cuda"),  # init_process_group("nccl"), as accelerate calls it: on the current GPU
+        ("cuda:1", "cuda:nccl", "cuda:1"),
+        ("cpu", "cuda:nccl,cpu:gloo", "cpu"),  # both: the same for processes whose features lie elsewhere
+        ("cuda:1", "cuda:nccl,cpu:gloo", "cpu"),
+        ("cpu", "xpu:xccl", "xpu"),
+    ],
+)
+def test_rows_are_gathered_where_the_group_can(own, backends, found):
+    assert exchange_device(torch.device(own), backends) == torch.device(found)

@@ -18,7 +18,7 @@ from artune.metrics.fid import feature_moments
 from artune.models.encoders.build import load_network
 from artune.runtime.files import load_npz, save_npz
 from artune.scoring import cache
-from artune.scoring.checks import check_resize
+from artune.scoring.checks import check_labels, check_resize
 from artune.scoring.statistics import Source
 
 JUDGE = REGISTRY.evaluation.features
@@ -335,6 +335,38 @@ def test_images_sorted_by_class_are_said(scored, reference, tmp_path):
     assert "sorted by class" not in shuffled.out
     done = scored(as_npz(tmp_path / "b.npz", pixels(1), labels=np.sort(LABELS)), reference)
     assert "the images are sorted by class; for the Inception Score" in done.out
+
+
+def test_labels_that_may_be_of_another_data_set_are_said(scored, reference, tmp_path):
+    all_of_them = scored(as_npz(tmp_path / "a.npz", pixels(1), labels=LABELS), reference)
+    assert "labels: only" not in all_of_them.out
+    few = scored(as_npz(tmp_path / "b.npz", pixels(1), labels=LABELS % 4), reference)
+    assert "note: labels: only 4 of 10 classes occur (between 0 and 3); Accuracy and CLIPScore take them" in few.out
+    assert check_labels(None, 1000, "imagenet") == []
+    assert check_labels(np.arange(20) % 1000, 1000, "imagenet") == []  # twenty images have no more classes
+    [said] = check_labels(np.arange(50_000) % 10, 1000, "imagenet")  # CIFAR-10's
+    assert said.startswith("labels: only 10 of 1,000 classes occur (between 0 and 9)")
+    assert "the scale imagenet" in said
+    assert "(7)" in check_labels(np.full(50, 7), 1000, "imagenet")[0]
+
+
+def test_the_pairs_of_kid_are_in_the_json(scored, reference, tmp_path, monkeypatch):
+    samples = as_npz(tmp_path / "a.npz", pixels(1))
+    whole = scored(samples, reference)
+    assert whole.json["kid_pairs"] == "all pairs"
+    monkeypatch.setattr("artune.metrics.kid.WHOLE", 20)
+    monkeypatch.setattr("artune.metrics.kid.LEAST", 10)
+    monkeypatch.setattr("artune.scoring.score.code_digest", lambda: "other code")
+    parts = scored(samples, reference)
+    assert parts.json["kid_pairs"].startswith("pairs within random blocks: 4 of 10 samples, 4 of 10 reference images")
+    assert parts.scores["kid"] != whole.scores["kid"]
+    assert parts.scores["kid"] == pytest.approx(whole.scores["kid"], abs=5 * parts.scores["kid_se"])
+
+
+def test_mlflow_is_asked_for_before_any_image_is_read(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr("artune.commands.scoring.find_spec", lambda name: None)
+    done = scored(tmp_path / "nothing", tmp_path / "nothing", "--mlflow", refused=True)
+    assert done.last == "error: --mlflow needs mlflow: pip install 'artune[workflow]'"
 
 
 def test_statistics_of_another_resize_are_refused_by_their_name(scored, networks, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from artune.errors import ArtuneError
+from artune.errors import ArtuneError, not_installed
 from artune.models.weights.checkpoints import load_into
 
 
@@ -35,7 +35,7 @@ class InceptionFeatures(nn.Module):
         try:
             from artune.models.encoders.inception import Inception
         except ModuleNotFoundError as error:
-            raise ArtuneError(f"InceptionFeatures needs {error.name}: pip install 'artune[networks]'") from error
+            raise not_installed("InceptionFeatures", error.name or "") or error from error
         if batch < 1:
             raise ArtuneError(f"InceptionFeatures: batch={batch}; give at least 1 image")
         network = Inception(empty=True)
