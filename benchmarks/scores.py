@@ -2,6 +2,7 @@
 
     python benchmarks/scores.py --samples 20000 --reference 10000 --threads 2
     python benchmarks/scores.py --samples 50000 --metrics fid --alone     # ours alone: its seconds and its memory
+    python benchmarks/scores.py --samples 50000 --metrics corrected --alone   # and whether the bias-corrected FID holds
 
 The features are drawn: 2,048 correlated ones, cut off at 0, of a spectrum that falls as Inception's does.
 """
@@ -14,13 +15,13 @@ from collections.abc import Callable
 
 import torch
 
-from artune.metrics.fid import feature_moments, jackknife_fid
+from artune.metrics.fid import JackknifeFID, feature_moments, jackknife_fid
 from artune.metrics.kid import kid
 from artune.metrics.precision_recall import precision_recall
 from artune.runtime.progress import say
 
 WIDTH = 2048
-METRICS = ("fid", "kid", "precision_recall")
+METRICS = ("fid", "corrected", "kid", "precision_recall")
 
 
 def draw(n: int, shift: float, seed: int) -> torch.Tensor:
@@ -32,11 +33,21 @@ def draw(n: int, shift: float, seed: int) -> torch.Tensor:
     return torch.cat([((part * scale) @ basis + 0.45 + shift).clamp_min_(0) for part in parts])
 
 
+def fid(samples: torch.Tensor, moments: tuple[torch.Tensor, torch.Tensor], corrected: bool) -> JackknifeFID:
+    """FID with its error; with ``corrected`` also whether its bias-corrected value may be shown."""
+    found = jackknife_fid(samples, *moments)
+    if corrected:
+        say(
+            f"  bias-corrected {found.bias_corrected:.5f}, shown: {found.correction_holds}, left: {found.bias_left:.5f}"
+        )
+    return found
+
+
 def ours(metric: str, samples: torch.Tensor, reference: torch.Tensor) -> Callable[[], object]:
     """The call of this project; the moments of the reference are known, as in torch-fidelity's call."""
-    if metric == "fid":
+    if metric in ("fid", "corrected"):
         moments = feature_moments(reference)
-        return lambda: jackknife_fid(samples, *moments)
+        return lambda: fid(samples, moments, corrected=metric == "corrected")
     return {"kid": lambda: kid(reference, samples), "precision_recall": lambda: precision_recall(reference, samples)}[
         metric
     ]
@@ -48,7 +59,7 @@ def theirs(metric: str, samples: torch.Tensor, reference: torch.Tensor) -> Calla
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    if metric == "fid":
+    if metric in ("fid", "corrected"):
         known = fid_features_to_statistics(reference)
         return lambda: fid_statistics_to_metric(fid_features_to_statistics(samples), known, False)
     call = {"kid": kid_features_to_metric, "precision_recall": prc_features_to_metric}[metric]
@@ -69,7 +80,7 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS)
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=["fid", "kid", "precision_recall"])
     parser.add_argument("--alone", action="store_true", help="without torch-fidelity")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
