@@ -12,6 +12,8 @@ from artune.errors import not_installed
 
 def score(context: Context, arguments: Namespace) -> str:
     """Score image files of any origin, with error bars."""
+    if arguments.mlflow is not None and find_spec("mlflow") is None:  # said before the first image is read
+        raise not_installed("--mlflow", "mlflow") or ModuleNotFoundError("mlflow")
     from artune.runtime.progress import say
     from artune.scoring.report import text, write
     from artune.scoring.request import Request
@@ -19,8 +21,6 @@ def score(context: Context, arguments: Namespace) -> str:
     from artune.tracking.addresses import shown
     from artune.tracking.provenance import provenance
 
-    if arguments.mlflow is not None and find_spec("mlflow") is None:  # said before the first image is read
-        raise not_installed("--mlflow", "mlflow") or ModuleNotFoundError("mlflow")
     context = _official(arguments)
     samples = Path(arguments.samples)
     folder = arguments.cache or samples.parent
