@@ -15,7 +15,7 @@ from torch import Tensor
 WIDE = 512  # least width; below it the products take too small a part of the time
 SPARE = 8  # candidates beyond the neighbours that are asked for
 BLOCK = 4096  # rows and columns of distances in memory at a time
-ROWS = 256  # points whose distances to all others are computed in float64 at a time
+ROWS = 256  # points that are converted to float64, or compared with all others in it, at a time
 PAIRS = 10_000_000  # distances in float64 in memory at a time
 
 
@@ -27,12 +27,12 @@ def may_round(features: Tensor) -> bool:
 
 def centred(features: Tensor, centre: Tensor) -> Tensor:
     """Features [n, D] minus ``centre`` [D], float32."""
-    return torch.cat([(rows.double() - centre).float() for rows in features.split(BLOCK)])
+    return torch.cat([(rows.double() - centre).float() for rows in features.split(ROWS)])
 
 
 def squared_norms(near: Tensor) -> Tensor:
     """Squared norms of float32 features [n, D], summed in float64: float32 [n]."""
-    return torch.cat([rows.double().square().sum(dim=1) for rows in near.split(BLOCK)]).float()
+    return torch.cat([rows.double().square().sum(dim=1) for rows in near.split(ROWS)]).float()
 
 
 def symmetric_sum(parts: Iterable[Tensor]) -> Tensor:

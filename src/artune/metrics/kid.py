@@ -12,6 +12,9 @@ from artune.metrics.jackknife import standard_error
 CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
 WHOLE = 10_000  # most samples, and most reference features, of which all pairs are taken
 LEAST = 100  # samples, or reference features, in a block, however many there are
+SMALL = (
+    256  # rows and columns of a tile of the kernel of a block's own pairs, of which the diagonal's half is not needed
+)
 Rows = slice | Tensor
 SAMPLES, REFERENCE = 0, 1  # seeds of the blocks; two, since sample i may have been made from reference image i
 
@@ -38,13 +41,15 @@ class Blocks:
 def blocks_of(m: int, n: int) -> Blocks:
     """The blocks for m reference and n sample features: one each up to 10,000 of both.
 
-    Beyond that no mean takes more pairs than with 10,000 and 10,000. If both sets are of one distribution, this split
-    of the work (a quarter among the samples, a quarter within the reference, half across) has the least variance.
+    A mean of more pairs than those of 10,000 and 10,000 takes half as many as these. If both sets are of one
+    distribution, this split of the work (a quarter among the samples, a quarter within the reference, half across) has
+    the least variance.
     """
-    among, within, across = (-(-pairs // WHOLE**2) for pairs in (n * n, m * m, n * m))
-    return Blocks(
-        *(min(count, max(1, size // LEAST)) for count, size in ((among, n), (within, m), (across, min(m, n))))
+    counts = [1 if pairs <= WHOLE**2 else -(-2 * pairs // WHOLE**2) for pairs in (n * n, m * m, n * m)]
+    among, within, across = (
+        min(count, max(1, size // LEAST)) for count, size in zip(counts, (n, m, min(m, n)), strict=True)
     )
+    return Blocks(among, within, across)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
     """KID with the kernel ``k(x, y) = (x.y / D + 1)^3`` (Bińkowski et al., 2018); up to 10,000 features all pairs.
 
     ``mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)``, without bias at any size.
-    With more than 10,000 samples or reference features each mean is that over random blocks of one size
+    A mean of more pairs than those of 10,000 and 10,000 features is that over random blocks of one size
     (:func:`blocks_of`), within which all pairs are taken, so that the work grows no further. A mean of unbiased means
     is unbiased, and every feature is in as many pairs as any other. The blocks depend on m and n alone: two sets of n
     samples have the same ones, and their difference remains paired.
@@ -95,15 +100,14 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
     centre = reference.double().mean(dim=0) if may_round(reference) else None
     block = block if centre is None else min(block, CACHED)
     ours, theirs, blocks = _Points.of(samples, centre), _Points.of(reference, centre), blocks_of(m, n)
-    among, among_without = _over_blocks(
-        [(rows, *_mean_of_own(_own_row_sums(ours.taken(rows), block))) for rows in _cut(n, blocks.among, SAMPLES)], n
-    )
+    parts = _cut(n, blocks.among, SAMPLES)
+    own = [(rows, *_mean_of_own(ours.taken(rows), block, len(parts))) for rows in parts]
+    among, among_without = _over_blocks(own, n)
     parts = _cut(m, blocks.within, REFERENCE)
-    within = sum(_mean_of_own(_own_row_sums(theirs.taken(rows), block))[0] for rows in parts) / len(parts)
+    within = sum(_mean_of_own(theirs.taken(rows), block, len(parts))[0] for rows in parts) / len(parts)
     pairs = zip(_cut(n, blocks.across, SAMPLES), _cut(m, blocks.across, REFERENCE), strict=True)
-    across, across_without = _over_blocks(
-        [(rows, *_mean_across(ours.taken(rows), theirs.taken(columns), block)) for rows, columns in pairs], n
-    )
+    mixed = [(rows, *_mean_across(ours.taken(rows), theirs.taken(columns), block)) for rows, columns in pairs]
+    across, across_without = _over_blocks(mixed, n)
     left_out = among_without - 2 * across_without  # without the term of the reference, which they share
     value = float(among + within - 2 * across)
     return KID(value=value, standard_error=standard_error(left_out), changes=left_out, blocks=blocks)
@@ -134,34 +138,55 @@ class _Points:
         """Some of the points."""
         return _Points(self.rows[rows], self.offsets[rows])
 
-    def cubes(self, rows: slice, other: "_Points", columns: slice) -> Tensor:
-        """The kernel between some points and some others, float64 [rows, columns]."""
-        products = self.rows[rows] @ other.rows[columns].T
-        argument = products.double().div_(self.rows.shape[1])
-        argument.add_(self.offsets[rows, None]).add_(other.offsets[columns])
-        return argument.square().mul_(argument)
+
+class _Tiles:
+    """The kernel between some points x and some y, tile by tile in the same memory, whose pages then stay mapped.
+
+    Args:
+        x: points of the rows.
+        y: points of the columns.
+        block: rows and columns of a tile.
+    """
+
+    def __init__(self, x: _Points, y: _Points, block: int):
+        self.x, self.y = x, y
+        size = min(block, len(x.offsets)) * min(block, len(y.offsets))
+        self.products, self.arguments, self.kernel = x.rows.new_empty(size), *x.offsets.new_empty(2, size)
+
+    def cubes(self, rows: slice, columns: slice) -> Tensor:
+        """The kernel of a tile, float64 [rows, columns]; the next call overwrites it."""
+        x, y = self.x.rows[rows], self.y.rows[columns]
+        products, arguments, kernel = (
+            memory[: len(x) * len(y)].view(len(x), len(y)) for memory in (self.products, self.arguments, self.kernel)
+        )
+        torch.mm(x, y.T, out=products)
+        arguments.copy_(products).div_(x.shape[1])
+        arguments.add_(self.x.offsets[rows, None]).add_(self.y.offsets[columns])
+        return torch.square(arguments, out=kernel).mul_(arguments)
 
 
 def _row_sums(x: _Points, y: _Points, block: int) -> Tensor:
     """``sum_j k(x_i, y_j)``, float64 [len(x)]."""
-    sums = torch.zeros_like(x.offsets)
+    sums, tiles = torch.zeros_like(x.offsets), _Tiles(x, y, block)
     for row in range(0, len(sums), block):
         for column in range(0, len(y.offsets), block):
-            sums[row : row + block] += x.cubes(slice(row, row + block), y, slice(column, column + block)).sum(dim=1)
+            rows, columns = slice(row, row + block), slice(column, column + block)
+            sums[rows] += tiles.cubes(rows, columns).sum(dim=1)
     return sums
 
 
 def _own_row_sums(x: _Points, block: int) -> Tensor:
     """``sum_j k(x_i, x_j)`` over j other than i, float64 [len(x)]; each product serves both of its points."""
-    sums = torch.zeros_like(x.offsets)
+    sums, tiles = torch.zeros_like(x.offsets), _Tiles(x, x, block)
     for row in range(0, len(sums), block):
         for column in range(row, len(sums), block):
-            kernel = x.cubes(slice(row, row + block), x, slice(column, column + block))
+            rows, columns = slice(row, row + block), slice(column, column + block)
+            kernel = tiles.cubes(rows, columns)
             if column == row:
                 kernel.fill_diagonal_(0.0)
             else:
-                sums[column : column + block] += kernel.sum(dim=0)
-            sums[row : row + block] += kernel.sum(dim=1)
+                sums[columns] += kernel.sum(dim=0)
+            sums[rows] += kernel.sum(dim=1)
     return sums
 
 
@@ -175,8 +200,9 @@ def _cut(size: int, count: int, seed: int) -> list[Rows]:
     return list(torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tensor_split(count))
 
 
-def _mean_of_own(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over all pairs of n points from their row sums, and the n means without one point."""
+def _mean_of_own(x: _Points, block: int, parts: int) -> tuple[Tensor, Tensor]:
+    """Mean over all pairs of n points, which are one of some ``parts``, and the n means without one point."""
+    sums = _own_row_sums(x, block if parts == 1 else min(block, SMALL))
     n, total = len(sums), sums.sum()
     return total / (n * (n - 1)), (total - 2 * sums) / ((n - 1) * (n - 2))
 

@@ -359,30 +359,30 @@ def test_kid_is_unbiased_for_equal_distributions():
 
 @pytest.fixture
 def few_pairs(monkeypatch):
-    """All pairs up to 40 features, and blocks from 10 on, instead of 10,000 and 100."""
+    """All pairs up to 40 features, and blocks of 4 or more, instead of 10,000 and 100."""
     monkeypatch.setattr("artune.metrics.kid.WHOLE", 40)
-    monkeypatch.setattr("artune.metrics.kid.LEAST", 10)
+    monkeypatch.setattr("artune.metrics.kid.LEAST", 4)
 
 
 def test_up_to_ten_thousand_features_all_pairs_are_taken_and_then_no_more(few_pairs):
     assert blocks_of(40, 40) == Blocks(1, 1, 1)
-    assert blocks_of(40, 41) == Blocks(2, 1, 2)
-    assert blocks_of(80, 160) == Blocks(16, 4, 8)
-    assert blocks_of(9, 4000) == Blocks(400, 1, 1)  # no block has fewer than ten
+    assert blocks_of(40, 41) == Blocks(3, 1, 3)
+    assert blocks_of(80, 160) == Blocks(32, 8, 16)
+    assert blocks_of(9, 4000) == Blocks(1000, 1, 2)  # no block has fewer than four
     for m, n in ((40, 41), (160, 80), (2, 90), (160, 160)):
         blocks = blocks_of(m, n)
         assert n**2 / blocks.among <= 40**2
         assert m**2 / blocks.within <= 40**2
         assert n * m / blocks.across <= 40**2
     assert blocks_of(80, 160).described(80, 160) == (
-        "pairs within random blocks: 16 of 10 samples, 4 of 20 reference images, 8 of 20 samples and 10 reference images"
+        "pairs within random blocks: 32 of 5 samples, 8 of 10 reference images, 16 of 10 samples and 5 reference images"
     )
 
 
 def test_kid_in_blocks_and_its_jackknife_equal_brute_force(few_pairs):
     reference, samples = draw(20, 55, 5), draw(21, 90, 5, 0.4)
     found, width = kid(reference, samples), samples.shape[1]
-    assert found.blocks == Blocks(6, 2, 4)
+    assert found.blocks == Blocks(11, 4, 7)
 
     def cut(size, count, seed):
         return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tensor_split(count)
@@ -392,11 +392,11 @@ def test_kid_in_blocks_and_its_jackknife_equal_brute_force(few_pairs):
         return (kernel.sum() - kernel.trace()) / (len(x) * (len(x) - 1))
 
     def value(left_out=-1):
-        among = [own(samples[rows[rows != left_out]]) for rows in cut(90, 6, 0)]
-        within = [own(reference[rows]) for rows in cut(55, 2, 1)]
-        pairs = zip(cut(90, 4, 0), cut(55, 4, 1), strict=True)
+        among = [own(samples[rows[rows != left_out]]) for rows in cut(90, 11, 0)]
+        within = [own(reference[rows]) for rows in cut(55, 4, 1)]
+        pairs = zip(cut(90, 7, 0), cut(55, 7, 1), strict=True)
         across = [((samples[i[i != left_out]] @ reference[j].T / width + 1) ** 3).mean() for i, j in pairs]
-        return float(sum(among) / 6 + sum(within) / 2 - 2 * sum(across) / 4)
+        return float(sum(among) / 11 + sum(within) / 4 - 2 * sum(across) / 7)
 
     assert found.value == pytest.approx(value(), rel=1e-9)
     changes = torch.tensor([value(at) - value() for at in range(90)], dtype=torch.float64)
@@ -407,6 +407,7 @@ def test_kid_in_blocks_and_its_jackknife_equal_brute_force(few_pairs):
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_kid_in_blocks_is_unbiased_and_its_error_holds_even_if_the_files_are_sorted(few_pairs, monkeypatch, shift):
     """Over draws of the samples and of all blocks, beside the mean over all pairs of the same reference."""
+    monkeypatch.setattr("artune.metrics.kid.WHOLE", 57)
     reference = draw(30, 160, 4)
     reference = reference[reference[:, 0].argsort()]
     found, whole = [], []

@@ -355,10 +355,10 @@ def test_the_pairs_of_kid_are_in_the_json(scored, reference, tmp_path, monkeypat
     whole = scored(samples, reference)
     assert whole.json["kid_pairs"] == "all pairs"
     monkeypatch.setattr("artune.metrics.kid.WHOLE", 20)
-    monkeypatch.setattr("artune.metrics.kid.LEAST", 10)
+    monkeypatch.setattr("artune.metrics.kid.LEAST", 4)
     monkeypatch.setattr("artune.scoring.score.code_digest", lambda: "other code")
     parts = scored(samples, reference)
-    assert parts.json["kid_pairs"].startswith("pairs within random blocks: 4 of 10 samples, 4 of 10 reference images")
+    assert parts.json["kid_pairs"].startswith("pairs within random blocks: 8 of 5 samples, 8 of 5 reference images")
     assert parts.scores["kid"] != whole.scores["kid"]
     assert parts.scores["kid"] == pytest.approx(whole.scores["kid"], abs=5 * parts.scores["kid_se"])
 
