@@ -19,12 +19,14 @@ from artune.evaluation.other_networks import FIRST, in_file_order, reward_scores
 from artune.evaluation.protocol import OutsideFiles, protocol
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
-from artune.metrics.fid import feature_moments, frechet_distance, jackknife_fid
+from artune.metrics.distances import WIDE
+from artune.metrics.fid import SPLITS, feature_moments, frechet_distance, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import blocks_of, kid
 from artune.metrics.precision_recall import precision_recall
 from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
+from artune.runtime.progress import say
 
 Tensors = Mapping[str, Tensor]
 # Reason for a number that is missing although the samples are enough (:data:`MAY_BE_MISSING`).
@@ -105,6 +107,8 @@ def score_against(
     theirs = real.get(f"{judged}/features")
     if theirs is not None:
         scores |= feature_scores(theirs, ours, evaluation)
+    if fid.measures_bias and fid.width >= WIDE:  # of which a split takes seconds
+        say(f"FID of {SPLITS[0]} to {SPLITS[1]} random halvings of {len(ours):,} samples, for its bias-corrected value")
     if fid.correction_holds:
         scores["fid_bias_corrected"] = fid.bias_corrected
     elif missing is not None:

@@ -74,16 +74,19 @@ class JackknifeFID:
         return len(self.changes) >= PER_FEATURE * self.width and self.share <= SHARE
 
     @property
+    def measures_bias(self) -> bool:
+        """Whether ``correction_holds`` measures ``bias_left``; at n = 50,000 and D = 2048 a split takes six seconds."""
+        return self.enough_samples and len(self.changes) * self.share**2 > EVEN
+
+    @property
     def correction_holds(self) -> bool:
         """Whether ``bias_corrected`` is within its own error.
 
         The samples are enough, and the bias that is left is at most half a standard error. It is measured unless the
         samples are so many that it is known to be smaller; by chance the measured one would exceed the bound there.
         """
-        if not self.enough_samples:
-            return False
-        known = len(self.changes) * self.share**2 <= EVEN
-        return known or abs(self.bias_left) <= TOLERATED * self.standard_error
+        small = not self.measures_bias or abs(self.bias_left) <= TOLERATED * self.standard_error
+        return self.enough_samples and small
 
 
 def feature_moments(features: Tensor) -> tuple[Tensor, Tensor]:
