@@ -70,6 +70,8 @@ reproduce: $(STAMP)
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=$(SCALE) -- $(TARGETS) 2>&1 \
 		| grep --line-buffered -vE '$(CHATTER)'
 	@cat results/table4.md
+	@echo
+	@$(BIN)/python -m artune expected table4 --scale $(SCALE)
 
 # Three calls of pytest run side by side, because each of them waits a good deal: $(WORLD) and the second one mostly
 # for the jobs that Snakemake starts.

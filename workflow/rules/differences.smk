@@ -1,7 +1,7 @@
-# Differences between the rows of a table: every row against the first row of its block.
+# Differences between the rows of a table: every row against the baseline of its block.
 
 
-rule compare:  # beyond the paper: compares every row of a table with the first row of its block
+rule compare:  # from the samples' features; at scales that are not the paper's, tables of one seed show its differences
     input:
         features=lambda wildcards: PLAN.compared(wildcards.table),
         reference=lambda wildcards: PLAN.references_of(wildcards.table),

@@ -4,7 +4,8 @@
 
 rule table:
     input:
-        lambda wildcards: PLAN.scores(wildcards.table),
+        scores=lambda wildcards: PLAN.scores(wildcards.table),
+        differences=lambda wildcards: PLAN.paired_differences(wildcards.table),
     output:
         csv=report(
             "results/{scale}/tables/{table}.csv",
@@ -25,8 +26,9 @@ rule table:
         title=lambda wildcards: PLAN.title("table", wildcards.table),
         runs=PLAN.runs,
         seeds=SETTINGS.seeds,
+        differences=lambda wildcards, input: (f"--differences {input.differences}" if input.differences else ""),
     shell:
-        "python -m artune table {wildcards.table} --runs {params.runs} --seeds {params.seeds}"
+        "python -m artune table {wildcards.table} --runs {params.runs} --seeds {params.seeds} {params.differences}"
         f" --output {{output.csv}} {SHARED}"
 
 

@@ -10,6 +10,7 @@ from artune import RESULTS_VERSION, __version__
 from artune.bench.options import BENCH_OPTIONS, SELFCHECK_OPTIONS
 from artune.errors import ArtuneError, unknown
 from artune.planning.timetable.options import OPTIONS
+from artune.results.options import EXPECTED, FIGURE, TABLE
 from artune.scoring.options import OPTIONS as SCORING
 
 PATHS = {
@@ -136,7 +137,7 @@ COMMANDS: dict[str, Command] = {
         required="samples features scores data graph output",
     ),
     "score": Command("scoring", "score image files of any origin", positional="samples", options=SCORING),
-    "table": Command("results", "write a table", positional="table", required="runs output", optional="tally judge"),
+    "table": Command("results", "write a table", "table", optional="runs output tally judge", options=TABLE),
     "compare": Command(
         "evaluation",
         "differences of two runs, or of a table's rows, with paired errors and Holm's correction",
@@ -144,7 +145,7 @@ COMMANDS: dict[str, Command] = {
         options={
             "--reference": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "reference.npz, one for each set"},
             "pair": {"nargs": "*", "metavar": "RUN", "help": "two runs: the second minus the first"},
-            "--table": {"help": "in place of two runs: every row minus the first row of its block"},
+            "--table": {"help": "in place of two runs: every row minus the baseline of its block"},
         },
     ),
     "seed_differences": Command("results", "differences seed by seed", positional="table", required="runs output"),
@@ -153,10 +154,7 @@ COMMANDS: dict[str, Command] = {
         "draw a figure; extra_curve needs a scale with about.snapshots, such as fashion",
         positional="figure",
         required="results output",
-        options={
-            "--smoothing": {"type": int, "help": "iterations of the moving average (Figure 2)"},
-            "--compare": {"nargs": "*", "default": [], "help": "further runs to draw (Figure 2)"},
-        },
+        options=FIGURE,
     ),
     "figure_samples": Command(
         "results", "images of a figure's classes", positional="figure", required="config policy tokenizer output"
@@ -200,7 +198,7 @@ COMMANDS: dict[str, Command] = {
         "a table beside the range of other seeds and machines",
         "table",
         optional="runs output",
-        options={"--machine": {"help": "add the numbers of all seeds of the table's runs, of this machine in words"}},
+        options=EXPECTED,
     ),
     "rulegraph": Command("results", "Snakemake's graph of rules, as Mermaid", required="output"),
     "report": Command("results", "one HTML file of tables, figures, claims and provenance", required="results output"),

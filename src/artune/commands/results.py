@@ -8,14 +8,25 @@ from artune.errors import ArtuneError, no_such_file
 
 
 def table(context: Context, arguments: Namespace) -> str:
-    """Write a table as CSV, and as Markdown beside it."""
+    """Write a table as CSV, and as Markdown and LaTeX beside it; or the latter two from its CSV."""
     from artune.config.paper import available_runs, find_table
+    from artune.results.baselines import read_paired
+    from artune.results.committed import read_table
     from artune.results.table_text import write_latex, write_markdown
     from artune.results.tables import build_table, read_scores, write_csv
     from artune.runtime.files import read_json
 
     registry = context.registry
     layout = find_table(registry, arguments.table)
+    if arguments.csv:
+        if arguments.runs or arguments.output:
+            raise ArtuneError("table: --csv writes beside that file and reads no runs; leave out --runs and --output")
+        frame = read_table(registry, arguments.table, arguments.csv)
+        write_markdown(frame, registry, arguments.table, arguments.csv.with_suffix(".md"))
+        write_latex(frame, registry, arguments.table, arguments.csv.with_suffix(".tex"))
+        return f"{arguments.csv.with_suffix('.md')}: {len(frame)} rows of {arguments.csv}"
+    if not (arguments.runs and arguments.output):
+        raise ArtuneError("table: give --runs and --output, or --csv of a table that is there")
     seeds = layout.repetitions(context.settings.seeds)
     if layout.kind == "study":
         from artune.results.study.table import build_study_table
@@ -27,7 +38,8 @@ def table(context: Context, arguments: Namespace) -> str:
             run: [read_scores(arguments.runs / name) for name in registry.seed_names(run, seeds)]
             for run in available_runs(registry, layout.rows)
         }
-        frame = build_table(registry, arguments.table, scores)
+        paired = read_paired(arguments.differences) if arguments.differences else None
+        frame = build_table(registry, arguments.table, scores, paired)
     write_markdown(frame, registry, arguments.table, arguments.output.with_suffix(".md"))
     write_latex(frame, registry, arguments.table, arguments.output.with_suffix(".tex"))
     write_csv(frame, arguments.output)
@@ -124,9 +136,10 @@ def expected(context: Context, arguments: Namespace) -> str:
     path = Path(sources.folder) / "tables" / f"{key}.csv"
     if not path.exists():
         raise no_such_file(path)
-    *lines, verdict = compare_with_seen(
-        layout, list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())), read_seen(seen)
-    ).splitlines()
+    if not seen.exists():
+        return f"expected: no range is known for the scale {registry.results_name}: there is no {seen} (docs/tables.md)"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    *lines, verdict = compare_with_seen(layout, rows, read_seen(seen), sources.folder).splitlines()
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return verdict
 

@@ -37,12 +37,16 @@ def runs_of_tables(registry: Registry, tables: Iterable[str], seeds: int) -> lis
 
 
 def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
-    """In each block of a table, the first run paired with every other run; only runs available at the scale count."""
+    """In each block of a table, its baseline (the first run, or the one that the table names) and every other run.
+
+    Only runs available at the scale count, and two runs that are scored by one set of frozen networks.
+    """
     layout, pairs = registry.tables[table], []
     for span in layout.spans:
         runs = available_runs(registry, (layout.rows[at] for at in span))
-        pairs += [(runs[0], run) for run in runs[1:]]
-    return pairs
+        baseline = layout.baseline if layout.baseline in runs else next(iter(runs), None)
+        pairs += [(baseline, run) for run in runs if baseline and run != baseline]
+    return [pair for pair in pairs if len({registry.split(run)[1].networks for run in pair}) == 1]
 
 
 def report_tables(registry: Registry, folder: Path) -> list[str]:

@@ -40,6 +40,9 @@ class Table(Frozen):
     extra: tuple[str, ...] = ()  # our columns that the paper does not have
     rows: tuple[Row, ...] = Field(min_length=1)
     blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()  # rows per block, each with its own best; empty: one block
+    baseline: str | None = (
+        None  # run of the row that its block is compared with; in other blocks, and by default, the first
+    )
     repeated: bool = True  # whether the setting ``seeds`` repeats the rows
 
     @model_validator(mode="after")
@@ -59,6 +62,8 @@ class Table(Frozen):
                 raise ValueError(f"columns: {unknown(column, known)}")
         if len(set(every)) != len(every):
             raise ValueError("columns and extra: a column is named twice")
+        if self.baseline and self.baseline not in {row.run for row in self.rows}:
+            raise ValueError(f"baseline: {self.baseline} is the run of no row")
         if self.blocks and sum(self.blocks) != len(self.rows):
             raise ValueError(f"blocks: {sum(self.blocks)} rows in all, but there are {len(self.rows)}")
         return self

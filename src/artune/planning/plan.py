@@ -115,6 +115,16 @@ class Plan(Sources):
         several = any(min(len(names(run, number)) for run in pair) > 1 for pair in pairs_of(self.registry, table))
         return [f"{self.folder}/tables/{table}.seeds.csv"] if several else []
 
+    def paired_differences(self, table: str) -> list[str]:
+        """The file of a table's paired differences, where a table at a scale that is not the paper's shows them.
+
+        Rows of several seeds need none: they are compared seed by seed. At the paper's own scale the file takes hours
+        of processors and is made on request only.
+        """
+        number, names = self.registry.tables[table].repetitions(self.settings.seeds), self.registry.seed_names
+        once = any(min(len(names(run, number)) for run in pair) == 1 for pair in pairs_of(self.registry, table))
+        return [f"{self.folder}/tables/{table}.compare.csv"] if once and self.registry.about.note else []
+
     def tracked(self, table: str) -> list[str]:
         """The file that records that a table's runs are in the tracking store."""
         return [f"{self.folder}/tracking/{table}.json"] if table in self.score_tables else []

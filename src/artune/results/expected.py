@@ -1,6 +1,7 @@
 """The range in which a table's numbers are expected, from the trainings with other seeds and on other machines so far.
 
-``docs/results-{scale}/expected.csv`` holds one line per number. A processor that rounds in another way trains another
+``docs/results-{scale}/expected.csv`` holds one line per number, or per mean of several trainings where the single ones
+were not kept. A processor that rounds in another way trains another
 tokenizer, and so every number of an embedded scale depends on it like on a seed.
 """
 
@@ -20,19 +21,23 @@ from artune.errors import ArtuneError
 from artune.runtime.files import read_json, write_text
 
 LEAST = 3  # trainings from which a range is told
+SIGNED = ("kid", "clip_score")  # beginnings of scores that may be negative; a range of the others ends at 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A number that was measured once.
+    """A score that was measured, of one training or as the mean of several.
 
     Args:
         run: the run's name in ``config/experiments.yaml``, without its seeds.
-        name: the run's name with all its seeds.
+        name: the run's name with all its seeds; of a mean, words that say which trainings.
         metric: key of :data:`artune.config.glossary.SCORES`.
         value: the score.
         machine: the machine that trained it, in words.
         commit: version of the code.
+        trainings: number of trainings whose mean it is.
+        std: their sample standard deviation; 0 for one training.
+        source: file that the number was taken from.
     """
 
     run: str
@@ -41,6 +46,9 @@ class Seen:
     value: float
     machine: str
     commit: str
+    trainings: int = 1
+    std: float = 0.0
+    source: str = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,15 @@ def read_seen(path: Path) -> list[Seen]:
     try:
         lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         return [
-            Seen(line["run"], line["name"], line["metric"], float(line["value"]), line["machine"], line["commit"])
+            Seen(
+                *(line[key] for key in ("run", "name", "metric")),
+                value=float(line["value"]),
+                machine=line["machine"],
+                commit=line["commit"],
+                trainings=int(line.get("trainings") or 1),
+                std=float(line.get("std") or 0.0),
+                source=line.get("source") or "scores.json",
+            )
             for line in lines
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -95,7 +111,9 @@ def write_seen(path: Path, numbers: Iterable[Seen]) -> int:
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(Seen)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(latest[key]) | {"value": f"{latest[key].value:.6g}"} for key in sorted(latest))
+    for _, seen in sorted(latest.items()):
+        numbers = {"value": f"{seen.value:.6g}", "std": f"{seen.std:.6g}" if seen.trainings > 1 else ""}
+        writer.writerow(asdict(seen) | numbers)
     write_text(path, table.getvalue())
     return len(latest)
 
@@ -105,21 +123,31 @@ def expected_range(values: Sequence[float], machines: int = 1) -> Range | None:
 
     With mean m, standard deviation s and k values it is m ± t(.975, k - 1) s sqrt(1 + 1 / k).
     """
+    return _interval(len(values), fmean(values), stdev(values), machines) if len(values) >= LEAST else None
+
+
+def _interval(count: int, mean: float, spread: float, machines: int) -> Range:
     from scipy.stats import t
 
-    count = len(values)
-    if count < LEAST:
-        return None
-    half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 + 1 / count)
-    return Range(fmean(values) - half, fmean(values) + half, count, machines)
+    half = float(t.ppf(0.975, count - 1)) * spread * math.sqrt(1 + 1 / count)
+    return Range(mean - half, mean + half, count, machines)
 
 
 def range_of(seen: Iterable[Seen], run: str, metric: str) -> Range | None:
     """The expected range of a run's metric; None where too few trainings are known."""
     found = [number for number in seen if (number.run, number.metric) == (run, metric)]
     # The same training on two machines that round alike is one training.
-    values = {(number.name, number.value) for number in found}
-    return expected_range([value for _, value in sorted(values)], len({number.machine for number in found}))
+    kept = {(number.name, number.value): number for number in found}.values()
+    count = sum(number.trainings for number in kept)
+    if count < LEAST:
+        return None
+    mean = sum(number.trainings * number.value for number in kept) / count
+    # The sum of squares about the common mean, of single trainings and of groups whose mean and spread are known.
+    squares = sum(
+        (number.trainings - 1) * number.std**2 + number.trainings * (number.value - mean) ** 2 for number in kept
+    )
+    spread = math.sqrt(squares / (count - 1))
+    return _interval(count, mean, spread, len({number.machine for number in found}))
 
 
 def add_seen(path: Path, table: Table, runs: Path, machine: str) -> str:
@@ -139,48 +167,65 @@ def add_seen(path: Path, table: Table, runs: Path, machine: str) -> str:
     return f"{path}: {total} numbers, {len(folders)} runs of {machine} among them"
 
 
-def compare_with_seen(table: Table, rows: Sequence[Mapping[str, str]], seen: Sequence[Seen]) -> str:
+def compare_with_seen(
+    table: Table, rows: Sequence[Mapping[str, str]], seen: Sequence[Seen], results: str = "results/*"
+) -> str:
     """A table's numbers beside their expected ranges, as lines of text, the last of which is the verdict.
+
+    The lines show the paper's columns; the verdict counts all scores that have a range.
 
     Args:
         table: the table's layout.
         rows: lines of its CSV.
         seen: the numbers of ``expected.csv``.
+        results: folder of the scale, for the verdict.
     """
     metrics = [metric for metric in (*table.columns, *table.extra) if metric in SCORES]
-    width = max(len(row["run"]) for row in rows)
-    lines, outside, counted = [], [], 0
     known = {(row["run"], metric): range_of(seen, row["run"], metric) for row in rows for metric in metrics}
-    for row in rows:
-        cells = []
-        for metric in metrics:
-            expected, column = known[row["run"], metric], SCORES[metric].column
-            if expected is None or not row.get(metric):
-                continue
-            value, counted = float(row[metric]), counted + 1
-            told = f"{expected.low:.{column.decimals}f} to {expected.high:.{column.decimals}f}"
-            text = f"{column.heading} {value:.{column.decimals}f} ({told})"
-            cells.append(text)
-            if not expected.low <= value <= expected.high:
-                outside.append(f"{text} of {row['run']}")
-        if cells:
-            lines.append(f"{row['run']:{width}}  {', '.join(cells)}")
     ranges = [found for found in known.values() if found]
     if not ranges:
         return "expected: no range is known for this table; docs/results-*/expected.csv has too few trainings of it"
     if several := sorted({row.get("seeds") or "1" for row in rows} - {"1"}):
         return f"expected: ranges are of one training, this table has the means of {' or '.join(several)}; use seeds: 1"
+    texts, outside = {}, []
+    for row in rows:
+        for metric in metrics:
+            if (expected := known[row["run"], metric]) is None or not row.get(metric):
+                continue
+            text, value = _beside(metric, float(row[metric]), expected), float(row[metric])
+            texts[row["run"], metric] = text
+            if not expected.low <= value <= expected.high:
+                outside.append(f"{SCORES[metric].column.heading} {text} of {row['run']}")
+    shown = [metric for metric in table.columns if any(metric == name for _, name in texts)]
+    headings = ["", *(SCORES[metric].column.title for metric in shown)]
+    body = [[row["run"], *(texts.get((row["run"], metric), "") for metric in shown)] for row in rows]
+    lines = ["Expected of one training (95 %) in brackets:", *_aligned([headings, *body])]
+    return "\n".join([*lines, _verdict(len(texts), outside, ranges, results)])
+
+
+def _beside(metric: str, value: float, expected: Range) -> str:
+    """Text such as ``0.72 (0.25 to 1.61)``."""
+    decimals = SCORES[metric].column.decimals
+    low = expected.low if metric.startswith(SIGNED) else max(expected.low, 0.0)
+    return f"{value:.{decimals}f} ({low:.{decimals}f} to {expected.high:.{decimals}f})"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text whose columns are aligned on the left, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _verdict(counted: int, outside: Sequence[str], ranges: Sequence[Range], results: str) -> str:
+    """One line: whether the numbers lie within their ranges, and what to look at if not."""
     least, machines = min(found.trainings for found in ranges), max(found.machines for found in ranges)
     behind = f"{least} or more trainings with other seeds on {machines} machine{'s' if machines > 1 else ''}"
     # One number in twenty lies outside its 95 % range by chance.
-    allowed = max(1, round(counted / 10))
-    if len(outside) <= allowed:
+    if len(outside) <= max(1, round(counted / 10)):
         told = f"; outside, as one in twenty is by chance: {'; '.join(outside)}" if outside else ""
-        verdict = f"within: {counted - len(outside)} of {counted} numbers lie in the range of {behind}{told}"
-    else:
-        verdict = (
-            f"outside: {len(outside)} of {counted} numbers lie outside the range of {behind}: {'; '.join(outside)}. "
-            "Look at the tokenizer's PSNR and the prior's cross-entropy in results/*/pretrained/*/*.log, and at "
-            "docs/results-*/README.md"
-        )
-    return "\n".join(["expected for one training (95 %) in brackets:", *lines, verdict])
+        return f"within: {counted - len(outside)} of {counted} numbers lie in the range of {behind}{told}"
+    return (
+        f"outside: {len(outside)} of {counted} numbers lie outside the range of {behind}: {'; '.join(outside)}. "
+        f"Look at the tokenizer's PSNR and the prior's cross-entropy in {results}/pretrained/*/*.log (docs/tables.md, "
+        '"Whether a run went well")'
+    )

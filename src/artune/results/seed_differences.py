@@ -1,4 +1,4 @@
-"""The command ``seed_differences``: every row of a table less the first row of its block, seed by seed.
+"""The command ``seed_differences``: every row of a table less the baseline of its block, seed by seed.
 
 Two runs of one seed start from the same prior and are drawn with the same random numbers, so what a seed does to both
 cancels in their difference. Its scatter over the seeds is the error of the mean difference, by Student's t.

@@ -9,13 +9,14 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from artune.config.glossary import AGAINST, SCORES, WHERE_COMPUTED
-from artune.config.paper import find_table, row_labels
+from artune.config.paper import find_table, pairs_of, row_labels
 from artune.config.registry import Registry
 from artune.config.seeds import cut_seeds
 from artune.config.settings import results_name
 from artune.config.tables import Row, Table
 from artune.errors import ArtuneError, brief
 from artune.metrics import student
+from artune.results import baselines
 from artune.results.mixture import check_one_protocol, code_versions, say_versions
 from artune.runtime.files import read_json, write_text
 
@@ -99,12 +100,12 @@ def _score_cells(registry: Registry, table: Table, row: Row, records: Sequence[S
     for metric in dict.fromkeys((*table.columns, *table.extra, *WHERE_COMPUTED)):
         cells |= _metric(metric, records)
         if metric in paper:
-            ours, theirs = cells[metric], paper[metric]
+            here, theirs = cells[metric], paper[metric]
             cells[f"{metric}_paper"] = theirs
-            both = ours is not None and theirs is not None
-            cells[f"{metric}_difference"] = _digits(ours - theirs) if both else None
+            both = here is not None and theirs is not None
+            cells[f"{metric}_difference"] = _digits(here - theirs) if both else None
             error = _error_of_mean(cells, metric, len(records))
-            cells[f"{metric}_difference_in_se"] = _digits((ours - theirs) / error) if both and error else None
+            cells[f"{metric}_difference_in_se"] = _digits((here - theirs) / error) if both and error else None
     for name in registry.evaluation.references:
         against = [{"scores": record.get("references", {}).get(name, {})} for record in records]
         for metric in AGAINST:
@@ -128,19 +129,42 @@ def _gaps(records: Sequence[Scores]) -> list[str]:
     return [f"no {name}: {reason}" for name, reason in found.items()]
 
 
-def _score_columns(table: Table, several_seeds: bool, judges: Sequence[str], references: Sequence[str]) -> list[str]:
+def _differences(
+    registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]], paired: baselines.Paired
+) -> dict[str, dict[str, Any]]:
+    """Run -> the cells of its differences to the baseline of its block."""
+    table, cells = find_table(registry, key), {}
+    everything = [record for records in scores.values() for record in records]
+    metrics = (*table.columns, *table.extra, *judges_of(table, everything))
+    for pair in pairs_of(registry, key):
+        baseline, row = ({record["seed"]: record for record in scores.get(run, ())} for run in pair)
+        found = baselines.difference_cells(metrics, row, baseline, pair, paired)
+        cells[pair[1]] = {name: _digits(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
+    return cells
+
+
+def _score_columns(
+    table: Table, several_seeds: bool, judges: Sequence[str], references: Sequence[str], compared: set[str]
+) -> list[str]:
     columns = list(table.labels)
+    printed = {
+        metric
+        for row in table.rows
+        for metric, value in zip(table.columns, row.paper, strict=False)
+        if value is not None
+    }
     for metric in (*table.columns, *table.extra, *judges):
         columns.append(metric)
         columns += [f"{metric}_se"] if SCORES[metric].standard_error else []
         columns += [f"{metric}_{kind}" for kind in OVER_SEEDS] if several_seeds else []
         columns += [f"{metric}_{CORRECTED}"] if CORRECTED in SCORES[metric].beside else []
-        beside = ("paper", "difference", "difference_in_se") if metric in table.columns else ()
+        beside = ("paper", "difference", "difference_in_se") if metric in printed else ()
         columns += [f"{metric}_{kind}" for kind in beside]
+        columns += [name for ending in baselines.ENDINGS if (name := f"{metric}_{ending}") in compared]
     for name in references:
         for metric in (metric for metric in AGAINST if metric in columns):
             columns += [f"{metric}_{name}"] + ([f"{metric}_{name}_se"] if SCORES[metric].standard_error else [])
-    return [*columns, *PROVENANCE]
+    return [*columns, *(name for name in baselines.PROVENANCE if name in compared), *PROVENANCE]
 
 
 def judges_of(table: Table, records: Sequence[Scores]) -> list[str]:
@@ -149,7 +173,9 @@ def judges_of(table: Table, records: Sequence[Scores]) -> list[str]:
     return [metric for metric in WHERE_COMPUTED if metric in judged and metric not in (*table.columns, *table.extra)]
 
 
-def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]]) -> "DataFrame":
+def build_table(
+    registry: Registry, key: str, scores: Mapping[str, Sequence[Scores]], paired: baselines.Paired | None = None
+) -> "DataFrame":
     """A table of scores, with one row per row of ``tables.yaml``.
 
     Args:
@@ -157,13 +183,16 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
         key: name of the table, such as ``table1``.
         scores: base run -> its ``scores.json`` contents, one per seed. A run without any gets empty cells and a
             ``status``: the scale's reason why it is unavailable, otherwise ``missing``.
+        paired: differences of rows of one seed to their baselines, from :func:`artune.results.baselines.read_paired`;
+            without them only rows of several seeds have any.
 
     Returns:
         For every metric m: m (mean over seeds), m_se, m_std, m_seeds_se, m_seeds_half_width, m_paper, m_difference
-        (ours - paper), m_difference_in_se (the same in standard errors of ours), in that order, m_se only where the
-        metric has one and what is over seeds only where a row has several; the judges' scores and the paper's by the
-        reward's networks, where the scale has them; m_{reference} for every further reference; then the columns
-        ``PROVENANCE``.
+        (here - paper), m_difference_in_se (the same in standard errors of the number here), m_vs_baseline (the
+        difference to the baseline of the row's block), m_vs_baseline_se, in that order, m_se only where the metric has
+        one, what is over seeds only where a row has several, the paper's only where it prints the metric; the judges'
+        scores and the paper's by the reward's networks, where the scale has them; m_{reference} for every further
+        reference; then the baseline's run and the seeds that both have, and the columns ``PROVENANCE``.
 
     Raises:
         ArtuneError: the table is unknown, scores are of another run, scale or preset, or the rows were evaluated by
@@ -175,18 +204,22 @@ def build_table(registry: Registry, key: str, scores: Mapping[str, Sequence[Scor
     if table.kind != "scores":
         raise ArtuneError(f"{key}: holds votes; build it from the study's tally")
     lines = []
+    differences = _differences(registry, key, scores, paired or {})
     for row in table.rows:
         records = sorted(scores.get(str(row.run), ()), key=lambda record: record["seed"])
         check_row(registry, key, row, records)
         labels = dict(zip(table.labels, row_labels(registry, row), strict=True))
-        lines.append(labels | _score_cells(registry, table, row, records))
+        lines.append(labels | _score_cells(registry, table, row, records) | differences.get(str(row.run), {}))
     everything = [record for records in scores.values() for record in records]
     check_one_protocol(key, everything, registry.evaluation)
     several = any((line.get("seeds") or 0) > 1 for line in lines)
-    columns = _score_columns(table, several, judges_of(table, everything), registry.evaluation.references)
+    compared = {name for cells in differences.values() for name in cells}
+    judges = judges_of(table, everything)
+    columns = _score_columns(table, several, judges, registry.evaluation.references, compared)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
-    numbers = columns[len(table.labels) : -len(PROVENANCE)]
-    frame = frame.astype({name: "float64" for name in numbers} | {"n": "Int64", "seeds": "Int64"})
+    numbers = [name for name in columns[len(table.labels) : -len(PROVENANCE)] if name not in baselines.PROVENANCE]
+    counts = {name: "Int64" for name in ("n", "seeds", "baseline_seeds") if name in columns}
+    frame = frame.astype({name: "float64" for name in numbers} | counts)
     frame.attrs["code"] = say_versions(code_versions(everything))  # for the caption
     return frame
 

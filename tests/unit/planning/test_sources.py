@@ -64,6 +64,16 @@ def test_plain_files_have_the_paths_and_recipes_that_they_had():
     assert PLAN.references_of("extra_seeds") == [f"results/mnist/reference{end}.npz" for end in ("", "-n1", "-n2")]
 
 
+def test_paired_differences_are_of_tables_of_one_seed_at_scales_that_are_not_the_papers():
+    plans = {scale: Plan(CONFIG | {"scale": scale}, ROOT / "config") for scale in ("mnist", "imagenet")}
+    assert plans["mnist"].paired_differences("table4") == ["results/mnist/tables/table4.compare.csv"]
+    assert plans["mnist"].paired_differences("extra_real") == []  # one row
+    assert plans["imagenet"].paired_differences("table4") == []
+    several = Plan(CONFIG | {"scale": "mnist", "seeds": 2}, ROOT / "config")
+    assert several.paired_differences("table4") == []
+    assert several.paired_differences("extra_seeds") == ["results/mnist/tables/extra_seeds.compare.csv"]
+
+
 def test_differences_seed_by_seed_are_of_tables_that_are_repeated_and_have_rows_to_compare():
     several = Plan(CONFIG | {"scale": "mnist", "seeds": 2}, ROOT / "config")
     assert several.seed_differences("table4") == ["results/mnist/tables/table4.seeds.csv"]

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from project import ROOT
 from scipy.stats import t
 
 from artune.commands.cli import main
@@ -71,7 +72,11 @@ def test_the_numbers_of_a_run_are_its_scores(tmp_path: Path):
 def test_a_number_inside_the_range_is_within():
     known = [seen(value, f"{RUN}-s{seed}") for seed, value in enumerate((1.0, 1.2, 0.9, 1.1))]
     told = compare_with_seen(TABLE, [row(fid="1.3")], known)
-    assert "FID 1.30 (0.59 to 1.51)" in told
+    assert told.splitlines()[:-1] == [
+        "Expected of one training (95 %) in brackets:",
+        "                 FID ↓",
+        "llamagen_l-ours  1.30 (0.59 to 1.51)",
+    ]
     assert told.splitlines()[-1] == (
         "within: 1 of 1 numbers lie in the range of 4 or more trainings with other seeds on 1 machine"
     )
@@ -83,11 +88,12 @@ def test_numbers_outside_the_range_are_named_with_what_to_look_at():
         for metric in ("fid", "recall")
         for seed, value in enumerate((0.80, 0.82, 0.78))
     ]
-    told = compare_with_seen(TABLE, [row(fid="3.0", recall="0.1")], known).splitlines()[-1]
+    told = compare_with_seen(TABLE, [row(fid="3.0", recall="0.1")], known, "results/mnist").splitlines()[-1]
     assert told.startswith("outside: 2 of 2 numbers lie outside the range of 3 or more trainings")
     assert "FID 3.00 (" in told
     assert "Recall 0.100 (" in told
     assert "PSNR" in told
+    assert "results/mnist/pretrained/*/*.log" in told
 
 
 def test_a_table_that_nobody_recorded_has_no_range():
@@ -107,6 +113,51 @@ def test_a_training_that_two_machines_repeat_to_the_bit_counts_once():
     found = range_of([*twice, seen(3.0, f"{RUN}-s2")], RUN, "fid")
     assert found is not None
     assert (found.trainings, found.machines) == (3, 2)
+
+
+def test_the_mean_of_trainings_counts_as_the_trainings_behind_it(tmp_path: Path):
+    values, further = [1.0, 1.2, 0.8], 1.5
+    mean = Seen(RUN, f"{RUN}, seeds 0 to 2", "fid", 1.0, "one", "1234567", 3, 0.2, "README.md")
+    path = tmp_path / "expected.csv"
+    write_seen(path, [mean, seen(further, machine="two")])
+    assert sorted(read_seen(path), key=lambda number: number.value) == [mean, seen(further, machine="two")]
+    found = range_of(read_seen(path), RUN, "fid")
+    single = expected_range([*values, further], machines=2)
+    assert found is not None
+    assert single is not None
+    assert (found.low, found.high) == (pytest.approx(single.low), pytest.approx(single.high))
+    assert (found.trainings, found.machines) == (4, 2)
+
+
+def test_a_range_of_what_cannot_be_negative_starts_at_0():
+    known = [seen(value, f"{RUN}-s{seed}", metric) for metric in ("fid", "kid")
+             for seed, value in enumerate((0.1, 0.9, 0.2))]  # fmt: skip
+    told = compare_with_seen(TABLE.model_copy(update={"columns": ("fid", "kid")}), [row(fid="0.3", kid="0.1")], known)
+    assert "0.30 (0.00 to" in told
+    assert "0.1000 (-" in told
+
+
+def test_a_file_from_before_means_is_read(tmp_path: Path):
+    (tmp_path / "e.csv").write_text(f"run,name,metric,value,machine,commit\n{RUN},{RUN},fid,1,one,1234567\n")
+    assert read_seen(tmp_path / "e.csv") == [seen(1.0)]
+
+
+def test_the_committed_numbers_of_mnist_tell_the_range_of_its_table_4():
+    known = read_seen(ROOT / "docs/results-mnist/expected.csv")
+    rows = list(csv.DictReader((ROOT / "docs/results-mnist/table4.csv").read_text().splitlines()))
+    told = compare_with_seen(TABLE, rows, known).splitlines()
+    assert told[-1].startswith("within: ")
+    assert [line.split()[0] for line in told[2:-1]] == [str(row.run) for row in TABLE.rows]
+
+
+def test_a_scale_without_such_a_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "results/smoke/tables").mkdir(parents=True)
+    (tmp_path / "results/smoke/tables/table4.csv").write_text("run,fid\nllamagen_l-ours,1\n")
+    assert main(["expected", "table4", "--scale", "smoke"]) == 0
+    said = capsys.readouterr()
+    assert "no range is known for the scale smoke: there is no docs/results-smoke/expected.csv" in said.out + said.err
 
 
 def test_means_over_seeds_have_no_range_of_one_training():

@@ -161,8 +161,8 @@ def test_csv_has_plain_numbers_and_empty_cells(tmp_path):
 def test_markdown_sets_the_best_in_bold_and_the_papers_value_beside_it(tmp_path):
     write_markdown(build_table(REGISTRY, "table4", table4()), REGISTRY, "table4", tmp_path / "table4.md")
     text = (tmp_path / "table4.md").read_text(encoding="utf-8")
-    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | **3.83** (-55.6) |" in text
-    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 (-90.8) |" in text
+    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | **3.83** |" in text
+    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 |" in text
     assert "| FID ↓ | paper | IS ↑ | paper |" in text
     caption = text.splitlines()[0]
     for part in (
@@ -174,6 +174,19 @@ def test_markdown_sets_the_best_in_bold_and_the_papers_value_beside_it(tmp_path)
         "standard error",
     ):
         assert part in caption
+    assert "paper's values" not in caption  # nothing is said of differences to them
+
+
+def test_differences_to_the_paper_are_printed_where_the_numbers_are_comparable(tmp_path):
+    registry = Registry("imagenet")
+    scores = {run: [one | {"scale": "imagenet"} for one in found] for run, found in table4().items()}
+    for kind, write in (("md", write_markdown), ("tex", write_latex)):
+        write(build_table(registry, "table4", scores), registry, "table4", tmp_path / f"t.{kind}")
+    text, latex = ((tmp_path / f"t.{kind}").read_text(encoding="utf-8") for kind in ("md", "tex"))
+    assert "| Ours (CLIPScore + HPSv2) | **1.05** ± 0.05 | **3.83** (-55.6) |" in text
+    assert "| AR-GRPO (CLIPScore + HPSv2) | 1.83 ± 0.05 | 6.37 (-90.8) |" in text
+    assert r"\textbf{1.05} $\pm$ 0.05 & \textbf{3.83} (-55.6)" in latex
+    assert "here - paper in standard errors of the number here" in text.splitlines()[0]
 
 
 def test_every_block_has_a_best_of_its_own(tmp_path):
@@ -190,8 +203,11 @@ def test_every_block_has_a_best_of_its_own(tmp_path):
 
 
 def test_a_difference_of_thousands_of_standard_errors_stays_short(tmp_path):
-    frame = build_table(REGISTRY, "table4", {"llamagen_l-ours": [record("llamagen_l-ours", fid_se=1e-9)]})
-    write_markdown(frame, REGISTRY, "table4", tmp_path / "t.md")
+    registry = Registry("imagenet")
+    frame = build_table(
+        registry, "table4", {"llamagen_l-ours": [record("llamagen_l-ours", scale="imagenet", fid_se=1e-9)]}
+    )
+    write_markdown(frame, registry, "table4", tmp_path / "t.md")
     assert "| **3.83** (< -100) |" in (tmp_path / "t.md").read_text(encoding="utf-8")
 
 
@@ -225,7 +241,7 @@ def test_markdown_rows_have_as_many_cells_as_their_headings(tmp_path):
 def test_latex_escapes_what_latex_would_read_as_its_own(tmp_path):
     write_latex(build_table(REGISTRY, "table4", table4()), REGISTRY, "table4", tmp_path / "table4.tex")
     text = (tmp_path / "table4.tex").read_text(encoding="utf-8")
-    assert r"Ours (CLIPScore + HPSv2) & \textbf{1.05} $\pm$ 0.05 & \textbf{3.83} (-55.6)" in text
+    assert r"Ours (CLIPScore + HPSv2) & \textbf{1.05} $\pm$ 0.05 & \textbf{3.83} &" in text
     assert r"heldout\_1000" in text
     assert text.count(r"\\") == 5
 
