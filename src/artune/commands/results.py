@@ -137,7 +137,7 @@ def expected(context: Context, arguments: Namespace) -> str:
     if not path.exists():
         raise no_such_file(path)
     if not seen.exists():
-        return f"expected: no range is known for the scale {registry.results_name}: there is no {seen} (docs/tables.md)"
+        return f"no range is known for the scale {registry.results_name}: there is no {seen} (docs/tables.md)"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     *lines, verdict = compare_with_seen(layout, rows, read_seen(seen), sources.folder).splitlines()
     sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -184,9 +184,9 @@ def compare_with_seen(
     known = {(row["run"], metric): range_of(seen, row["run"], metric) for row in rows for metric in metrics}
     ranges = [found for found in known.values() if found]
     if not ranges:
-        return "expected: no range is known for this table; docs/results-*/expected.csv has too few trainings of it"
+        return "no range is known for this table; docs/results-*/expected.csv has too few trainings of it"
     if several := sorted({row.get("seeds") or "1" for row in rows} - {"1"}):
-        return f"expected: ranges are of one training, this table has the means of {' or '.join(several)}; use seeds: 1"
+        return f"ranges are of one training, this table has the means of {' or '.join(several)}; use seeds: 1"
     texts, outside = {}, []
     for row in rows:
         for metric in metrics:
