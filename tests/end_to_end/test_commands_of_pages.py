@@ -27,6 +27,7 @@ NOT_RUN = {
     "study_make": "needs the samples of the study: tests/unit/results/study/test_make.py",
     "mlflow_store": "made by the fixture",
     "claims": "reads committed tables, which the copy has not: tests/unit/results/test_committed.py",
+    "table": "reads committed tables, which the copy has not: tests/unit/results/test_baselines.py",
     "expected": "needs a finished table of its scale: tests/unit/results/test_expected.py",
 }
 # Snakemake's targets that depend on a file that the reader adds, and the test that adds it.

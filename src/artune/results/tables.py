@@ -40,7 +40,7 @@ def read_scores(folder: Path) -> Scores:
 
 
 def _digits(value: float | None) -> float | None:
-    """Round to six significant digits: no score is more precise, and every machine writes the same bytes."""
+    """Round to six significant digits: no score is more precise, and the last bits of the arithmetic do not show."""
     return None if value is None else float(f"{value:.6g}")
 
 

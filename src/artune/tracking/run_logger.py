@@ -60,7 +60,7 @@ def _clean(values: Mapping[str, float]) -> dict[str, Number]:
 class RunLogger:
     """Logs a training, one line per iteration, flushed at once.
 
-    ``metrics.jsonl`` holds only numbers that a repetition reproduces to the bit; wall-clock seconds are in
+    ``metrics.jsonl`` holds only numbers that a repetition on the same machine reproduces to the bit; seconds are in
     ``timings.jsonl``. NaN and infinity are written as null. With a ``record`` a separate thread sends the same numbers
     to MLflow: a failure there gives one warning, and :func:`artune.tracking.mlflow_store.upsert` fills the gap later.
 
