@@ -147,10 +147,9 @@ def _with_differences(frame: "DataFrame", registry: Registry, key: str, path: Pa
         baseline, row = (next(line for line in lines if line["run"] == run) for run in (first, second))
         cells = {}
         for metric in (name for name in (*table.columns, *table.extra) if name in frame):
-            sides = [_measured(line, metric) for line in (baseline, row)]
-            if None not in sides and row["seeds"] == baseline["seeds"] == 1:
-                (base, base_error), (value, error) = sides
-                cells[metric] = (value - base, math.hypot(base_error, error), 1)
+            base, own = _measured(baseline, metric), _measured(row, metric)
+            if base and own and row["seeds"] == baseline["seeds"] == 1:
+                cells[metric] = (own[0] - base[0], math.hypot(base[1], own[1]), 1)
         for line in seeded:
             if (line["first"], line["second"]) == (first, second):
                 cells[line["metric"]] = (float(line["mean"]), float(line["se"]), int(line["seeds"]))
@@ -158,8 +157,8 @@ def _with_differences(frame: "DataFrame", registry: Registry, key: str, path: Pa
             named = dict(zip((f"{metric}_{ending}" for ending in ENDINGS), (value, error), strict=True))
             found.setdefault(second, {}).update(named | dict(zip(PROVENANCE, (first, seeds), strict=True)))
     columns = dict.fromkeys(name for cells in found.values() for name in cells)
-    added = {name: [found.get(run, {}).get(name) for run in frame["run"]] for name in columns}
-    frame = frame.assign(**added)
+    for name in columns:
+        frame[name] = [found.get(run, {}).get(name) for run in frame["run"]]
     if PROVENANCE[1] in frame:
         frame = frame.astype({PROVENANCE[1]: "Int64"})
     frame.attrs["errors"] = QUADRATURE

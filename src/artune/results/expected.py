@@ -76,7 +76,9 @@ def read_seen(path: Path) -> list[Seen]:
         lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         return [
             Seen(
-                *(line[key] for key in ("run", "name", "metric")),
+                run=line["run"],
+                name=line["name"],
+                metric=line["metric"],
                 value=float(line["value"]),
                 machine=line["machine"],
                 commit=line["commit"],
@@ -111,9 +113,10 @@ def write_seen(path: Path, numbers: Iterable[Seen]) -> int:
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(Seen)], lineterminator="\n")
     writer.writeheader()
-    for _, seen in sorted(latest.items()):
-        numbers = {"value": f"{seen.value:.6g}", "std": f"{seen.std:.6g}" if seen.trainings > 1 else ""}
-        writer.writerow(asdict(seen) | numbers)
+    for key in sorted(latest):
+        seen = latest[key]
+        told = {"value": f"{seen.value:.6g}", "std": f"{seen.std:.6g}" if seen.trainings > 1 else ""}
+        writer.writerow(asdict(seen) | told)
     write_text(path, table.getvalue())
     return len(latest)
 

@@ -218,8 +218,9 @@ def build_table(
     columns = _score_columns(table, several, judges, registry.evaluation.references, compared)
     frame = DataFrame([{column: line.get(column) for column in columns} for line in lines], columns=columns)
     numbers = [name for name in columns[len(table.labels) : -len(PROVENANCE)] if name not in baselines.PROVENANCE]
-    counts = {name: "Int64" for name in ("n", "seeds", "baseline_seeds") if name in columns}
-    frame = frame.astype({name: "float64" for name in numbers} | counts)
+    kinds = {name: "float64" for name in numbers}
+    kinds |= {name: "Int64" for name in ("n", "seeds", "baseline_seeds") if name in columns}
+    frame = frame.astype(kinds)
     frame.attrs["code"] = say_versions(code_versions(everything))  # for the caption
     return frame
 
