@@ -38,7 +38,7 @@ VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|API_?K
 SHORTEST_SECRET = 6
 # The files that the rules of the workflow make; a test compares them with workflow/rules.
 MADE = re.compile(
-    r"""results/(?:\w+\.(?:csv|md|tex|pdf|png)|report\.html|(?P<scale>[a-z0-9_]+)(?:-(?P<preset>[a-z]+))?/(?:
+    r"""results/(?:\w+\.(?:csv|md|tex|pdf|png|txt)|report\.html|(?P<scale>[a-z0-9_]+)(?:-(?P<preset>[a-z]+))?/(?:
         runs/[\w-]+/(?:snapshots/\d+\.safetensors|config\.yaml|policy\.safetensors|grid\.png|(?:metrics|timings)\.jsonl
             |(?:samples|features)\.npz|(?:scores|manifest|official)\.json)
         |pretrained/(?:external/)?[\w-]+/(?:(?:policy|tokenizer)\.safetensors|codes\.npz)
@@ -46,7 +46,7 @@ MADE = re.compile(
         |(?:reference|class_moments)[\w-]*\.npz|references/[\w-]+\.npz
         |bench/iteration/(?:timings\.jsonl|manifest\.json)
         |tables/\w+(?:(?:\.compare|\.seeds)?\.csv|(?:\.seeds)?\.md|\.tex)
-        |figures/(?:\w+\.(?:pdf|png)|samples/\w+/[\w-]+\.npz)
+        |figures/(?:\w+\.(?:pdf|png|txt)|samples/\w+/[\w-]+\.npz)
         |study/(?:pairs\.zip|(?:judge|tally)\.json|samples/[\w-]+\.npz)|tracking/\w+\.json
         |costs\.csv|claims\.(?:csv|json)|rulegraph\.mmd|report\.html))""",
     re.VERBOSE,

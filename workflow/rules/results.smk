@@ -67,7 +67,7 @@ rule figure_samples:
         "../../envs/artune.yaml"
     threads: SETTINGS.threads
     params:
-        layout=lambda wildcards: REGISTRY.figures[wildcards.figure].model_dump(),
+        layout=lambda wildcards: PLAN.figure_draws(wildcards.figure),
     shell:
         "python -m artune figure_samples {wildcards.figure} --config {input.config} --policy {input.policy}"
         f" --tokenizer {{input.tokenizer}} --output {{output}} {SHARED}"
@@ -84,13 +84,14 @@ rule figure:
             caption="../report/figure.rst",
             labels={"figure": "{figure}", "scale": "{scale}"},
         ),
+        caption="results/{scale}/figures/{figure}.txt",
     log:
         "results/{scale}/figures/{figure}.log",
     conda:
         "../../envs/artune.yaml"
     params:
         layout=lambda wildcards: REGISTRY.figures[wildcards.figure].model_dump(),
-        title=lambda wildcards: PLAN.title("figure", wildcards.figure),
+        caption=lambda wildcards: PLAN.figure_caption(wildcards.figure),
         options=lambda wildcards: PLAN.figure_options(wildcards.figure),
         results=PLAN.folder,
     shell:
@@ -102,9 +103,11 @@ rule publish_figure:
     input:
         pdf=f"{PLAN.folder}/figures/{{figure}}.pdf",
         png=f"{PLAN.folder}/figures/{{figure}}.png",
+        caption=f"{PLAN.folder}/figures/{{figure}}.txt",
     output:
         pdf="results/{figure}.pdf",
         png="results/{figure}.png",
+        caption="results/{figure}.txt",
     log:
         "results/.{figure}.log",
     conda:
@@ -113,3 +116,4 @@ rule publish_figure:
         shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
     shell:
         "cp {input.pdf} {output.pdf} 2> {log} && cp {input.png} {output.png} 2>> {log}"
+        " && cp {input.caption} {output.caption} 2>> {log}"

@@ -67,7 +67,7 @@ def seed_differences(context: Context, arguments: Namespace) -> str:
 
 
 def figure(context: Context, arguments: Namespace) -> str:
-    """Draw a figure as PDF, and as PNG beside it."""
+    """Draw a figure as PDF, as PNG beside it, and write its caption beside them."""
     from artune.results.figures.draw import draw_figure
 
     settings, files = context.settings, (arguments.results, arguments.output)
@@ -89,7 +89,7 @@ def figure_samples(context: Context, arguments: Namespace) -> str:
     registry, device = context.registry, context.device
     chosen = entry(registry.figures, arguments.figure, "figure")
     run = read_policy_run(arguments.config)
-    ids = choose_classes(chosen, class_names(run.data), strict=not run.data.embedded).ids
+    ids = choose_classes(chosen, class_names(run.data))
     sampler = Sampler(load_policy(arguments.policy, run.backbone, device), run.sampling)
     render = load_renderer(run, arguments.tokenizer, device)
     images = grid_images(sampler, render, ids, chosen.per_class, chosen.seed, device)

@@ -1,7 +1,7 @@
-"""The paper's tables: which runs they need, and the tables, rows and paper's values of a run."""
+"""The paper's tables and figures: which runs they need, what stands under a figure, and the paper's values of a run."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,18 @@ from artune.config.registry import Registry
 from artune.config.tables import Row, Table
 from artune.errors import ArtuneError, unknown
 
+METHOD = (
+    "(a) Maximum likelihood trains one token at a time, given the true tokens before it. (b) The policy samples whole "
+    "images from tokens of its own; each image is rewarded for its correctness, all images together for their "
+    "distribution, and GRPO with a KL penalty and an adaptive entropy bonus updates the policy."
+)
+TOY = (  # a test compares the numbers with the toy's settings
+    "(a-c) A Gaussian policy learns a line from the LOO-FID reward alone, with 144 points per iteration and alpha 0.5. "
+    "Its features are the coordinates along x, y and both diagonals. (d) With x and y alone, after 600 iterations, a "
+    "diagonal distance sees no slant: an upright blob of the line's variances counts as a match. (e) Distance of 2,000 "
+    "fresh points to the line under EMA-LOO (Eq. 27) and under LOO of the batch alone (Eq. 21): median and range of 3 "
+    "seeds. The update is a policy gradient, as for images."
+)
 PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 
 
@@ -55,9 +67,109 @@ def report_tables(registry: Registry, folder: Path) -> list[str]:
 
 
 def available_figures(registry: Registry) -> list[str]:
-    """The figures whose runs are all available at the scale; they make up the target ``figures`` and the report's."""
+    """The figures of the target ``figures`` and of the report: each once, where the scale has all its runs."""
     figures = registry.figures.items()
-    return [key for key, figure in figures if not any(registry.unavailable(run) for run in figure.shown)]
+    there = [key for key, figure in figures if not any(registry.unavailable(run) for run in figure.shown)]
+    return [key for key in there if same_figures(registry, key)[0] == key]
+
+
+def same_figures(registry: Registry, key: str) -> list[str]:
+    """The figures that are one and the same at the scale, the first being the one that is drawn from its own samples.
+
+    At a scale with classes of its own, Figure 3 is also Figures 7 to 26 of the paper, whose classes it has not got.
+    """
+    return [other for other, figure in registry.figures.items() if figure == registry.figures[key]]
+
+
+def figure_caption(
+    registry: Registry, key: str, smoothing: int = 15, compare: Sequence[str] = (), seeds: int = 1
+) -> str:
+    """What stands under a figure: its title, what is drawn and how, and the scale's note, as one paragraph.
+
+    Args:
+        registry: registry of the scale.
+        key: name of the figure, such as ``figure2``.
+        smoothing: iterations of the moving average (training dynamics).
+        compare: the further runs (training dynamics).
+        seeds: seeds of every run (over-optimisation).
+
+    Raises:
+        ArtuneError: a compared run is unknown.
+    """
+    figure = registry.figures[key]
+    if figure.kind == "training_dynamics":
+        text = _dynamics(registry, figure.runs[0], smoothing, compare)
+    elif figure.kind == "samples":
+        text = _samples(registry, key)
+    elif figure.kind == "over_optimisation":
+        text = _over_optimisation(registry, key, registry.common_seeds(figure.shown, seeds))
+    else:
+        return f"{figure.title}. {METHOD if figure.kind == 'method' else TOY}"
+    return f"{figure.title}. {text} {registry.about.note or f'{registry.scale} scale'}."
+
+
+def _dynamics(registry: Registry, ours: str, smoothing: int, compare: Sequence[str]) -> str:
+    without = [run for run in compare if "loo_fid" not in registry.spec(run).get("rewards", {}).get("terms", ())]
+    compared = f" compared with {listed(compare)}" if compare else ""
+    return (
+        f"{ours}{compared}: (a) sum of the CLIP and HPS rewards, (b) FID of the moving-average moments of LOO-FID, "
+        "(c) mean token entropy as a fraction of its maximum. Thin: every iteration; thick: moving average over "
+        f"{smoothing} iterations."
+        + (f" Without the LOO-FID reward there is no EMA FID ({listed(without)})." if without else "")
+    )
+
+
+def _samples(registry: Registry, key: str) -> str:
+    figure, same, total = registry.figures[key], same_figures(registry, key), registry.data.classes
+    pretrained, tuned = figure.runs
+    shown = min(figure.number, total)
+    if figure.classes:
+        which = "The classes are those that the paper shows." if key.startswith("figure") else ""
+    elif shown == total:
+        which = f"All {total} classes of the data set."
+    else:
+        which = f"{shown} classes at even steps through the {total:,} of the data set."
+    cfg = registry.spec(tuned)["sampling"]["cfg"]
+    guidance = "without guidance" if cfg == 1.0 else f"with CFG {cfg:g}"
+    numbers = [int(name.removeprefix("figure")) for name in same if name.startswith("figure")]
+    return (
+        f"Left: {pretrained}. Right: {tuned}. Both were sampled from the same seeds {guidance}; all {figure.per_class} "
+        f"images of a class that were drawn are shown, none was picked. {which}"
+        + (
+            f" The paper's Figures {ranges(numbers)} show classes of ImageNet; here they are this one."
+            if numbers[1:]
+            else ""
+        )
+    )
+
+
+def _over_optimisation(registry: Registry, key: str, seeds: int) -> str:
+    curves = registry.figures[key].curves
+    shares = dict.fromkeys(share for runs in curves.values() for share in curve_shares(registry, key, runs))
+    steps = listed([f"{100 * share:g}" for share in shares])
+    bars = f"standard errors of the means over {seeds} seeds" if seeds > 1 else "standard errors of the evaluation"
+    return (
+        f"After {steps} % of the iterations of {'; '.join(curves)}: each from the pretrained policy to the end of its "
+        "training (filled markers). (a) Where the judge's FID rises with the reward, the reward is over-optimised. "
+        "(b) FID by the network of the LOO-FID reward. (c-e) FID, recall and IS by a judge that no reward saw. "
+        f"Bars: {bars}; the reward is averaged over 5 % of the iterations around a point."
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """``3 and 7-26`` for 3, 7, 8, ..., 26."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return listed([f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs])
 
 
 def curve_shares(registry: Registry, key: str, runs: Iterable[str]) -> list[float]:

@@ -87,7 +87,7 @@ class Registry(Names):
         self.study = parse(HumanStudy, self.tree["study"], "config/study.yaml: study")
         self._check_references()
         self.tables = read_tables(self._read("tables.yaml"), self._known_row)
-        self.figures = read_figures(self._read("figures.yaml"), self._known)
+        self.figures = read_figures(self._read("figures.yaml"), self._known, self.data.embedded)
         self.claims = read_claims(self._read("claims.yaml"), self.tables, self._known)
 
     def _check_layers(self) -> None:

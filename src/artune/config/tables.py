@@ -90,6 +90,7 @@ class Figure(Frozen):
     classes: tuple[str, ...] = ()  # samples: the classes that the caption names
     number: int = Field(default=2, gt=0)  # samples: number of classes if ``classes`` is empty
     per_class: int = Field(default=6, gt=0)
+    own_per_class: int | None = Field(default=None, gt=0)  # the same for a data set's own classes; None: per_class
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -167,11 +168,23 @@ def read_tables(tree: Mapping[str, Any], known: Known) -> dict[str, Table]:
     return tables
 
 
-def read_figures(tree: Mapping[str, Any], known: Known) -> dict[str, Figure]:
-    """Validate the figures of ``config/figures.yaml``."""
-    figures = {}
+def read_figures(tree: Mapping[str, Any], known: Known, own_classes: bool = False) -> dict[str, Figure]:
+    """Validate the figures of ``config/figures.yaml``.
+
+    Args:
+        tree: contents of the file.
+        known: see :data:`Known`.
+        own_classes: whether the scale's data set has classes of its own instead of the paper's. All of the paper's
+            figures of samples of the same runs are then one figure of these classes, with the title and the seed of the
+            first of them; a figure with a name of its own stays as it is.
+    """
+    firsts: dict[tuple[str, ...], Figure] = {}
+    figures: dict[str, Figure] = {}
     for key, value in tree.items():
-        figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
-        for run in figures[key].shown:
+        figure = figures[key] = parse(Figure, value, f"config/figures.yaml: {key}")
+        for run in figure.shown:
             known(run, f"config/figures.yaml: {key}")
+        if own_classes and figure.kind == "samples" and key.startswith("figure"):
+            own = figure.model_copy(update={"classes": (), "per_class": figure.own_per_class or figure.per_class})
+            figures[key] = firsts.setdefault(figure.runs, own)
     return figures

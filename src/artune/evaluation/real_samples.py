@@ -84,6 +84,6 @@ def write_real_samples(run: RealRun, evaluation: Evaluation, path: Path, output:
     if not ids:
         raise ArtuneError(f"evaluation.grid_per_class: no class has {columns} of the {len(images)} images")
     block = np.stack([images[labels == label][:columns] for label in ids])
-    draw_grid([block], [names[label] for label in ids], [run.name], f"{run.name}, {run.scale} scale", grid)
+    draw_grid([block], [names[label] for label in ids], [run.name], grid)
     save_npz(output, {"arr_0": images, "labels": labels})
     return f"{output}: {len(images)} real images of {run.images}"

@@ -126,7 +126,7 @@ def draw_grids(
             titles.insert(0, title)
             drawn_from.forget()  # two policies' caches may not fit a GPU together
     names = class_names(run.data)
-    draw_grid(columns, [names[index] for index in ids], titles, f"{run.name}, {run.scale} scale", path)
+    draw_grid(columns, [names[index] for index in ids], titles, path)
 
 
 def sample(

@@ -7,7 +7,15 @@ Every path of ``results/`` is written here, in :mod:`artune.planning.sources` or
 from pathlib import Path
 from typing import Any
 
-from artune.config.paper import available_figures, curve_shares, pairs_of, report_tables, runs_of_tables
+from artune.config.paper import (
+    available_figures,
+    curve_shares,
+    figure_caption,
+    pairs_of,
+    report_tables,
+    runs_of_tables,
+    same_figures,
+)
 from artune.config.registry import Registry
 from artune.config.settings import Settings
 from artune.config.yaml_layers import Tree, parse
@@ -135,7 +143,8 @@ class Plan(Sources):
         if chosen.kind == "training_dynamics":
             return [f"{self.runs}/{run}/metrics.jsonl" for run in (*chosen.runs, *self.settings.figure2.compare)]
         if chosen.kind == "samples":
-            return [f"{self.folder}/figures/samples/{figure}/{run}.npz" for run in chosen.runs]
+            drawn = same_figures(self.registry, figure)[0]
+            return [f"{self.folder}/figures/samples/{drawn}/{run}.npz" for run in chosen.runs]
         return self._curve_files(figure) if chosen.kind == "over_optimisation" else []
 
     def _curve_files(self, figure: str) -> list[str]:
@@ -158,6 +167,15 @@ class Plan(Sources):
         chosen = self.settings.figure2
         compare = f" --compare {' '.join(chosen.compare)}" if chosen.compare else ""
         return f"--smoothing {chosen.smoothing}{compare}"
+
+    def figure_draws(self, figure: str) -> Tree:
+        """The settings of a figure that decide its samples; a change of another one draws no sample again."""
+        return self.registry.figures[figure].model_dump(include={"classes", "number", "per_class", "seed"})
+
+    def figure_caption(self, figure: str) -> str:
+        """What stands under a figure, in the report and in the file beside it."""
+        chosen = self.settings.figure2
+        return figure_caption(self.registry, figure, chosen.smoothing, chosen.compare, self.settings.seeds)
 
     def claims(self) -> list[str]:
         """Files by which the claims that are tested at this scale are judged."""

@@ -1,8 +1,9 @@
 """Grids of sample images."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from artune.sampling.rollout import Renderer, roll_out
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GAP = 1  # white pixels between images
+GAP = 1  # fewest white pixels between images
+# Inches: around the grid, between two policies, a line of text. Characters of a line of a class name.
+EDGE, BETWEEN, LINE, LABEL = 0.04, 0.12, 0.16, 14
 
 
 def grid_images(
@@ -31,53 +34,115 @@ def grid_images(
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
     """One picture uint8 [H', W', 3] of images uint8 [N, H, W, 3], row by row, with white gaps between them."""
     number, height, width, _ = images.shape
-    rows = -(-number // columns)
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
+    rows, gap = -(-number // columns), gap_of(height)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
     for at, image in enumerate(images):
-        top, left = (at // columns) * (height + GAP), (at % columns) * (width + GAP)
+        top, left = (at // columns) * (height + gap), (at % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
 
 
+def gap_of(height: int) -> int:
+    """White pixels between images of this height: about a point in print, whatever the resolution."""
+    return max(GAP, height // 32)
+
+
 def draw_grid(
-    columns: Sequence[np.ndarray], row_labels: Sequence[str], column_titles: Sequence[str], title: str, path: Path
+    columns: Sequence[np.ndarray],
+    row_labels: Sequence[str],
+    column_titles: Sequence[str],
+    path: Path,
+    across: int | None = None,
+    largest: float = 0.5,
 ) -> None:
-    """Draw a grid with a row per class and a block of images per policy; a row's blocks were drawn with the same seeds.
+    """Draw one row per class and one block of images per policy; a row's blocks were drawn with the same seeds.
+
+    Blocks and rows are aligned, and text has the size that it is to have in a paper of two columns.
 
     Args:
         columns: one array per policy, uint8 [classes, images, H, W, 3].
         row_labels: names of the classes.
         column_titles: names of the policies.
-        title: title above the grid.
         path: output file; ``.png`` writes only that, ``.pdf`` writes both.
+        across: images side by side in a block, in as many lines as they need; None: all of a class in one line.
+        largest: side of an image in inches, less where the page is not wide enough.
+
+    Raises:
+        ArtuneError: the arrays do not fit each other, the labels or the titles.
     """
     from matplotlib.figure import Figure  # imported here because benchmarks run without matplotlib
 
-    from artune.runtime.plotting import save, style
+    from artune.runtime.plotting import INK, SIZE, SMALL, save, style
 
     _check(columns, row_labels, column_titles)
-    classes, images = columns[0].shape[:2]
-    cell = 0.5
+    across = across or columns[0].shape[1]
+    sheets = [_sheet(block, across) for block in columns]
+    page = _sizes_of(sheets[0].shape[:2], columns[0].shape[2], row_labels, column_titles, across, largest)
     with style():
-        size = (0.9 + len(columns) * (images * cell + 0.15), 0.7 + classes * cell)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, len(columns), squeeze=False)[0]
-        for panel, block, name in zip(panels, columns, column_titles, strict=True):
-            height = block.shape[2] + GAP
-            panel.imshow(tile(block.reshape(-1, *block.shape[2:]), images), interpolation="nearest")
-            panel.set_title(name)
+        figure = Figure(figsize=(page.width, page.height))
+        for at, (sheet, title) in enumerate(zip(sheets, page.titles, strict=True)):
+            left = page.left + at * (page.block + BETWEEN)
+            place = (left / page.width, EDGE / page.height, page.block / page.width, page.tall / page.height)
+            panel = figure.add_axes(place)
+            panel.imshow(_enlarged(sheet), aspect="auto")
+            panel.set_title(title, fontsize=SIZE, color=INK, pad=3)
             _bare(panel)
-            if panel is panels[0]:
-                panel.set_yticks([row * height + height / 2 for row in range(classes)], row_labels)
-        figure.suptitle(title, fontsize=9)
+        for row, label in enumerate(page.labels):
+            middle = EDGE + page.tall * (1 - (row + 0.5) / len(page.labels))
+            figure.text(
+                (page.left - EDGE) / page.width, middle / page.height, label, size=SMALL, color=INK, ha="right",
+                va="center", linespacing=1.05,
+            )  # fmt: skip
         save(figure, path)
+
+
+class _Sizes(NamedTuple):
+    """Sizes of a grid in inches, and its texts in lines that fit."""
+
+    width: float
+    height: float
+    left: float  # of the first block
+    block: float  # width of a block
+    tall: float  # height of a block
+    labels: list[str]
+    titles: list[str]
+
+
+def _sizes_of(
+    sheet: tuple[int, int], side: int, labels: Sequence[str], titles: Sequence[str], across: int, largest: float
+) -> _Sizes:
+    """The page with blocks whose picture is ``sheet`` pixels high and wide, of images ``side`` pixels high."""
+    from artune.runtime.plotting import PAGE, SIZE, SMALL, text_width
+
+    wrapped = ["\n".join(textwrap.wrap(label, LABEL)) for label in labels]
+    left = EDGE + max(text_width(label, SMALL) for label in wrapped) + EDGE
+    room = (PAGE - EDGE - left - (len(titles) - 1) * BETWEEN) / len(titles)
+    block = min(room, largest * sheet[1] / side)
+    fitting = max(8, int(block / text_width("n", SIZE)))
+    heads = ["\n".join(textwrap.wrap(title, fitting)) for title in titles]
+    tall = block * sheet[0] / sheet[1]
+    head = LINE * max(title.count("\n") + 1 for title in heads) if any(heads) else 0.0
+    width = left + len(titles) * (block + BETWEEN) - BETWEEN + EDGE
+    return _Sizes(width, EDGE + tall + head + EDGE, left, block, tall, wrapped, heads)
+
+
+def _sheet(block: np.ndarray, across: int) -> np.ndarray:
+    """The picture of a policy: its classes one below the other, further apart where a class has several lines."""
+    gap = gap_of(block.shape[2]) * (3 if block.shape[1] > across else 1)
+    rows = [np.pad(tile(images, across), ((0, gap), (0, 0), (0, 0)), constant_values=255) for images in block]
+    return np.concatenate(rows)
+
+
+def _enlarged(sheet: np.ndarray) -> np.ndarray:
+    """Each pixel as a square of several, so that all are of one size after the picture is fitted to the page."""
+    times = max(1, 2400 // sheet.shape[1])
+    return sheet.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _bare(panel: "Axes") -> None:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.grid(visible=False)
-    panel.tick_params(length=0)
     for spine in panel.spines.values():
         spine.set_visible(False)
 

@@ -229,9 +229,8 @@ class GRPOTrainer(Trainer):
             return None
         names = class_names(self.run.data)[:10]
         images = grid_images(self.sampler, self.render, list(range(len(names))), 4, 0, self.device)
-        title = f"{self.name} after iteration {iteration}, {self.run.scale} scale"
         path = folder / f"iteration-{iteration:06d}.png"
-        draw_grid([images], names, [""], title, path)
+        draw_grid([images], names, [f"{self.name} after iteration {iteration}"], path)
         return path
 
 

@@ -10,7 +10,6 @@ from artune.config.tables import Figure as Layout
 from artune.errors import ArtuneError
 from artune.results.figures import method, samples, toy, training_dynamics
 from artune.results.figures.training_dynamics import moving_average
-from artune.runtime.plotting import add_caption
 from artune.sampling import grids
 
 
@@ -38,7 +37,7 @@ def pictures(classes: int = 2, images: int = 6, side: int = 8, seed: int = 0) ->
 def test_figure_2_is_drawn_from_metrics_alone_and_is_the_same_every_time(tmp_path):
     trace = write_trace(tmp_path / "metrics.jsonl")
     for name in ("a", "b"):
-        training_dynamics.draw_training_dynamics({"ours": trace}, 5, tmp_path / f"{name}.pdf", "mnist scale")
+        training_dynamics.draw_training_dynamics({"ours": trace}, 5, tmp_path / f"{name}.pdf")
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
@@ -106,8 +105,8 @@ def test_tile_puts_every_image_where_its_index_says():
 
 def test_sample_figures_are_written_as_pdf_and_png_and_grids_as_png_alone(tmp_path):
     columns = [pictures(), pictures(seed=1)]
-    samples.draw_comparison(columns, ["hen", "kite"], ["pretrained", "ours"], "Hen", "", tmp_path / "figure9.pdf")
-    grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
+    samples.draw_comparison(columns, ["hen", "kite"], ["pretrained", "ours"], tmp_path / "figure9.pdf")
+    grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure9.pdf", "figure9.png", "grid.png"]
 
 
@@ -117,7 +116,7 @@ def test_sample_figures_are_written_as_pdf_and_png_and_grids_as_png_alone(tmp_pa
 )
 def test_images_that_do_not_fit_a_grid_are_refused(columns, tmp_path):
     with pytest.raises(ArtuneError, match="sample grid"):
-        grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], "run", tmp_path / "grid.png")
+        grids.draw_grid(columns, ["hen", "kite"], ["pretrained", "ours"], tmp_path / "grid.png")
 
 
 def layout(*classes: str, **settings: int) -> Layout:
@@ -129,39 +128,19 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 def test_named_classes_are_found_without_regard_to_case():
     names = ("tench", "Goldfish", "hen")
-    assert samples.choose_classes(layout("hen", "goldfish"), names).ids == [2, 1]
+    assert samples.choose_classes(layout("hen", "goldfish"), names) == [2, 1]
 
 
 def test_a_figure_that_names_no_classes_shows_them_at_even_steps():
-    assert samples.choose_classes(layout(number=4), [str(name) for name in range(1000)]).ids == [125, 375, 625, 875]
-    every = samples.choose_classes(layout(number=12), DIGITS)
-    assert every.ids == list(range(10))
-    assert every.sentence.startswith("All 10 classes")
+    assert samples.choose_classes(layout(number=4), [str(name) for name in range(1000)]) == [125, 375, 625, 875]
+    assert samples.choose_classes(layout(number=12), DIGITS) == list(range(10))
 
 
-def test_a_data_set_without_the_named_classes_shows_its_own_in_turn_and_says_so():
-    choices = [samples.choose_classes(layout("hen", "kite", seed=number), DIGITS) for number in range(8, 27)]
-    assert all(choice.stand_in and "no hen or kite" in choice.sentence for choice in choices)
-    pairs = [tuple(choice.ids) for choice in choices]
-    assert len(set(pairs)) == len(pairs)
-    assert all(len(set(pair)) == 2 for pair in pairs)
-    for first in (2, 7, 12):  # figures 10-14, 15-19, 20-24
-        assert {index for pair in pairs[first : first + 5] for index in pair} == set(range(10))
-
-
-@pytest.mark.parametrize("total", [1, 2, 3, 4, 9])
-def test_stand_ins_are_different_classes_whatever_their_number(total):
-    for turn in range(30):
-        ids = samples.choose_classes(layout("hen", "kite", seed=turn), DIGITS[:total]).ids
-        assert len(ids) == len(set(ids)) == min(2, total)
-        assert max(ids) < total
-
-
-def test_a_class_that_the_data_set_lacks_beside_one_that_it_has_is_an_error():
+def test_a_class_that_the_data_set_lacks_is_an_error():
     with pytest.raises(ArtuneError, match="unknown class 'kit'"):
         samples.choose_classes(layout("hen", "kit"), ("hen", "kite"))
     with pytest.raises(ArtuneError, match="unknown class 'hen'"):
-        samples.choose_classes(layout("hen", "kite"), DIGITS, strict=True)
+        samples.choose_classes(layout("hen", "kite"), DIGITS)
 
 
 def test_the_toys_features_tell_a_slanted_line_from_an_upright_blob_of_equal_variances():
@@ -199,12 +178,5 @@ def test_figure_5_is_drawn_from_its_seeds_alone(tmp_path):
 def test_figure_1_is_drawn(tmp_path):
     method.draw_figure1(tmp_path / "figure1.pdf")
     image = matplotlib.image.imread(tmp_path / "figure1.png")
-    assert image.shape[1] > 1500
+    assert image.shape[1] == 1380  # both columns of a paper, 6.9 inches
     assert len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) > 50
-
-
-def test_a_caption_is_wrapped_to_the_width_of_its_figure():
-    figure = matplotlib.figure.Figure(figsize=(4, 2), layout="constrained")
-    add_caption(figure, "word " * 60)
-    longest = max(len(line) for line in figure.get_supxlabel().split("\n"))
-    assert 40 < longest < 85

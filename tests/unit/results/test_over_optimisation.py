@@ -69,7 +69,7 @@ def test_the_figure_is_drawn_from_scores_and_logs_and_is_the_same_every_time(tmp
         draw_figure(REGISTRY, KEY, folder, tmp_path / f"{name}.pdf", seeds=seeds)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     picture = matplotlib.image.imread(tmp_path / "a.png")
-    assert picture.shape[1] == 680  # a column of 3.4 inches
+    assert picture.shape[1] == 660  # a column of 3.3 inches
     write_scores(folder, "llamagen_l-ours-at50", 0.5, 4.0)
     draw_figure(REGISTRY, KEY, folder, tmp_path / "c.pdf", seeds=seeds)
     assert (matplotlib.image.imread(tmp_path / "c.png") != picture).any()
@@ -123,7 +123,7 @@ def test_the_figure_is_part_of_the_target_where_snapshots_are_kept_and_elsewhere
     assert chosen.figure_options(KEY) == "--seeds 2"
     for scale in ("mnist", "imagenet", "smoke"):
         assert KEY not in plan(scale).figures
-        assert plan(scale).figures == [key for key in REGISTRY.figures if key != KEY]
+        assert plan(scale).figures == [f"figure{number}" for number in range(1, 27 if scale == "imagenet" else 6)]
         with pytest.raises(ArtuneError, match=rf"extra_curve: .*{scale}.*needs about\.snapshots"):
             plan(scale).figure(KEY)
 

@@ -124,7 +124,7 @@ def test_the_same_inputs_give_the_same_bytes(results, html, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file", ["claims.json", "tables/table4.md", "figures/figure26.png", "costs.csv", "rulegraph.mmd"]
+    "file", ["claims.json", "tables/table4.md", "figures/figure4.png", "costs.csv", "rulegraph.mmd"]
 )
 def test_a_missing_input_is_named_and_nothing_is_written(results, file, tmp_path):
     partial = shutil.copytree(results, tmp_path / "partial", ignore=shutil.ignore_patterns("report.html"))

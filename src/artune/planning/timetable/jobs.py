@@ -140,9 +140,9 @@ def _of_tables(plan: Plan) -> Iterator[Job]:
             if layout.kind == "samples":
                 weights = (f"{plan.runs}/{run}/config.yaml", plan.policy(run), plan.tokenizer(run))
                 yield Job("figure_samples", f"{figure} {run}", _inputs([*weights]), (images,))
-        drawn = tuple(f"{plan.folder}/figures/{figure}.{kind}" for kind in ("pdf", "png"))
+        drawn = tuple(f"{plan.folder}/figures/{figure}.{kind}" for kind in ("pdf", "png", "txt"))
         yield Job("figure", figure, tuple(plan.figure(figure)), drawn)
-        yield Job("publish_figure", figure, drawn, (f"results/{figure}.pdf", f"results/{figure}.png"))
+        yield Job("publish_figure", figure, drawn, tuple(f"results/{figure}.{kind}" for kind in ("pdf", "png", "txt")))
 
 
 def _of_study(plan: Plan) -> Iterator[Job]:

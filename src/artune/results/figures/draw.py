@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from artune.config.paper import figure_caption, same_figures
 from artune.config.registry import Registry
 from artune.data.prompts import class_names
 from artune.errors import ArtuneError, unknown
 from artune.results.figures import method, over_optimisation, samples, toy, training_dynamics
-from artune.runtime.files import load_npz
+from artune.runtime.files import load_npz, write_text
 
 
 def draw_figure(
@@ -18,7 +19,7 @@ def draw_figure(
     compare: tuple[str, ...] = (),
     seeds: int = 1,
 ) -> str:
-    """Draw a figure from result files, as PDF and as PNG beside it.
+    """Draw a figure from result files, as PDF, as PNG beside it, and write its caption beside them as ``.txt``.
 
     Args:
         registry: registry of the scale, with the figure's layout and the scale's note.
@@ -35,26 +36,21 @@ def draw_figure(
     if key not in registry.figures:
         raise ArtuneError(f"config/figures.yaml: {unknown(key, registry.figures, 'figure')}")
     layout = registry.figures[key]
-    note = registry.about.note or f"{registry.scale} scale"
+    caption = figure_caption(registry, key, smoothing, compare, seeds)
     if layout.kind == "training_dynamics":
         paths = {run: results / "runs" / run / "metrics.jsonl" for run in (*layout.runs, *compare)}
-        training_dynamics.draw_training_dynamics(paths, smoothing, output, note)
+        training_dynamics.draw_training_dynamics(paths, smoothing, output)
     elif layout.kind == "samples":
         names = class_names(registry.data)
-        choice = samples.choose_classes(layout, names, strict=not registry.data.embedded)
-        shown = [names[index] for index in choice.ids]
-        title = f"{' and '.join(shown)}, for {layout.title.lower()}" if choice.stand_in else layout.title
-        columns = [
-            load_npz(results / "figures/samples" / key / f"{run}.npz", "images")["images"] for run in layout.runs
-        ]
-        across = layout.per_class if len(shown) > 2 else 3
-        samples.draw_comparison(
-            columns, shown, ("pretrained", "ours"), title, f"{choice.sentence} {note}.", output, across
-        )
+        shown = [names[index] for index in samples.choose_classes(layout, names)]
+        folder = results / "figures/samples" / same_figures(registry, key)[0]
+        columns = [load_npz(folder / f"{run}.npz", "images")["images"] for run in layout.runs]
+        samples.draw_comparison(columns, shown, ("pretrained", "ours"), output)
     elif layout.kind == "over_optimisation":
-        over_optimisation.draw_over_optimisation(registry, key, layout, results, seeds, output, f"{note}.")
+        over_optimisation.draw_over_optimisation(registry, key, layout, results, seeds, output)
     elif layout.kind == "toy":
         toy.draw_toy(output)
     else:
         method.draw_figure1(output)
+    write_text(output.with_suffix(".txt"), f"{caption}\n")
     return f"{output}: {layout.title}"

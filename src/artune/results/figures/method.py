@@ -1,102 +1,115 @@
 """Figure 1: likelihood training looks at one token, the proposed tuning at finished images and their distribution."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from artune.runtime.plotting import COLOURS, FAINT, INK, PAPER, save, style
+from artune.runtime.plotting import COLOURS, FAINT, INK, PAGE, PAPER, SIZE, SMALL, save, style
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 TOKENS = ("#c6dbef", "#fdd0a2", "#c7e9c0", "#dadaeb", "#fdae6b", "#9ecae1")
+HEIGHT = 2.75
+SIDE, STEP = 0.2, 0.225  # of a token, and from one to the next
 
 
 def draw_figure1(output: Path) -> None:
-    """Write Figure 1 as PDF and PNG."""
+    """Write Figure 1 as PDF and PNG, as wide as both columns of a paper; all lengths in this module are inches."""
     with style():
-        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.9])
-        for panel, width, title in (
-            (left, 5.0, "Maximum likelihood: one token, true context"),
-            (right, 9.6, "Policy-based tuning: whole images, own context"),
+        figure = Figure(figsize=(PAGE, HEIGHT))
+        panel = figure.add_axes((0, 0, 1, 1))
+        panel.set(xlim=(0, PAGE), ylim=(0, HEIGHT))
+        panel.axis("off")
+        for x, head, about in (
+            (0.08, "(a) Maximum likelihood", "one token, true context"),
+            (2.25, "(b) Policy-based tuning", "whole images, own context"),
         ):
-            panel.set(xlim=(0, width), ylim=(0, 6.2), aspect="equal")
-            panel.set_title(title, fontweight="bold")
-            panel.axis("off")
-        _likelihood(left)
-        _tuning(right)
+            panel.text(x, 2.6, head, fontweight="bold", va="center")
+            panel.text(x, 2.42, about, fontsize=SMALL, va="center")
+        panel.plot([2.1, 2.1], [0.08, 2.68], color=FAINT, linewidth=0.6)
+        _likelihood(panel)
+        _tuning(panel)
         save(figure, output)
 
 
 def _likelihood(panel: Axes) -> None:
-    _box(panel, 0.2, 0.5, 1.2, 0.7, "class c", PAPER)
-    _tokens(panel, 1.75, 0.6, 4, "ground-truth tokens $x_{<t}$")
-    _box(panel, 0.6, 2.3, 3.6, 0.9, "autoregressive model $p_\\theta$", "#dbe9f6", BLUE)
-    _arrow(panel, (0.8, 1.2), (0.8, 2.3))
-    _arrow(panel, (2.7, 1.15), (2.7, 2.3))
-    _bars(panel, 1.6, 3.75, (0.15, 0.3, 0.85, 0.2, 0.1), 2)
-    _arrow(panel, (2.4, 3.2), (2.4, 3.72))
-    panel.text(3.4, 4.1, "$p_\\theta(\\cdot\\,|\\,x_{<t}, c)$", fontsize=8, va="center")
-    panel.text(2.4, 5.65, "maximise $\\log p_\\theta(x_t\\,|\\,x_{<t}, c)$", ha="center", fontsize=9, color=RED)
-    _arrow(panel, (2.4, 5.45), (2.4, 4.8), RED)
+    _box(panel, (0.08, 0.45, 0.55, 0.3), "class $c$")
+    _tokens(panel, 0.9, 0.5, "true tokens $x_{<t}$")
+    _box(panel, (0.08, 1.0, 1.85, 0.34), "autoregressive model $p_\\theta$", "#dbe9f6", BLUE)
+    _arrow(panel, (0.35, 0.75), (0.35, 1.0))
+    _arrow(panel, (1.34, 0.72), (1.34, 1.0))
+    _arrow(panel, (0.7, 1.34), (0.7, 1.52))
+    for at, height in enumerate((0.06, 0.12, 0.32, 0.08, 0.04)):
+        colour = RED if at == 2 else FAINT
+        panel.add_patch(Rectangle((0.4 + 0.125 * at, 1.55), 0.1, height, facecolor=colour, edgecolor="none"))
+    panel.text(1.12, 1.68, "$p_\\theta(\\cdot\\,|\\,x_{<t}, c)$", fontsize=SIZE, va="center")
+    panel.text(0.7, 2.16, "maximise $\\log p_\\theta(x_t\\,|\\,x_{<t}, c)$", fontsize=SMALL, ha="center", color=RED)
+    _arrow(panel, (0.7, 2.1), (0.7, 1.89), RED)
 
 
 def _tuning(panel: Axes) -> None:
-    _box(panel, 0.1, 2.3, 1.1, 0.9, "class c", PAPER)
-    _box(panel, 1.6, 2.3, 1.5, 0.9, "policy $\\pi_\\theta$", "#dbe9f6", BLUE)
-    _arrow(panel, (1.2, 2.75), (1.6, 2.75))
-    _tokens(panel, 1.45, 0.75, 4, "generated tokens $x_1 \\ldots x_T$")
-    _arrow(panel, (2.1, 2.3), (2.1, 1.3))
-    _arrow(panel, (2.65, 1.3), (2.65, 2.3), FAINT)
-    panel.text(2.75, 1.8, "next", fontsize=6.5, color=FAINT, va="center")
-    _box(panel, 3.85, 0.6, 1.25, 0.9, "decoder\n(frozen)", PAPER)
-    _arrow(panel, (3.4, 1.03), (3.85, 1.03))
-    for shift in (0.24, 0.12, 0.0):
-        panel.add_patch(Rectangle((4.05 + shift, 2.3 + shift), 0.85, 0.85, facecolor="white", edgecolor=INK, lw=0.8))
-    panel.text(4.47, 2.72, "G\nimages", ha="center", va="center", fontsize=6.5)
-    _arrow(panel, (4.47, 1.5), (4.47, 2.3))
+    _box(panel, (2.25, 1.12, 0.55, 0.36), "class $c$")
+    _box(panel, (3.0, 1.12, 0.8, 0.36), "policy $\\pi_\\theta$", "#dbe9f6", BLUE)
+    _arrow(panel, (2.8, 1.3), (3.0, 1.3))
+    _tokens(panel, 2.96, 0.5, "sampled tokens $x_1 \\ldots x_T$")
+    _arrow(panel, (3.22, 1.12), (3.22, 0.72))
+    _arrow(panel, (3.52, 0.72), (3.52, 1.12), FAINT)
+    panel.text(3.57, 0.92, "next", fontsize=SMALL, color=INK, va="center")
+    _box(panel, (4.1, 0.42, 0.62, 0.36), "decoder\n(frozen)", size=SMALL)
+    _arrow(panel, (3.87, 0.6), (4.1, 0.6))
+    for shift in (0.1, 0.05, 0.0):
+        place = (4.16 + shift, 1.08 + shift)
+        panel.add_patch(Rectangle(place, 0.46, 0.42, facecolor="white", edgecolor=INK, linewidth=0.7))
+    panel.text(4.39, 1.29, "$G$\nimages", ha="center", va="center", fontsize=SMALL)
+    _arrow(panel, (4.41, 0.78), (4.41, 1.08))
 
     image = "each image (correctness):\nCLIPScore $r^{\\mathrm{clip}}$ + HPSv2 $r^{\\mathrm{hps}}$"
-    _box(panel, 5.9, 3.1, 3.4, 1.0, image, "#fde3d0", RED, size=7.5)
+    _box(panel, (5.02, 1.42, 1.66, 0.42), image, "#fde3d0", RED, SMALL)
     distribution = "all images (distribution):\nleave-one-out FID $r^{\\mathrm{dist}}$"
-    _box(panel, 5.9, 1.75, 3.4, 1.0, distribution, "#d5efe3", GREEN, size=7.5)
-    _box(panel, 6.35, 0.45, 2.5, 0.6, "moments of real images", PAPER, size=7.5)
-    _arrow(panel, (5.15, 2.95), (5.9, 3.5), RED)
-    _arrow(panel, (5.15, 2.65), (5.9, 2.3), GREEN)
-    _arrow(panel, (7.6, 1.05), (7.6, 1.75), GREEN)
+    _box(panel, (5.02, 0.8, 1.66, 0.42), distribution, "#d5efe3", GREEN, SMALL)
+    _box(panel, (5.12, 0.26, 1.46, 0.26), "moments of real images", size=SMALL)
+    _arrow(panel, (5.85, 0.52), (5.85, 0.8), GREEN)
+    _arrow(panel, (4.72, 1.4), (5.02, 1.6), RED)
+    _arrow(panel, (4.72, 1.2), (5.02, 1.02), GREEN)
+
     rewards = "+".join(f"r^{{\\mathrm{{{name}}}}}" for name in ("clip", "hps", "dist"))
-    update = f"group advantage of ${rewards}$\nGRPO loss, KL, adaptive entropy"
-    _box(panel, 3.0, 4.75, 4.3, 1.1, update, "#f3e3ee", PINK)
-    panel.plot([9.3, 9.45, 9.45], [2.25, 2.25, 5.45], color=GREEN, lw=1.1)
-    _arrow(panel, (9.45, 5.45), (7.3, 5.45), GREEN)
-    panel.plot([7.9, 7.9], [4.1, 5.1], color=RED, lw=1.1)
-    _arrow(panel, (7.9, 5.1), (7.3, 5.1), RED)
-    panel.plot([3.0, 2.35], [5.3, 5.3], color=PINK, lw=1.1)
-    _arrow(panel, (2.35, 5.3), (2.35, 3.2), PINK)
-    panel.text(2.25, 4.3, "policy\ngradient", ha="right", va="center", color=PINK, fontsize=7.5)
+    update = f"group advantage of ${rewards}$\nGRPO loss, KL penalty, adaptive entropy bonus"
+    _box(panel, (3.98, 2.08, 2.62, 0.46), update, "#f3e3ee", PINK, SMALL)
+    _arrow(panel, (5.85, 1.84), (5.85, 2.08), RED)
+    _path(panel, ((6.68, 1.01), (6.82, 1.01), (6.82, 2.31), (6.6, 2.31)), GREEN)
+    _path(panel, ((3.98, 2.31), (3.4, 2.31), (3.4, 1.48)), PINK)
+    panel.text(3.34, 1.85, "policy\ngradient", ha="right", va="center", color=INK, fontsize=SMALL)
 
 
 def _box(
-    panel: Axes, x: float, y: float, width: float, height: float, text: str, face: str, edge: str = INK, size: float = 8
+    panel: Axes,
+    place: tuple[float, float, float, float],
+    text: str,
+    face: str = PAPER,
+    edge: str = INK,
+    size: float = SIZE,
 ) -> None:
-    shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=1.0)
+    """A box with its lower left corner, width and height in ``place``."""
+    x, y, width, height = place
+    shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.05", fc=face, ec=edge, lw=0.9)
     panel.add_patch(shape)
     panel.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, color=INK)
 
 
-def _tokens(panel: Axes, x: float, y: float, number: int, text: str) -> None:
-    for at in range(number):
-        panel.add_patch(Rectangle((x + 0.5 * at, y), 0.44, 0.5, facecolor=TOKENS[at], edgecolor=INK, lw=0.7))
-    panel.text(x + 0.25 * number, y - 0.3, text, ha="center", va="center", fontsize=7)
-
-
-def _bars(panel: Axes, x: float, y: float, heights: tuple[float, ...], chosen: int) -> None:
-    for at, height in enumerate(heights):
-        colour = RED if at == chosen else FAINT
-        panel.add_patch(Rectangle((x + 0.33 * at, y), 0.26, height, facecolor=colour, edgecolor="none"))
+def _tokens(panel: Axes, x: float, y: float, text: str) -> None:
+    for at, colour in enumerate(TOKENS[:4]):
+        panel.add_patch(Rectangle((x + STEP * at, y), SIDE, 0.22, facecolor=colour, edgecolor=INK, linewidth=0.7))
+    panel.text(x + 2 * STEP, y - 0.14, text, ha="center", va="center", fontsize=SMALL)
 
 
 def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK) -> None:
-    arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color=colour, lw=1.1, shrinkA=0, shrinkB=0)
+    arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, color=colour, lw=1.0, shrinkA=0, shrinkB=0)
     panel.add_patch(arrow)
+
+
+def _path(panel: Axes, corners: Sequence[tuple[float, float]], colour: str) -> None:
+    """An arrow around corners."""
+    panel.plot(*zip(*corners[:-1], strict=True), color=colour, linewidth=1.0, solid_capstyle="butt")
+    _arrow(panel, corners[-2], corners[-1], colour)

@@ -21,19 +21,21 @@ from artune.results.comparisons import score_of
 from artune.results.figures.training_dynamics import PANELS, read_trace
 from artune.results.mixture import check_one_protocol
 from artune.runtime.files import read_json
-from artune.runtime.plotting import COLOURS, add_caption, save, style
+from artune.runtime.plotting import COLUMN, LOOKS, Look, save, style
 from artune.tracking.run_logger import read_lines
 
 WINDOW = 0.05  # share of the iterations whose training rewards are averaged at a point
-WIDTH, HEIGHT = 3.4, 5.6  # inches: a column of a paper of two columns
-# score -> heading of its panel
-SCORED = {"fid_reward": "FID, reward's network", "fid": "FID, judge", "recall": "Recall", "inception_score": "IS"}
+HEIGHT = 4.4  # inches
+# score -> heading of its panel, after the first panel's letter
+SCORED = {
+    "fid_reward": "(b) FID (reward)",
+    "fid": "(c) FID (judge)",
+    "recall": "(d) recall (judge)",
+    "inception_score": "(e) IS (judge)",
+}
 REWARD, KEYS = next(iter(PANELS.items()))
-# Markers and dashes tell the curves apart without colours.
-STYLES = tuple(
-    zip(COLOURS, ("o", "s", "^", "D", "v", "P"), ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1))), strict=True)
-)
-BARS: dict[str, Any] = {"linewidth": 1.1, "elinewidth": 0.8, "capsize": 1.5, "markersize": 3.2}
+BARS: dict[str, Any] = {"linewidth": 1.1, "elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7}
+ON_THE_WAY, AT_THE_END = 3.2, 4.2  # points: sizes of the hollow and of the filled markers
 Point = tuple[float, float]  # a value and its standard error
 
 
@@ -47,7 +49,7 @@ class Curve:
 
 
 def draw_over_optimisation(
-    registry: Registry, key: str, layout: Layout, results: Path, seeds: int, output: Path, note: str = ""
+    registry: Registry, key: str, layout: Layout, results: Path, seeds: int, output: Path
 ) -> None:
     """Write the figure as PDF and PNG: reward against the judge's FID, and four scores over the iterations.
 
@@ -59,7 +61,6 @@ def draw_over_optimisation(
         seeds: number of seeds of every run, or as many as all of them have at the scale; with several, points are means
             and bars the standard errors of the means.
         output: the PDF.
-        note: the last sentence of the caption.
 
     Raises:
         ArtuneError: a file is missing or damaged, a score is missing, or the runs were scored by different settings.
@@ -79,18 +80,17 @@ def draw_over_optimisation(
     }
     check_one_protocol(key, records, registry.evaluation)
     with style():
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        figure = Figure(figsize=(COLUMN, HEIGHT), layout="constrained")
         names = list(SCORED)
         panels: dict[str, Axes] = figure.subplot_mosaic(
-            [["reward", "reward"], names[:2], names[2:]], height_ratios=[1.35, 1, 1]
+            [["reward", "reward"], names[:2], names[2:]], height_ratios=[1.5, 1, 1]
         )
         _reward_panel(panels["reward"], curves)
         for name, panel in panels.items():
             if name in SCORED:
                 _score_panel(panel, name, curves, last_row=name in names[2:])
         handles, labels = panels["reward"].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, handlelength=3.2, fontsize=8)
-        add_caption(figure, f"{_caption(curves, seeds)} {note}".strip())
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, handlelength=3.4)
         save(figure, output)
 
 
@@ -143,30 +143,26 @@ def _point(values: Sequence[float], errors: Sequence[float | None]) -> Point:
 
 
 def _reward_panel(panel: Axes, curves: Mapping[str, Curve]) -> None:
-    for (label, curve), (colour, marker, dash) in zip(curves.items(), cycle(STYLES), strict=False):
-        x, dx = np.array(curve.reward).T
-        y, dy = np.array(curve.scores["fid"]).T
-        panel.errorbar(x, y, dy, dx, color=colour, marker=marker, linestyle=dash, label=label, **BARS)
-    panel.set_xlabel(REWARD)
-    panel.set_title(f"{SCORED['fid']}, against the reward of the training")
+    for look, (label, curve) in zip(cycle(LOOKS), curves.items(), strict=False):
+        _draw(panel, look, curve.reward, curve.scores["fid"], label)
+    panel.set(xlabel=f"{REWARD} of the training", ylabel="FID (judge)", title="(a) FID against the reward")
     panel.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def _score_panel(panel: Axes, metric: str, curves: Mapping[str, Curve], last_row: bool) -> None:
-    for curve, (colour, marker, dash) in zip(curves.values(), cycle(STYLES), strict=False):
-        y, dy = np.array(curve.scores[metric]).T
-        x = 100 * np.array(curve.shares)
-        panel.errorbar(x, y, dy, color=colour, marker=marker, linestyle=dash, **BARS)
+    for look, curve in zip(cycle(LOOKS), curves.values(), strict=False):
+        _draw(panel, look, [(100 * share, 0.0) for share in curve.shares], curve.scores[metric])
     panel.set_title(SCORED[metric])
     panel.set_xticks([0, 25, 50, 75, 100])
+    panel.yaxis.set_major_locator(MaxNLocator(5))
     if last_row:
         panel.set_xlabel("iterations (%)")
 
 
-def _caption(curves: Mapping[str, Curve], seeds: int) -> str:
-    steps = ", ".join(f"{100 * share:g}" for share in dict.fromkeys(s for c in curves.values() for s in c.shares))
-    bars = f"standard errors of the means over {seeds} seeds" if seeds > 1 else "standard errors of the evaluation"
-    return (
-        f"Points: {steps} % of the iterations; every line begins at the pretrained policy. Bars: {bars}; the reward is "
-        f"averaged over {100 * WINDOW:g} % of the iterations."
-    )
+def _draw(panel: Axes, look: Look, across: Sequence[Point], up: Sequence[Point], label: str | None = None) -> None:
+    """A curve with its standard errors; hollow markers on the way, a filled one at the end of the training."""
+    (x, dx), (y, dy) = np.array(across).T, np.array(up).T
+    errors = {"yerr": dy} | ({"xerr": dx} if dx.any() else {})
+    marker = {"marker": look.marker, "markersize": ON_THE_WAY, "markerfacecolor": "white"}
+    panel.errorbar(x, y, color=look.colour, linestyle=look.dash, label=label, **errors, **marker, **BARS)
+    panel.plot(x[-1:], y[-1:], color=look.colour, marker=look.marker, markersize=AT_THE_END, zorder=3)

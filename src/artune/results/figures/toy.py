@@ -6,10 +6,12 @@ coordinates along four axes, whose variances determine the whole covariance. Sec
 through the samples rewards sensitivity and diverges. The update is therefore a policy gradient, as for images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,12 +19,13 @@ from torch import Tensor, nn
 
 from artune.rewards.loo_fid import Mode, loo_fid_reward
 from artune.rewards.moments import FeatureMoments, ReferenceMoments
-from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
+from artune.runtime.plotting import COLOURS, INK, LOOKS, PAGE, Look, save, style
 from artune.runtime.seeds import generator_for
 from artune.tuning.grpo import group_advantages
 
 SHOWN = 500  # points per panel
-MODES: dict[Mode, str] = {"ema": "EMA-LOO (Eq. 27)", "batch": "LOO of the batch alone (Eq. 21)"}
+MODES: dict[Mode, str] = {"ema": "EMA-LOO", "batch": "batch alone"}  # Eq. 27 and Eq. 21
+HEIGHT, CURVE = 1.6, 1.5  # inches; width of the curve's panel over its height
 
 
 @dataclass(frozen=True)
@@ -142,32 +145,38 @@ def draw_toy(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None =
     traces = {mode: [learn(mode, seed, toy) for seed in seeds] for mode in MODES}
     shown, blind = traces["ema"][0], learn("ema", seeds[0], toy, raw)
     panes = [("start" if at == 0 else f"iteration {at}", points) for at, points in sorted(shown.points.items())]
-    panes.append((f"iteration {toy.iterations}, x and y only", blind.points[toy.iterations]))
+    panes.append(("x and y only", blind.points[toy.iterations]))
     with style():
-        figure = Figure(figsize=(10.0, 2.9), layout="constrained")
-        *squares, curve = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.5])
+        figure = Figure(figsize=(PAGE, HEIGHT), layout="constrained")
+        *squares, curve = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, CURVE])
         target = line(SHOWN, generator_for(seeds[0], "toy", "shown"))
-        for panel, (name, points) in zip(squares, panes, strict=True):
-            _scatter(panel, name, target, points)
-        for colour, dash, (mode, label) in zip(COLOURS, ("-", "--"), MODES.items(), strict=False):
-            for number, trace in enumerate(traces[mode]):
-                text = label if number == 0 else None
-                curve.plot(trace.iterations, trace.distance, dash, color=colour, alpha=0.75, linewidth=1.1, label=text)
-        curve.set(yscale="log", xlabel="iteration", title="diagonal FID to the line", box_aspect=0.72)
-        curve.legend(loc="upper right", fontsize=7)
-        add_caption(
-            figure,
-            f"A Gaussian policy (blue) learns a line (grey) from the LOO-FID reward alone: {toy.batch} points an "
-            f"iteration, alpha = {toy.alpha}, seed {seeds[0]}, EMA-LOO. Its features are the coordinates along x, y "
-            "and both diagonals: with x and y only (fourth panel) a diagonal distance sees no slant, and an upright "
-            "blob of the line's variances counts as matched. The update is a policy gradient, as for images. Curves: "
-            f"distance of 2,000 fresh points, {len(seeds)} seeds each.",
-        )
+        for letter, panel, (name, points) in zip("abcd", squares, panes, strict=True):
+            _scatter(panel, f"({letter}) {name}", target, points, labelled=letter == "a")
+        for look, (mode, label) in zip(LOOKS, MODES.items(), strict=False):
+            _curve(curve, traces[mode], look, label)
+        curve.set(yscale="log", xlabel="iteration", title="(e) diagonal FID", box_aspect=1 / CURVE)
+        curve.legend(loc="upper right")
         save(figure, output)
     return {mode: [trace.distance[-1] for trace in runs] for mode, runs in traces.items()}
 
 
-def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor) -> None:
-    panel.scatter(target[:, 0].numpy(), target[:, 1].numpy(), s=2, color=FAINT, alpha=0.5, linewidths=0)
-    panel.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=3, color=COLOURS[0], alpha=0.6, linewidths=0)
-    panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor, labelled: bool) -> None:
+    """Points of the policy, and those of the line over them: darker and smaller, which grey keeps apart."""
+    dots: dict[str, Any] = {"linewidths": 0, "rasterized": False}
+    panel.scatter(*points.T.numpy(), s=3, color=COLOURS[4], label="policy", **dots)
+    panel.scatter(*target.T.numpy(), s=0.8, color=INK, label="line", **dots)
+    panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xlabel="x", box_aspect=1)
+    panel.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+    if labelled:
+        panel.set_ylabel("y")
+        panel.legend(loc="lower right", markerscale=2.5, handletextpad=0.1, handlelength=1.0)
+    else:
+        panel.tick_params(labelleft=False)
+
+
+def _curve(panel: Axes, traces: Sequence[Trace], look: Look, label: str) -> None:
+    """The median of the seeds, and the range between the lowest and the highest."""
+    distances = np.array([trace.distance for trace in traces])
+    iterations = traces[0].iterations
+    panel.fill_between(iterations, distances.min(0), distances.max(0), color=look.colour, alpha=0.18, linewidth=0)
+    panel.plot(iterations, np.median(distances, axis=0), color=look.colour, linestyle=look.dash, label=label)

@@ -1,6 +1,7 @@
 """Figure 2: reward, EMA FID and token entropy over the iterations, from ``metrics.jsonl`` alone."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from artune.errors import ArtuneError
-from artune.runtime.plotting import COLOURS, FAINT, add_caption, save, style
+from artune.runtime.plotting import LOOKS, PAGE, save, style
 from artune.tracking.run_logger import read_lines
 
+HEIGHT, LEGEND = 1.75, 0.2  # inches
 # heading -> the logged keys whose sum is drawn
 PANELS: dict[str, tuple[str, ...]] = {
     "CLIP + HPS reward": ("reward/clip", "reward/hps"),
@@ -47,51 +49,47 @@ def read_trace(lines: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[np.n
     return np.array([line["iteration"] for line in lines]), np.array(values, dtype=float).sum(axis=1)
 
 
-def draw_training_dynamics(paths_by_label: Mapping[str, Path], smoothing: int, output: Path, caption: str = "") -> None:
-    """Write Figure 2 as PDF and PNG.
+def draw_training_dynamics(paths_by_label: Mapping[str, Path], smoothing: int, output: Path) -> None:
+    """Write Figure 2 as PDF and PNG, as wide as both columns of a paper.
 
     Args:
         paths_by_label: run -> its metrics.jsonl; the first run is ours, the others are drawn for comparison.
-        smoothing: iterations of the moving average (solid line); the light line shows every iteration's value.
+        smoothing: iterations of the moving average (thick line); the thin line shows every iteration's value.
         output: the PDF.
-        caption: text under the panels, printed after the explanation of the lines.
 
     Raises:
-        ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. If another run lacks one
-            (AR-GRPO has no LOO-FID), the panel says so. An incomplete last line is ignored.
+        ArtuneError: a file is missing, empty or damaged, or the first run lacks a curve. A panel has no curve of
+            another run that lacks it (AR-GRPO has no LOO-FID). An incomplete last line is ignored.
     """
     runs = {}
     for label, path in paths_by_label.items():
         runs[label] = read_lines(Path(path))
         if not runs[label]:
             raise ArtuneError(f"{path}: no iteration in it; train {label} first")
+    ours, path = next(iter(paths_by_label.items()))
     with style():
-        figure = Figure(figsize=(9.0, 3.0), layout="constrained")
+        figure = Figure(figsize=(PAGE, HEIGHT + (LEGEND if len(runs) > 1 else 0.0)), layout="constrained")
         axes = figure.subplots(1, len(PANELS))
-        for panel, (title, keys) in zip(axes, PANELS.items(), strict=True):
-            absent = [label for label, lines in runs.items() if read_trace(lines, keys) is None]
-            if next(iter(runs)) in absent:
-                path = next(iter(paths_by_label.values()))
+        for letter, panel, (title, keys) in zip("abc", axes, PANELS.items(), strict=True):
+            traces = {label: read_trace(lines, keys) for label, lines in runs.items()}
+            if traces[ours] is None:
                 raise ArtuneError(f"{path}: logs no {' and '.join(keys)}; the panel {title!r} needs it")
-            _panel(panel, title, {label: read_trace(lines, keys) for label, lines in runs.items()}, smoothing)
-            if absent:
-                note = f"not logged: {', '.join(absent)}"
-                panel.text(0.02, 0.02, note, transform=panel.transAxes, fontsize=6.5, color=FAINT)
+            _panel(panel, f"({letter}) {title}", traces, smoothing)
         if len(runs) > 1:
             handles, labels = axes[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
-        lines = f"Light: every iteration; solid: moving average over {smoothing} iterations; entropy in units of log K."
-        add_caption(figure, f"{lines} {caption}".strip())
+            figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(runs)))
         save(figure, output)
 
 
 def _panel(panel: Axes, title: str, traces: Mapping[str, tuple[np.ndarray, np.ndarray] | None], smoothing: int) -> None:
-    for colour, (label, trace) in zip(COLOURS * len(traces), traces.items(), strict=False):
+    for look, (label, trace) in zip(cycle(LOOKS), traces.items(), strict=False):
         if trace is not None:
             iterations, values = trace
-            panel.plot(iterations, values, color=colour, alpha=0.25, linewidth=0.8)
-            panel.plot(iterations, moving_average(values, smoothing), color=colour, label=label)
+            panel.plot(iterations, values, color=look.colour, alpha=0.3, linewidth=0.5)
+            smooth = moving_average(values, smoothing)
+            panel.plot(iterations, smooth, color=look.colour, linestyle=look.dash, label=label)
     panel.set_title(title)
     panel.set_xlabel("iteration")
     panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panel.yaxis.set_major_locator(MaxNLocator(5))
     panel.margins(x=0.01)
