@@ -77,18 +77,23 @@ def draw_grid(
     _check(columns, row_labels, column_titles)
     across = across or columns[0].shape[1]
     sheets = [_sheet(block, across) for block in columns]
-    page = _sizes_of(sheets[0].shape[:2], columns[0].shape[2], row_labels, column_titles, across, largest)
+    side, alone = columns[0].shape[2], path.suffix == ".png"
+    page = _sizes_of(sheets[0].shape[:2], side, row_labels, column_titles, largest, alone)
+    gap = _gap_between(columns[0], across) / sheets[0].shape[0]
+    step = (1 + gap) / len(row_labels)  # from class to class, as a share of the height
     with style():
         figure = Figure(figsize=(page.width, page.height))
         for at, (sheet, title) in enumerate(zip(sheets, page.titles, strict=True)):
             left = page.left + at * (page.block + BETWEEN)
             place = (left / page.width, EDGE / page.height, page.block / page.width, page.tall / page.height)
             panel = figure.add_axes(place)
-            panel.imshow(_enlarged(sheet), aspect="auto")
+            exact = alone and page.times >= 1
+            picture, how = (sheet, "nearest") if exact else (_enlarged(sheet), "auto")
+            panel.imshow(picture, aspect="auto", interpolation=how)
             panel.set_title(title, fontsize=SIZE, color=INK, pad=3)
             _bare(panel)
         for row, label in enumerate(page.labels):
-            middle = EDGE + page.tall * (1 - (row + 0.5) / len(page.labels))
+            middle = EDGE + page.tall * (1 - row * step - (step - gap) / 2)
             figure.text(
                 (page.left - EDGE) / page.width, middle / page.height, label, size=SMALL, color=INK, ha="right",
                 va="center", linespacing=1.05,
@@ -104,38 +109,50 @@ class _Sizes(NamedTuple):
     left: float  # of the first block
     block: float  # width of a block
     tall: float  # height of a block
+    times: int  # dots of a PNG for each pixel, 0 where several pixels share a dot
     labels: list[str]
     titles: list[str]
 
 
 def _sizes_of(
-    sheet: tuple[int, int], side: int, labels: Sequence[str], titles: Sequence[str], across: int, largest: float
+    sheet: tuple[int, int], side: int, labels: Sequence[str], titles: Sequence[str], largest: float, alone: bool
 ) -> _Sizes:
-    """The page with blocks whose picture is ``sheet`` pixels high and wide, of images ``side`` pixels high."""
-    from artune.runtime.plotting import PAGE, SIZE, SMALL, text_width
+    """The page with blocks whose picture is ``sheet`` pixels high and wide, of images ``side`` pixels high.
+
+    ``alone``: only a PNG is written. Each of its pixels is then a square of dots, which is drawn fast and sharp.
+    """
+    from artune.runtime.plotting import PAGE, SHARPNESS, SIZE, SMALL, text_width
 
     wrapped = ["\n".join(textwrap.wrap(label, LABEL)) for label in labels]
     left = EDGE + max(text_width(label, SMALL) for label in wrapped) + EDGE
     room = (PAGE - EDGE - left - (len(titles) - 1) * BETWEEN) / len(titles)
     block = min(room, largest * sheet[1] / side)
+    times = int(block * SHARPNESS["png"] / sheet[1] + 1e-6)
+    if alone and times:
+        block = times * sheet[1] / SHARPNESS["png"]
     fitting = max(8, int(block / text_width("n", SIZE)))
     heads = ["\n".join(textwrap.wrap(title, fitting)) for title in titles]
     tall = block * sheet[0] / sheet[1]
     head = LINE * max(title.count("\n") + 1 for title in heads) if any(heads) else 0.0
     width = left + len(titles) * (block + BETWEEN) - BETWEEN + EDGE
-    return _Sizes(width, EDGE + tall + head + EDGE, left, block, tall, wrapped, heads)
+    return _Sizes(width, EDGE + tall + head + EDGE, left, block, tall, times, wrapped, heads)
 
 
 def _sheet(block: np.ndarray, across: int) -> np.ndarray:
-    """The picture of a policy: its classes one below the other, further apart where a class has several lines."""
-    gap = gap_of(block.shape[2]) * (3 if block.shape[1] > across else 1)
+    """The picture of a policy: its classes one below the other."""
+    gap = _gap_between(block, across)
     rows = [np.pad(tile(images, across), ((0, gap), (0, 0), (0, 0)), constant_values=255) for images in block]
-    return np.concatenate(rows)
+    return np.concatenate(rows)[:-gap]
+
+
+def _gap_between(block: np.ndarray, across: int) -> int:
+    """White pixels between two classes: more than between two images where a class has several lines."""
+    return gap_of(block.shape[2]) * (3 if block.shape[1] > across else 1)
 
 
 def _enlarged(sheet: np.ndarray) -> np.ndarray:
     """Each pixel as a square of several, so that all are of one size after the picture is fitted to the page."""
-    times = max(1, 2400 // sheet.shape[1])
+    times = max(1, 1200 // sheet.shape[1])
     return sheet.repeat(times, axis=0).repeat(times, axis=1)
 
 

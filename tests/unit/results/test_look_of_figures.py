@@ -129,5 +129,5 @@ def test_each_row_of_a_grid_is_named_beside_its_images(tmp_path):
     figure = figure_of(lambda folder: draw_grid([pictures(5)], names, ["run"], folder / "grid.png"), tmp_path)
     assert [text.get_text() for text in figure.texts] == names
     place = figure.axes[0].get_position()
-    middles = place.y1 - place.height * (np.arange(5) + 0.5) / 5
-    assert [text.get_position()[1] for text in figure.texts] == pytest.approx(list(middles), abs=0.01)
+    middles = place.y1 - place.height * (9 * np.arange(5) + 4) / 44  # images of 8 pixels, a gap of 1
+    assert [text.get_position()[1] for text in figure.texts] == pytest.approx(list(middles), abs=1e-6)
