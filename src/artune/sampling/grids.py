@@ -130,7 +130,7 @@ def _sizes_of(
     times = int(block * SHARPNESS["png"] / sheet[1] + 1e-6)
     if alone and times:
         block = times * sheet[1] / SHARPNESS["png"]
-    fitting = max(8, int(block / text_width("n", SIZE)))
+    fitting = max(8, int(10 * block / text_width("n" * 10, SIZE)))
     heads = ["\n".join(textwrap.wrap(title, fitting)) for title in titles]
     tall = block * sheet[0] / sheet[1]
     head = LINE * max(title.count("\n") + 1 for title in heads) if any(heads) else 0.0
