@@ -73,11 +73,12 @@ def test_the_toys_caption_has_the_numbers_of_its_settings():
         assert number in caption
 
 
-@pytest.mark.parametrize(("seeds", "bars"), [(1, "of the evaluation"), (2, "of the evaluation")])
-def test_the_curves_caption_says_their_steps_and_what_the_bars_are(seeds, bars):
-    caption = figure_caption(FASHION, "extra_curve", seeds=seeds)  # whose runs on the way have one seed
+def test_the_curves_caption_says_their_steps_and_what_the_bars_are(monkeypatch):
+    caption = figure_caption(FASHION, "extra_curve", seeds=2)  # whose runs on the way have one seed
     assert "After 0, 25, 50 and 100 % of the iterations of ours; AR-GRPO;" in caption
-    assert f"Bars: standard errors {bars};" in caption
+    assert "Bars: standard errors of the evaluation;" in caption
+    monkeypatch.setattr(FASHION, "common_seeds", lambda runs, seeds: seeds)
+    assert "Bars: standard errors of the means over 2 seeds;" in figure_caption(FASHION, "extra_curve", seeds=2)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def _score_panel(panel: Axes, metric: str, curves: Mapping[str, Curve], last_row
 def _draw(panel: Axes, look: Look, across: Sequence[Point], up: Sequence[Point], label: str | None = None) -> None:
     """A curve with its standard errors; hollow markers on the way, a filled one at the end of the training."""
     (x, dx), (y, dy) = np.array(across).T, np.array(up).T
-    errors = {"yerr": dy} | ({"xerr": dx} if dx.any() else {})
-    marker = {"marker": look.marker, "markersize": ON_THE_WAY, "markerfacecolor": "white"}
-    panel.errorbar(x, y, color=look.colour, linestyle=look.dash, label=label, **errors, **marker, **BARS)
+    line: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "label": label}
+    marker: dict[str, Any] = {"marker": look.marker, "markersize": ON_THE_WAY, "markerfacecolor": "white"}
+    panel.errorbar(x, y, dy, dx if dx.any() else None, **line, **marker, **BARS)
     panel.plot(x[-1:], y[-1:], color=look.colour, marker=look.marker, markersize=AT_THE_END, zorder=3)

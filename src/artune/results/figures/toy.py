@@ -9,7 +9,6 @@ through the samples rewards sensitivity and diverges. The update is therefore a 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -162,9 +161,8 @@ def draw_toy(output: Path, seeds: tuple[int, ...] = (0, 1, 2), toy: Toy | None =
 
 def _scatter(panel: Axes, title: str, target: Tensor, points: Tensor, labelled: bool) -> None:
     """Points of the policy, and those of the line over them: darker and smaller, which grey keeps apart."""
-    dots: dict[str, Any] = {"linewidths": 0, "rasterized": False}
-    panel.scatter(*points.T.numpy(), s=3, color=COLOURS[4], label="policy", **dots)
-    panel.scatter(*target.T.numpy(), s=0.8, color=INK, label="line", **dots)
+    for (x, y), size, colour, name in ((points.T, 3, COLOURS[4], "policy"), (target.T, 0.8, INK, "line")):
+        panel.scatter(x.numpy(), y.numpy(), s=size, color=colour, label=name, linewidths=0)
     panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xlabel="x", box_aspect=1)
     panel.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
     if labelled:
