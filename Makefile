@@ -38,7 +38,7 @@ help:
 	@echo "make reproduce   set up .venv, then Table 4, Figure 2 and Figure 5 at the scale SCALE (default: mnist)"
 	@echo "make test        set up .venv, then linters and tests"
 	@echo "make faults      repeat every fault of docs/reliability.md and rewrite that page"
-	@echo "make mlflow      browse the runs on http://127.0.0.1:$(PORT)"
+	@echo "make mlflow      open the runs of Table 4 on MLflow's pages, http://127.0.0.1:$(PORT) (another port: make PORT=5001 mlflow)"
 	@echo "make lint        check with ruff, snakefmt, snakemake --lint and mypy"
 	@echo "make format      format all files with ruff and snakefmt"
 	@echo "make official    set up .venv-official with TensorFlow, for the rule evaluate_official"
@@ -118,9 +118,7 @@ format: $(STAMP)
 	@$(BIN)/snakefmt Snakefile workflow
 
 mlflow: $(STAMP)
-	@echo "http://127.0.0.1:$(PORT)   to filter the runs of Table 4: tags.table4 IS NOT NULL"
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
-		--backend-store-uri sqlite:///results/mlflow.db
+	@$(BIN)/python -m artune browse --port $(PORT) --scale $(SCALE)
 
 # A separate environment without torch. ARTUNE_OFFICIAL_PYTHON can name the Python of another environment instead.
 official:

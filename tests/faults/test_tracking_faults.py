@@ -369,7 +369,7 @@ def test_deleted_on_a_server(server, folder, registry, action, capsys, fault):
 def test_experiment_deleted_before_a_training(training, undisturbed, tmp_path, fault):
     """The experiment lies in the trash when a training starts"""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert init_store(uri)
+    assert init_store(uri, ["smoke"])
     Trash(uri).delete_experiment()
     warning = finished(training.start(MLFLOW_TRACKING_URI=uri), undisturbed)
     assert "restored" in warning

@@ -1,10 +1,37 @@
 """Commands for the tracking store."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
 from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artune.commands.context import Context
 from artune.config.seeds import cut_seeds
-from artune.tracking.addresses import shown
+from artune.errors import ArtuneError
+from artune.runtime.progress import say, tell
+from artune.tracking.addresses import shown, sqlite_file, with_plain_scheme
+from artune.tracking.run_facts import DataFile
+
+if TYPE_CHECKING:
+    from artune.planning.sources import Sources
+    from artune.tracking.saved_views import Experiment
+
+WAIT = 120.0  # seconds for MLflow's pages to answer
+
+
+def data_files(sources: "Sources", run: str) -> tuple[DataFile, ...]:
+    """What a run is trained with and scored against: the training images and the reference."""
+    scale, networks = sources.registry.scale, cut_seeds(run)[1].networks
+    return (
+        DataFile(f"{scale} training images", "training", Path(sources.images())),
+        DataFile(f"{scale} reference", "evaluation", Path(sources.reference_moments(networks))),
+    )
 
 
 def mlflow_store(context: Context, arguments: Namespace) -> str:
@@ -22,24 +49,96 @@ def mlflow_log(context: Context, arguments: Namespace) -> str:
     """Bring the tracking store up to date with a table's runs."""
     from artune.config.paper import find_table, runs_of_tables
     from artune.runtime.files import write_json
-    from artune.tracking.mlflow_store import upsert
 
     settings, registry = context.settings, context.registry
     find_table(registry, arguments.table)
     names = runs_of_tables(registry, [arguments.table], settings.seeds)
-    uri = context.tracking_uri
-    logged = upsert(uri, registry, [arguments.runs / name for name in names])
+    line, logged = _upsert(context, [arguments.runs / name for name in names])
     write_json(arguments.output, {"runs": names, "logged": logged})
-    return f"{shown(uri)}: {len(names)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+    return line
 
 
 def mlflow(context: Context, arguments: Namespace) -> str:
     """Rebuild the tracking store from the files of all finished runs."""
+    folders = sorted(path.parent for path in arguments.runs.glob("*/scores.json"))
+    known = [folder for folder in folders if cut_seeds(folder.name)[0] in context.registry.run_names]
+    return _upsert(context, known)[0]
+
+
+def _upsert(context: Context, folders: list[Path]) -> tuple[str, bool]:
+    """Log finished runs; the line that the command prints, and whether the store has them."""
+    from artune.planning.sources import Sources
     from artune.tracking.mlflow_store import upsert
 
+    uri, sources = context.tracking_uri, Sources(context.registry)
+    logged = upsert(uri, context.registry, folders, lambda run: data_files(sources, run))
+    state = "up to date" if logged else "not logged; the store did not answer"
+    return f"{shown(uri)}: {len(folders)} runs {state}", logged
+
+
+def browse(context: Context, arguments: Namespace) -> str:
+    """Show MLflow's pages: print links to the runs of Table 4, and open the first in a browser where there is one."""
+    from artune.tracking.mlflow_store import init_store
+    from artune.tracking.saved_views import experiments_with_views
+
+    uri = with_plain_scheme(context.tracking_uri)
+    database = sqlite_file(uri)
+    if database is not None:
+        _check_free(arguments.port)
+    if not init_store(uri):
+        raise ArtuneError(f"{shown(uri)}: cannot be used; is the server of tracking_uri running?")
+    server = uri if database is None else f"http://127.0.0.1:{arguments.port}"
     registry = context.registry
-    uri = context.tracking_uri
-    folders = sorted(path.parent for path in arguments.runs.glob("*/scores.json"))
-    known = [folder for folder in folders if cut_seeds(folder.name)[0] in registry.run_names]
-    logged = upsert(uri, registry, known)
-    return f"{shown(uri)}: {len(known)} runs {'up to date' if logged else 'not logged; the store did not answer'}"
+    found = sorted(experiments_with_views(uri, registry.tables), key=lambda one: one.name != registry.results_name)
+    if database is None:
+        _show(server, found)
+        return f"{shown(uri)}: a server that runs already"
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(arguments.port)]
+    options = ["--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri", uri]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with subprocess.Popen([*command, *options], env=os.environ | quiet) as process:
+        try:
+            _wait_for(process, arguments.port)
+            _show(server, found)
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # Ctrl-C reaches it as well
+        finally:
+            process.terminate()
+    return "MLflow's pages are closed"
+
+
+def _show(server: str, experiments: Sequence["Experiment"]) -> None:
+    """Print the links of the experiments' tables, and open the first where there is a browser with a window."""
+    from artune.tracking.saved_views import link
+
+    if not experiments:
+        say(f"{shown(server)}: no run is logged yet; `make reproduce` makes the first ones")
+    for one in experiments:
+        table, there = one.tables[0], shown(server)
+        tell(f"Table {table.removeprefix('table')}, {one.name}\n")  # not say, which takes ...Key= for a secret
+        tell(f"  runs and scores  {link(there, one.id, table)}\n")
+        tell(f"  curves           {link(there, one.id, table, charts=True)}\n")
+    window = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if experiments and window and "SSH_CONNECTION" not in os.environ:
+        webbrowser.open(link(server, experiments[0].id, experiments[0].tables[0]))
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ArtuneError(f"port {port} cannot be used ({error}); give another: make mlflow PORT=5001") from error
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + WAIT
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise ArtuneError(f"MLflow's pages do not answer on port {port}; its own messages stand above")

@@ -21,18 +21,19 @@ def run_config(context: Context, arguments: Namespace) -> str:
 
 def train(context: Context, arguments: Namespace) -> str:
     """Tune a policy."""
+    from artune.commands.tracking import data_files
     from artune.config.run import read_policy_run
-    from artune.config.yaml_layers import read_yaml
     from artune.planning.sources import Sources
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
-    from artune.tracking.mlflow_store import run_tags
-    from artune.tracking.provenance import git
+    from artune.tracking.mlflow_store import live_record
+    from artune.tracking.source_code import present_code
     from artune.tuning.train import Inputs
     from artune.tuning.train import train as tune
 
     device, sources = context.device, Sources(context.registry)
     run = read_policy_run(arguments.config)
+    data = data_files(sources, run.name)
     with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
             config=arguments.config,
@@ -47,8 +48,7 @@ def train(context: Context, arguments: Namespace) -> str:
                 class_moments=arguments.class_moments,
             ),
             output=arguments.output,
-            tracking_uri=context.tracking_uri,
-            tags=run_tags(context.registry, read_yaml(arguments.config), git("rev-parse", "HEAD") or "unknown"),
+            record=live_record(context.tracking_uri, context.registry, arguments.config, present_code(), data),
             device=device,
             world=world,
             present=context.registry.spec(run.name) if run.base in context.registry.run_names else None,

@@ -5,8 +5,9 @@ from pathlib import Path
 from artune.runtime.progress import warn
 from artune.scoring.request import Scored
 from artune.tracking.addresses import shown
-from artune.tracking.mlflow_run import MlflowRun, Point, RunView, alone
+from artune.tracking.mlflow_run import MlflowRun, Point, RunView
 from artune.tracking.mlflow_store import init_store
+from artune.tracking.sqlite_store import alone
 
 
 def log_scores(scored: Scored, output: Path, uri: str, experiment: str) -> bool:

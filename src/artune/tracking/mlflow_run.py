@@ -1,32 +1,28 @@
 """One run in MLflow: found by its name or created, and never given the same point twice."""
 
-import contextlib
-import errno
-import fcntl
 import hashlib
+import json
 import logging
 import os
 import re
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artune.config.yaml_layers import leaves
 from artune.errors import without_secrets
-from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.addresses import shown, sqlite_file, with_plain_scheme
 from artune.tracking.artifact_places import artifact_address, keep_artifacts_beside
+from artune.tracking.run_facts import DataFile
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Point = tuple[str, float, int]  # metric, value, step
 Picture = tuple[Path, int]  # file, step
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without locks
 MOST = 900  # metrics per request; MLflow accepts 1,000
 GRIDS = "samples"  # name of the grids drawn while tuning
 
@@ -38,8 +34,11 @@ class MlflowRun:
     uri: str  # address of the store; a sqlite file must exist (``artune mlflow_store`` creates it)
     experiment: str  # name of the experiment: the scale, or scale and preset
     name: str
-    params: Mapping[str, Any]  # settings, nested or flat; MLflow gets dotted keys
+    params: Mapping[str, Any]  # the settings that people compare, nested or flat; MLflow gets dotted keys
     tags: Mapping[str, str]
+    data: Sequence[DataFile] = ()  # what it was trained and is scored with
+    folder: Path | None = None  # the run's folder, for config.yaml and the grids of a live page
+    experiment_tags: Mapping[str, str] = field(default_factory=dict)  # description and saved views of the experiment
 
 
 def connect_mlflow(uri: str) -> "MlflowClient":
@@ -95,61 +94,6 @@ def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = T
     return known
 
 
-def create_database(database: Path) -> None:
-    """Make an empty store under another name and rename it.
-
-    MLflow's migrations, started by several processes at once or interrupted, would leave a database that cannot be
-    used.
-    """
-    # A new name each time, because MLflow keeps a connection per address for a whole process.
-    temporary = database.with_name(f".{database.name}.{uuid.uuid4().hex[:16]}.tmp")
-    try:
-        client = connect_mlflow(f"sqlite:///{os.path.relpath(temporary)}")  # a ? in the path would begin options
-        client.search_experiments()
-        client._tracking_client.store._dispose_engine()
-        os.replace(temporary, database)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def make_if_missing(uri: str) -> None:
-    """Make the database of ``uri`` if its folder is there and no process has made it yet."""
-    database = sqlite_file(uri)
-    if database is None or database.exists() or not database.parent.is_dir():
-        return
-    with alone(uri):
-        if not database.exists():
-            create_database(database)
-
-
-@contextlib.contextmanager
-def alone(uri: str, wait: float = 180.0) -> Iterator[None]:
-    """Hold a lock on the database in a ``with`` block, because two processes could log the same points.
-
-    Raises:
-        TimeoutError: another process still holds the lock after ``wait`` seconds.
-    """
-    database = sqlite_file(uri)
-    if database is None:
-        yield
-        return
-    with open(destination(database.with_name(f".{database.name}.lock")), "w", encoding="utf-8") as handle:
-        end = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in NO_LOCKS:  # then only SQLite's own locks are left
-                    break
-                if not isinstance(error, BlockingIOError):
-                    raise
-                if time.monotonic() > end:
-                    raise TimeoutError(f"{handle.name} is held by another process") from None
-                time.sleep(0.1)
-        yield
-
-
 class RunView:
     """A run in the store, found by its name or created, to which each point is added once.
 
@@ -169,7 +113,7 @@ class RunView:
         self.client, self.name = connect_mlflow(record.uri), record.name
         self.experiment = experiment_id(self.client, record.uri, record.experiment)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(record.params)).items()}
-        self.tags, self.times = {**record.tags}, times or (None, None)
+        self.tags, self.data, self.times = {**record.tags}, record.data, times or (None, None)
         self.offset = time.time() - time.monotonic()  # a clock that is set meanwhile moves no point
         where = f"attributes.run_name = '{record.name}'"
         runs = self.client.search_runs([self.experiment], where, order_by=["attributes.start_time DESC"])
@@ -200,29 +144,69 @@ class RunView:
         return self.known[key]
 
     def outdated(self, points: Sequence[Point]) -> bool:
-        """Whether the store has other parameters, or a value of a metric in ``points`` that differs from them."""
-        there = self.run.data.params
-        if any(there.get(key, value) != value for key, value in self.params.items()):
+        """Whether the store has other parameters or data, or a value of a metric in ``points`` that differs."""
+        if not self.run.data.params.items() <= self.params.items():
+            return True
+        if any(self._inputs().get(one.name, digest) != digest for one, digest in self._digests()):
             return True
         wanted: dict[str, dict[int, float]] = {}
         for key, value, step in points:
             wanted.setdefault(key, {})[step] = value
         return any(not self.steps(key).items() <= values.items() for key, values in wanted.items())
 
+    def _digests(self) -> list[tuple[DataFile, str]]:
+        """The data files that are there, with their digests."""
+        return [(one, digest) for one in self.data if (digest := one.digest()) is not None]
+
+    def _inputs(self) -> dict[str, str]:
+        """Name -> digest of the data sets that the store has for the run."""
+        found = self.run.inputs.dataset_inputs if self.run.inputs else []
+        return {one.dataset.name: one.dataset.digest for one in found}
+
+    def log_data(self) -> None:
+        """Log name and digest of the data files that are there and that the store does not have yet."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        there = self._inputs()
+        missing = [
+            DatasetInput(
+                Dataset(one.name, digest, "file", json.dumps({"file": one.path.as_posix()})),
+                [InputTag("mlflow.data.context", one.use)],
+            )
+            for one, digest in self._digests()
+            if one.name not in there
+        ]
+        if missing:
+            self.client.log_inputs(self.id, missing)
+            self.run = self.client.get_run(self.id)
+
+    def describe_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set those of the experiment's tags that differ: its description and its saved views."""
+        there = self.client.get_experiment(self.experiment).tags
+        for key, value in tags.items():
+            if there.get(key) != value:
+                self.client.set_experiment_tag(self.experiment, key, value)
+
     def replace(self) -> None:
         """Delete the run and create an empty one."""
         self.client.delete_run(self.id)
         self._open(None)
 
-    def add(self, points: Sequence[Point]) -> None:
-        """Log the points whose step the store does not have."""
+    def add(self, points: Sequence[Point], moments: Mapping[int, int] | None = None) -> None:
+        """Log the points whose step the store does not have.
+
+        Args:
+            points: the points.
+            moments: step -> its time in milliseconds; the present time where it is not given.
+        """
         from mlflow.entities import Metric
 
-        now = self.now()
+        now, at_step = self.now(), moments or {}
         missing = [(key, value, step) for key, value, step in points if step not in self.steps(key)]
         for at in range(0, len(missing), MOST):
             part = missing[at : at + MOST]
-            self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value, step in part])
+            metrics = [Metric(key, value, at_step.get(step, now), step) for key, value, step in part]
+            self.client.log_batch(self.id, metrics=metrics)
             for key, value, step in part:
                 self.known[key][step] = value
 

@@ -4,32 +4,15 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import artune
+from artune.tracking.source_code import git
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "open_clip_torch", "torch-fidelity", "timm", "snakemake")
-
-
-def git(*arguments: str) -> str | None:
-    """Output of a git command in the source's own repository; None without git or outside a repository."""
-    command = ["git", *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=Path(artune.__file__).parent,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def code_digest() -> str:

@@ -17,9 +17,13 @@ from artune.runtime.files import write_text
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.addresses import shown
-from artune.tracking.mlflow_run import MlflowRun, RunView, make_if_missing
+from artune.tracking.mlflow_run import MlflowRun, RunView
+from artune.tracking.run_page import attach_page
+from artune.tracking.sqlite_store import make_if_missing
+from artune.tracking.usage import Usage
 
 Number = float | None
+LOGS = ("metrics.jsonl", "timings.jsonl", "system.jsonl")  # the third only where the load is read
 
 
 def tracking_uri(configured: str) -> str:
@@ -61,18 +65,20 @@ class RunLogger:
     """Logs a training, one line per iteration, flushed at once.
 
     ``metrics.jsonl`` holds only numbers that a repetition on the same machine reproduces to the bit; seconds are in
-    ``timings.jsonl``. NaN and infinity are written as null. With a ``record`` a separate thread sends the same numbers
-    to MLflow: a failure there gives one warning, and :func:`artune.tracking.mlflow_store.upsert` fills the gap later.
+    ``timings.jsonl``, and with ``usage`` the machine's load is in ``system.jsonl``, a line every few seconds. NaN and
+    infinity are written as null. With a ``record`` a separate thread sends the same numbers to MLflow: a failure there
+    gives one warning, and :func:`artune.tracking.mlflow_store.upsert` fills the gap later.
 
     Args:
-        folder: folder of the two files.
+        folder: folder of the files.
         record: the run in MLflow; None for files only.
+        usage: the machine's load; None leaves it out.
     """
 
-    def __init__(self, folder: Path, record: MlflowRun | None = None):
-        self.paths = (folder / "metrics.jsonl", folder / "timings.jsonl")
+    def __init__(self, folder: Path, record: MlflowRun | None = None, usage: Usage | None = None):
+        self.paths = tuple(folder / name for name in LOGS[: 2 if usage is None else 3])
         self.handles: list[TextIO] = []
-        self.record = record
+        self.record, self.usage = record, usage
         self.view: LiveView | None = None
 
     def resume(self, iteration: int) -> None:
@@ -97,8 +103,12 @@ class RunLogger:
         if not self.handles:
             fence.check()
             self.handles = [open(path, "a", encoding="utf-8") for path in self.paths]  # noqa: SIM115
-        both = [_clean(metrics), _clean(seconds)]
-        for path, handle, values in zip(self.paths, self.handles, both, strict=True):
+        parts = [_clean(metrics), _clean(seconds)]
+        if self.usage is not None:
+            parts.append(_clean(self.usage.reading()))
+        for at, (path, handle, values) in enumerate(zip(self.paths, self.handles, parts, strict=True)):
+            if at == 2 and not values:  # no reading is due
+                continue
             try:
                 handle.write(json.dumps({"iteration": iteration, **values}, allow_nan=False) + "\n")
                 handle.flush()
@@ -108,7 +118,7 @@ class RunLogger:
                     f"{path}: cannot be written ({reason}); make room and run again: it resumes from the last state"
                 ) from error
         if self.view is not None:
-            self.view.put(iteration, both[0] | both[1])
+            self.view.put(iteration, dict(pair for values in parts for pair in values.items()))
 
     def show(self, iteration: int, picture: Path) -> None:
         """Pass on a picture of samples after ``iteration``."""
@@ -118,6 +128,8 @@ class RunLogger:
     def close(self, finished: bool = True) -> None:
         """Close the files and give MLflow a few seconds to take what is still queued."""
         self._close_files()
+        if self.usage is not None:
+            self.usage.close()
         if self.view is not None:
             self.view.close("FINISHED" if finished else "FAILED")
             self.view = None
@@ -164,12 +176,16 @@ class LiveView:
             make_if_missing(self.record.uri)
             view = RunView(self.record, fresh=self.fresh)  # importing mlflow takes seconds; nobody waits for them here
             view.reopen()
+            view.describe_experiment(self.record.experiment_tags)
+            view.log_data()
             last = False
             while not last:
                 last = self.stop.wait(self.every)
                 points, pictures = self._waiting()
                 view.add(points)
                 view.show(pictures)
+                if pictures and self.record.folder is not None:
+                    attach_page(view, self.record.folder)
             view.finish(self.status)
         except Exception as error:  # no failure of the view may stop the training
             if not self.failed:

@@ -1,6 +1,7 @@
 """Description of a run on its MLflow page, above its curves: the run in words, as in a lab notebook (Markdown)."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from artune.config.registry import RUN_SECTIONS, Registry
 from artune.config.seeds import row_of
 from artune.config.settings import results_name
 from artune.config.yaml_layers import leaves
-from artune.tracking.mlflow_run import RUN_ID
+from artune.tracking.mlflow_run import RUN_ID, RunView
+from artune.tracking.source_code import SourceCode
 
+ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
 PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
 INPUTS = {"tokenizer_seed": "tokenizer of seed", "networks_seed": "frozen networks of set"}  # key of a run -> in words
 REWARD_NAMES = {
@@ -24,32 +27,78 @@ REWARD_NAMES = {
 }
 
 
-def describe_run(registry: Registry, spec: Mapping[str, Any], scores: Mapping[str, Any] | None = None) -> str:
+def describe_run(
+    registry: Registry,
+    spec: Mapping[str, Any],
+    scores: Mapping[str, Any] | None = None,
+    code: SourceCode | None = None,
+) -> str:
     """Markdown that says what a run is, where the paper has it, its results, its base and how to reproduce it.
 
     Args:
         registry: registry of the run's scale.
         spec: the run's resolved settings.
         scores: contents of the run's scores.json; None while the run is trained.
+        code: the code that made it.
     """
     parts = [f"**{_sentence(registry, spec)}**"]
     if registry.about.note:
         parts.append(f"> {registry.about.note}")
-    parts.append(_results(registry, row_of(spec), scores))
-    if scores is not None:
+    if scores is not None or spec["method"] == "grpo":  # the picture comes first, so that nobody needs to scroll to it
         while_tuning = ", repeated while tuning" if spec["method"] == "grpo" else ""
         told = f"Samples of every class from the same draws{while_tuning}; none was selected by its looks."
-        parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
-    parts += [_places(registry, spec), _differences(registry, spec), _commands(spec)]
+        parts.append(f"![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})\n\n{told}")
+    parts.append(_results(registry, row_of(spec), scores))
+    parts += [_places(registry, spec), _differences(registry, spec), _commands(spec, code or SourceCode())]
     parts.append(
         "### On this page\n"
+        "- *Parameters*: the settings that people compare; `config.yaml` under *Artifacts* has all of them.\n"
         "- *Model metrics*: `eval/*` are the final scores, `paper/*` the paper's values of the same names, the rest "
         "curves over the iterations; `samples` is a grid of the same draws, repeated while tuning (press its "
-        "full-screen sign).\n"
+        "full-screen sign). *System metrics*: load and memory of the machine while tuning.\n"
         "- *Artifacts*: `grid.png` (pretrained beside tuned, same seeds), settings, scores, provenance.\n"
         "- The experiment's own description says what every metric means and how to find the runs of a table."
     )
     return "\n\n".join(parts)
+
+
+def describe_seeds(
+    registry: Registry, spec: Mapping[str, Any], names: Sequence[str], points: Sequence[tuple[str, float, int]]
+) -> str:
+    """Markdown of the page that has the means of several seeds.
+
+    Args:
+        registry: registry of the runs' scale.
+        spec: the resolved settings of the first of them.
+        names: names of the runs.
+        points: metrics of the page: means under ``eval/``, standard deviations under ``seeds/``.
+    """
+    values = {key: value for key, value, _ in points}
+    paper, lines = paper_values(registry, row_of(spec)), []
+    for key, column in COLUMNS.items():
+        if f"eval/{key}" in values and f"seeds/{key}" in values:
+            ours = f"{values[f'eval/{key}']:.{column.decimals}f} ± {values[f'seeds/{key}']:.{column.decimals}f}"
+            theirs = f"{paper[key]:.{column.paper_decimals}f}" if key in paper else ""
+            lines.append(f"| {column.title} | {ours} | {theirs} |")
+    whole = _sentence(registry, spec).replace(f", seed {spec['seed']}", f", {len(names)} seeds")
+    return "\n\n".join(
+        [
+            f"**{whole}** Every number and curve is the mean of the runs {', '.join(f'`{name}`' for name in names)}.",
+            *([f"> {registry.about.note}"] if registry.about.note else []),
+            "\n".join(["### Results\n± is the standard deviation over the seeds.\n", "| | here | paper |",
+                       "| --- | --- | --- |", *lines]),
+            _places(registry, spec),
+            _differences(registry, spec),
+        ]
+    )  # fmt: skip
+
+
+def attach_page(view: RunView, folder: Path) -> None:
+    """Upload the files of a run's folder that its page shows, and the picture that is drawn from its grids."""
+    with tempfile.TemporaryDirectory() as made:
+        picture = Path(made) / PICTURE
+        draw_page_picture(folder, picture)
+        view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
 
 
 def draw_page_picture(folder: Path, output: Path) -> None:
@@ -131,7 +180,7 @@ def _places(registry: Registry, spec: Mapping[str, Any]) -> str:
     return "\n".join(parts if lines or figures else [*parts, "In no table and no figure."])
 
 
-def _commands(spec: Mapping[str, Any]) -> str:
+def _commands(spec: Mapping[str, Any], code: SourceCode) -> str:
     """The commands that make the run and show its settings; the paper's preset is the default of both."""
     scale, preset = spec["scale"], spec.get("preset", "paper")
     config, option = ("", "") if preset == "paper" else (f" preset={preset}", f" --preset {preset}")
@@ -139,7 +188,8 @@ def _commands(spec: Mapping[str, Any]) -> str:
         "### Made by\n"
         f"```\nsnakemake -c2 --config scale={scale}{config} -- "
         f"results/{results_name(scale, preset)}/runs/{spec['name']}/scores.json\n```\n"
-        f"Every setting and where it comes from: `python -m artune show {spec['name']} --scale {scale}{option}`."
+        f"Every setting and where it comes from: `python -m artune show {spec['name']} --scale {scale}{option}`. "
+        f"Made by {code.link()}."
     )
 
 

@@ -11,7 +11,6 @@ import yaml
 
 from artune.config.methods import deciding, snapshot_name, with_present
 from artune.config.run import Data, GrpoRun, MleRun, PolicyRun, VapiRun, parse_run, policy_run
-from artune.config.settings import results_name
 from artune.config.yaml_layers import Tree, read_yaml
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError, SharedError
@@ -33,6 +32,7 @@ from artune.sampling.rollout import Renderer, load_renderer
 from artune.tracking.mlflow_run import MlflowRun
 from artune.tracking.provenance import provenance
 from artune.tracking.run_logger import RunLogger
+from artune.tracking.usage import Usage
 from artune.tuning.grpo_trainer import GRPOTrainer, check_target
 from artune.tuning.loop import run_to_end
 from artune.tuning.rivals.mle import MLETrainer
@@ -129,16 +129,16 @@ def _bring_out(work: Path, snapshots: Sequence[Path]) -> None:
     """Give the logs of a finished training, and the weights that it kept, their places in the run's folder."""
     for path in snapshots:
         give_name(work / path.name, path)
-    for name in LOGS:
-        write_text(work.parent / name, (work / name).read_text(encoding="utf-8"))
+    for name in (*LOGS, "system.jsonl"):
+        if name in LOGS or (work / name).exists():
+            write_text(work.parent / name, (work / name).read_text(encoding="utf-8"))
 
 
 def train(
     config: Path,
     inputs: Inputs,
     output: Path,
-    tracking_uri: str | None,
-    tags: dict[str, str],
+    record: MlflowRun | None,
     device: torch.device,
     world: World = ALONE,
     present: Tree | None = None,
@@ -150,8 +150,7 @@ def train(
         config: the run's config.yaml.
         inputs: the files that the training starts from.
         output: policy.safetensors in the run's folder.
-        tracking_uri: MLflow store, or None.
-        tags: tags of the MLflow run.
+        record: the run in MLflow; None for files only.
         device: device of the training.
         world: the processes of the training; rank 0 writes.
         present: the run's settings at present, from which those are taken that change no number (``save_every``).
@@ -174,8 +173,7 @@ def train(
         say_unreached(run)
     trainer = build_trainer(run, policy, inputs, device, world)
     work.mkdir(parents=True, exist_ok=True)
-    experiment = results_name(run.scale, run.preset)
-    logger = RunLogger(work, MlflowRun(tracking_uri, experiment, run.name, settings, tags) if tracking_uri else None)
+    logger = RunLogger(work, record, Usage())
     try:
         start, metrics = run_to_end(trainer, work, logger, identity, _kept(trainer, policy, work, shares))
     except BaseException:

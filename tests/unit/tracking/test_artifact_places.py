@@ -108,12 +108,12 @@ def test_addresses_are_relative_from_the_start(old, monkeypatch):
 
 def test_a_database_with_an_address_of_its_own_keeps_artifacts_beside_it(tmp_path):
     database = tmp_path / "a store" / "my.db"
-    assert init_store(f"sqlite:///{database}")
+    assert init_store(f"sqlite:///{database}", ["mnist"])
     assert f"{(database.parent / 'my/mnist').as_uri()}" in addresses(str(database))
     shutil.move(database.parent, tmp_path / "moved")
-    assert init_store(f"sqlite:///{tmp_path}/moved/my.db")
+    assert init_store(f"sqlite:///{tmp_path}/moved/my.db", ["mnist"])
     assert {at for at in addresses(f"{tmp_path}/moved/my.db")} == {
-        (tmp_path / "moved/my" / name).as_uri() for name in ("Default", *REGISTRY.scales)
+        (tmp_path / "moved/my" / name).as_uri() for name in ("Default", "mnist")
     }
 
 

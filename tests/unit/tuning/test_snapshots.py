@@ -55,7 +55,7 @@ def tune(tmp_path, monkeypatch):
         output = tmp_path / name / "policy.safetensors"
         output.parent.mkdir(exist_ok=True)
         inputs = training.Inputs(tmp_path / "policy.safetensors", tmp_path / "none", {})
-        return training.train(tmp_path / "config.yaml", inputs, output, None, {}, CPU, shares=shares)
+        return training.train(tmp_path / "config.yaml", inputs, output, None, CPU, shares=shares)
 
     run.folder = tmp_path
     return run

@@ -1,0 +1,158 @@
+"""Views of MLflow's pages that open on a table: which runs, which columns, which charts, and the links to them.
+
+MLflow keeps a view that somebody shares as a tag of the experiment, and a link opens it. Each table of scores gets one,
+so that nobody has to choose columns or charts. The form is that of MLflow 3.17 (its pages, "Share view").
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from artune.config.glossary import COLUMNS
+from artune.config.paper import available_runs
+from artune.config.registry import Registry
+from artune.tracking.mlflow_run import connect_mlflow
+
+FIRST = "table4"  # the table that a link opens if it can
+SHARED = "mlflow.sharedViewState."
+SHOWN = (
+    "fid",
+    "inception_score",
+    "precision",
+    "recall",
+)  # columns and first bars of a view, if the table has no others
+FURTHER = ("clip_score", "fid_reward")
+# Chart -> its metrics, one line or bar per run and metric. The names are short enough for a card of 300 pixels.
+CURVES = {
+    "Total reward": "reward/total",
+    "CLIP reward": "reward/clip",
+    "HPS reward": "reward/hps",
+    "LOO-FID reward": "reward/loo_fid",
+    "FID of the moving average": "fid/ema",
+    "Token entropy": "policy/entropy",
+    "KL to the pretrained policy": "policy/kl",
+    "Entropy coefficient": "entropy/coefficient",
+    "Gradient norm": "optim/grad_norm",
+    "Loss (likelihood)": "mle/loss",
+    "Reward (VA-π)": "vapi/reward",
+}
+# Every other section, by the first part of its metrics' names; closed, because the charts above are what one compares.
+OTHERS = (
+    "reward", "fid", "policy", "entropy", "optim", "mle", "vapi", "eval", "paper", "seeds", "time",
+    "Model metrics", "System metrics",
+)  # fmt: skip
+
+
+def _line(name: str, metric: str, section: str) -> dict[str, Any]:
+    return {
+        "type": "LINE", "uuid": f"line-{metric}", "metricSectionId": section, "deleted": False, "isGenerated": False,
+        "runsCountToCompare": 10, "metricKey": metric, "selectedMetricKeys": [metric], "displayName": name,
+        "lineSmoothness": 0, "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "xAxisKey": "step",
+        "selectedXAxisMetricKey": "", "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False,
+        "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True,
+    }  # fmt: skip
+
+
+def _bar(metric: str, section: str) -> dict[str, Any]:
+    return {
+        "type": "BAR", "uuid": f"bar-{metric}", "metricSectionId": section, "deleted": False, "isGenerated": False,
+        "runsCountToCompare": 10, "metricKey": f"eval/{metric}", "dataAccessKey": f"eval/{metric}",
+        "displayName": COLUMNS[metric].title,
+    }  # fmt: skip
+
+
+def _grids(section: str) -> dict[str, Any]:
+    return {
+        "type": "IMAGE", "uuid": "image-samples", "metricSectionId": section, "deleted": False, "isGenerated": False,
+        "runsCountToCompare": 10, "imageKeys": ["samples"], "step": 0, "showRunParams": False,
+        "displayName": "Samples of the same draws",
+    }  # fmt: skip
+
+
+def _section(name: str, uuid: str, display: bool) -> dict[str, Any]:
+    return {"uuid": uuid, "name": name, "display": display, "isReordered": True, "deleted": False, "isGenerated": False}
+
+
+def view_of(registry: Registry, table: str) -> dict[str, Any]:
+    """The state of MLflow's runs page that shows a table: its runs by FID, scores as columns, curves as charts."""
+    columns = (*registry.tables[table].columns, *registry.tables[table].extra)
+    scores = [name for name in (*SHOWN, *FURTHER) if name in columns] or list(columns or SHOWN)
+    shown = [f"metrics.`eval/{name}`" for name in scores]
+    curves = [_line(name, metric, "curves") for name, metric in CURVES.items()]
+    bars = [_bar(name, "scores") for name in scores if name in COLUMNS]
+    sections = [("Curves", "curves", True), ("Scores", "scores", True), ("Samples", "samples", True)]
+    return {
+        "searchFilter": f"tags.{table} IS NOT NULL",
+        "orderByKey": f"metrics.`eval/{scores[0]}`",
+        "orderByAsc": scores[0] not in COLUMNS or COLUMNS[scores[0]].better < 0,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": shown,
+        "columnOrder": shown,
+        "columnWidths": {},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": [*curves, *bars, _grids("samples")],
+        "compareRunSections": [_section(*one) for one in (*sections, *((name, name, False) for name in OTHERS))],
+        "isAccordionReordered": True,
+        "viewMaximized": False,
+        "runListHidden": False,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "chartsSearchFilter": "",
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+
+
+def view_tags(registry: Registry, rows: Collection[str]) -> dict[str, str]:
+    """The tags of the experiment for the views of all tables of scores that show one of the runs ``rows``."""
+    tags = {}
+    for key, table in registry.tables.items():
+        if table.kind == "scores" and not set(rows).isdisjoint(available_runs(registry, table.rows)):
+            state = json.dumps(view_of(registry, key), ensure_ascii=False)
+            tags[f"{SHARED}{key}"] = json.dumps({"name": _name(key, table.title), "createdAt": 0, "state": state})
+    return tags
+
+
+def _name(key: str, title: str) -> str:
+    number = key.removeprefix("table")
+    return f"Table {number}: {title}" if number.isdigit() else title
+
+
+def link(server: str, experiment: str, table: str, charts: bool = False) -> str:
+    """The address of a table's view.
+
+    Args:
+        server: address of MLflow's pages.
+        experiment: id of the experiment.
+        table: key of the table.
+        charts: whether to open the curves instead of the list of runs.
+    """
+    words = {"workflowType": "machine_learning", "compareRunsMode": "CHART" if charts else "TABLE"}
+    query = urlencode(words | {"viewStateShareKey": table})
+    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment with saved views."""
+
+    name: str  # the scale, or scale and preset
+    id: str
+    tables: tuple[str, ...]  # keys of the tables that it has views of, table4 first
+
+
+def experiments_with_views(uri: str, tables: Collection[str]) -> list[Experiment]:
+    """The experiments of a store that hold runs of one of these tables. Raises whatever the store raises."""
+    found = []
+    for experiment in connect_mlflow(uri).search_experiments():
+        known = [key for key in tables if f"{SHARED}{key}" in experiment.tags]  # views of other names are people's own
+        if known:
+            order = tuple(sorted(known, key=lambda key: key != FIRST))
+            found.append(Experiment(experiment.name, experiment.experiment_id, order))
+    return found
