@@ -1,6 +1,8 @@
 """Commands for the tracking store."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -96,15 +98,18 @@ def browse(context: Context, arguments: Namespace) -> str:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(arguments.port)]
     options = ["--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri", uri]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with subprocess.Popen([*command, *options], env=os.environ | quiet) as process:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # A group of its own, because MLflow's first process leaves those that it starts behind when it is stopped.
+    with subprocess.Popen([*command, *options], env=os.environ | quiet, start_new_session=True) as process:
         try:
             _wait_for(process, arguments.port)
             _show(server, found)
             process.wait()
         except KeyboardInterrupt:
-            process.wait()  # Ctrl-C reaches it as well
+            pass
         finally:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
     return "MLflow's pages are closed"
 
 

@@ -16,7 +16,7 @@ from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.addresses import shown, sqlite_file
 from artune.tracking.mlflow_run import MlflowRun, Point, RunView, connect_mlflow, experiment_id
-from artune.tracking.run_facts import DataFile, compared_settings, owner_of
+from artune.tracking.run_facts import DataFile, colour_of, compared_settings, owner_of
 from artune.tracking.run_logger import LOGS, read_lines
 from artune.tracking.run_page import attach_page, describe_experiment, describe_run, describe_seeds
 from artune.tracking.saved_views import view_tags
@@ -76,6 +76,7 @@ def run_tags(
         "commit": code.commit,
     }
     tags |= {"mlflow.note.content": describe_run(registry, spec, scores, code)[:MOST_OF_A_TAG], **code.tags()}
+    tags |= colour_of(registry, spec["base"])
     return {key: str(value) for key, value in (tags | tables_of(registry, row_of(spec))).items()}
 
 
@@ -256,6 +257,7 @@ def _log_row(uri: str, registry: Registry, row: str, seeds: Sequence[Finished], 
         view.replace()
     view.add(points, _moments(first.folder, times[0] if times else None))
     view.log_data()
+    attach_page(view, first.folder, ())
     view.finish()
     for name in names:
         for child in view.client.search_runs([view.experiment], f"attributes.run_name = '{name}'"):

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from artune.config.glossary import COLUMNS, METRICS
 from artune.config.methods import used
 from artune.config.paper import paper_values, tables_of
@@ -17,6 +20,9 @@ from artune.tracking.source_code import SourceCode
 
 ARTIFACTS = ("grid.png", "config.yaml", "scores.json", "manifest.json")
 PICTURE, BROAD = "samples.png", 800  # file name of the page's picture, and its largest width in pixels
+STRIP, TILE, MOST_TILES = "strip.png", 40, 16  # file name of the low picture, pixels and number of its images per row
+SEEN_FIRST = f"![samples, first and last](get-artifact?path={STRIP}&run_uuid={RUN_ID})"
+WHITE = 250  # brightness from which a pixel belongs to the space between two images
 INPUTS = {"tokenizer_seed": "tokenizer of seed", "networks_seed": "frozen networks of set"}  # key of a run -> in words
 REWARD_NAMES = {
     "clip": "CLIP",
@@ -41,14 +47,16 @@ def describe_run(
         scores: contents of the run's scores.json; None while the run is trained.
         code: the code that made it.
     """
-    parts = [f"**{_sentence(registry, spec)}**"]
+    pictured = scores is not None or spec["method"] == "grpo"  # a training by GRPO draws its first grid at once
+    parts = [SEEN_FIRST] if pictured else []
+    parts.append(f"**{_sentence(registry, spec)}**")
     if registry.about.note:
         parts.append(f"> {registry.about.note}")
-    if scores is not None or spec["method"] == "grpo":  # the picture comes first, so that nobody needs to scroll to it
+    parts.append(_results(registry, row_of(spec), scores))
+    if pictured:
         while_tuning = ", repeated while tuning" if spec["method"] == "grpo" else ""
         told = f"Samples of every class from the same draws{while_tuning}; none was selected by its looks."
-        parts.append(f"![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})\n\n{told}")
-    parts.append(_results(registry, row_of(spec), scores))
+        parts.append(f"### Samples\n{told}\n\n![samples](get-artifact?path={PICTURE}&run_uuid={RUN_ID})")
     parts += [_places(registry, spec), _differences(registry, spec), _commands(spec, code or SourceCode())]
     parts.append(
         "### On this page\n"
@@ -83,6 +91,7 @@ def describe_seeds(
     whole = _sentence(registry, spec).replace(f", seed {spec['seed']}", f", {len(names)} seeds")
     return "\n\n".join(
         [
+            SEEN_FIRST,
             f"**{whole}** Every number and curve is the mean of the runs {', '.join(f'`{name}`' for name in names)}.",
             *([f"> {registry.about.note}"] if registry.about.note else []),
             "\n".join(["### Results\n± is the standard deviation over the seeds.\n", "| | here | paper |",
@@ -93,26 +102,62 @@ def describe_seeds(
     )  # fmt: skip
 
 
-def attach_page(view: RunView, folder: Path) -> None:
-    """Upload the files of a run's folder that its page shows, and the picture that is drawn from its grids."""
+def attach_page(view: RunView, folder: Path, names: Sequence[str] = ARTIFACTS) -> None:
+    """Upload the files ``names`` of a run's folder that are there, and the pictures that are drawn from its grids."""
     with tempfile.TemporaryDirectory() as made:
-        picture = Path(made) / PICTURE
+        picture, strip = Path(made) / PICTURE, Path(made) / STRIP
         draw_page_picture(folder, picture)
-        view.attach([path for name in ARTIFACTS if (path := folder / name).exists()] + [picture])
+        draw_strip(folder, strip)
+        view.attach([path for name in names if (path := folder / name).exists()] + [picture, strip])
 
 
 def draw_page_picture(folder: Path, output: Path) -> None:
     """Write the grids that a training drew, or else the run's grid.png, side by side as one picture for the page."""
-    from PIL import Image
-
-    grids = sorted(folder.glob("grids/iteration-*.png")) or [folder / "grid.png"]
-    pictures = [Image.open(path).convert("RGB") for path in grids]
+    pictures = [Image.open(path).convert("RGB") for path in _grids(folder)]
     broad = min(BROAD // len(pictures), max(picture.width for picture in pictures))
     parts = [picture.resize((broad, round(picture.height * broad / picture.width))) for picture in pictures]
     sheet = Image.new("RGB", (broad * len(parts), max(part.height for part in parts)), "white")
     for at, part in enumerate(parts):
         sheet.paste(part, (broad * at, 0))
     sheet.save(output)
+
+
+def draw_strip(folder: Path, output: Path) -> None:
+    """Write a low picture that MLflow shows without a click: images of the first grid above those of the last one.
+
+    MLflow folds a description away below 150 pixels and fades what is above that, from 60 pixels on.
+    """
+    grids = _grids(folder)
+    rows = [tiles_of(Image.open(path).convert("RGB")) for path in dict.fromkeys((grids[0], grids[-1]))]
+    number = min(MOST_TILES, *(len(row) for row in rows))
+    strip = Image.new("RGB", (TILE * number, TILE * len(rows)), "white")
+    for down, row in enumerate(rows):
+        for across in range(number):
+            tile = row[across * len(row) // number]  # of every class, where a row of the grid is one
+            strip.paste(tile.resize((TILE - 2, TILE - 2)), (TILE * across, TILE * down))
+    strip.save(output)
+
+
+def tiles_of(grid: Image.Image) -> list[Image.Image]:
+    """The images of a grid that white lines part, row by row; the whole picture if there is nothing else in it."""
+    ink = np.asarray(grid.convert("L")) < WHITE
+    found = []
+    for top, bottom in _longest(ink.any(1)):
+        found += [grid.crop((left, top, right, bottom)) for left, right in _longest(ink[top:bottom].any(0))]
+    return found or [grid]
+
+
+def _longest(ink: np.ndarray) -> list[tuple[int, int]]:
+    """The stretches of true values that are at least nine tenths as long as the longest: images, and no letters."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ink, [False]]).astype(np.int8)))
+    stretches = [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    longest = max((end - start for start, end in stretches), default=0)
+    return [(start, end) for start, end in stretches if end - start >= 0.9 * longest]
+
+
+def _grids(folder: Path) -> list[Path]:
+    """The grids that a training drew, or else the run's grid.png."""
+    return sorted(folder.glob("grids/iteration-*.png")) or [folder / "grid.png"]
 
 
 def describe_experiment(registry: Registry) -> str:

@@ -24,20 +24,12 @@ SHOWN = (
     "recall",
 )  # columns and first bars of a view, if the table has no others
 FURTHER = ("clip_score", "fid_reward")
-# Chart -> its metrics, one line or bar per run and metric. The names are short enough for a card of 300 pixels.
-CURVES = {
-    "Total reward": "reward/total",
-    "CLIP reward": "reward/clip",
-    "HPS reward": "reward/hps",
-    "LOO-FID reward": "reward/loo_fid",
-    "FID of the moving average": "fid/ema",
-    "Token entropy": "policy/entropy",
-    "KL to the pretrained policy": "policy/kl",
-    "Entropy coefficient": "entropy/coefficient",
-    "Gradient norm": "optim/grad_norm",
-    "Loss (likelihood)": "mle/loss",
-    "Reward (VA-π)": "vapi/reward",
-}
+WIDTH = 6  # pixels per letter of a column's heading, which stands between quotes after "metrics."
+# The curves that one compares, a chart each; MLflow calls a chart by its metric. Those that no run has are left out.
+CURVES = (
+    "reward/total", "reward/clip", "reward/hps", "reward/loo_fid", "fid/ema", "policy/entropy", "policy/kl",
+    "entropy/coefficient", "optim/grad_norm", "mle/loss", "vapi/reward",
+)  # fmt: skip
 # Every other section, by the first part of its metrics' names; closed, because the charts above are what one compares.
 OTHERS = (
     "reward", "fid", "policy", "entropy", "optim", "mle", "vapi", "eval", "paper", "seeds", "time",
@@ -45,10 +37,10 @@ OTHERS = (
 )  # fmt: skip
 
 
-def _line(name: str, metric: str, section: str) -> dict[str, Any]:
+def _line(metric: str, section: str) -> dict[str, Any]:
     return {
         "type": "LINE", "uuid": f"line-{metric}", "metricSectionId": section, "deleted": False, "isGenerated": False,
-        "runsCountToCompare": 10, "metricKey": metric, "selectedMetricKeys": [metric], "displayName": name,
+        "runsCountToCompare": 10, "metricKey": metric,
         "lineSmoothness": 0, "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "xAxisKey": "step",
         "selectedXAxisMetricKey": "", "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False,
         "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True,
@@ -59,7 +51,6 @@ def _bar(metric: str, section: str) -> dict[str, Any]:
     return {
         "type": "BAR", "uuid": f"bar-{metric}", "metricSectionId": section, "deleted": False, "isGenerated": False,
         "runsCountToCompare": 10, "metricKey": f"eval/{metric}", "dataAccessKey": f"eval/{metric}",
-        "displayName": COLUMNS[metric].title,
     }  # fmt: skip
 
 
@@ -67,12 +58,14 @@ def _grids(section: str) -> dict[str, Any]:
     return {
         "type": "IMAGE", "uuid": "image-samples", "metricSectionId": section, "deleted": False, "isGenerated": False,
         "runsCountToCompare": 10, "imageKeys": ["samples"], "step": 0, "showRunParams": False,
-        "displayName": "Samples of the same draws",
     }  # fmt: skip
 
 
 def _section(name: str, uuid: str, display: bool) -> dict[str, Any]:
-    return {"uuid": uuid, "name": name, "display": display, "isReordered": True, "deleted": False, "isGenerated": False}
+    return {
+        "uuid": uuid, "name": name, "display": display, "isReordered": True, "deleted": False, "isGenerated": False,
+        "columns": 2, "cardHeight": 260,
+    }  # fmt: skip
 
 
 def view_of(registry: Registry, table: str) -> dict[str, Any]:
@@ -80,8 +73,8 @@ def view_of(registry: Registry, table: str) -> dict[str, Any]:
     columns = (*registry.tables[table].columns, *registry.tables[table].extra)
     scores = [name for name in (*SHOWN, *FURTHER) if name in columns] or list(columns or SHOWN)
     shown = [f"metrics.`eval/{name}`" for name in scores]
-    curves = [_line(name, metric, "curves") for name, metric in CURVES.items()]
-    bars = [_bar(name, "scores") for name in scores if name in COLUMNS]
+    curves = [_line(metric, "curves") for metric in CURVES]
+    bars = [_bar(name, "scores") for name in scores]
     sections = [("Curves", "curves", True), ("Scores", "scores", True), ("Samples", "samples", True)]
     return {
         "searchFilter": f"tags.{table} IS NOT NULL",
@@ -93,7 +86,7 @@ def view_of(registry: Registry, table: str) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": shown,
         "columnOrder": shown,
-        "columnWidths": {},
+        "columnWidths": {column: WIDTH * len(column) + 20 for column in shown},
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": [*curves, *bars, _grids("samples")],
         "compareRunSections": [_section(*one) for one in (*sections, *((name, name, False) for name in OTHERS))],

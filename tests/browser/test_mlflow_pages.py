@@ -1,0 +1,112 @@
+"""MLflow's own pages in a real browser, as `make mlflow` opens them.
+
+MLflow's interface is not ours, so its widths, colours and keyboard are not judged here; what is ours is: where the link
+leads, which columns, charts and names it shows, and that the pictures of a run are seen without a click.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from finished_runs import finished_run
+from project import ROOT
+from screens import SCHEMES, SIZES, opened
+
+from artune.config.registry import Registry
+from artune.tracking.mlflow_run import connect_mlflow
+from artune.tracking.mlflow_store import upsert
+
+RUNS = ("llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa")
+HEADINGS = ("eval/fid", "eval/inception_score", "eval/precision", "eval/recall")
+KNOWN = ("users/current", "404 (Not Found)", "ResizeObserver loop")  # MLflow asks for a user, which it has not got here
+# The panel of MLflow's assistant opens over a third of the window the first time that a browser sees the pages.
+SEEN_BEFORE = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+CUT = "element => element.scrollWidth > element.clientWidth + 1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def links(chromium, tmp_path_factory):
+    """The links that `artune browse` prints for a store with the runs of Table 4: to their scores and to their curves."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    (folder / "config").symlink_to(ROOT / "config")
+    (folder / "results").mkdir()
+    registry, uri = Registry("mnist", root=ROOT / "config"), f"sqlite:///{folder}/results/mlflow.db"
+    folders = [finished_run(folder / "results/mnist/runs", registry, run, 1 + at / 10) for at, run in enumerate(RUNS)]
+    assert upsert(uri, registry, folders)
+    browse = [sys.executable, "-m", "artune", "browse", "--scale", "mnist", "--port", str(free_port())]
+    quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    with subprocess.Popen(browse, cwd=folder, env=quiet, stderr=subprocess.PIPE, text=True) as pages:
+        found: list[str] = []
+        while len(found) < 2:
+            line = pages.stderr.readline()
+            assert line, "browse ended"
+            found += re.findall(r"^  (?:runs and scores|curves) +(\S+)$", line)
+        yield {"scores": found[0], "curves": found[1], "run": run_link(uri, found[0])}
+        pages.send_signal(signal.SIGTERM)
+        assert pages.wait(60) == 128 + signal.SIGTERM
+
+
+def run_link(uri: str, link: str) -> str:
+    client = connect_mlflow(uri)
+    (experiment,) = client.search_experiments()
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'llamagen_l-ours'")
+    return f"{link.split('?')[0]}/{run.info.run_id}?workflowType=machine_learning"
+
+
+def settle(page) -> None:
+    page.evaluate(SEEN_BEFORE)
+    page.reload()
+
+
+def no_trouble(screen) -> None:
+    assert [text for text in screen.troubles if not any(known in text for known in KNOWN)] == []
+    assert screen.page.locator("[class*=notification-notice]").count() == 0  # a message that slides in
+    assert screen.page.get_by_text("does not exist").count() == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_landing_run_and_comparison(chromium, links, size, scheme):
+    with opened(chromium, links["scores"], size, scheme) as screen:
+        page = screen.page
+        page.set_default_timeout(60_000)
+        settle(page)
+        for run in RUNS:
+            page.get_by_role("link", name=run, exact=True).wait_for()
+        screen.save("mlflow-landing")
+        assert page.get_by_text("matching runs").inner_text() == "4 matching runs"
+        if size == "desktop":  # on a phone MLflow leaves no room for columns beside the names
+            for heading in HEADINGS:
+                title = page.get_by_role("columnheader").get_by_text(heading, exact=True)
+                assert title.is_visible()
+                assert not title.evaluate(CUT), heading
+        no_trouble(screen)
+
+        page.goto(links["run"])
+        picture = page.get_by_role("img", name="samples, first and last")
+        picture.wait_for()
+        page.wait_for_function("element => element.complete && element.naturalWidth > 0", arg=picture.element_handle())
+        screen.save("mlflow-run")
+        box = picture.bounding_box()
+        assert box["y"] + box["height"] <= page.viewport_size["height"]
+        no_trouble(screen)
+
+        page.goto(links["curves"])
+        page.get_by_text("Curves (", exact=False).wait_for()
+        page.locator(".js-plotly-plot").first.wait_for()
+        screen.save("mlflow-curves")
+        titles = page.get_by_title(re.compile("^(reward|fid|policy|optim)/"))
+        if size == "desktop":
+            assert titles.count() > 1
+            assert not any(title.evaluate(CUT) for title in titles.all())
+        no_trouble(screen)
