@@ -23,6 +23,7 @@ from artune.tracking.run_logger import RunLogger, read_lines
 from artune.tracking.run_page import draw_strip, tiles_of
 from artune.tracking.saved_views import SHARED, experiments_with_views, link, view_of, view_tags
 from artune.tracking.source_code import SourceCode, code_of, web_address
+from artune.tracking.sqlite_store import create_database
 from artune.tracking.usage import Usage, parse_gpus, read_gpus
 
 REGISTRY = Registry("mnist")
@@ -244,6 +245,19 @@ def test_means_are_of_numbers_that_all_seeds_have():
     ]
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """An empty store, which takes seconds to make and is copied for each test."""
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    create_database(database)
+    return database
+
+
+def new_store(empty: Path, folder: Path, name: str = "mlflow") -> str:
+    shutil.copy(empty, folder / f"{name}.db")
+    return f"sqlite:///{folder}/{name}.db"
+
+
 def run_of(uri: str, name: str):
     client = connect_mlflow(uri)
     (run,) = client.search_runs(
@@ -256,13 +270,11 @@ def page(uri: str, name: str) -> dict:
     """All that a run's page shows, without its id and its times."""
     client, run = run_of(uri, name)
     tags = {key: value.replace(run.info.run_id, "ID") for key, value in run.data.tags.items()}
-    images = json.loads(tags.pop("mlflow.loggedImages", "[]"))
     return {
         "params": run.data.params,
         "metrics": {key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
                     for key in run.data.metrics},
         "tags": tags,
-        "pictures": bool(images),
         "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
         "data": {(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs},
         "experiment": client.get_experiment(run.info.experiment_id).tags,
@@ -270,12 +282,12 @@ def page(uri: str, name: str) -> dict:
     }  # fmt: skip
 
 
-def test_a_run_that_was_logged_live_has_the_page_of_one_that_was_logged_from_its_files(tmp_path):
+def test_a_run_that_was_logged_live_has_the_page_of_one_that_was_logged_from_its_files(tmp_path, empty):
     (tmp_path / "data.npz").write_bytes(b"images")
     data = (DataFile("mnist training images", "training", tmp_path / "data.npz"),
             DataFile("mnist reference", "evaluation", tmp_path / "absent.npz"))  # fmt: skip
     folder = finished_run(tmp_path / "runs", REGISTRY, "llamagen_l-ours")
-    live, later = (f"sqlite:///{tmp_path}/{name}.db" for name in ("live", "later"))
+    live, later = (new_store(empty, tmp_path, name) for name in ("live", "later"))
     training = folder / "training"
     training.mkdir()
     logger = RunLogger(training, live_record(live, REGISTRY, folder / "config.yaml", code_of("abc", False), data))
@@ -304,8 +316,8 @@ def test_a_run_that_was_logged_live_has_the_page_of_one_that_was_logged_from_its
     assert [one.name for one in connect_mlflow(later).search_experiments()] == ["mnist"]  # no "Default", none empty
 
 
-def test_several_seeds_of_a_row_get_one_parent_and_a_single_seed_none(tmp_path):
-    uri, runs = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "runs"
+def test_several_seeds_of_a_row_get_one_parent_and_a_single_seed_none(tmp_path, empty):
+    uri, runs = new_store(empty, tmp_path), tmp_path / "runs"
     folders = [finished_run(runs, REGISTRY, "llamagen_l-ours", 1.0), finished_run(runs, REGISTRY, "llamagen_l-kl2")]
     assert upsert(uri, REGISTRY, folders)
     client, _ = run_of(uri, "llamagen_l-ours")
@@ -325,8 +337,8 @@ def test_several_seeds_of_a_row_get_one_parent_and_a_single_seed_none(tmp_path):
     assert "mlflow.parentRunId" not in run_of(uri, "llamagen_l-kl2")[1].data.tags
 
 
-def test_a_store_with_all_settings_as_parameters_is_brought_to_those_that_are_compared(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_store_with_all_settings_as_parameters_is_brought_to_those_that_are_compared(tmp_path, empty):
+    uri = new_store(empty, tmp_path)
     folder = finished_run(tmp_path, REGISTRY, "llamagen_l-fid")
     assert upsert(uri, REGISTRY, [folder])
     client, run = run_of(uri, "llamagen_l-fid")
