@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from playwright.sync_api import expect
+from screens import SCHEMES, SIZES, faults_of, opened
 from study_pairs import make_study
 from study_server import Server
 
@@ -280,3 +281,23 @@ def test_the_first_page_says_purpose_duration_consent_and_contact_before_anybody
     for key in ("contact", "minutes"):  # the tests' server serves a trial: what its makers have not filled in is seen
         expect(one.page.locator("mark", has_text=f"{key}: not given")).to_be_visible()
     expect(one.page.locator(".trial")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_page_fits_the_window_is_readable_and_needs_no_mouse(chromium, server, size, scheme):
+    keyboard = scheme == "light"  # what is reached does not depend on the colours
+    with opened(chromium, server.url, size, scheme) as screen:
+        screen.page.get_by_role("button", name="Agree and start").wait_for()
+        screen.save("study-first")
+        assert faults_of(screen, keyboard) == []
+        screen.page.get_by_role("button", name="Agree and start").click()
+        for position, key in enumerate(("1", "2", "0", "1", "2", "0")):
+            screen.page.locator(f'#rate[data-position="{position}"]:not(.resting):not(.waiting)').wait_for()
+            if position in (0, 3):  # one pair per question
+                screen.save(f"study-pair-{position}")
+                assert faults_of(screen, keyboard) == []
+            screen.page.keyboard.press(key)
+        screen.page.locator("#finish").wait_for()
+        screen.save("study-last")
+        assert faults_of(screen, keyboard) == []

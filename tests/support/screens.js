@@ -102,7 +102,7 @@ const LOOK = ["outlineStyle", "outlineWidth", "outlineColor", "boxShadow", "back
   "borderTopColor", "borderBottomColor", "borderLeftColor", "borderBottomWidth"];
 const look = (element) => [element, element.closest("label"), element.parentElement].filter(Boolean)
   .map((one) => LOOK.map((key) => getComputedStyle(one)[key]).join("|"));
-let plain = new Map(), reached = new Map(), first = null, round = false;
+let plain = new Map(), reached = new Map(), first = null, round = false, watching = false;
 
 function watchFocus() {
   const still = document.createElement("style");
@@ -113,6 +113,8 @@ function watchFocus() {
   window.scrollTo(0, 0);
   plain = new Map(), reached = new Map(), first = null, round = false;
   for (const element of document.querySelectorAll("*")) if (element.matches(WIDGETS) || scroller(element)) plain.set(element, look(element));
+  if (watching) return; // a page that is asked again, after a click, has the listener already
+  watching = true;
   document.addEventListener("focusin", ({ target }) => {
     if (round ||= target === first) return;
     first ||= target;

@@ -207,11 +207,7 @@ COMMANDS: dict[str, Command] = {
         "tracking", "bring the store up to date with a table's runs", positional="table", required="runs output"
     ),
     "mlflow": Command("tracking", "rebuild the tracking store from the files of all finished runs", required="runs"),
-    "browse": Command(
-        "tracking",
-        "show the runs of Table 4 on MLflow's pages",
-        options={"--port": {"type": int, "default": 5000, "help": "port of the pages (default: 5000)"}},
-    ),
+    "browse": Command("tracking", "show Table 4's runs in MLflow", options={"--port": {"type": int, "default": 5000}}),
     "plan": Command(
         "planning",
         "trainings and evaluations of a target: GPU hours at imagenet, CPU minutes at the embedded --scale",

@@ -15,6 +15,7 @@ from artune.runtime.files import read_json
 from artune.runtime.places import destination
 from artune.runtime.progress import warn
 from artune.tracking.addresses import shown, sqlite_file
+from artune.tracking.artifact_places import keep_artifacts_beside
 from artune.tracking.mlflow_run import MlflowRun, Point, RunView, connect_mlflow, experiment_id
 from artune.tracking.run_facts import DataFile, colour_of, compared_settings, owner_of
 from artune.tracking.run_logger import LOGS, read_lines
@@ -50,6 +51,7 @@ def init_store(uri: str, experiments: Iterable[str] = ()) -> bool:
             client.search_experiments(max_results=1)  # a server that is down says so here
             if database is not None:
                 hide_default(client)
+                keep_artifacts_beside(destination(database))  # also if the folder was moved since
             for name in experiments:
                 experiment_id(client, uri, name, restore=False)  # a run that belongs to it restores it
     except Exception as error:
