@@ -238,9 +238,9 @@ def mean_points(runs: Sequence[Sequence[Point]]) -> list[Point]:
     whole = {
         place: found for place, found in values.items() if len(found) == len(runs) and not place[0].endswith("_se")
     }
-    means = [(key, float(np.mean(found)), step) for (key, step), found in whole.items()]
+    means = [(key, float(f"{np.mean(found):.10g}"), step) for (key, step), found in whole.items()]
     scores = {key.removeprefix("eval/"): found for (key, _), found in whole.items() if key.startswith("eval/")}
-    return means + [(f"seeds/{name}", float(np.std(found, ddof=1)), 0) for name, found in scores.items()]
+    return means + [(f"seeds/{name}", float(f"{np.std(found, ddof=1):.6g}"), 0) for name, found in scores.items()]
 
 
 def _log_row(uri: str, registry: Registry, row: str, seeds: Sequence[Finished], data: Sequence[DataFile]) -> None:
@@ -254,7 +254,7 @@ def _log_row(uri: str, registry: Registry, row: str, seeds: Sequence[Finished], 
     tags = kept | {"seeds": str(len(seeds)), "mlflow.note.content": told}
     began = [run.times for run in seeds if run.times]
     times = (min(start for start, _ in began), max(end for _, end in began)) if began else None
-    view = RunView(MlflowRun(uri, registry.results_name, f"{row} (mean of seeds)", params, tags, data), times=times)
+    view = RunView(MlflowRun(uri, registry.results_name, f"{row} (mean)", params, tags, data), times=times)
     if view.outdated(points):
         view.replace()
     view.add(points, _moments(first.folder, times[0] if times else None))

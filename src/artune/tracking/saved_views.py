@@ -24,7 +24,8 @@ SHOWN = (
     "recall",
 )  # columns and first bars of a view, if the table has no others
 FURTHER = ("clip_score", "fid_reward")
-WIDTH = 6  # pixels per letter of a column's heading, which stands between quotes after "metrics."
+RUN_NAME = "attributes.`Run Name`"
+LETTER = 7  # pixels per letter of a column's heading, which stands between quotes after "metrics."
 # The curves that one compares, a chart each; MLflow calls a chart by its metric. Those that no run has are left out.
 CURVES = (
     "reward/total", "reward/clip", "reward/hps", "reward/loo_fid", "fid/ema", "policy/entropy", "policy/kl",
@@ -68,16 +69,25 @@ def _section(name: str, uuid: str, display: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rows_of(table: str) -> str:
+    """MLflow's filter for the rows of a table: its runs, and of several seeds their parent run."""
+    return f"tags.{table} IS NOT NULL AND tags.`mlflow.parentRunId` IS NULL"
+
+
 def view_of(registry: Registry, table: str) -> dict[str, Any]:
-    """The state of MLflow's runs page that shows a table: its runs by FID, scores as columns, curves as charts."""
+    """The state of MLflow's runs page that shows a table: its rows by FID, scores as columns, curves as charts.
+
+    Of a row with several seeds only the parent run is listed.
+    """
     columns = (*registry.tables[table].columns, *registry.tables[table].extra)
     scores = [name for name in (*SHOWN, *FURTHER) if name in columns] or list(columns or SHOWN)
     shown = [f"metrics.`eval/{name}`" for name in scores]
+    widths = {RUN_NAME: 280} | {column: max(100, LETTER * len(column) - 40) for column in shown}  # 1,020 pixels in all
     curves = [_line(metric, "curves") for metric in CURVES]
     bars = [_bar(name, "scores") for name in scores]
     sections = [("Curves", "curves", True), ("Scores", "scores", True), ("Samples", "samples", True)]
     return {
-        "searchFilter": f"tags.{table} IS NOT NULL",
+        "searchFilter": rows_of(table),
         "orderByKey": f"metrics.`eval/{scores[0]}`",
         "orderByAsc": scores[0] not in COLUMNS or COLUMNS[scores[0]].better < 0,
         "startTime": "ALL",
@@ -85,8 +95,8 @@ def view_of(registry: Registry, table: str) -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
         "selectedColumns": shown,
-        "columnOrder": shown,
-        "columnWidths": {column: WIDTH * len(column) + 20 for column in shown},
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": [*curves, *bars, _grids("samples")],
         "compareRunSections": [_section(*one) for one in (*sections, *((name, name, False) for name in OTHERS))],
