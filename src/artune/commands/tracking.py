@@ -18,22 +18,12 @@ from artune.config.seeds import cut_seeds
 from artune.errors import ArtuneError
 from artune.runtime.progress import say, tell
 from artune.tracking.addresses import shown, sqlite_file, with_plain_scheme
-from artune.tracking.run_facts import DataFile
+from artune.tracking.run_facts import DataFile, data_of
 
 if TYPE_CHECKING:
-    from artune.planning.sources import Sources
     from artune.tracking.saved_views import Experiment
 
 WAIT = 120.0  # seconds for MLflow's pages to answer
-
-
-def data_files(sources: "Sources", run: str) -> tuple[DataFile, ...]:
-    """What a run is trained with and scored against: the training images and the reference."""
-    scale, networks = sources.registry.scale, cut_seeds(run)[1].networks
-    return (
-        DataFile(f"{scale} training images", "training", Path(sources.images())),
-        DataFile(f"{scale} reference", "evaluation", Path(sources.reference_moments(networks))),
-    )
 
 
 def mlflow_store(context: Context, arguments: Namespace) -> str:
@@ -73,7 +63,11 @@ def _upsert(context: Context, folders: list[Path]) -> tuple[str, bool]:
     from artune.tracking.mlflow_store import upsert
 
     uri, sources = context.tracking_uri, Sources(context.registry)
-    logged = upsert(uri, context.registry, folders, lambda run: data_files(sources, run))
+
+    def data(run: str) -> Sequence[DataFile]:
+        return data_of(sources.scale, sources.images(), sources.reference_moments(cut_seeds(run)[1].networks))
+
+    logged = upsert(uri, context.registry, folders, data)
     state = "up to date" if logged else "not logged; the store did not answer"
     return f"{shown(uri)}: {len(folders)} runs {state}", logged
 

@@ -21,19 +21,20 @@ def run_config(context: Context, arguments: Namespace) -> str:
 
 def train(context: Context, arguments: Namespace) -> str:
     """Tune a policy."""
-    from artune.commands.tracking import data_files
     from artune.config.run import read_policy_run
+    from artune.config.seeds import cut_seeds
     from artune.planning.sources import Sources
     from artune.runtime.distributed import started
     from artune.runtime.lease import lease
     from artune.tracking.mlflow_store import live_record
+    from artune.tracking.run_facts import data_of
     from artune.tracking.source_code import present_code
     from artune.tuning.train import Inputs
     from artune.tuning.train import train as tune
 
     device, sources = context.device, Sources(context.registry)
     run = read_policy_run(arguments.config)
-    data = data_files(sources, run.name)
+    data = data_of(sources.scale, sources.images(), sources.reference_moments(cut_seeds(run.name)[1].networks))
     with lease(arguments.output.parent, "train"), started(device) as world:
         return tune(
             config=arguments.config,

@@ -61,6 +61,20 @@ class DataFile:
             return None
 
 
+def data_of(scale: str, images: str, reference: str) -> tuple[DataFile, ...]:
+    """What every run of a scale is trained with and scored against.
+
+    Args:
+        scale: name of the scale.
+        images: data.npz, or the stamp of the training images from outside.
+        reference: reference.npz.
+    """
+    return (
+        DataFile(f"{scale} training images", "training", Path(images)),
+        DataFile(f"{scale} reference", "evaluation", Path(reference)),
+    )
+
+
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, size: int, changed: int) -> str:
     """Digest of a file, computed once as long as its size and time of change stay the same."""

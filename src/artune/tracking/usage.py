@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 EVERY = 5.0  # seconds between two readings; one takes less than a millisecond, that of the GPUs is left to a thread
 ASKED = ("index", "utilization.gpu", "memory.used", "power.draw")
@@ -47,7 +48,8 @@ class Usage:
     """
 
     def __init__(self, every: float = EVERY):
-        self.every, self.due, self.process = every, 0.0, None
+        self.every, self.due = every, 0.0
+        self.process: Any = None  # of psutil, once it is loaded
         self.gpus: list[dict[str, float]] = []
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None

@@ -246,7 +246,7 @@ def test_a_finished_run_is_found_by_its_table_with_curves_scores_and_the_papers_
     expected = {"method": "grpo", "rewards": "clip+hps+loo_fid", "cfg": "1.5", "seed": "0", "commit": "abc"}
     assert expected.items() <= run.data.tags.items()
     artifacts = {artifact.path for artifact in connect_mlflow(store).list_artifacts(run.info.run_id)}
-    assert artifacts == {"grid.png", "config.yaml", "scores.json", "samples.png"}
+    assert artifacts == {"grid.png", "config.yaml", "scores.json", "samples.png", "strip.png"}
     assert f"get-artifact?path=samples.png&run_uuid={run.info.run_id}" in run.data.tags["mlflow.note.content"]
 
 
