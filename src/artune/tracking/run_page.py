@@ -140,10 +140,10 @@ def draw_strip(folder: Path, output: Path) -> None:
 
 def tiles_of(grid: Image.Image) -> list[Image.Image]:
     """The images of a grid that white lines part, row by row; the whole picture if there is nothing else in it."""
-    ink = np.array(np.asarray(grid.convert("L")) < WHITE)
+    ink = np.asarray(grid.convert("L")) < WHITE
     found = []
-    for top, bottom in _longest(ink.any(1)):
-        found += [grid.crop((left, top, right, bottom)) for left, right in _longest(ink[top:bottom].any(0))]
+    for top, bottom in _longest(np.max(ink, axis=1)):
+        found += [grid.crop((left, top, right, bottom)) for left, right in _longest(np.max(ink[top:bottom], axis=0))]
     return found or [grid]
 
 
