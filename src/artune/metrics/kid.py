@@ -1,6 +1,7 @@
 """Kernel inception distance: unbiased at every n, so the number to compare between runs of different size."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ LEAST = 100  # samples, or reference features, in a block, however many there ar
 SMALL = (
     256  # rows and columns of a tile of the kernel of a block's own pairs, of which the diagonal's half is not needed
 )
-Rows = slice | Tensor
+Rows: TypeAlias = slice | Tensor  # which rows: all, or an index [b]
 SAMPLES, REFERENCE = 0, 1  # seeds of the blocks; two, since sample i may have been made from reference image i
 
 
@@ -151,7 +152,8 @@ class _Tiles:
     def __init__(self, x: _Points, y: _Points, block: int):
         self.x, self.y = x, y
         size = min(block, len(x.offsets)) * min(block, len(y.offsets))
-        self.products, self.arguments, self.kernel = x.rows.new_empty(size), *x.offsets.new_empty(2, size)
+        self.products = x.rows.new_empty(size)
+        self.arguments, self.kernel = x.offsets.new_empty(size), x.offsets.new_empty(size)
 
     def cubes(self, rows: slice, columns: slice) -> Tensor:
         """The kernel of a tile, float64 [rows, columns]; the next call overwrites it."""
