@@ -105,6 +105,12 @@ def test_other_runs_can_be_drawn_into_figure_2(changed):
     assert set(replanned(changed, "results/figure2.pdf")) == {"figure", "publish_figure"}
 
 
+def test_the_published_table_of_another_scale_is_made_in_its_place(smoke):
+    counts = replanned(smoke, TABLE4, config=("scale=mnist",))
+    assert (counts["train"], counts["compare"], counts["table"], counts["publish_table"]) == (4, 1, 1, 1)
+    assert "mlflow_store" not in counts
+
+
 def test_the_table_is_the_same_bytes_when_made_again_from_the_same_features(smoke):
     published = [smoke / f"results/table4.{kind}" for kind in ("csv", "md", "tex")]
     before = [digest(path) for path in published]

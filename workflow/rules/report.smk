@@ -11,7 +11,9 @@ rule mlflow_store:
     conda:
         "../../envs/artune.yaml"
     shell:
-        f"python -m artune mlflow_store --output {{output}} {SHARED}"
+        # Without --scale: a command that changes with the scale would hide, by Snakemake's order of reasons, that the
+        # published table is another scale's.
+        "python -m artune mlflow_store --output {output} --log {log}"
 
 
 rule mlflow_log:
