@@ -82,7 +82,7 @@ def view_of(registry: Registry, table: str) -> dict[str, Any]:
     columns = (*registry.tables[table].columns, *registry.tables[table].extra)
     scores = [name for name in (*SHOWN, *FURTHER) if name in columns] or list(columns or SHOWN)
     shown = [f"metrics.`eval/{name}`" for name in scores]
-    widths = {RUN_NAME: 280} | {column: max(100, LETTER * len(column) - 40) for column in shown}  # 1,020 pixels in all
+    widths = {RUN_NAME: 260} | {column: max(120, LETTER * len(column) - 40) for column in shown}  # 1,020 pixels in all
     curves = [_line(metric, "curves") for metric in CURVES]
     bars = [_bar(name, "scores") for name in scores]
     sections = [("Curves", "curves", True), ("Scores", "scores", True), ("Samples", "samples", True)]
