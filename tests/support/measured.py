@@ -77,6 +77,7 @@ def write_results(registry: Registry, results: Path, seeds: int = 1) -> Path:
             found = {run: [scores(registry, name) for name in registry.seed_names(run, seeds)] for run in wanted}
             frame = build_table(registry, key, found)
         write_markdown(frame, registry, key, results / "tables" / f"{key}.md")
+        write_csv(frame, results / "tables" / f"{key}.csv")
     for figure in registry.figures:
         (results / "figures").mkdir(exist_ok=True)
         (results / "figures" / f"{figure}.png").write_bytes(PIXEL)

@@ -152,7 +152,17 @@ def rulegraph(context: Context, arguments: Namespace) -> str:
 
 
 def report(context: Context, arguments: Namespace) -> str:
-    """Write the report."""
+    """Write the report: of one scale from its folder, or of all scales with results from the folder above."""
+    from artune.config.registry import Registry
+    from artune.config.yaml_layers import config_folder, scale_names
     from artune.results.report.page import write_report
+    from artune.results.report.part import folders_of, read_part
+    from artune.results.report.runs import commit_address, git_remote
 
-    return write_report(context.registry, arguments.results, context.settings.seeds, arguments.output)
+    results, own = arguments.results, (context.settings.scale, context.settings.preset)
+    found = folders_of(results, scale_names(config_folder()), own)
+    if not found and not results.is_dir():
+        raise no_such_file(results, "give the folder of a scale, or that of all results")
+    parts = [read_part(Registry(scale, preset), folder) for scale, preset, folder in found]
+    parts = parts or [read_part(context.registry, results)]
+    return write_report(parts, arguments.output, commit_address(git_remote()))

@@ -1,146 +1,188 @@
-"""The command ``report``: one HTML file that needs no other file, no script and no network."""
+"""The command ``report``: one HTML file that needs no other file and no network, and no script to be read."""
 
 import base64
-import csv
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from artune.config.paper import available_figures, report_tables, runs_of_tables
-from artune.config.registry import Registry
+from artune.config.glossary import COLUMNS
+from artune.config.paper import paper_values
 from artune.errors import ArtuneError, no_such_file
-from artune.results.claims import SIDE_NAMES, SIDES
+from artune.results.claims import SIDE_NAMES
 from artune.results.report import origins
-from artune.results.report.rulegraph import HEIGHT, WIDTH, lay_out, read_rules
-from artune.results.table_text import who_measured
-from artune.results.verdicts import (
-    BOTH,
-    CONTRARY,
-    FURTHER,
-    HOLDS,
-    JUDGES,
-    PARTLY,
-    REWARD,
-    UNTESTED,
-    VERDICTS,
-    WITHIN,
-)
-from artune.runtime.files import read_json, write_text
+from artune.results.report.grids import bound
+from artune.results.report.part import Part, figure_name
+from artune.results.report.rulegraph import HEIGHT, WIDTH
+from artune.results.report.verdicts import MARKS, MEASURED_BY, count_verdicts
+from artune.results.table_text import name_of, who_measured
+from artune.results.verdicts import VERDICTS
+from artune.runtime.files import write_text
 
 HERE = Path(__file__).parent
-MARKS = {HOLDS: "✓", PARTLY: "◐", WITHIN: "≈", CONTRARY: "✗", UNTESTED: "–"}
 LARGE = 600_000  # bytes of a PNG; a larger one (photographs) is embedded as JPEG
 BROAD = 1600  # greatest width of an embedded JPEG in pixels
+EXAMPLE = "llamagen_l-kl5: {base: llamagen_l-ours, grpo.beta: 5.0}"  # a line for config/experiments.yaml
 
 
-def write_report(registry: Registry, results: Path, seeds: int, output: Path) -> str:
-    """Write the report of a scale from the files of its folder.
+@dataclass(frozen=True)
+class Question:
+    """A question that readers bring, answered by the FID of two runs, the second of them ours, and by claims."""
+
+    text: str
+    without: tuple[str, str]  # the run's words and name
+    ours: tuple[str, str]
+    claims: tuple[str, ...]
+
+
+class Picture(NamedTuple):
+    """A picture inside the page: its address and its size in pixels."""
+
+    address: str
+    width: int
+    height: int
+
+
+QUESTIONS = (
+    Question(
+        "Is ours better than AR-GRPO?",
+        ("AR-GRPO", "llamagen_l-argrpo"),
+        ("ours", "llamagen_l-ours"),
+        ("argrpo-fid",),
+    ),
+    Question(
+        "Does the LOO-FID reward help?",
+        ("without it: CLIP + HPS", "llamagen_l-clip_hps"),
+        ("with it: ours", "llamagen_l-ours"),
+        ("rewards-fid-suffers", "fid-only-improves"),
+    ),
+    Question(
+        "Does the entropy bonus help?",
+        ("without it", "llamagen_l-entropy0"),
+        ("with it: ours", "llamagen_l-ours"),
+        ("entropy-helps",),
+    ),
+    Question(
+        "Can tuning replace guidance?",
+        ("pretrained, guided", "llamagen_l-pretrained"),
+        ("ours, not guided", "llamagen_l-ours-nocfg"),
+        ("nocfg-competitive",),
+    ),
+)
+
+
+def write_report(parts: Sequence[Part], output: Path, commits: str = "") -> str:
+    """Write one page of one or several scales.
 
     Args:
-        registry: registry of the scale.
-        results: ``results/{scale}`` with claims.json, tables, figures, costs.csv and rulegraph.mmd.
-        seeds: number of seeds of every run.
+        parts: the scales, in any order; those that are comparable with the paper come first.
         output: the HTML file.
+        commits: address of the page of a commit without its digest, "" if unknown.
 
     Raises:
-        ArtuneError: a file is missing or damaged.
+        ArtuneError: a picture is missing.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    tables, figures = report_tables(registry, results / "tables"), available_figures(registry)
-    runs = runs_of_tables(registry, tables, seeds)
-    rows = origins.run_rows(registry, results, runs)
-    claims = read_json(results / "claims.json")
-    for claim in claims:
-        claim["sides"] = [claim_side(claim, side) for side in SIDES]
+    parts = sorted(parts, key=lambda part: (bool(part.note), -part.registry.evaluation.samples, part.name))
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "key": _key,
-        "duration": duration,
-        "bound": _bound,
+    environment.filters |= {"key": _key, "duration": duration, "bound": bound, "file": file_address}
+    environment.globals |= {
+        "figure_name": figure_name,
+        "name_of": name_of,
+        "count_verdicts": count_verdicts,
+        "picture": picture,
+        "score": score,
+        "paper_score": paper_score,
+        "who_measured": who_measured,
     }
+    first = parts[0].registry
     text = environment.get_template("page.html.j2").render(
-        registry=registry,
-        seeds=seeds,
+        parts=parts,
+        first=first,
+        several=len(parts) > 1,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
         marks=MARKS,
-        claims=claims,
+        verdicts=VERDICTS,
         sides=SIDE_NAMES,
-        measured_by={REWARD: "reward's network", JUDGES: "judge", BOTH: "", FURTHER: "further judge, decides nothing"},
-        who=who_measured(registry),
-        totals={
-            side: {name: sum(claim[f"verdict_{side}"] == name for claim in claims) for name in VERDICTS}
-            for side in SIDES
-        },
-        tables={key: table_html(results / "tables" / f"{key}.md") for key in tables},
-        figures=[(key, registry.figures[key], picture(results / "figures" / f"{key}.png")) for key in figures],
-        costs=cost_table(results / "costs.csv"),
-        graph=lay_out(*read_rules(results / "rulegraph.mmd")),
-        box=(WIDTH, HEIGHT),
-        runs=rows,
-        inputs=origins.input_rows(results, registry.scale),
-        versions=origins.versions(results, runs),
-        commits=list(dict.fromkeys(_commit(row) for row in rows)),
+        measured_by=MEASURED_BY,
+        questions=QUESTIONS,
+        tables=_in_order(first.tables, [part.tables for part in parts]),
+        figures=_in_order(first.figures, [part.figures for part in parts]),
+        claims=first.claims,
         stages=origins.STAGES,
-        command=f"snakemake -c2 --config scale={registry.scale} preset={registry.preset} seeds={seeds} -- report",
+        commits=commits,
+        box=(WIDTH, HEIGHT),
+        example=EXAMPLE,
+        example_name=EXAMPLE.partition(":")[0],
     )
     write_text(output, text)
-    holds = [f"{len(tables)} tables", f"{len(figures)} figures", f"{len(claims)} claims"]
-    return f"{output}: {', '.join(holds)}, {len(text) / 1e6:.1f} MB"
+    told = [f"{part.name}: {said(part)}" for part in parts]
+    return f"{output}: {'; '.join(told)}; {len(text) / 1e6:.1f} MB"
 
 
-def claim_side(claim: dict[str, Any], side: str) -> dict[str, Any]:
-    """Verdict, numbers in words and reason of a claim of claims.json on a side, a key of ``claims.SIDES``."""
-    comparisons = [found for found in claim["comparisons"] if found["by"] in SIDES[side]]
-    told = {"verdict": claim[f"verdict_{side}"], "reason": claim[f"reason_{side}"]}
-    return told | {"name": SIDE_NAMES[side], "counts": count_words(comparisons), "tested": bool(comparisons)}
+def said(part: Part) -> str:
+    """What a part of the page holds, in one phrase."""
+    judged = f"{len(part.claims)} of {len(part.registry.claims)} claims"
+    missing = f", {len(part.missing)} things not made yet" if part.missing else ""
+    return f"{len(part.tables)} tables, {len(part.figures)} figures, {judged}{missing}"
 
 
-def table_html(path: Path) -> str:
-    """A table's Markdown file as HTML, each grid in a frame that scrolls on a narrow screen."""
-    from markdown_it import MarkdownIt
+def _in_order(known: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that any part has, in the order of the configuration, then those that only another scale knows."""
+    there = {key: None for part in found for key in part}
+    return [*(key for key in known if key in there), *(key for key in there if key not in known)]
+
+
+def score(part: Part, run: str, metric: str) -> str:
+    """A run's score with its error, as the first table that has it says; "" if none does."""
+    for table in part.tables.values():
+        line = table.scores.get(run, {})
+        if line.get(metric):
+            decimals = COLUMNS[metric].decimals
+            error = next((line[key] for kind in ("std", "se") if line.get(key := f"{metric}_{kind}")), None)
+            value = f"{float(line[metric]):.{decimals}f}"
+            return value if error is None else f"{value}\u00a0±\u00a0{float(error):.{decimals}f}"
+    return ""
+
+
+def paper_score(part: Part, run: str, metric: str) -> str:
+    """The paper's score of a run; "" if it prints none."""
+    value = paper_values(part.registry, run).get(metric)
+    return "" if value is None else f"{value:.{COLUMNS[metric].paper_decimals}f}"
+
+
+def file_address(text: str, kind: str = "plain") -> str:
+    """A text as the address of a file to download, inside the page."""
+    return f"data:text/{kind};charset=utf-8;base64,{base64.b64encode(text.encode('utf-8')).decode('ascii')}"
+
+
+def picture(path: Path) -> Picture:
+    """A picture as a data URI, with its width and height in pixels.
+
+    Raises:
+        ArtuneError: no such file, or no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise no_such_file(path) from error
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    html = html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    return re.sub(r"<th>(.*?)</th>", r'<th scope="col">\1</th>', html)
-
-
-def picture(path: Path) -> str:
-    """A picture as a data URI."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise no_such_file(path) from error
-    kind = "png"
-    if len(data) > LARGE:
-        from PIL import Image
-
+        data, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(data)) as image:
-            image.thumbnail((BROAD, 4 * BROAD))
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=88)
-        data, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def count_words(comparisons: Sequence[dict[str, Any]]) -> str:
-    """Text such as ``9 of 12 hold, 3 within error``; for a single comparison its numbers; "" if none was tested."""
-    tested = [comparison for comparison in comparisons if comparison["verdict"] != UNTESTED]
-    if len(tested) == 1 == len(comparisons):
-        return str(tested[0]["measured"])
-    counts = {name: sum(comparison["verdict"] == name for comparison in comparisons) for name in VERDICTS}
-    words = {WITHIN: "within error", CONTRARY: "to the contrary", UNTESTED: "not tested"}
-    parts = [f"{counts[HOLDS]} of {len(comparisons)} hold"]
-    parts += [f"{counts[name]} {text}" for name, text in words.items() if counts[name]]
-    return ", ".join(parts) if tested else ""
+            if len(data) > LARGE:
+                image.thumbnail((BROAD, 4 * BROAD))
+                buffer = io.BytesIO()
+                image.convert("RGB").save(buffer, "JPEG", quality=88)
+                data, kind = buffer.getvalue(), "jpeg"
+            width, height = image.size
+    except FileNotFoundError as error:
+        raise no_such_file(path) from error
+    except UnidentifiedImageError as error:
+        raise ArtuneError(f"{path}: is no picture; delete it and make it again") from error
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", width, height)
 
 
 def duration(seconds: float | None) -> str:
@@ -152,32 +194,6 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _key(verdict: str) -> str:
-    """A verdict as the name of a CSS class."""
-    return verdict.replace(" ", "-")
-
-
-def _bound(text: str) -> str:
-    """Join a number and its error by no-break spaces, so that they stay on one line."""
-    return text.replace(" ± ", "\u00a0±\u00a0")
-
-
-def _commit(row: dict[str, Any]) -> str:
-    return str(row["commit"])[:12] + (" + uncommitted changes" if row["uncommitted_changes"] else "")
-
-
-def cost_table(path: Path) -> dict[str, Any]:
-    """The lines of costs.csv; a column with the same value in every line (the device, the note) is shown only once."""
-    try:
-        names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError as error:
-        raise no_such_file(path) from error
-    except ValueError as error:
-        raise ArtuneError(f"{path}: is empty; delete it and make it again") from error
-    said = [{line[at] for line in lines} - {""} for at in range(len(names))]
-    own = [at for at in range(len(names)) if len(said[at]) > 1 or at < 5]  # stage, unit, ours, paper, ratio
-    return {
-        "columns": [names[at] for at in own],
-        "rows": [[line[at] for at in own] for line in lines],
-        "shared": {name: next(iter(said[at]), "") for at, name in enumerate(names) if at not in own},
-    }
+def _key(text: str) -> str:
+    """A verdict or a name as a CSS class or an id."""
+    return text.replace(" ", "-")

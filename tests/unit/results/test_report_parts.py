@@ -1,0 +1,177 @@
+"""The parts of the report: tables cell by cell, costs with sane digits, partial results, several scales, commits' links."""
+
+import csv
+import re
+import shutil
+
+import pytest
+from measured import scores, write_run
+
+from artune.commands.cli import main
+from artune.config.registry import Registry
+from artune.errors import ArtuneError
+from artune.results.report.costs import read_costs, seconds
+from artune.results.report.grids import cell, read_grids, read_table
+from artune.results.report.page import score, write_report
+from artune.results.report.part import folders_of, read_part
+from artune.results.report.runs import commit_address
+from artune.results.report.verdicts import judge_so_far
+from artune.results.seed_differences import seed_differences, write_differences
+from artune.results.table_text import write_markdown
+from artune.results.tables import build_table, write_csv
+from artune.results.verdicts import HOLDS
+
+MNIST = Registry("mnist")
+ROWS = [row.run for row in MNIST.tables["table4"].rows]
+
+
+def write_table4(registry, folder, seeds=1):
+    """Table 4 of a scale whose runs are there, as `make reproduce` leaves it."""
+    (folder / "tables").mkdir(parents=True)
+    found = {run: [scores(registry, name) for name in registry.seed_names(run, seeds)] for run in ROWS}
+    for records in found.values():
+        for at, record in enumerate(records):
+            write_run(registry, folder, record["run"], fid=2.0 + 0.1 * at)
+            record["scores"]["fid"] = 2.0 + 0.1 * at
+    frame = build_table(registry, "table4", found)
+    write_markdown(frame, registry, "table4", folder / "tables/table4.md")
+    write_csv(frame, folder / "tables/table4.csv")
+    if seeds > 1:
+        differences = seed_differences(registry, "table4", found)
+        write_differences(differences, registry, "table4", folder / "tables/table4.seeds.md")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    return write_table4(MNIST, tmp_path_factory.mktemp("reproduced") / "mnist", seeds=2)
+
+
+def test_rows_of_a_table_know_their_run_and_where_a_block_begins(reproduced):
+    table = read_table(MNIST, "table4", reproduced / "tables")
+    assert [row.run for row in table.main.rows] == ROWS
+    assert [row.first for row in table.main.rows] == [False, False, True, False]
+    assert table.main.headings[:3] == ("Model", "FID ↓", "paper")
+    assert table.main.rows[1].cells[1].number == "2.05"
+    assert table.caption.startswith("Scale mnist")
+    assert table.seeds == dict.fromkeys(ROWS, 2)
+    titles = [grid.title for grid in table.further]
+    assert titles[0] == "Beyond the paper's columns"
+    assert [row.run for row in table.further[0].rows] == ROWS
+    assert all(title.startswith("Seed by seed: ") for title in titles[-2:])
+    assert table.further[-1].rows[0].run is None
+    assert next(csv.DictReader(table.file.splitlines()))["run"] == ROWS[0]
+
+
+def test_a_cell_is_sorted_by_the_number_that_it_begins_with(tmp_path):
+    texts = (
+        "<strong>0.72</strong> ± 0.12",
+        "6.37 (-49.7)",
+        "-1.5e-3",
+        "\u22120.3",
+        "1,234",
+        "&lt; 0.1",
+        "(external)",
+        "–",
+    )
+    assert [cell(text).number for text in texts] == ["0.72", "6.37", "-1.5e-3", "-0.3", "1234", "0.1", "", ""]
+    (tmp_path / "a.md").write_text(
+        "**T.** Text *a* < b.\n\n| A | B |\n| - | - |\n| x \\| y | 1 ± 2 |\n", encoding="utf-8"
+    )
+    caption, (grid,) = read_grids(tmp_path / "a.md", 1)
+    assert caption == "Text <em>a</em> &lt; b."
+    assert [found.html for found in grid.rows[0].cells] == ["x | y", "1\u00a0±\u00a02"]
+
+
+def test_after_make_reproduce_the_page_judges_what_it_can_and_names_the_rest(reproduced):
+    found = judge_so_far(MNIST, reproduced, 2)
+    assert "argrpo-fid" in found
+    assert "table1-quality" not in found
+    assert found["same-settings"].sides["by_judges"].verdict == HOLDS  # settings alone decide it
+    part = read_part(MNIST, reproduced)
+    assert not part.whole
+    assert score(part, "llamagen_l-ours", "fid") == "2.05\u00a0±\u00a00.07"
+    assert score(part, "llamagen_l-kl0", "fid") == ""
+    assert [made.name for made in part.runs["llamagen_l-ours"].made] == ["llamagen_l-ours", "llamagen_l-ours-s1"]
+    write_report([part], reproduced / "report.html")
+    page = (reproduced / "report.html").read_text(encoding="utf-8")
+    assert "No figure has been made yet." in page
+    assert "snakemake -c2 --config scale=mnist -- report</code>" in page
+    assert "Table 1: Reward-based tuning" in page
+    assert page.count("<small>not judged yet</small>") == len(MNIST.claims) - len(found)
+
+
+def test_several_scales_share_a_page_and_the_comparable_one_comes_first(reproduced, tmp_path):
+    other = write_table4(Registry("fashion"), tmp_path / "fashion")
+    parts = [read_part(MNIST, reproduced), read_part(Registry("fashion"), other)]
+    line = write_report(parts, tmp_path / "report.html")
+    assert re.search(r"report\.html: fashion: 1 tables, .*; mnist: 1 tables, ", line)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index('id="table4-fashion"') < page.index('id="table4-mnist"')
+    assert page.count('<article id="table4">') == 1
+    assert 'href="#run-fashion-llamagen_l-ours"' in page
+    assert {"fashion", "mnist"} == set(re.findall(r'data-scale="(\w+)"', page))
+    write_report(parts[::-1], tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_scales_with_results_are_found_and_the_smoke_scale_only_where_it_is_asked_for(reproduced, tmp_path):
+    for name in ("mnist", "mnist-release", "smoke"):
+        shutil.copytree(reproduced / "tables", tmp_path / name / "tables")
+    (tmp_path / "imagenet/figures").mkdir(parents=True)  # Figure 5 alone, which no scale changes
+    scales = MNIST.scales
+    assert [found[:2] for found in folders_of(tmp_path, scales, ("mnist", "paper"))] == [
+        ("mnist", "paper"),
+        ("mnist", "release"),
+    ]
+    assert ("smoke", "paper") in [found[:2] for found in folders_of(tmp_path, scales, ("smoke", "paper"))]
+
+
+def test_the_command_writes_one_scale_or_all_and_names_a_missing_folder(reproduced, tmp_path, capsys):
+    for results in (reproduced, reproduced.parent):
+        words = ["report", "--results", str(results), "--output", str(tmp_path / "page.html"), "--scale", "mnist"]
+        assert main(words) == 0
+        assert "page.html: mnist: 1 tables, 0 figures" in capsys.readouterr().err
+    assert main(["report", "--results", str(tmp_path / "none"), "--output", str(tmp_path / "x.html")]) == 2
+    assert "none: no such file; give the folder of a scale, or that of all results" in capsys.readouterr().err
+
+
+COSTS = """stage,unit,ours,paper,ratio,device,threads,images,tokens,backbone,weights,scale,note,paper_device,paper_images
+generate,s,0.183,,,"A processor, 2 cores",1,120,36,llamagen_l,pretrained,mnist,n,,
+generate and decode,s,0.2463,43.4,0.005676,"A processor, 2 cores",1,120,36,llamagen_l,pretrained,mnist,n,NVIDIA A100,144
+training,GPU h,0.01427,40-56,,"A processor, 2 cores",1,120,36,llamagen_l,pretrained,mnist,n,NVIDIA A100,144
+"""
+
+
+def test_costs_have_three_digits_and_gpu_hours_are_those_of_gpus(tmp_path):
+    (tmp_path / "costs.csv").write_text(COSTS)
+    found = read_costs(tmp_path / "costs.csv")
+    assert (found.here, found.paper) == ("A processor, 2 cores, 1 thread, 120 images", "NVIDIA A100, 144 images")
+    assert [(stage.name, stage.part, stage.here, stage.paper) for stage in found.stages] == [
+        ("generate", True, "183\u00a0ms", ""),
+        ("generate and decode", False, "246\u00a0ms", "43.4\u00a0s"),
+        ("whole training", False, "51.4\u00a0s", "40–56 GPU hours"),
+    ]
+    times = ("0.0005406", "0.99999", "57.17", "119", "3600", "9000", "")
+    assert [seconds(text).replace("\u00a0", " ") for text in times] == [
+        "0.54 ms", "1000 ms", "57.2 s", "119 s", "60 min", "2.5 h", "",
+    ]  # fmt: skip
+    (tmp_path / "costs.csv").write_text(COSTS.splitlines()[0])
+    with pytest.raises(ArtuneError, match="holds no line; delete it and make it again"):
+        read_costs(tmp_path / "costs.csv")
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/us/artune.git", "https://github.com/us/artune/commit/"),
+        ("https://name:secret@git.example.org/group/sub/artune", "https://git.example.org/group/sub/artune/commit/"),
+        ("git@github.com:us/artune.git", "https://github.com/us/artune/commit/"),
+        ("ssh://git@git.example.org:2222/us/artune.git", "https://git.example.org/us/artune/commit/"),
+        ("/home/me/artune", ""),
+        ("../artune.git", ""),
+        (None, ""),
+    ],
+)
+def test_a_commits_link_follows_from_the_git_remote_and_holds_no_password(remote, address):
+    assert commit_address(remote) == address
