@@ -69,6 +69,7 @@ reproduce: $(STAMP)
 	@echo "$(SCALE) scale on $(CORES) cores: minutes the first time (about 4 at mnist), seconds if nothing changed; to resume after a stop, run it again"
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host --config scale=$(SCALE) -- $(TARGETS) 2>&1 \
 		| grep --line-buffered -vE '$(CHATTER)'
+	@$(BIN)/python -m artune report --results results --output results/report.html --scale $(SCALE)
 	@cat results/table4.md
 	@echo
 	@$(BIN)/python -m artune expected table4 --scale $(SCALE)
@@ -166,4 +167,4 @@ gpu-wheels:
 clean-results:
 	@rm -rf $(foreach scale,$(EMBEDDED),results/$(scale) results/$(scale)-release) results/mlflow results/mlflow.db \
 		results/.mlflow_store.json \
-		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png
+		results/*.csv results/*.md results/*.tex results/*.pdf results/*.png results/report.html

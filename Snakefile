@@ -43,6 +43,7 @@ localrules:  # they take seconds or need the internet; on a cluster they run on 
     claims,
     rulegraph,
     report,
+    report_so_far,
 
 
 rule main:

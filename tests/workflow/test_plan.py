@@ -196,6 +196,7 @@ def test_tables_figures_and_report_are_planned_together_and_train_nothing_twice(
     alone = planned(snakemake(project, "-n", "--quiet", "rules", "--", "results/mnist/report.html"))
     assert alone["train"] == 26
     assert "mlflow_log" not in alone
+    assert planned(snakemake(project, "-n", "--quiet", "rules", "--", "report_so_far")) == {"report_so_far": 1}
 
 
 def test_the_claims_alone_plan_the_runs_that_they_name(project):

@@ -137,8 +137,19 @@ rule report:
         "../../envs/artune.yaml"
     params:
         shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
-        results=lambda wildcards, output: Path(output[0]).parent,
-        seeds=SETTINGS.seeds,
+        results=lambda wildcards, output: Path(output.page).parent,
+        every=lambda wildcards, output: Path(output.published).parent,
     shell:
-        "python -m artune report --results {params.results} --seeds {params.seeds}"
-        f" --output {{output.page}} {SHARED} && cp {{output.page}} {{output.published}}"
+        f"python -m artune report --results {{params.results}} --output {{output.page}} {SHARED}"
+        f" && python -m artune report --results {{params.every}} --output {{output.published}} {SHARED}"
+
+
+rule report_so_far:  # it has no output, so it runs whenever it is asked for by name
+    log:
+        f"{PLAN.folder}/report_so_far.log",
+    conda:
+        "../../envs/artune.yaml"
+    params:
+        results=Path(PLAN.folder).parent,
+    shell:
+        f"python -m artune report --results {{params.results}} --output {{params.results}}/report.html {SHARED}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artune.config.registry import Registry
+from artune.config.tables import Table as Layout
 from artune.errors import no_such_file
 from artune.results.table_text import name_of
 
@@ -76,13 +77,7 @@ def read_table(registry: Registry, key: str, folder: Path) -> Table:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [line for line in csv.DictReader(text.splitlines()) if line.get("run")]
     runs = [row.run for row in layout.rows if row.run and not registry.unavailable(row.run)]
-    starts = {span.start for span in layout.spans[1:]}
-    grids = [
-        Grid(grid.title, grid.headings, tuple(Row(row.cells, line.run, at in starts)
-             for at, (row, line) in enumerate(zip(grid.rows, layout.rows, strict=True))), grid.labels)
-        if len(grid.rows) == len(layout.rows) and not grid.title.startswith("Seed by seed") else grid
-        for grid in grids
-    ]  # fmt: skip
+    grids = [_linked(grid, grids[0], layout) for grid in grids]
     return Table(
         caption.removeprefix(f"{name_of(key)}. "),
         grids[0],
@@ -91,6 +86,28 @@ def read_table(registry: Registry, key: str, folder: Path) -> Table:
         {line["run"]: line for line in lines},
         text,
     )
+
+
+def _linked(grid: Grid, main: Grid, layout: Layout) -> Grid:
+    """The grid with the run of every row that is one of the main grid's, and its blocks if it has all of these rows.
+
+    A grid with fewer rows, such as that of differences, is matched by the leading cells where they tell the rows apart.
+    """
+    count = len(layout.labels)
+    if len(main.rows) != len(layout.rows) or grid.headings[:count] != main.headings[:count]:
+        return grid
+    whole, starts = len(grid.rows) == len(main.rows), {span.start for span in layout.spans[1:]}
+    runs = {_texts(row, count): line.run for row, line in zip(main.rows, layout.rows, strict=True)}
+    runs = runs if len(runs) == len(main.rows) else {}
+    rows = [
+        Row(row.cells, layout.rows[at].run if whole else runs.get(_texts(row, count)), whole and at in starts)
+        for at, row in enumerate(grid.rows)
+    ]
+    return Grid(grid.title, grid.headings, tuple(rows), count)
+
+
+def _texts(row: Row, count: int) -> tuple[str, ...]:
+    return tuple(found.html for found in row.cells[:count])
 
 
 def read_grids(path: Path, labels: int) -> tuple[str, list[Grid]]:

@@ -27,13 +27,21 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A figure: its picture, and what its drawing says below it ("" if nothing)."""
+
+    picture: Path
+    caption: str
+
+
+@dataclass(frozen=True)
 class Part:
-    """What a scale has to show; tables, figures (their pictures) and claims by key, runs by name."""
+    """What a scale has to show; tables, figures and claims by key, runs by name."""
 
     registry: Registry
     folder: Path
     tables: dict[str, Table]
-    figures: dict[str, Path]
+    figures: dict[str, Figure]
     claims: dict[str, Verdict]
     whole: bool  # whether all claims were judged, not only those whose runs are there
     seeds: int  # number of seeds behind the claims
@@ -77,8 +85,8 @@ def read_part(registry: Registry, folder: Path) -> Part:
     """
     shown = [key for key in report_tables(registry, folder / "tables") if (folder / "tables" / f"{key}.md").exists()]
     tables = {key: read_table(registry, key, folder / "tables") for key in shown}
-    pictures = {key: folder / "figures" / f"{key}.png" for key in registry.figures}
-    figures = {key: path for key, path in pictures.items() if path.exists()}
+    pictures = {key: folder / "figures" / f"{key}.png" for key in available_figures(registry)}
+    figures = {key: read_figure(registry, key, path) for key, path in pictures.items() if path.exists()}
     seeds = {run: number for table in tables.values() for run, number in table.seeds.items()}
     most, judged = max(seeds.values(), default=1), folder / "claims.json"
     claims = read_verdicts(judged) if judged.exists() else judge_so_far(registry, folder, most)
@@ -103,6 +111,13 @@ def read_part(registry: Registry, folder: Path) -> Part:
         graph=lay_out(*read_rules(graph)) if graph.exists() else None,
         missing=tuple(_missing(registry, folder, tables, figures)),
     )
+
+
+def read_figure(registry: Registry, key: str, picture: Path) -> Figure:
+    """A figure whose picture is there, with the caption that lies beside it, but for the title."""
+    path = picture.with_suffix(".txt")
+    text = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    return Figure(picture, text.removeprefix(f"{registry.figures[key].title}. "))
 
 
 def _missing(registry: Registry, folder: Path, tables: Iterable[str], figures: Iterable[str]) -> Iterable[Missing]:
