@@ -5,6 +5,7 @@ from pathlib import Path
 
 from artune.config.registry import Registry
 from artune.results.claims import write_claims
+from artune.results.seed_differences import seed_differences, write_differences
 from artune.results.study.table import build_study_table
 from artune.results.table_text import write_markdown
 from artune.results.tables import build_table, write_csv
@@ -60,6 +61,26 @@ def write_votes(registry: Registry, results: Path, tally: dict | None = None) ->
     """Write the human study's table, without votes unless a ``tally`` is given."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
     write_csv(build_study_table(registry, "table3", tally), results / "tables/table3.csv")
+
+
+def write_scored_table(registry: Registry, results: Path, key: str, seeds: int = 1) -> Path:
+    """Write one table and the runs behind it, as a call of Snakemake for this table leaves them.
+
+    The FID of a further seed is 0.1 higher, and that of the runs of AR-GRPO 1 higher.
+    """
+    found: dict[str, list[dict]] = {}
+    for run in (row.run for row in registry.tables[key].rows if row.run and not registry.unavailable(row.run)):
+        for at, name in enumerate(registry.seed_names(run, seeds)):
+            fid = 2.0 + 0.1 * at + ("argrpo" in run)
+            write_run(registry, results, name, fid=fid)
+            found.setdefault(run, []).append(scores(registry, name, fid=fid))
+    (results / "tables").mkdir(parents=True, exist_ok=True)
+    frame = build_table(registry, key, found)
+    write_markdown(frame, registry, key, results / "tables" / f"{key}.md")
+    write_csv(frame, results / "tables" / f"{key}.csv")
+    if seeds > 1:
+        write_differences(seed_differences(registry, key, found), registry, key, results / "tables" / f"{key}.seeds.md")
+    return results
 
 
 def write_results(registry: Registry, results: Path, seeds: int = 1) -> Path:

@@ -98,10 +98,13 @@ function faintText() {
 const WIDGETS = "a[href], button, input:not([type=hidden]), select, textarea, summary, iframe, video[controls], [tabindex], [contenteditable=true], [onclick], "
   + "[role=button], [role=link], [role=tab], [role=switch], [role=checkbox], [role=menuitem], [role=option], [role=slider], [role=textbox]";
 const GROUPS = "[role=tablist], [role=menu], [role=menubar], [role=listbox], [role=radiogroup], [role=toolbar], [role=grid], [role=treegrid], [role=tree]";
-const LOOK = ["outlineStyle", "outlineWidth", "outlineColor", "boxShadow", "backgroundColor", "color", "textDecorationLine",
-  "borderTopColor", "borderBottomColor", "borderLeftColor", "borderBottomWidth"];
+const LOOK = ["boxShadow", "backgroundColor", "color", "textDecorationLine", "borderTopColor", "borderBottomColor", "borderLeftColor",
+  "borderBottomWidth"];
+function ring(style) { // colour and width of an outline count only where one is drawn
+  return style.outlineStyle === "none" || parseFloat(style.outlineWidth) === 0 ? "" : `${style.outlineStyle} ${style.outlineWidth} ${style.outlineColor}`;
+}
 const look = (element) => [element, element.closest("label"), element.parentElement].filter(Boolean)
-  .map((one) => LOOK.map((key) => getComputedStyle(one)[key]).join("|"));
+  .map((one) => getComputedStyle(one)).map((style) => [ring(style), ...LOOK.map((key) => style[key])].join("|"));
 let plain = new Map(), reached = new Map(), first = null, round = false, watching = false;
 
 function watchFocus() {
@@ -119,7 +122,7 @@ function watchFocus() {
     if (round ||= target === first) return;
     first ||= target;
     const before = plain.get(target), after = look(target);
-    const ringed = getComputedStyle(target).outlineStyle !== "none" && parseFloat(getComputedStyle(target).outlineWidth) > 0;
+    const ringed = ring(getComputedStyle(target)) !== "";
     const { left, right, top, bottom } = target.getBoundingClientRect();
     const inside = right > 0 && bottom > 0 && left < innerWidth && top < innerHeight && right > left && bottom > top;
     const middle = document.elementFromPoint((Math.max(left, 0) + Math.min(right, innerWidth)) / 2, (Math.max(top, 0) + Math.min(bottom, innerHeight)) / 2);
