@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from measured import scores, write_run
+from measured import write_scored_table
 
 from artune.commands.cli import main
 from artune.config.registry import Registry
@@ -16,35 +16,15 @@ from artune.results.report.page import score, write_report
 from artune.results.report.part import folders_of, read_part
 from artune.results.report.runs import commit_address
 from artune.results.report.verdicts import judge_so_far
-from artune.results.seed_differences import seed_differences, write_differences
-from artune.results.table_text import write_markdown
-from artune.results.tables import build_table, write_csv
 from artune.results.verdicts import HOLDS
 
 MNIST = Registry("mnist")
 ROWS = [row.run for row in MNIST.tables["table4"].rows]
 
 
-def write_table4(registry, folder, seeds=1):
-    """Table 4 of a scale whose runs are there, as `make reproduce` leaves it."""
-    (folder / "tables").mkdir(parents=True)
-    found = {run: [scores(registry, name) for name in registry.seed_names(run, seeds)] for run in ROWS}
-    for records in found.values():
-        for at, record in enumerate(records):
-            write_run(registry, folder, record["run"], fid=2.0 + 0.1 * at)
-            record["scores"]["fid"] = 2.0 + 0.1 * at
-    frame = build_table(registry, "table4", found)
-    write_markdown(frame, registry, "table4", folder / "tables/table4.md")
-    write_csv(frame, folder / "tables/table4.csv")
-    if seeds > 1:
-        differences = seed_differences(registry, "table4", found)
-        write_differences(differences, registry, "table4", folder / "tables/table4.seeds.md")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
-    return write_table4(MNIST, tmp_path_factory.mktemp("reproduced") / "mnist", seeds=2)
+    return write_scored_table(MNIST, tmp_path_factory.mktemp("reproduced") / "mnist", "table4", seeds=2)
 
 
 def test_rows_of_a_table_know_their_run_and_where_a_block_begins(reproduced):
@@ -102,7 +82,7 @@ def test_after_make_reproduce_the_page_judges_what_it_can_and_names_the_rest(rep
 
 
 def test_several_scales_share_a_page_and_the_comparable_one_comes_first(reproduced, tmp_path):
-    other = write_table4(Registry("fashion"), tmp_path / "fashion")
+    other = write_scored_table(Registry("fashion"), tmp_path / "fashion", "table4")
     parts = [read_part(MNIST, reproduced), read_part(Registry("fashion"), other)]
     line = write_report(parts, tmp_path / "report.html")
     assert re.search(r"report\.html: fashion: 1 tables, .*; mnist: 1 tables, ", line)

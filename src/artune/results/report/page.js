@@ -33,7 +33,8 @@ all("main > section").forEach((section) => reading.observe(section));
 function unfold() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
-  if (target.hidden) show(null);
+  if (target.closest(".claim[hidden]")) filter("");
+  if (target.closest("[hidden]")) show(null);
   for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS" && at !== contents) at.open = true;
   target.scrollIntoView();
 }
