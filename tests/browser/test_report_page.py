@@ -56,6 +56,12 @@ def test_four_screens_have_no_fault_and_no_table_is_cut(chromium, report):
             .filter((box) => box.scrollWidth > box.clientWidth + 1).length"""
         if screen.size == "desktop":
             assert screen.page.evaluate(cut) == 0
+            assert (
+                screen.page.evaluate(
+                    "() => { const nav = document.querySelector('nav'); return nav.scrollWidth - nav.clientWidth; }"
+                )
+                == 0
+            )
 
 
 def test_on_a_phone_the_names_of_the_rows_stay_while_a_table_scrolls(chromium, report):

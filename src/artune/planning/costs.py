@@ -107,6 +107,7 @@ def write_costs(registry: Registry, timings: Path, output: Path) -> str:
     if paper.training is not None:
         hours = "" if reduced else f"{medians['iteration'] * run['grpo']['iterations'] / 3600:.4g}"
         cells = [hours, "{:g}-{:g}".format(*paper.training), ""]
-        writer.writerow(["training", "GPU h", *cells, *ours, paper.device, paper.images])
+        unit = "h" if device.endswith(" cores") else "GPU h"  # provenance names a processor with its cores
+        writer.writerow(["training", unit, *cells, *ours, paper.device, paper.images])
     write_text(output, table.getvalue())
     return f"{output}: {medians['iteration']:.2f} s per iteration of {images} images, {weights} weights"

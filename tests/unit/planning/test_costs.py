@@ -25,11 +25,11 @@ def rows_of(path):
     return {row["stage"]: row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
 
 
-def trained(folder, stages):
+def trained(folder, stages, device="a device"):
     """Rows of the costs of a LlamaGen-L training of three iterations, the median of which takes ``stages``."""
     lines = [{"iteration": at} | {f"time/{k}": v * at for k, v in stages.items()} for at in range(3)]
     (folder / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    manifest = {"config": MNIST.spec("llamagen_l-ours"), "provenance": {"device": "a device", "threads": 1}}
+    manifest = {"config": MNIST.spec("llamagen_l-ours"), "provenance": {"device": device, "threads": 1}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_costs(MNIST, folder / "timings.jsonl", folder / "costs.csv")
     return rows_of(folder / "costs.csv")
@@ -58,6 +58,13 @@ def test_every_stage_stands_beside_the_papers_seconds(tmp_path):
     }
     assert {row["note"] for row in rows.values()} == {MNIST.about.note}
     assert (rows["HPS"]["paper_device"], rows["HPS"]["paper_images"]) == ("NVIDIA A100", "144")
+
+
+def test_only_a_gpu_has_gpu_hours(tmp_path):
+    units = [
+        trained(tmp_path, STAGES, device)["training"]["unit"] for device in ("NVIDIA A100", "A processor, 2 cores")
+    ]
+    assert units == ["GPU h", "h"]
 
 
 def test_a_stage_that_a_run_does_not_have_is_an_empty_cell(tmp_path):

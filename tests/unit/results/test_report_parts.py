@@ -132,6 +132,10 @@ def test_costs_have_three_digits_and_gpu_hours_are_those_of_gpus(tmp_path):
         ("generate and decode", False, "246\u00a0ms", "43.4\u00a0s"),
         ("whole training", False, "51.4\u00a0s", "40–56 GPU hours"),
     ]
+    (tmp_path / "costs.csv").write_text(
+        COSTS.replace("A processor, 2 cores", "NVIDIA H100").replace("0.01427", "17.25")
+    )
+    assert read_costs(tmp_path / "costs.csv").stages[-1].here == "17.2 GPU hours"
     times = ("0.0005406", "0.99999", "57.17", "119", "3600", "9000", "")
     assert [seconds(text).replace("\u00a0", " ") for text in times] == [
         "0.54 ms", "1000 ms", "57.2 s", "119 s", "60 min", "2.5 h", "",

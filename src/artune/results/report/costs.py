@@ -54,6 +54,8 @@ def read_costs(path: Path) -> Costs:
         hours = line["unit"].endswith("h")
         paper = f"{line['paper'].replace('-', '–')} GPU hours" if hours and line["paper"] else seconds(line["paper"])
         here = seconds(line["ours"], 3600 if hours else 1)
+        if hours and line["ours"] and not line.get("device", "").endswith(" cores"):
+            here = f"{_digits(float(line['ours']))} GPU hours"
         name = "whole training" if line["stage"] == "training" else line["stage"]
         stages.append(Stage(name, line["stage"] in PARTS, here, paper))
     first = lines[0]

@@ -70,20 +70,22 @@ function button(label, chosen) {
   pressed.set(chosen, made);
   return made;
 }
+const verdict = (found) => found.get(column.value) ?? "not judged yet";
 function filter(chosen) {
   let shown = 0;
   for (const [claim, found] of claims) {
-    claim.hidden = chosen !== "" && found.get(column.value) !== chosen;
+    claim.hidden = chosen !== "" && verdict(found) !== chosen;
     shown += !claim.hidden;
   }
   for (const [name, made] of pressed) {
     made.setAttribute("aria-pressed", name === chosen);
-    made.lastChild.textContent = ` ${name === "" ? claims.length : claims.filter(([, found]) => found.get(column.value) === name).length}`;
+    made.lastChild.textContent = ` ${name === "" ? claims.length : claims.filter(([, found]) => verdict(found) === name).length}`;
   }
   count.textContent = `${shown} of ${claims.length} claims shown`;
 }
 if (columns.length) {
   const buttons = make("div", { className: "choices" }, button("all", ""), ...verdicts.map((label) => button(label, label.textContent.trim().replace(/^\S+\s+/, ""))));
+  if (claims.some(([, found]) => found.size < columns.length)) buttons.append(button("not judged yet", "not judged yet"));
   buttons.setAttribute("role", "group");
   buttons.setAttribute("aria-label", "Claims by verdict");
   place.append(make("label", { htmlFor: "column" }, "Verdict "), column, buttons, count);
