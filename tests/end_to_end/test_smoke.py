@@ -46,6 +46,16 @@ def test_table4_holds_ours_beside_the_paper(smoke):
     assert "FID" in (smoke / "results/table4.md").read_text()
 
 
+def test_the_page_of_what_is_there_needs_no_further_training(smoke):
+    output = snakemake(smoke, *SMOKE, "report_so_far")
+    assert planned(output) == {"report_so_far": 1}
+    page = (smoke / "results/report.html").read_text(encoding="utf-8")
+    assert '<article id="table4">' in page
+    assert '<article id="figure2">' in page
+    assert "snakemake -c2 --config scale=smoke -- results/smoke/tables/table1.csv" in page
+    assert replanned(smoke) == {}  # it outdates nothing
+
+
 def test_scores_say_everything_that_makes_them_comparable(smoke):
     scores = json.loads((smoke / RUN / "scores.json").read_text())
     for key in ("n", "labels", "cfg", "top_k", "reference", "networks", "seed", "precision_recall", "versions"):

@@ -136,12 +136,11 @@ rule report:
     conda:
         "../../envs/artune.yaml"
     params:
-        shown=[SCALE, SETTINGS.preset],  # another scale or preset replaces the published copy
+        shown=[SCALE, SETTINGS.preset],  # another scale or preset makes the published page again
         results=lambda wildcards, output: Path(output.page).parent,
-        every=lambda wildcards, output: Path(output.published).parent,
     shell:
         f"python -m artune report --results {{params.results}} --output {{output.page}} {SHARED}"
-        f" && python -m artune report --results {{params.every}} --output {{output.published}} {SHARED}"
+        f" && python -m artune report --results results --output {{output.published}} {SHARED}"
 
 
 rule report_so_far:  # it has no output, so it runs whenever it is asked for by name
@@ -149,7 +148,5 @@ rule report_so_far:  # it has no output, so it runs whenever it is asked for by 
         f"{PLAN.folder}/report_so_far.log",
     conda:
         "../../envs/artune.yaml"
-    params:
-        results=Path(PLAN.folder).parent,
     shell:
-        f"python -m artune report --results {{params.results}} --output {{params.results}}/report.html {SHARED}"
+        f"python -m artune report --results results --output results/report.html {SHARED}"
