@@ -180,7 +180,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(results, html, 
     partial = shutil.copytree(results, tmp_path / "partial")
     made = {
         "tables/table4.md": "tables/table4.csv",
-        "figures/figure26.png": "figures/figure26.pdf",
+        "figures/figure4.png": "figures/figure4.pdf",
         "claims.json": "claims.csv",
         "costs.csv": "costs.csv",
         "rulegraph.mmd": "rulegraph.mmd",

@@ -149,7 +149,7 @@ def _grid(parser: "MarkdownIt", tokens: Sequence[Any], title: str, labels: int) 
 
 
 def _inline(parser: "MarkdownIt", token: Any) -> str:
-    return bound(parser.renderer.renderInline(token.children, parser.options, {}).strip())
+    return bound(parser.renderer.render([token], parser.options, {}).strip())
 
 
 def cell(text: str) -> Cell:
