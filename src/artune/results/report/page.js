@@ -133,7 +133,7 @@ for (const table of all("table.sortable")) {
       const next = { none: "ascending", ascending: "descending", descending: "none" }[heading.ariaSort || "none"];
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       if (next !== "none") heading.setAttribute("aria-sort", next);
-      const text = at < table.dataset.labels, sign = next === "descending" ? -1 : 1;
+      const text = at < table.dataset.labels || !rows.some((row) => "value" in row.cells[at].dataset), sign = next === "descending" ? -1 : 1;
       const value = (row) => text ? row.cells[at].textContent.trim() : row.cells[at].dataset.value;
       const order = (one, two) => {
         const [a, b] = [value(one), value(two)];

@@ -72,7 +72,7 @@ def read_run(registry: Registry, folder: Path, name: str, seeds: int) -> Run:
     names = [seed for seed in registry.seed_names(name, seeds) if (folder / "runs" / seed / "scores.json").exists()]
     return Run(
         name=name,
-        sentence=told.partition("\n\n")[0].strip("*"),
+        sentence=next(part.strip("*") for part in told.split("\n\n") if part.startswith("**")),
         differs=MarkdownIt("commonmark", {"html": False}).enable("table").render(words) if differs else "",
         command=f"snakemake -c2 --config scale={registry.scale}{preset} -- {files}",
         show=f"python -m artune show {name} --scale {registry.scale}{option}",
