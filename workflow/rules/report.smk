@@ -1,5 +1,4 @@
-# Summaries of a scale: its runs in MLflow, its costs, its claims, and the report as one page. The MLflow rules copy what the
-# result files record; if they fail, no run is affected. Snakemake's own report is `snakemake --report report.html`.
+# Summaries of a scale: its runs in MLflow, its costs, its claims, the report. An MLflow rule that fails affects no run.
 
 
 rule mlflow_store:
@@ -137,9 +136,8 @@ rule report:
         "../../envs/artune.yaml"
     params:
         shown=[SCALE, SETTINGS.preset],  # another scale or preset makes the published page again
-        results=lambda wildcards, output: Path(output.page).parent,
     shell:
-        f"python -m artune report --results {{params.results}} --output {{output.page}} {SHARED}"
+        f"python -m artune report --results {PLAN.folder} --output {{output.page}} {SHARED}"
         f" && python -m artune report --results results --output {{output.published}} {SHARED}"
 
 
