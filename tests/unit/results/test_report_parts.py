@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from measured import write_scored_table
+from measured import PIXEL, write_scored_table
 
 from artune.commands.cli import main
 from artune.config.registry import Registry
@@ -78,6 +78,23 @@ def test_after_make_reproduce_the_page_judges_what_it_can_and_names_the_rest(rep
     assert "snakemake -c2 --config scale=mnist -- report</code>" in page
     assert "Table 1: Reward-based tuning" in page
     assert page.count("<small>not judged yet</small>") == len(MNIST.claims) - len(found)
+
+
+def test_a_figure_has_the_caption_that_lies_beside_it(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for key in ("figure2", "figure5"):
+        (tmp_path / f"figures/{key}.png").write_bytes(PIXEL)
+    (tmp_path / "figures/figure2.txt").write_text("Training dynamics. Light: every <iteration>.\n", encoding="utf-8")
+    part = read_part(MNIST, tmp_path)
+    assert {key: figure.caption for key, figure in part.figures.items()} == {
+        "figure2": "Light: every <iteration>.",
+        "figure5": "",
+    }
+    write_report([part], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<figcaption>Light: every &lt;iteration&gt;. Runs: llamagen_l-ours.</figcaption>" in page
+    assert "<figcaption>Not comparable with the paper&#39;s numbers.</figcaption>" in page
+    assert "No table has been made yet." in page
 
 
 def test_several_scales_share_a_page_and_the_comparable_one_comes_first(reproduced, tmp_path):
