@@ -111,7 +111,7 @@ def test_a_database_with_an_address_of_its_own_keeps_artifacts_beside_it(tmp_pat
     assert init_store(f"sqlite:///{database}", ["mnist"])
     assert f"{(database.parent / 'my/mnist').as_uri()}" in addresses(str(database))
     shutil.move(database.parent, tmp_path / "moved")
-    assert init_store(f"sqlite:///{tmp_path}/moved/my.db", ["mnist"])
+    assert init_store(f"sqlite:///{tmp_path}/moved/my.db")
     assert {at for at in addresses(f"{tmp_path}/moved/my.db")} == {
         (tmp_path / "moved/my" / name).as_uri() for name in ("Default", "mnist")
     }
