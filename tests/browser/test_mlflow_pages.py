@@ -23,7 +23,7 @@ from artune.tracking.saved_views import rows_of
 
 RUNS = ("llamagen_l-argrpo", "llamagen_l-ours", "llamagen_l-argrpo-maniqa", "llamagen_l-ours-maniqa")
 HEADINGS = ("eval/fid", "eval/inception_score", "eval/precision", "eval/recall")
-KNOWN = ("users/current", "404 (Not Found)", "ResizeObserver loop")  # MLflow asks for a user, which it has not got here
+KNOWN = ("users/current", "ResizeObserver loop")  # MLflow asks for a user, which it has not got here
 # The panel of MLflow's assistant opens over a third of the window the first time that a browser sees the pages.
 SEEN_BEFORE = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 CUT = "element => element.scrollWidth > element.clientWidth + 1"

@@ -14,8 +14,9 @@ from artune.runtime.files import write_text
 VERSIONS = {"artune": "0.1.0", "commit": "abcdef0123456789", "uncommitted_changes": False, "torch": "2.14.1",
             "device": "a processor, 2 cores", "threads": 1, "slurm_job": None}  # fmt: skip
 PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000"
+    "907753de0000000c49444154789c63606060000000040001f617385500"
+    "00000049454e44ae426082"
 )
 GRAPH = "flowchart TB\n\tid0[data]\n\tid1[train]\n\tid2[table]\n\tid0 --> id1\n\tid1 --> id2\n\tid0 --> id2\n"
 

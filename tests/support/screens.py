@@ -45,7 +45,12 @@ def opened(browser: Any, url: str, size: str = "desktop", scheme: str = "light",
         screen = Screen(window.new_page(), size, scheme)
         screen.page.set_default_timeout(20_000)
         screen.page.on(
-            "console", lambda message: screen.troubles.append(message.text) if message.type == "error" else None
+            "console",
+            lambda message: (
+                screen.troubles.append(f"{message.text} ({message.location.get('url')})")
+                if message.type == "error"
+                else None
+            ),
         )
         screen.page.on("pageerror", lambda error: screen.troubles.append(str(error)))
         screen.page.goto(url)

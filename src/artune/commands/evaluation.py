@@ -144,7 +144,7 @@ def evaluate_official(context: Context, arguments: Namespace) -> str:
 
 
 def compare(context: Context, arguments: Namespace) -> str:
-    """Compare two runs, or a table's rows with the first row of their block."""
+    """Compare two runs, or a table's rows with the baseline of their block."""
     from artune.config.paper import find_table, pairs_of
     from artune.errors import ArtuneError
     from artune.evaluation.compare import compare as differences

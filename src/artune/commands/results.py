@@ -157,12 +157,21 @@ def report(context: Context, arguments: Namespace) -> str:
     from artune.config.yaml_layers import config_folder, scale_names
     from artune.results.report.page import write_report
     from artune.results.report.part import folders_of, read_part
-    from artune.results.report.runs import commit_address, git_remote
+    from artune.runtime.progress import warn
+    from artune.tracking.source_code import git, web_address
 
     results, own = arguments.results, (context.settings.scale, context.settings.preset)
     found = folders_of(results, scale_names(config_folder()), own)
     if not found and not results.is_dir():
         raise no_such_file(results, "give the folder of a scale, or that of all results")
-    parts = [read_part(Registry(scale, preset), folder) for scale, preset, folder in found]
+    parts = []
+    for scale, preset, folder in found:
+        try:
+            parts.append(read_part(Registry(scale, preset), folder))
+        except ArtuneError as error:
+            if (scale, preset) == own:
+                raise
+            warn(f"{error}; the page is made without the scale {folder.name}")
     parts = parts or [read_part(context.registry, results)]
-    return write_report(parts, arguments.output, commit_address(git_remote()))
+    remote = web_address(git("remote", "get-url", "origin"))
+    return write_report(parts, arguments.output, f"{remote}/commit/" if remote else "")

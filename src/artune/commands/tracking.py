@@ -112,7 +112,13 @@ def _show(server: str, experiments: Sequence["Experiment"]) -> None:
     from artune.tracking.saved_views import link
 
     if not experiments:
-        say(f"{shown(server)}: no run is logged yet; `make reproduce` makes the first ones")
+        scored = any(Path("results").glob("*/runs/*/scores.json"))
+        makes = (
+            "`snakemake -c2 -- mlflow` logs those that are scored"
+            if scored
+            else "`make reproduce` makes the first ones"
+        )
+        say(f"{shown(server)}: no run of a table is logged yet; {makes}")
     for one in experiments:
         table, there = one.tables[0], shown(server)
         tell(f"Table {table.removeprefix('table')}, {one.name}\n")  # not say, which takes ...Key= for a secret

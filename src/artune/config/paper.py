@@ -51,11 +51,13 @@ def runs_of_tables(registry: Registry, tables: Iterable[str], seeds: int) -> lis
 def pairs_of(registry: Registry, table: str) -> list[tuple[str, str]]:
     """In each block of a table, its baseline (the first run, or the one that the table names) and every other run.
 
-    Only runs available at the scale count, and two runs that are scored by one set of frozen networks.
+    Only runs available at the scale count, and two runs that are scored by one set of frozen networks. Real images are
+    no pair of samples, which have other labels.
     """
     layout, pairs = registry.tables[table], []
     for span in layout.spans:
         runs = available_runs(registry, (layout.rows[at] for at in span))
+        runs = [run for run in runs if registry.spec(run)["method"] != "real"]
         baseline = layout.baseline if layout.baseline in runs else next(iter(runs), None)
         pairs += [(baseline, run) for run in runs if baseline and run != baseline]
     return [pair for pair in pairs if len({registry.split(run)[1].networks for run in pair}) == 1]

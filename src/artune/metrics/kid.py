@@ -13,9 +13,7 @@ from artune.metrics.jackknife import standard_error
 CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
 WHOLE = 10_000  # most samples, and most reference features, of which all pairs are taken
 LEAST = 100  # samples, or reference features, in a block, however many there are
-SMALL = (
-    256  # rows and columns of a tile of the kernel of a block's own pairs, of which the diagonal's half is not needed
-)
+SMALL = 256  # side of a tile of the pairs within one set; half of a tile on the diagonal is wasted work
 Rows: TypeAlias = slice | Tensor  # which rows: all, or an index [b]
 SAMPLES, REFERENCE = 0, 1  # seeds of the blocks; two, since sample i may have been made from reference image i
 

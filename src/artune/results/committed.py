@@ -138,6 +138,8 @@ def read_table(registry: Registry, key: str, path: Path) -> "DataFrame":
 
 def _with_differences(frame: "DataFrame", registry: Registry, key: str, path: Path) -> "DataFrame":
     """An older CSV with differences to the baselines, as far as its numbers and the file beside it have them."""
+    from pandas import DataFrame, concat
+
     table = find_table(registry, key)
     beside = path.with_suffix(".seeds.csv")
     seeded = list(csv.DictReader(beside.read_text(encoding="utf-8").splitlines())) if beside.exists() else []
@@ -157,8 +159,8 @@ def _with_differences(frame: "DataFrame", registry: Registry, key: str, path: Pa
             named = dict(zip((f"{metric}_{ending}" for ending in ENDINGS), (value, error), strict=True))
             found.setdefault(second, {}).update(named | dict(zip(PROVENANCE, (first, seeds), strict=True)))
     columns = dict.fromkeys(name for cells in found.values() for name in cells)
-    for name in columns:
-        frame[name] = [found.get(run, {}).get(name) for run in frame["run"]]
+    added = DataFrame({name: [found.get(run, {}).get(name) for run in frame["run"]] for name in columns}, frame.index)
+    frame = concat([frame, added], axis=1)
     if PROVENANCE[1] in frame:
         frame = frame.astype({PROVENANCE[1]: "Int64"})
     frame.attrs["errors"] = QUADRATURE

@@ -190,7 +190,8 @@ def compare_with_seen(
         return "no range is known for this table; docs/results-*/expected.csv has too few trainings of it"
     if several := sorted({row.get("seeds") or "1" for row in rows} - {"1"}):
         return f"ranges are of one training, this table has the means of {' or '.join(several)}; use seeds: 1"
-    texts, outside = {}, []
+    texts, outside, far = {}, [], []
+    counted = sum(bool(known[row["run"], metric] and row.get(metric)) for row in rows for metric in metrics)
     for row in rows:
         for metric in metrics:
             if (expected := known[row["run"], metric]) is None or not row.get(metric):
@@ -199,11 +200,12 @@ def compare_with_seen(
             texts[row["run"], metric] = text
             if not expected.low <= value <= expected.high:
                 outside.append(f"{SCORES[metric].column.heading} {text} of {row['run']}")
+                far += [outside[-1]] if _is_far(value, expected, counted) else []
     shown = [metric for metric in table.columns if any(metric == name for _, name in texts)]
     headings = ["", *(SCORES[metric].column.title for metric in shown)]
     body = [[row["run"], *(texts.get((row["run"], metric), "") for metric in shown)] for row in rows]
     lines = ["Expected of one training (95 %) in brackets:", *_aligned([headings, *body])]
-    return "\n".join([*lines, _verdict(len(texts), outside, ranges, results)])
+    return "\n".join([*lines, _verdict(len(texts), outside, far, ranges, results)])
 
 
 def _beside(metric: str, value: float, expected: Range) -> str:
@@ -219,16 +221,26 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _verdict(counted: int, outside: Sequence[str], ranges: Sequence[Range], results: str) -> str:
+def _is_far(value: float, expected: Range, counted: int) -> bool:
+    """Whether a number is so far off that not even one of ``counted`` numbers would be by chance (5 %, Bonferroni)."""
+    from scipy.stats import t
+
+    ratio = t.ppf(1 - 0.025 / max(1, counted), expected.trainings - 1) / t.ppf(0.975, expected.trainings - 1)
+    middle, half = (expected.low + expected.high) / 2, (expected.high - expected.low) / 2
+    return abs(value - middle) > float(ratio) * half
+
+
+def _verdict(counted: int, outside: Sequence[str], far: Sequence[str], ranges: Sequence[Range], results: str) -> str:
     """One line: whether the numbers lie within their ranges, and what to look at if not."""
-    least, machines = min(found.trainings for found in ranges), max(found.machines for found in ranges)
+    least, machines = min(found.trainings for found in ranges), min(found.machines for found in ranges)
     behind = f"{least} or more trainings with other seeds on {machines} machine{'s' if machines > 1 else ''}"
     # One number in twenty lies outside its 95 % range by chance.
-    if len(outside) <= max(1, round(counted / 10)):
+    if len(outside) <= max(1, round(counted / 10)) and not far:
         told = f"; outside, as one in twenty is by chance: {'; '.join(outside)}" if outside else ""
         return f"within: {counted - len(outside)} of {counted} numbers lie in the range of {behind}{told}"
     return (
         f"outside: {len(outside)} of {counted} numbers lie outside the range of {behind}: {'; '.join(outside)}. "
-        f"Look at the tokenizer's PSNR and the prior's cross-entropy in {results}/pretrained/*/*.log (docs/tables.md, "
-        '"Whether a run went well")'
+        + (f"Too far for chance: {'; '.join(far)}. " if far else "")
+        + f"Look at the tokenizer's PSNR and the prior's cross-entropy in {results}/pretrained/*/*.log "
+        '(docs/tables.md, "Whether a run went well")'
     )

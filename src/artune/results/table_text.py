@@ -162,15 +162,16 @@ def _differences_grid(frame: "DataFrame", registry: Registry, key: str) -> _Grid
         return None
     names = [_row_name(table, [str(frame.iloc[at][label]) for label in table.labels]) for at in range(len(frame))]
     several = len({names[first] for first, _ in compared}) > 1
+    seeds = sorted({int(frame["baseline_seeds"].iloc[second]) for _, second in compared})
     rows = _body(table, frame, ())
     body = []
     for first, second in compared:
         row = [*rows[second], names[first]] if several else rows[second]
+        row = [*row, str(frame["baseline_seeds"].iloc[second])] if len(seeds) > 1 else row
         body.append([*row, *(_difference(frame, column, second) for column in columns)])
     what = f"Difference to {'the row under “compared with”' if several else names[compared[0][0]]}"
-    seeds = sorted({int(frame["baseline_seeds"].iloc[second]) for _, second in compared})
     told = ", or ".join(_error_told(number, frame.attrs.get("errors") or PAIRED) for number in seeds)
-    left = [*table.labels, *["compared with"] * several]
+    left = [*table.labels, *["compared with"] * several, *["seeds"] * (len(seeds) > 1)]
     return _Grid([*left, *map(_heading, columns)], body, len(left), f"{what}, {told}")
 
 

@@ -82,7 +82,7 @@ class RunLogger:
         self.view: LiveView | None = None
 
     def resume(self, iteration: int) -> None:
-        """Cut each file, in one step, to the lines before ``iteration``; 0 empties both.
+        """Cut each file, in one step, to the lines before ``iteration``; 0 empties all.
 
         Raises:
             ArtuneError: one is no regular file, or cannot be read or written.

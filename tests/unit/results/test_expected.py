@@ -168,3 +168,14 @@ def test_means_over_seeds_have_no_range_of_one_training():
 def test_a_table_of_votes_has_no_range(capsys):
     assert main(["expected", "table3", "--scale", "mnist"]) == 2
     assert "table3 holds votes, not scores" in capsys.readouterr().err
+
+
+def test_one_number_far_outside_is_no_chance(tmp_path: Path):
+    """Twenty numbers as they were and one absurd: not within, however few lie outside."""
+    names = [name for name in (*TABLE.columns, *TABLE.extra) if name != "fid"]
+    known = [seen(1.0 + 0.1 * seed, f"{RUN}-s{seed}", name) for seed in range(4) for name in (*names, "fid")]
+    usual = dict.fromkeys(names, "1.1")
+    assert compare_with_seen(TABLE, [row(fid="1.6", **usual)], known).splitlines()[-1].startswith("within: ")
+    told = compare_with_seen(TABLE, [row(fid="40", **usual)], known).splitlines()[-1]
+    assert told.startswith("outside: 1 of ")
+    assert "Too far for chance: FID" in told

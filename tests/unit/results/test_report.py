@@ -209,7 +209,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(results, tmp_path):
         written(partial)
     (partial / "claims.json").unlink()
     (partial / "figures/figure3.png").write_bytes(b"no picture")
-    with pytest.raises(ArtuneError, match=r"figure3\.png: is no picture; delete it and make it again"):
+    with pytest.raises(ArtuneError, match=r"figure3\.png: is no whole picture; delete it and make it again"):
         written(partial)
     assert not (partial / "report.html").exists()
 

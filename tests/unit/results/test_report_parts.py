@@ -14,7 +14,6 @@ from artune.results.report.costs import read_costs, seconds
 from artune.results.report.grids import cell, read_grids, read_table
 from artune.results.report.page import score, write_report
 from artune.results.report.part import folders_of, read_part
-from artune.results.report.runs import commit_address
 from artune.results.report.verdicts import judge_so_far
 from artune.results.verdicts import HOLDS
 
@@ -101,7 +100,7 @@ def test_several_scales_share_a_page_and_the_comparable_one_comes_first(reproduc
     other = write_scored_table(Registry("fashion"), tmp_path / "fashion", "table4")
     parts = [read_part(MNIST, reproduced), read_part(Registry("fashion"), other)]
     line = write_report(parts, tmp_path / "report.html")
-    assert re.search(r"report\.html: fashion: 1 tables, .*; mnist: 1 tables, ", line)
+    assert re.search(r"report\.html: fashion: 1 table, .*; mnist: 1 table, ", line)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index('id="table4-fashion"') < page.index('id="table4-mnist"')
     assert page.count('<article id="table4">') == 1
@@ -127,7 +126,7 @@ def test_the_command_writes_one_scale_or_all_and_names_a_missing_folder(reproduc
     for results in (reproduced, reproduced.parent):
         words = ["report", "--results", str(results), "--output", str(tmp_path / "page.html"), "--scale", "mnist"]
         assert main(words) == 0
-        assert "page.html: mnist: 1 tables, 0 figures" in capsys.readouterr().err
+        assert "page.html: mnist: 1 table, 0 figures" in capsys.readouterr().err
     assert main(["report", "--results", str(tmp_path / "none"), "--output", str(tmp_path / "x.html")]) == 2
     assert "none: no such file; give the folder of a scale, or that of all results" in capsys.readouterr().err
 
@@ -161,17 +160,26 @@ def test_costs_have_three_digits_and_gpu_hours_are_those_of_gpus(tmp_path):
         read_costs(tmp_path / "costs.csv")
 
 
-@pytest.mark.parametrize(
-    ("remote", "address"),
-    [
-        ("https://github.com/us/artune.git", "https://github.com/us/artune/commit/"),
-        ("https://name:secret@git.example.org/group/sub/artune", "https://git.example.org/group/sub/artune/commit/"),
-        ("git@github.com:us/artune.git", "https://github.com/us/artune/commit/"),
-        ("ssh://git@git.example.org:2222/us/artune.git", "https://git.example.org/us/artune/commit/"),
-        ("/home/me/artune", ""),
-        ("../artune.git", ""),
-        (None, ""),
-    ],
-)
-def test_a_commits_link_follows_from_the_git_remote_and_holds_no_password(remote, address):
-    assert commit_address(remote) == address
+def test_a_scale_of_which_only_runs_are_scored_is_shown_with_what_is_missing(reproduced, tmp_path, capsys):
+    """As after `scores.json` of one's own run, or while another scale is under way."""
+    shutil.copytree(reproduced, tmp_path / "mnist")
+    run = tmp_path / "fashion/runs/llamagen_l-ours"
+    run.mkdir(parents=True)
+    shutil.copy(next((tmp_path / "mnist/runs").glob("*/scores.json")), run / "scores.json")
+    words = ["report", "--results", str(tmp_path), "--output", str(tmp_path / "page.html"), "--scale", "mnist"]
+    assert main(words) == 0
+    assert "fashion: 0 tables, 0 figures" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_another_scale_is_a_warning(reproduced, tmp_path, capsys):
+    shutil.copytree(reproduced, tmp_path / "mnist")
+    shutil.copytree(reproduced, tmp_path / "fashion")
+    (tmp_path / "fashion/claims.json").write_text("{")
+    words = ["report", "--results", str(tmp_path), "--output", str(tmp_path / "page.html"), "--scale"]
+    assert main([*words, "mnist"]) == 0
+    assert "the page is made without the scale fashion" in capsys.readouterr().err
+    assert main([*words, "fashion"]) == 2
+    (tmp_path / "mnist/figures").mkdir(exist_ok=True)
+    (tmp_path / "mnist/figures/figure2.png").write_bytes(PIXEL[: len(PIXEL) // 2])
+    assert main([*words, "mnist"]) == 2
+    assert "figure2.png: is no whole picture" in capsys.readouterr().err

@@ -128,8 +128,9 @@ def write_report(parts: Sequence[Part], output: Path, commits: str = "") -> str:
 def said(part: Part) -> str:
     """What a part of the page holds, in one phrase."""
     judged = f"{len(part.claims)} of {len(part.registry.claims)} claims"
-    missing = f", {len(part.missing)} things not made yet" if part.missing else ""
-    return f"{len(part.tables)} tables, {len(part.figures)} figures, {judged}{missing}"
+    counts = (("table", len(part.tables)), ("figure", len(part.figures)))
+    told = ", ".join(f"{number} {what}{'' if number == 1 else 's'}" for what, number in counts)
+    return f"{told}, {judged}" + (f", not made yet: {len(part.missing)}" if part.missing else "")
 
 
 def _in_order(known: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -167,11 +168,12 @@ def picture(path: Path) -> Picture:
     Raises:
         ArtuneError: no such file, or no picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         data, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(data)) as image:
+            image.load()
             if len(data) > LARGE:
                 image.thumbnail((BROAD, 4 * BROAD))
                 buffer = io.BytesIO()
@@ -180,8 +182,8 @@ def picture(path: Path) -> Picture:
             width, height = image.size
     except FileNotFoundError as error:
         raise no_such_file(path) from error
-    except UnidentifiedImageError as error:
-        raise ArtuneError(f"{path}: is no picture; delete it and make it again") from error
+    except (OSError, SyntaxError) as error:  # PIL's errors for a file that is no picture, or ends too early
+        raise ArtuneError(f"{path}: is no whole picture; delete it and make it again") from error
     return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", width, height)
 
 

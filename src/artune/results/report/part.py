@@ -17,6 +17,8 @@ from artune.results.report.runs import Run, read_run
 from artune.results.report.verdicts import Verdict, judge_so_far, read_verdicts
 from artune.results.table_text import name_of
 
+RESULTS = ("tables/*.md", "figures/*.png", "claims.json", "runs/*/scores.json")  # any of these is something to show
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -62,6 +64,11 @@ class Part:
         """``not comparable with the paper's numbers``, or ""."""
         return self.registry.about.note.removeprefix(f"{self.registry.scale} scale: ")
 
+    @property
+    def option(self) -> str:
+        """What a command of this project needs for the preset, such as `` --preset release``; "" for the paper's."""
+        return "" if self.registry.preset == "paper" else f" --preset {self.registry.preset}"
+
     def command(self, target: str) -> str:
         """The command that makes a target of this scale."""
         return command_of(self.registry, target)
@@ -81,7 +88,7 @@ def read_part(registry: Registry, folder: Path) -> Part:
         folder: ``results/{scale}``.
 
     Raises:
-        ArtuneError: a file is damaged, or the folder has no table, no figure and no claim to show.
+        ArtuneError: a file is damaged, or the folder has no table, figure, claim or scored run.
     """
     shown = [key for key in report_tables(registry, folder / "tables") if (folder / "tables" / f"{key}.md").exists()]
     tables = {key: read_table(registry, key, folder / "tables") for key in shown}
@@ -90,7 +97,7 @@ def read_part(registry: Registry, folder: Path) -> Part:
     seeds = {run: number for table in tables.values() for run, number in table.seeds.items()}
     most, judged = max(seeds.values(), default=1), folder / "claims.json"
     claims = read_verdicts(judged) if judged.exists() else judge_so_far(registry, folder, most)
-    if not tables and not figures and not judged.exists():
+    if not (tables or figures or judged.exists() or any(folder.glob("runs/*/scores.json"))):
         makes = command_of(registry, "tables")
         raise ArtuneError(f"{folder}: has no table, figure or claim to show; `{makes}` makes tables")
     runs = {run: read_run(registry, folder, run, number) for run, number in seeds.items()}
@@ -156,7 +163,7 @@ def folders_of(results: Path, scales: Sequence[str], own: tuple[str, str]) -> li
     for scale in scales:
         for preset in PRESETS:
             folder = results / results_name(scale, preset)
-            made = any(folder.glob("tables/*.md")) or any(folder.glob("runs/*/scores.json"))
+            made = any(any(folder.glob(pattern)) for pattern in RESULTS)
             if made and (scale != "smoke" or own == (scale, preset)):
                 found.append((scale, preset, folder))
     return found

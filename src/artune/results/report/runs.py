@@ -1,7 +1,5 @@
 """The runs behind a page's tables: what each is, its settings, the command that makes it, and the code that made it."""
 
-import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,6 @@ from artune.config.registry import Registry
 from artune.config.yaml_layers import read_yaml
 from artune.results.report import origins
 from artune.tracking.run_page import describe_run
-
-HOST = re.compile(
-    r"(?:https?://(?:[^/@]*@)?|ssh://(?:[^/@]*@)?|[\w.-]+@)([\w.-]+)(?::\d+(?=/))?[:/](.+?)(?:\.git)?/?\Z"
-)
 
 
 @dataclass(frozen=True)
@@ -95,22 +89,3 @@ def _made(row: dict[str, Any]) -> Made:
         row["seconds"],
         row["memory"],
     )
-
-
-def git_remote() -> str | None:
-    """The remote ``origin`` of the repository that this code lies in; None without git, a repository or a remote."""
-    command = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def commit_address(remote: str | None) -> str:
-    """``https://host/owner/name/commit/`` of a git remote, without the password that may stand in it; "" if unknown.
-
-    The path is the one that GitHub, GitLab, Gitea and Forgejo understand.
-    """
-    found = HOST.match(remote or "")
-    return f"https://{found[1]}/{found[2]}/commit/" if found else ""

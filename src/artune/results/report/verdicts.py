@@ -41,18 +41,19 @@ def read_verdicts(path: Path) -> dict[str, Verdict]:
 
 
 def judge_so_far(registry: Registry, folder: Path, seeds: int) -> dict[str, Verdict]:
-    """Judge the claims whose files are all there; the others are left out.
+    """Judge the claims whose files are all there, each by as many seeds as all its runs have; the others are left out.
 
     Args:
         registry: registry of the scale.
         folder: ``results/{scale}``.
-        seeds: number of seeds of every run.
+        seeds: largest number of seeds of a run.
     """
-    evidence, found = Evidence(registry, folder, seeds), {}
+    evidence, found = {number: Evidence(registry, folder, number) for number in range(seeds, 0, -1)}, {}
     for key, claim in registry.claims.items():
-        if not claim.why_not(registry.scale) and _is_there(claim, registry, folder, seeds):
-            judged = Judged(key, claim, tuple(compare_all(claim, evidence)))
-            record = judged.record() | {"seeds": seeds, "comparisons": [asdict(one) for one in judged.comparisons]}
+        there = [number for number in evidence if _is_there(claim, registry, folder, number)]
+        if there and not claim.why_not(registry.scale):
+            judged = Judged(key, claim, tuple(compare_all(claim, evidence[there[0]])))
+            record = judged.record() | {"seeds": there[0], "comparisons": [asdict(one) for one in judged.comparisons]}
             found[key] = _verdict(record)
     return found
 
