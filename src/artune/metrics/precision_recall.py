@@ -89,8 +89,11 @@ def precision_recall_left_out(
         rows = slice(start, start + step)
         found = _pairs(reference[rows], samples, precision)
         hit |= found.within(radii[rows, None]).any(dim=0)
-        holds, would_hold = found.within(now), found.within(grown).float()
-        others = holds.sum(dim=1, keepdim=True) - holds.long() > 0  # [rows, n]: inside a ball other than i's own
+        holds = found.within(now)
+        few = holds.sum(dim=1) < 2  # in two balls or more a reference image stays inside, whichever sample is left out
+        inside += float((~few).sum())
+        holds, would_hold = holds[few], found.within(grown)[few].float()
+        others = holds.sum(dim=1, keepdim=True) - holds.long() > 0  # [few, n]: inside a ball other than i's own
         gained = torch.zeros_like(would_hold)
         for place in range(k + 1):
             gained.index_add_(1, places[:, place], would_hold.masked_fill(own[:, place], 0.0))
