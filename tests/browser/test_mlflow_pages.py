@@ -75,7 +75,7 @@ def look_at_landing(screen) -> None:
         assert page.get_by_text("matching runs").inner_text() == f"{len(RUNS)} matching runs"
         for heading in HEADINGS:
             title = page.get_by_role("columnheader").get_by_text(heading, exact=True)
-            assert title.is_visible()
+            expect(title).to_be_visible(timeout=PATIENCE)  # the table draws its columns one after the other
             assert not title.evaluate(CUT), heading
     screen.save("mlflow-landing")
 
