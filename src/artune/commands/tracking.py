@@ -23,7 +23,7 @@ from artune.tracking.run_facts import DataFile, data_of
 if TYPE_CHECKING:
     from artune.tracking.saved_views import Experiment
 
-WAIT = 120.0  # seconds for MLflow's pages to answer
+WAIT = 300.0  # seconds for MLflow's pages to answer; on an idle machine about ten
 
 
 def mlflow_store(context: Context, arguments: Namespace) -> str:
