@@ -13,6 +13,7 @@ import sys
 
 import pytest
 from finished_runs import finished_run
+from playwright.sync_api import expect
 from project import ROOT
 from screens import SCHEMES, SIZES, opened
 
@@ -26,6 +27,7 @@ HEADINGS = ("eval/fid", "eval/inception_score", "eval/precision", "eval/recall")
 KNOWN = ("users/current", "ResizeObserver loop")  # MLflow asks for a user, which it has not got here
 # The panel of MLflow's assistant opens over a third of the window the first time that a browser sees the pages.
 SEEN_BEFORE = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+PATIENCE = 90_000  # milliseconds; MLflow's pages are four megabytes of scripts
 CUT = "element => element.scrollWidth > element.clientWidth + 1"
 
 
@@ -67,12 +69,11 @@ def run_link(uri: str, link: str) -> str:
 def look_at_landing(screen) -> None:
     """Four runs, four scores; on a phone MLflow leaves no room for the list, and only the filter is looked for."""
     page = screen.page
-    page.get_by_placeholder("metrics.rmse").wait_for()
-    assert page.get_by_placeholder("metrics.rmse").input_value() == rows_of("table4")
+    expect(page.get_by_test_id("search-box")).to_have_value(rows_of("table4"), timeout=PATIENCE)
     if screen.size == "desktop":
         for run in RUNS:
             page.get_by_role("link", name=run, exact=True).wait_for()
-        assert page.get_by_text("matching runs").inner_text() == f"{len(RUNS)} matching runs"
+        expect(page.get_by_text("matching runs")).to_have_text(f"{len(RUNS)} matching runs", timeout=PATIENCE)
         for heading in HEADINGS:
             title = page.get_by_role("columnheader").get_by_text(heading, exact=True)
             expect(title).to_be_visible(timeout=PATIENCE)  # the table draws its columns one after the other
@@ -96,7 +97,7 @@ def look_at_curves(screen) -> None:
     if screen.size == "desktop":
         screen.page.locator(".main-svg").first.wait_for()
         titles = screen.page.locator("h4[title*='/']")
-        assert titles.first.inner_text() == "reward/total"
+        expect(titles.first).to_have_text("reward/total", timeout=PATIENCE)
         assert not [title.inner_text() for title in titles.all() if title.evaluate(CUT)]
     screen.save("mlflow-curves")
 
@@ -105,7 +106,7 @@ def look_at_curves(screen) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_landing_run_and_comparison(chromium, links, size, scheme):
     with opened(chromium, links["scores"], size, scheme) as screen:
-        screen.page.set_default_timeout(60_000)
+        screen.page.set_default_timeout(PATIENCE)
         screen.page.evaluate(SEEN_BEFORE)
         screen.page.reload()
         look_at_landing(screen)

@@ -65,7 +65,9 @@ def _record(*arguments: Any, **further: Any) -> logging.LogRecord:
     return record
 
 
-def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = True) -> str:
+def experiment_id(
+    client: "MlflowClient", uri: str, name: str, restore: bool = True, tags: Mapping[str, str] | None = None
+) -> str:
     """Id of an experiment, created if it is missing; its artifacts get a folder of its name beside the database.
 
     Args:
@@ -74,6 +76,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = T
         name: name of the experiment.
         restore: whether to take it out of the trash if it was deleted on MLflow's pages. The store accepts neither runs
             in it nor another experiment of its name.
+        tags: tags of an experiment that is created here.
     """
     database = sqlite_file(uri)
     folder = None if database is None else artifact_address(database, name)
@@ -88,7 +91,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str, restore: bool = T
         except Exception:  # another process has restored it meanwhile
             if client.get_experiment(found.experiment_id).lifecycle_stage == "deleted":
                 raise
-    known = str(found.experiment_id if found else client.create_experiment(name, artifact_location=folder))
+    known = str(found.experiment_id if found else client.create_experiment(name, folder, dict(tags or {})))
     if database is not None:
         keep_artifacts_beside(database)  # also if the folder was moved since
     return known
@@ -111,7 +114,7 @@ class RunView:
         if database is not None and not database.exists():
             raise FileNotFoundError(f"{database}: no such file; `artune mlflow_store` makes it")
         self.client, self.name = connect_mlflow(record.uri), record.name
-        self.experiment = experiment_id(self.client, record.uri, record.experiment)
+        self.experiment = experiment_id(self.client, record.uri, record.experiment, tags=record.experiment_tags)
         self.params = {key: str(value)[:6000] for key, value in leaves(dict(record.params)).items()}
         self.tags, self.data, self.times = {**record.tags}, record.data, times or (None, None)
         self.offset = time.time() - time.monotonic()  # a clock that is set meanwhile moves no point

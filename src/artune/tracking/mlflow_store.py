@@ -202,7 +202,7 @@ def upsert(uri: str, registry: Registry, folders: Sequence[Path], data: OfRun = 
 def _log(uri: str, registry: Registry, run: Finished, data: Sequence[DataFile]) -> None:
     """Log a finished run, or what the store lacks of it."""
     params, views = compared_settings(registry, run.spec), experiment_tags(registry, [run.row])
-    record = MlflowRun(uri, registry.results_name, run.spec["name"], params, run.tags, data)
+    record = MlflowRun(uri, registry.results_name, run.spec["name"], params, run.tags, data, run.folder, views)
     view = RunView(record, times=run.times)
     if view.outdated(run.points):
         view.replace()
