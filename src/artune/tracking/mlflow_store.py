@@ -9,7 +9,7 @@ import numpy as np
 
 from artune.config.paper import paper_values, tables_of
 from artune.config.registry import Registry
-from artune.config.seeds import row_of
+from artune.config.seeds import cut_seeds, row_of
 from artune.config.yaml_layers import read_yaml
 from artune.runtime.files import read_json
 from artune.runtime.places import destination
@@ -220,7 +220,8 @@ def _seeds_of(registry: Registry, runs: Sequence[Finished], row: str) -> list[Fi
     found = {run.spec["name"]: run for run in runs if run.row == row}
     beside = next(iter(found.values())).folder.parent
     for folder in {path.parent for path in beside.glob(f"{row}*/scores.json")}:
-        if folder.name not in found and row_of(read_yaml(folder / "config.yaml")) == row:
+        base, named = cut_seeds(folder.name)
+        if folder.name not in found and f"{base}{named.inputs}" == row:
             found[folder.name] = read_finished(registry, folder)
     return sorted(found.values(), key=lambda run: run.spec["seed"])
 
