@@ -98,7 +98,9 @@ def test_finished_results_in_another_place(project, tmp_path, way, fault):
     assert times(target) == before
     assert ((target / TABLE).read_bytes(), digest(target / TRAINED)) == (table, weights)
     done = artune(target, "mlflow", "--runs", "results/smoke/runs")
-    assert "4 runs up to date" in done.stderr, done.stderr
+    finished = len(list((target / "results/smoke/runs").glob("*/scores.json")))  # other tests may have added to the four rows
+    assert finished >= 4
+    assert f" {finished} runs up to date" in done.stderr, done.stderr
     assert not project.exists()
     with sqlite3.connect(target / STORE) as store:
         assert not store.execute("SELECT * FROM runs WHERE artifact_uri LIKE '%/old/%'").fetchall()

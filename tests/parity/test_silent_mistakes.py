@@ -17,7 +17,7 @@ from tiny import tiny_run
 
 from artune.config.registry import Registry
 from artune.config.run import Sampling
-from artune.evaluation import scores
+from artune.evaluation import other_networks
 from artune.evaluation.scores import score
 from artune.inputs.references import write_reference
 from artune.metrics.fid import frechet_distance
@@ -253,7 +253,7 @@ def test_11_class_ordered_images_in_the_splits_of_the_inception_score(monkeypatc
         assert found == pytest.approx(float(data["adm_split130"]), rel=0.03)
 
     scoring()
-    monkeypatch.setattr(scores, "file_order", lambda n, seed: np.arange(n))
+    monkeypatch.setattr(other_networks, "file_order", lambda n, seed: np.arange(n))
     assert_it_fails(scoring)
 
 

@@ -24,6 +24,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # o
 SIDE = 64  # pixels to which images are enlarged; smaller ones would end in a grid of 1 x 1 before the pooling
 MEAN = STD = 0.5
 WIDTH = 1280  # D, the pooled features
+CPU_ROWS = 50  # images per pass on a CPU: their activations stay in its cache, which takes a third of the time of 500
 
 
 class EfficientNetLite0(nn.Module):
@@ -58,6 +59,10 @@ class EfficientNetLite0(nn.Module):
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """Images uint8 [B, 3, H, W] -> pooled features float32 [B, 1280], not normalised, at least 0."""
+        rows = len(images) if images.is_cuda else CPU_ROWS
+        return torch.cat([self._pooled(part) for part in images.split(max(1, rows))])
+
+    def _pooled(self, images: Tensor) -> Tensor:
         found = self.body.forward_features(self.prepare(images))
         return self.body.forward_head(found, pre_logits=True).float()
 
