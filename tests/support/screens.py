@@ -44,19 +44,18 @@ def opened(browser: Any, url: str, size: str = "desktop", scheme: str = "light",
     try:
         screen = Screen(window.new_page(), size, scheme)
         screen.page.set_default_timeout(20_000)
-        screen.page.on(
-            "console",
-            lambda message: (
-                screen.troubles.append(f"{message.text} ({message.location.get('url')})")
-                if message.type == "error"
-                else None
-            ),
-        )
+        screen.page.on("console", lambda message: screen.troubles.extend(_errors(message)))
         screen.page.on("pageerror", lambda error: screen.troubles.append(str(error)))
         screen.page.goto(url)
         yield screen
     finally:
         window.close()
+
+
+def _errors(message: Any) -> list[str]:
+    """What a console message says, with the address that it is about, if it is an error."""
+    address = message.location.get("url")
+    return [f"{message.text} ({address})" if address else message.text] if message.type == "error" else []
 
 
 def four_screens(
