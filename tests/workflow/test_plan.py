@@ -3,6 +3,7 @@
 import re
 import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -80,10 +81,8 @@ def cpu_seconds(call):
 @pytest.fixture(scope="module")
 def start():
     """CPU seconds that Snakemake needs here to say its version, mostly for imports: 1.2 on a quick machine."""
-    return min(
-        cpu_seconds(lambda: subprocess.run(["snakemake", "--version"], check=True, capture_output=True))
-        for _ in range(3)
-    )
+    version = [sys.executable, "-m", "snakemake", "--version"]
+    return min(cpu_seconds(lambda: subprocess.run(version, check=True, capture_output=True)) for _ in range(3))
 
 
 @pytest.mark.parametrize("scale", ["mnist", "imagenet"])
