@@ -8,6 +8,7 @@ from types import TracebackType
 from artune.commands.cli import main
 from artune.commands.streams import fill_descriptors, settle
 from artune.errors import without_secrets
+from artune.runtime.processes import keep_memory
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -23,6 +24,7 @@ def run() -> None:
     iteration of GRPO leaves no reference cycles.
     """
     gc.set_threshold(50_000, 10, 10)
+    keep_memory()
     sys.excepthook = report
     fill_descriptors()
     try:

@@ -26,7 +26,7 @@ from artune.metrics.fid import jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import kid
-from artune.metrics.precision_recall import precision_recall, precision_recall_left_out
+from artune.metrics.precision_recall import neighbour_radii, precision_recall_left_out
 from artune.runtime.files import load_npz, npz_names
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ class Jackknifed(NamedTuple):
 
 
 def scores_left_out(
-    features: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], evaluation: Evaluation, classes: int
+    features: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    evaluation: Evaluation,
+    classes: int,
+    radii: Tensor | None = None,
 ) -> dict[str, Jackknifed]:
     """The scores of a run that the glossary marks as compared; no ``accuracy`` if the classifier has other classes.
 
@@ -54,6 +58,7 @@ def scores_left_out(
         reference: arrays ``heldout/{network}/{mu,sigma,features}``.
         evaluation: the protocol.
         classes: number of classes of the data set.
+        radii: of the reference's balls, from :func:`artune.metrics.precision_recall.neighbour_radii`, if known.
     """
     arrays, judged = {key: torch.from_numpy(value) for key, value in features.items()}, f"heldout/{evaluation.features}"
     real = {key: torch.from_numpy(reference[f"{judged}/{key}"]) for key in ("mu", "sigma")}
@@ -71,7 +76,7 @@ def scores_left_out(
         without[order] = inception_score_left_out(probabilities[order], split)
         scores["inception_score"] = Jackknifed(inception_score(probabilities[order], split)[0], without)
     if theirs is not None:
-        scores |= _balls_left_out(torch.from_numpy(theirs), ours, evaluation)
+        scores |= _balls_left_out(torch.from_numpy(theirs), ours, evaluation, radii)
     if "clip" in arrays:
         scores["clip_score"] = _mean(arrays["clip"])
     if {"labels", "probabilities"} <= arrays.keys() and arrays["probabilities"].shape[1] == classes:
@@ -79,12 +84,16 @@ def scores_left_out(
     return scores
 
 
-def _balls_left_out(theirs: Tensor, ours: Tensor, evaluation: Evaluation) -> dict[str, Jackknifed]:
-    """Precision and recall of features [n, D] against features [m, D] of the reference."""
+def _balls_left_out(
+    theirs: Tensor, ours: Tensor, evaluation: Evaluation, radii: Tensor | None
+) -> dict[str, Jackknifed]:
+    """Precision and recall of features [n, D] against features [m, D] of the reference and, if known, their radii."""
     k, mode = evaluation.neighbours, evaluation.precision_recall
-    whole = precision_recall(theirs, ours, k=k, precision=mode)
-    precisions, recalls = precision_recall_left_out(theirs, ours, k=k, precision=mode)
-    return {"precision": Jackknifed(whole.precision, precisions), "recall": Jackknifed(whole.recall, recalls)}
+    found = precision_recall_left_out(theirs, ours, k=k, precision=mode, radii=radii)
+    return {
+        "precision": Jackknifed(found.precision, found.precisions),
+        "recall": Jackknifed(found.recall, found.recalls),
+    }
 
 
 def _mean(values: Tensor) -> Jackknifed:
@@ -157,6 +166,7 @@ def compare(
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
     references = reference if isinstance(reference, Mapping) else {0: reference}
     real = {number: _real_under(registry.evaluation_in(number), path) for number, path in references.items()}
+    radii = {number: _radii_of(registry.evaluation_in(number), arrays) for number, arrays in real.items()}
     labels: dict[str, np.ndarray | None] = {}
     known: dict[str, dict[str, Jackknifed]] = {}
 
@@ -166,7 +176,7 @@ def compare(
             labels[name] = arrays.get("labels")
             number = cut_seeds(name)[1].networks
             protocol = registry.evaluation_in(number)
-            known[name] = scores_left_out(arrays, real[number], protocol, registry.data.classes)
+            known[name] = scores_left_out(arrays, real[number], protocol, registry.data.classes, radii[number])
         return known[name]
 
     lines: list[dict[str, Any]] = []
@@ -191,6 +201,11 @@ def compare(
 
 def _real_under(protocol: Evaluation, reference: Path) -> dict[str, np.ndarray]:
     return load_npz(reference, *(f"heldout/{protocol.features}/{key}" for key in ("mu", "sigma", "features")))
+
+
+def _radii_of(protocol: Evaluation, real: Mapping[str, np.ndarray]) -> Tensor:
+    features = torch.from_numpy(real[f"heldout/{protocol.features}/features"])
+    return neighbour_radii(features, protocol.neighbours, protocol.precision_recall)
 
 
 def _refuse_other_set(first: str, second: str) -> None:

@@ -1,5 +1,6 @@
 """Kernel inception distance: unbiased at every n, so the number to compare between runs of different size."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from artune.metrics.jackknife import standard_error
 CACHED = 1024  # rows and columns of which a block of the kernel of wide features stays in a processor's cache
 WHOLE = 10_000  # most samples, and most reference features, of which all pairs are taken
 LEAST = 100  # samples, or reference features, in a block, however many there are
-SMALL = 256  # side of a tile of the pairs within one set; half of a tile on the diagonal is wasted work
+SMALL = 256  # side of a tile on the diagonal of the pairs within one set, half of which is wasted work
 Rows: TypeAlias = slice | Tensor  # which rows: all, or an index [b]
 SAMPLES, REFERENCE = 0, 1  # seeds of the blocks; two, since sample i may have been made from reference image i
 
@@ -114,7 +115,7 @@ def kid(reference: Tensor, samples: Tensor, block: int = 2048) -> KID:
 
 @dataclass(frozen=True)
 class _Points:
-    """Features in the form in which the kernel takes them: ``x.y / D + 1`` is ``a_x + a_y + (rows_x . rows_y) / D``."""
+    """Features in the form in which the kernel takes them: ``x.y + D`` is ``a_x + a_y + rows_x . rows_y``."""
 
     rows: Tensor  # [n, D]
     offsets: Tensor  # a, float64 [n]
@@ -127,11 +128,10 @@ class _Points:
         which cancel in the sums over all pairs.
         """
         if centre is None:
-            return cls(
-                features.double(), torch.full((len(features),), 0.5, dtype=torch.float64, device=features.device)
-            )
+            half = torch.full((len(features),), features.shape[1] / 2, dtype=torch.float64, device=features.device)
+            return cls(features.double(), half)
         offsets = torch.cat([rows.double() @ centre for rows in features.split(BLOCK)]) - centre.square().sum() / 2
-        return cls(centred(features, centre), offsets / features.shape[1] + 0.5)
+        return cls(centred(features, centre), offsets + features.shape[1] / 2)
 
     def taken(self, rows: Rows) -> "_Points":
         """Some of the points."""
@@ -150,19 +150,17 @@ class _Tiles:
     def __init__(self, x: _Points, y: _Points, block: int):
         self.x, self.y = x, y
         size = min(block, len(x.offsets)) * min(block, len(y.offsets))
-        self.products = x.rows.new_empty(size)
-        self.arguments, self.kernel = x.offsets.new_empty(size), x.offsets.new_empty(size)
+        self.products, self.arguments = x.rows.new_empty(size), x.offsets.new_empty(size)
 
     def cubes(self, rows: slice, columns: slice) -> Tensor:
-        """The kernel of a tile, float64 [rows, columns]; the next call overwrites it."""
+        """D^3 times the kernel of a tile, float64 [rows, columns]; the next call overwrites it."""
         x, y = self.x.rows[rows], self.y.rows[columns]
-        products, arguments, kernel = (
-            memory[: len(x) * len(y)].view(len(x), len(y)) for memory in (self.products, self.arguments, self.kernel)
+        products, arguments = (
+            memory[: len(x) * len(y)].view(len(x), len(y)) for memory in (self.products, self.arguments)
         )
         torch.mm(x, y.T, out=products)
-        arguments.copy_(products).div_(x.shape[1])
-        arguments.add_(self.x.offsets[rows, None]).add_(self.y.offsets[columns])
-        return torch.square(arguments, out=kernel).mul_(arguments)
+        arguments.copy_(products).add_(self.x.offsets[rows, None]).add_(self.y.offsets[columns])
+        return arguments.pow_(3)
 
 
 def _row_sums(x: _Points, y: _Points, block: int) -> Tensor:
@@ -172,22 +170,32 @@ def _row_sums(x: _Points, y: _Points, block: int) -> Tensor:
         for column in range(0, len(y.offsets), block):
             rows, columns = slice(row, row + block), slice(column, column + block)
             sums[rows] += tiles.cubes(rows, columns).sum(dim=1)
-    return sums
+    return sums / x.rows.shape[1] ** 3
 
 
 def _own_row_sums(x: _Points, block: int) -> Tensor:
     """``sum_j k(x_i, x_j)`` over j other than i, float64 [len(x)]; each product serves both of its points."""
     sums, tiles = torch.zeros_like(x.offsets), _Tiles(x, x, block)
-    for row in range(0, len(sums), block):
-        for column in range(row, len(sums), block):
-            rows, columns = slice(row, row + block), slice(column, column + block)
-            kernel = tiles.cubes(rows, columns)
-            if column == row:
-                kernel.fill_diagonal_(0.0)
-            else:
-                sums[columns] += kernel.sum(dim=0)
-            sums[rows] += kernel.sum(dim=1)
-    return sums
+    for rows, columns in _triangle(0, len(sums), block):
+        kernel = tiles.cubes(rows, columns)
+        if columns == rows:
+            kernel.fill_diagonal_(0.0)
+        else:
+            sums[columns] += kernel.sum(dim=0)
+        sums[rows] += kernel.sum(dim=1)
+    return sums / x.rows.shape[1] ** 3
+
+
+def _triangle(start: int, end: int, block: int) -> Iterator[tuple[slice, slice]]:
+    """Tiles that cover each pair of points from ``start`` to ``end`` once; of side ``block``, less on the diagonal."""
+    for row in range(start, end, block):
+        stop = min(row + block, end)
+        if block > SMALL:
+            yield from _triangle(row, stop, SMALL)
+        else:
+            yield slice(row, stop), slice(row, stop)
+        for column in range(stop, end, block):
+            yield slice(row, stop), slice(column, min(column + block, end))
 
 
 def _cut(size: int, count: int, seed: int) -> list[Rows]:

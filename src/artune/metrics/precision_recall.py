@@ -57,10 +57,25 @@ def precision_recall(
     )
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Precision and recall of n samples, and those without each of them."""
+
+    precision: float
+    recall: float
+    precisions: Tensor  # [n] float64
+    recalls: Tensor  # [n] float64
+
+
 def precision_recall_left_out(
-    reference: Tensor, samples: Tensor, k: int = 3, precision: Precision = "exact", pairs: int = 20_000_000
-) -> tuple[Tensor, Tensor]:
-    """The n leave-one-out precisions and the n leave-one-out recalls, exact: float64 [n], [n].
+    reference: Tensor,
+    samples: Tensor,
+    k: int = 3,
+    precision: Precision = "exact",
+    pairs: int = 20_000_000,
+    radii: Tensor | None = None,
+) -> LeftOut:
+    """As :func:`precision_recall`, with the n leave-one-out precisions and recalls, all exact.
 
     Without a sample its own ball is gone, and the ball of every sample that had it among the k nearest neighbours
     grows to the next neighbour.
@@ -71,6 +86,7 @@ def precision_recall_left_out(
         k: index of the neighbour that sets the radius.
         precision: as in :func:`precision_recall`.
         pairs: distances in memory at a time; limits the memory, does not change the result.
+        radii: those of the reference, from :func:`neighbour_radii`, if they are known.
 
     Raises:
         ArtuneError: as :func:`precision_recall`, or at most k + 1 samples.
@@ -81,7 +97,8 @@ def precision_recall_left_out(
     values, places = nearest(samples, k + 2) if precision == "exact" else _nearest_half(samples, k + 2)
     own = places[:, : k + 1] == torch.arange(n, device=samples.device)[:, None]  # a sample is no neighbour of itself
     now, grown = values[:, k], values[:, k + 1]
-    radii = neighbour_radii(reference, k, precision)
+    radii = neighbour_radii(reference, k, precision) if radii is None else radii
+    covered_images = 0
     hit = torch.zeros(n, dtype=torch.bool, device=samples.device)
     inside = torch.zeros(n, dtype=torch.float64, device=samples.device)
     step = max(1, pairs // n)
@@ -90,7 +107,9 @@ def precision_recall_left_out(
         found = _pairs(reference[rows], samples, precision)
         hit |= found.within(radii[rows, None]).any(dim=0)
         holds = found.within(now)
-        few = holds.sum(dim=1) < 2  # in two balls or more a reference image stays inside, whichever sample is left out
+        balls = holds.sum(dim=1)  # that each reference image lies in
+        covered_images += int((balls > 0).sum())
+        few = balls < 2  # in two balls or more a reference image stays inside, whichever sample is left out
         inside += float((~few).sum())
         holds, would_hold = holds[few], found.within(grown)[few].float()
         others = holds.sum(dim=1, keepdim=True) - holds.long() > 0  # [few, n]: inside a ball other than i's own
@@ -98,7 +117,8 @@ def precision_recall_left_out(
         for place in range(k + 1):
             gained.index_add_(1, places[:, place], would_hold.masked_fill(own[:, place], 0.0))
         inside += (others | (gained > 0)).double().sum(dim=0)
-    return (hit.double().sum() - hit.double()) / (n - 1), inside / m
+    without = (hit.double().sum() - hit.double()) / (n - 1)
+    return LeftOut(float(hit.double().mean()), covered_images / m, without, inside / m)
 
 
 def neighbour_radii(features: Tensor, k: int, precision: Precision = "exact", block: int = 10_000) -> Tensor:

@@ -1,10 +1,11 @@
-"""What torchrun and signals tell a process. Never imports torch.
+"""What torchrun and signals tell a process, and how a process keeps its memory. Never imports torch.
 
 A request to stop is SIGTERM, the SIGUSR1 that SLURM sends ahead of a time limit (``--signal``), or the SIGHUP of a
 terminal that was closed.
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -105,3 +106,18 @@ def leave_terminal() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt(3)
+
+
+def keep_memory() -> bool:
+    """Let glibc keep freed tensors of up to 256 MB for the next ones instead of handing them back; whether it will.
+
+    By default each tensor above 32 MB at most is new memory, every page of which the kernel clears at its first use: a
+    quarter of an evaluation of 10,000 samples. No result depends on it. The user's own settings of malloc are left
+    alone, and other C libraries have none.
+    """
+    own = [name for name, value in os.environ.items() if name.startswith("MALLOC_") or "glibc.malloc" in value]
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" and not own else None
+    return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, 1 << 28)) and bool(mallopt(TRIM_THRESHOLD, 1 << 30))

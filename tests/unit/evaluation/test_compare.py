@@ -94,10 +94,12 @@ def test_a_difference_and_its_error_are_those_of_the_literal_jackknife(world):
 def test_precision_and_recall_without_a_sample_are_exact_where_distances_tie_as_well(precision):
     draw = torch.Generator().manual_seed(0)
     real, ours = (torch.randint(4, (30, 2), generator=draw).double() for _ in range(2))  # many points are equal
-    precisions, recalls = precision_recall_left_out(real, ours, 3, precision, pairs=100)
+    found = precision_recall_left_out(real, ours, 3, precision, pairs=100)
+    whole = precision_recall(real, ours, 3, precision)
+    assert (found.precision, found.recall) == (whole.precision, whole.recall)
     for i in range(30):
         literal = precision_recall(real, torch.cat([ours[:i], ours[i + 1 :]]), 3, precision)
-        assert (float(precisions[i]), float(recalls[i])) == pytest.approx((literal.precision, literal.recall))
+        assert (found.precisions[i], found.recalls[i]) == pytest.approx((literal.precision, literal.recall))
 
 
 def test_pairing_takes_out_what_two_runs_share(world):

@@ -7,7 +7,7 @@ from artune.metrics import distances, fid, kid, precision_recall
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, jackknife_fid
 from artune.metrics.kid import kid as kernel_distance
-from artune.metrics.precision_recall import neighbour_radii
+from artune.metrics.precision_recall import PrecisionRecall, neighbour_radii
 from artune.metrics.precision_recall import precision_recall as both
 
 WIDTH = 600
@@ -74,10 +74,14 @@ def test_a_repeated_image_left_out_is_decided_as_all_of_them_together(width, sca
     """Equal images, images at equal distances, and balls that end at a point: no two roundings may meet."""
     once, others = scale * draw(0, 12, width=width), scale * draw(1, 20, 3.0, width=width)
     ours, real = torch.cat([once.repeat(4, 1), others[:6]]), torch.cat([once, others, once[:3]])
-    precisions, recalls = precision_recall.precision_recall_left_out(real, ours, 3)
+    found = precision_recall.precision_recall_left_out(real, ours, 3)
+    known = precision_recall.precision_recall_left_out(real, ours, 3, radii=neighbour_radii(real, 3))
+    assert torch.equal(found.precisions, known.precisions)
+    assert torch.equal(found.recalls, known.recalls)
+    assert both(real, ours) == PrecisionRecall(found.precision, found.recall, both(real, ours).precision_standard_error)
     for i in range(len(ours)):
         literal = both(real, torch.cat([ours[:i], ours[i + 1 :]]), 3)
-        assert (float(precisions[i]), float(recalls[i])) == pytest.approx(
+        assert (float(found.precisions[i]), float(found.recalls[i])) == pytest.approx(
             (literal.precision, literal.recall), abs=1e-12
         )
 
@@ -101,8 +105,7 @@ def test_thousands_of_equal_images_take_no_time(monkeypatch):
     monkeypatch.setattr(distances, "_apart", lambda u, v: computed.append(len(u)) or plain(u, v))
     ours = torch.cat([draw(0, 2, width=512).repeat(500, 1), draw(1, 30, width=512)])
     assert density_coverage(ours, ours).coverage == pytest.approx(30 / 1030)
-    _, recalls = precision_recall.precision_recall_left_out(ours, ours, 3)
-    assert recalls.min() > 0.99
+    assert precision_recall.precision_recall_left_out(ours, ours, 3).recalls.min() > 0.99
     assert sum(computed) < 50_000
 
 
@@ -182,8 +185,9 @@ def test_features_that_require_grad_give_the_same_numbers():
     assert both(known, leaf) == both(real, ours)
     assert kernel_distance(known, leaf).value == kernel_distance(real, ours).value
     assert torch.equal(neighbour_radii(leaf, 3), neighbour_radii(ours, 3))
-    left_out = precision_recall.precision_recall_left_out
-    assert all(torch.equal(*pair) for pair in zip(left_out(known, leaf), left_out(real, ours), strict=True))
+    with_grad, without = (precision_recall.precision_recall_left_out(*x) for x in ((known, leaf), (real, ours)))
+    assert torch.equal(with_grad.precisions, without.precisions)
+    assert torch.equal(with_grad.recalls, without.recalls)
 
 
 def test_narrow_features_and_loose_products_stay_in_float64():

@@ -1,5 +1,9 @@
 """Which variables of the environment make a process one of several."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from processes import as_torchrun
 
@@ -73,3 +77,31 @@ def test_a_wrong_timeout_is_one_line(monkeypatch, value):
         distributed._timeout()
     monkeypatch.setenv("ARTUNE_TIMEOUT", "")
     assert distributed._timeout() == distributed.SECONDS
+
+
+FAULTS = """
+import resource
+import numpy as np
+from artune.runtime.processes import keep_memory
+kept = keep_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(10_000_000)  # 80 MB
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc hands memory back in this way")
+def test_memory_of_arrays_is_kept_for_the_next_ones_unless_the_user_has_own_settings():
+    def faults(**given):
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        found = subprocess.run(
+            [sys.executable, "-c", FAULTS], env=plain | given, check=True, capture_output=True, text=True
+        )
+        kept, number = found.stdout.split()
+        return kept == "True", int(number)
+
+    kept, few = faults()
+    left, many = faults(MALLOC_TOP_PAD_="131072")
+    assert (kept, left) == (True, False)
+    assert many > 5 * few
