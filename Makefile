@@ -79,7 +79,7 @@ reproduce: $(STAMP)
 WORLD := tests/end_to_end/test_imagenet_world.py
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
-	@echo "tests: about 14 minutes on 2 cores, up to 25 on a slower processor"
+	@echo "tests: about 17 minutes on 2 cores, up to 25 on a slower processor"
 	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; \
 		$(BIN)/python -m pytest $(WORLD) & world=$$!; second=0; \
 		$(BIN)/python -m pytest -m "not faults" --ignore $(WORLD) tests/workflow tests/end_to_end tests/faults || second=$$?; \
