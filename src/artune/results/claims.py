@@ -94,7 +94,7 @@ def count(judged: Sequence[Judged]) -> str:
     for side, name in SIDE_NAMES.items():
         verdicts = [found.verdict(side) for found in judged]
         parts.append(f"{name}: {', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in VERDICTS)}")
-    return f"{len(judged)} claims; {'; '.join(parts)}; the two part on {sum(found.parts for found in judged)}"
+    return f"{len(judged)} claims; {'; '.join(parts)}; the two differ on {sum(found.parts for found in judged)}"
 
 
 def write_claims(registry: Registry, results: Path, seeds: int, output: Path) -> str:

@@ -332,7 +332,7 @@ def test_a_claim_that_holds_by_the_rewards_network_and_fails_by_the_judge_parts(
     line = write_claims(MNIST, results, 1, tmp_path / "claims.csv")
     assert "as the paper measures: " in line
     assert "by judges that no reward saw: " in line
-    assert line.endswith("the two part on 2")
+    assert line.endswith("the two differ on 2")
     lines = list(csv.DictReader((tmp_path / "claims.csv").read_text().splitlines()))
     assert [one["id"] for one in lines if one["parts"] == "yes"] == ["fid-only-improves", "fid-only-kl"]
 

@@ -119,7 +119,7 @@ def test_both_verdicts_are_counted_in_the_contents_and_claims_on_which_they_part
     Page(parted)
     number = sum(one.parts for one in judge_claims(MNIST, copy))
     assert f'<td rowspan="2">{number} of 43</td>' in parted
-    assert parted.count("≠ they part") == 1 + number > 1  # the legend, and the claims
+    assert parted.count("≠ they differ") == 1 + number > 1  # the legend, and the claims
     assert "FID (reward&#39;s network) of llamagen_l-ours below that of llamagen_l-entropy0" in parted
     assert "reward&#39;s network (inception)" in parted
     assert "judge (judge)" in parted
