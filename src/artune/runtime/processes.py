@@ -118,6 +118,8 @@ def keep_memory() -> bool:
     quarter of an evaluation of 10,000 samples. No result depends on it. The user's own settings of malloc are left
     alone, and other C libraries have none.
     """
-    own = [name for name, value in os.environ.items() if name.startswith("MALLOC_") or "glibc.malloc" in value]
+    own = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(
+        name.startswith("MALLOC_") for name in os.environ
+    )
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" and not own else None
     return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, 1 << 28)) and bool(mallopt(TRIM_THRESHOLD, 1 << 30))

@@ -94,7 +94,8 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc hands memory back in this way")
 def test_memory_of_arrays_is_kept_for_the_next_ones_unless_the_user_has_own_settings():
     def faults(**given):
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        own = ("MALLOC_", "GLIBC_TUNABLES")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         found = subprocess.run(
             [sys.executable, "-c", FAULTS], env=plain | given, check=True, capture_output=True, text=True
         )
@@ -105,3 +106,10 @@ def test_memory_of_arrays_is_kept_for_the_next_ones_unless_the_user_has_own_sett
     left, many = faults(MALLOC_TOP_PAD_="131072")
     assert (kept, left) == (True, False)
     assert many > 5 * few
+    assert faults(GLIBC_TUNABLES="glibc.malloc.top_pad=131072")[0] is False
+
+
+def test_a_command_keeps_its_memory():
+    told = "import artune.__main__ as it; it.keep_memory = lambda: print('kept'); it.main = lambda: print('main') or 0; it.run()"
+    found = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["kept", "main"]
