@@ -10,6 +10,7 @@ import time
 import webbrowser
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,8 @@ def browse(context: Context, arguments: Namespace) -> str:
         return f"{shown(uri)}: a server that runs already"
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(arguments.port)]
     options = ["--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri", uri]
+    if entry_points(group="mlflow.app", name="artune"):  # not where the code is found by PYTHONPATH alone
+        options += ["--app-name", "artune"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # A group of its own, because MLflow's first process leaves those that it starts behind when it is stopped.
