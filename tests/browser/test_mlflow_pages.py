@@ -103,6 +103,10 @@ def look_at_run(screen) -> None:
     box = picture.bounding_box()
     assert box["y"] + box["height"] <= 400
     judge(screen, "mlflow-run")
+    handle = screen.page.get_by_label("Resize Column").first
+    handle.focus()
+    screen.page.keyboard.press("Enter")
+    expect(screen.page.get_by_role("heading", name="Resize Column")).to_be_visible()
 
 
 def look_at_curves(screen) -> None:

@@ -1,1 +1,4 @@
-"""What MLflow's pages lack of WCAG's rule AA: ``app`` serves them with ``aids.css`` (contrast, a visible focus) and ``aids.js``."""
+"""What MLflow's pages lack of WCAG's rule AA.
+
+- app: MLflow's pages with aids.css (contrast, a visible focus) and aids.js (the keyboard)
+"""
