@@ -9,6 +9,7 @@ import pytest
 import torch
 from imagenet_world import CODES, make_world
 from project import OFFICIAL, ROOT, snakemake
+from warm_python import warm_python
 
 from artune.config.registry import Registry
 from artune.config.yaml_layers import merge, read_yaml
@@ -33,10 +34,17 @@ BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # made in the environment th
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def warm():
+    with warm_python() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, warm):
     """The miniature world in which everything in ``TARGETS`` is made."""
     folder = make_world(tmp_path_factory.mktemp("world"))
-    snakemake(folder, "--config", "scale=imagenet", "--", *TARGETS, *([BY_GRAPH] if OFFICIAL else []))
+    targets = [*TARGETS, *([BY_GRAPH] if OFFICIAL else [])]
+    snakemake(folder, "--config", "scale=imagenet", "--", *targets, warm=warm)
     return folder
 
 
@@ -185,7 +193,7 @@ def test_nothing_is_left_to_do(world):
 
 
 @pytest.fixture(scope="module")
-def released(world, tmp_path_factory):
+def released(world, warm, tmp_path_factory):
     """The world, tuned again with the preset ``release``: eight images per batch, two in each of four shards."""
     folder = tmp_path_factory.mktemp("release")
     left_out = {"results", ".snakemake"}  # at the top only: src/artune has a package of that name
@@ -193,9 +201,8 @@ def released(world, tmp_path_factory):
     path = folder / "config/scales/imagenet.yaml"
     halves = {run: {"grpo.prompts": 4} for run in read_yaml(path)["experiments"] if "half_prompts" in run}
     path.write_text(json.dumps(merge(read_yaml(path), {"grpo": {"prompts": 4}, "experiments": halves})))
-    snakemake(
-        folder, "--config", "scale=imagenet", "preset=release", "--", f"{RELEASED}/runs/llamagen_l-ours/features.npz"
-    )
+    target = f"{RELEASED}/runs/llamagen_l-ours/features.npz"
+    snakemake(folder, "--config", "scale=imagenet", "preset=release", "--", target, warm=warm)
     return folder / RELEASED
 
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,23 @@ def copy_project(target: Path) -> Path:
     return target
 
 
-def snakemake(folder: Path, *arguments: str, check: bool = True, cores: int | None = 2) -> str:
-    """Run Snakemake in ``folder``; returns its output. ``cores`` is None where a profile sets the number of cores."""
+def snakemake(
+    folder: Path, *arguments: str, check: bool = True, cores: int | None = 2, warm: Mapping[str, str] | None = None
+) -> str:
+    """Run Snakemake in ``folder``; returns its output.
+
+    Args:
+        folder: a copy of the project.
+        arguments: targets and options.
+        check: whether a failure is an AssertionError with the output.
+        cores: None where a profile sets the number of cores.
+        warm: variables of :func:`warm_python.warm_python`, of whose process the commands then are forks.
+    """
     number = [] if cores is None else ["--cores", str(cores)]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *number, *arguments],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, warm or {}),
         capture_output=True,
         text=True,
         check=False,
@@ -62,10 +72,12 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "artune", *map(str, arguments), "--scale", "smoke", "--threads", "1"]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Environment in which Python imports the sources of the copy in ``folder``."""
+def environment(folder: Path, more: Mapping[str, str] = {}) -> dict[str, str]:
+    """Environment in which Python imports the sources of the copy in ``folder``, and after them what ``more`` names."""
     official = {"ARTUNE_OFFICIAL_PYTHON": OFFICIAL} if OFFICIAL else {}
-    return os.environ | official | {"PYTHONPATH": str(folder / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    path = os.pathsep.join([str(folder / "src"), *filter(None, [more.get("PYTHONPATH")])])
+    always = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return os.environ | official | more | always
 
 
 def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:

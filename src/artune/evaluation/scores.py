@@ -20,7 +20,7 @@ from artune.evaluation.protocol import OutsideFiles, protocol
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.distances import WIDE
-from artune.metrics.fid import SPLITS, feature_moments, frechet_distance, jackknife_fid
+from artune.metrics.fid import SPLITS, feature_moments, frechet_distance_of, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import standard_error
 from artune.metrics.kid import blocks_of, kid
@@ -114,8 +114,7 @@ def score_against(
     elif missing is not None:
         missing["fid_bias_corrected"] = MAY_BE_MISSING["fid_bias_corrected"] if not fid.enough_samples else BIAS_LEFT
     if "spatial" in arrays and f"{judged}/mu_s" in real:
-        moments = feature_moments(arrays["spatial"])
-        scores["sfid"] = frechet_distance(*moments, real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
+        scores["sfid"] = frechet_distance_of(arrays["spatial"], real[f"{judged}/mu_s"], real[f"{judged}/sigma_s"])
     if evaluation.density_neighbours is not None and theirs is not None:
         spread = density_coverage(theirs, ours, k=evaluation.density_neighbours)
         scores |= {"density": spread.density, "coverage": spread.coverage}

@@ -10,5 +10,6 @@
 - student: error of a mean over few seeds, by Student's t
 - distances: sums, neighbours and balls of wide features, in float32 where that decides
 - jackknife: standard error from leave-one-out values
+- cross_spectrum: directions that samples and a reference have in common, of many samples and of few
 - trace_sqrt: traces of matrix square roots when one sample leaves a covariance
 """

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from artune.errors import ArtuneError
-from artune.metrics.distances import may_round, symmetric_sum
+from artune.metrics.cross_spectrum import cross_spectrum, trace_sqrt_of_few
+from artune.metrics.distances import may_round
 from artune.metrics.jackknife import standard_error
-from artune.metrics.trace_sqrt import any_root, covariance_root, downdate_trace_sqrt, numerical_rank
+from artune.metrics.trace_sqrt import covariance_root, downdate_trace_sqrt
 
 # Bounds within which a bias-corrected FID counts as within its own error, from the experiments of docs/evaluation.md.
 PER_FEATURE = 10  # least samples per feature
@@ -174,6 +175,19 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> fl
     return float((mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
 
 
+def frechet_distance_of(features: Tensor, mu_ref: Tensor, cov_ref: Tensor) -> float:
+    """:func:`frechet_distance` of the moments of features [n, D] by :func:`feature_moments` and a reference's.
+
+    Of at most D samples it takes no eigenvalues of a [D, D] matrix.
+    """
+    mean, covariance = feature_moments(features)
+    if len(features) > features.shape[1]:
+        return frechet_distance(mean, covariance, mu_ref, cov_ref)
+    mu_ref, cov_ref = mu_ref.double(), cov_ref.double()
+    cross = trace_sqrt_of_few(features, cov_ref)
+    return float((mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * cross)
+
+
 def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int = 4096) -> JackknifeFID:
     """FID of features [n, D] against reference moments, its standard error and its bias-corrected value.
 
@@ -195,35 +209,31 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
     features, n = features.detach(), len(features)
     chunk = min(chunk, CACHED) if may_round(features) else chunk
     mu_ref, cov_ref = (torch.as_tensor(moment).detach().double().to(features.device) for moment in (mu_ref, cov_ref))
-    mean, covariance = _moments_in_chunks(features, chunk)
-    root = any_root(cov_ref) if may_round(features) else covariance_root(cov_ref)
-    values, vectors = torch.linalg.eigh(inner := root.T @ covariance @ root)
-    trace_sqrt = values.clamp_min(0).sqrt().sum()
-    rank = numerical_rank(values)
-    project = root @ vectors[:, len(values) - rank :]
+    common = cross_spectrum(features, mu_ref, cov_ref, chunk)
+    mean, trace, values, trace_sqrt = common.mean, common.trace, common.values, common.trace_sqrt
 
     # With S_i = grow (S - n/(n-1)^2 d d^T) and mu_i = mu - d/(n-1), every F_i - F is found without subtracting
     # nearly equal traces.
     grow = (n - 1) / (n - 2)
     # A direction that the samples lack but the reference has counts as carried by one sample.
-    lacking = float(((root @ vectors[:, : len(values) - rank]).square().sum() / cov_ref.trace()).nan_to_num(1.0))
-    weights = values[len(values) - rank :].sqrt() / trace_sqrt
+    lacking = float((common.lacking / cov_ref.trace()).nan_to_num(1.0))
+    weights = values.sqrt() / trace_sqrt
     change, carried = [], 0.0
     for part in features.split(chunk):
         d = part.double() - mean
         norms = d.square().sum(dim=1)
-        z = _projected(d, project, n) * (n**0.5 / (n - 1))
-        downdate = downdate_trace_sqrt(values[len(values) - rank :], z)
-        shares = z.square() / values[len(values) - rank :] * ((n - 1) / n)  # of each direction's variance
+        z = _projected(d, common.project, n) * (n**0.5 / (n - 1))
+        downdate = downdate_trace_sqrt(values, z)
+        shares = z.square() / values * ((n - 1) / n)  # of each direction's variance
         carried += float((shares @ weights) @ shares.sum(dim=1))
         change.append(
             (norms / (n - 1) - 2 * d @ (mean - mu_ref)) / (n - 1)
-            + covariance.trace() / (n - 2)
+            + trace / (n - 2)
             - norms * n / ((n - 1) * (n - 2))
             - 2 * (trace_sqrt / ((n - 2) * (grow**0.5 + 1)) + grow**0.5 * downdate)
         )
     change = torch.cat(change)
-    value = (mean - mu_ref).square().sum() + covariance.trace() + cov_ref.trace() - 2 * trace_sqrt
+    value = (mean - mu_ref).square().sum() + trace + cov_ref.trace() - 2 * trace_sqrt
     corrected = float(value - (n - 1) * change.mean())
     return JackknifeFID(
         value=float(value),
@@ -232,41 +242,8 @@ def jackknife_fid(features: Tensor, mu_ref: Tensor, cov_ref: Tensor, chunk: int 
         changes=change,
         width=features.shape[1],
         share=lacking + (1 - lacking) * carried,
-        halved=partial(_mean_of_halves, features, mean, inner, covariance.trace(), mu_ref, cov_ref, root, chunk),
+        halved=common.halved,
     )
-
-
-def _mean_of_halves(
-    features: Tensor,
-    mean: Tensor,
-    inner: Tensor,
-    trace: Tensor,
-    mu_ref: Tensor,
-    cov_ref: Tensor,
-    root: Tensor,
-    chunk: int,
-    split: int,
-) -> float:
-    """Mean FID of the two halves of a random split (a file may be sorted by class); an odd sample is in the second.
-
-    ``inner`` is ``root^T S root`` of all samples' covariance S, and ``trace`` that of S. Both of the second half follow
-    from these and the first half's, without another product of matrices.
-    """
-    n = len(features)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(split)).to(features.device)
-    first = n // 2
-    mean1, cov1 = _moments_in_chunks(features[order[:first]], chunk)
-    inner1, trace1 = root.T @ cov1 @ root, cov1.trace()
-    mean2 = mean + (mean - mean1) * (first / (n - first))
-    gap, between = mean1 - mean2, first * (n - first) / n
-    seen = root.T @ gap
-    inner2 = (inner * (n - 1) - inner1 * (first - 1) - torch.outer(seen, seen) * between) / (n - first - 1)
-    trace2 = (trace * (n - 1) - trace1 * (first - 1) - gap.square().sum() * between) / (n - first - 1)
-    distances = []
-    for mu, product, own in ((mean1, inner1, trace1), (mean2, inner2, trace2)):
-        cross = torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()
-        distances.append(float((mu - mu_ref).square().sum() + own + cov_ref.trace() - 2 * cross))
-    return sum(distances) / 2
 
 
 def _projected(d: Tensor, project: Tensor, n: int) -> Tensor:
@@ -276,17 +253,6 @@ def _projected(d: Tensor, project: Tensor, n: int) -> Tensor:
     """
     plenty = may_round(d) and n >= 2 * len(project)
     return (d.float() @ project.float()).double() if plenty else d @ project
-
-
-def _moments_in_chunks(features: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    mean = sum(part.double().sum(dim=0) for part in features.split(chunk)) / len(features)
-    if may_round(features):
-        return mean, symmetric_sum(part.double() - mean for part in features.split(chunk)) / (len(features) - 1)
-    scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
-    for part in features.split(chunk):
-        centred = part.double() - mean
-        scatter.addmm_(centred.T, centred)
-    return mean, scatter / (len(features) - 1)
 
 
 def _check_features(features: Tensor, least: int) -> None:
