@@ -61,6 +61,7 @@ $(STAMP): envs/build.txt $(PINS) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/build.txt
 	@$(BIN)/uv pip install --quiet $(PINNED) --compile-bytecode --python $(BIN)/python -r $(PINS)
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	@$(BIN)/python -m compileall -q src
 	@rm -f .venv/.pins-*
 	@touch $@
 

@@ -1,8 +1,9 @@
-"""Fixtures of several folders of tests: a finished smoke project, a SLURM cluster."""
+"""Fixtures of several folders of tests: a finished smoke project, a warm Python, a SLURM cluster."""
 
 import pytest
 from cluster import Cluster, missing_programs
 from project import SMOKE, TARGETS, copy_project, snakemake
+from warm_python import warm_python
 
 
 @pytest.fixture(scope="session")
@@ -11,6 +12,13 @@ def smoke(tmp_path_factory):
     folder = copy_project(tmp_path_factory.mktemp("smoke"))
     snakemake(folder, *SMOKE, *TARGETS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Variables of the environment with which commands of artune start in a tenth of a second."""
+    with warm_python() as variables:
+        yield variables
 
 
 @pytest.fixture(scope="session")

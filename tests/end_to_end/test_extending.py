@@ -39,7 +39,7 @@ def add(folder, kind, path, anchor, block):
 
 
 @pytest.fixture(scope="module")
-def extended(smoke, tmp_path_factory):
+def extended(smoke, warm, tmp_path_factory):
     """The finished smoke project with everything that the page adds, and its table."""
     folder = tmp_path_factory.mktemp("extended") / "project"
     folder.mkdir()
@@ -51,7 +51,7 @@ def extended(smoke, tmp_path_factory):
     scale["backbones"]["llamagen_s"] = {"train": {"steps": 20}}  # as the scale has it for the others
     (folder / "config/scales/smoke.yaml").write_text(yaml.safe_dump(scale, sort_keys=False))
     outdated = planned(snakemake(folder, "-n", "--quiet", "rules", *SMOKE, *TARGETS))
-    return folder, outdated, snakemake(folder, *SMOKE, TARGET)
+    return folder, outdated, snakemake(folder, *SMOKE, TARGET, warm=warm)
 
 
 def test_every_block_of_the_page_is_an_addition_or_a_command():

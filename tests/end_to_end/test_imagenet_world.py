@@ -9,7 +9,6 @@ import pytest
 import torch
 from imagenet_world import CODES, make_world
 from project import OFFICIAL, ROOT, snakemake
-from warm_python import warm_python
 
 from artune.config.registry import Registry
 from artune.config.yaml_layers import merge, read_yaml
@@ -31,12 +30,6 @@ TARGETS = (
     "results/extra_real.csv",
 )
 BY_GRAPH = f"{RUNS}/llamagen_l-ours/official.json"  # made in the environment that has TensorFlow
-
-
-@pytest.fixture(scope="module")
-def warm():
-    with warm_python() as variables:
-        yield variables
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """A process that has torch, timm and MLflow loaded and forks for every command of a pipeline.
 
-Loading these libraries is more than half of a command of the miniature ImageNet world, which has 150 of them. Whatever is
-artune's own is loaded by the fork, from the copy of the project that the command belongs to. That commands load their
-libraries by themselves is seen in the other pipelines, which start theirs as a user does.
+Loading these libraries is most of a command of a miniature pipeline, and that of the ImageNet world has 150 commands.
+Whatever is artune's own is loaded by the fork, from the copy of the project that the command belongs to. That commands
+load their libraries by themselves is seen in the pipeline of the fixture ``smoke``, which starts them as a user does.
 """
 
 import atexit
