@@ -75,16 +75,17 @@ reproduce: $(STAMP)
 	@echo
 	@$(BIN)/python -m artune expected table4 --scale $(SCALE)
 
-# Three calls of pytest run side by side, because each of them waits a good deal: $(WORLD) and the second one mostly
-# for the jobs that Snakemake starts.
-WORLD := tests/end_to_end/test_imagenet_world.py
+# Three calls of pytest run side by side, because each of them waits a good deal. The third has the tests that need the finished
+# pipeline of the fixture `smoke`; the second takes from the rest so many that all three end at about the same time.
+SECOND := tests/end_to_end/test_imagenet_world.py tests/workflow tests/browser tests/parity \
+	$(addprefix tests/unit/,planning results tracking)
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
 	@echo "tests: about 17 minutes on 2 cores, up to 25 on a slower processor"
-	@$(BIN)/python -m pytest tests/unit tests/parity tests/browser & first=$$!; \
-		$(BIN)/python -m pytest $(WORLD) & world=$$!; second=0; \
-		$(BIN)/python -m pytest -m "not faults" --ignore $(WORLD) tests/workflow tests/end_to_end tests/faults || second=$$?; \
-		wait $$first || second=$$?; wait $$world || second=$$?; exit $$second
+	@$(BIN)/python -m pytest tests/unit $(patsubst %,--ignore=%,$(filter tests/unit/%,$(SECOND))) & first=$$!; \
+		$(BIN)/python -m pytest $(SECOND) & second=$$!; third=0; \
+		$(BIN)/python -m pytest -m "not faults" --ignore $(firstword $(SECOND)) tests/end_to_end tests/faults || third=$$?; \
+		wait $$first || third=$$?; wait $$second || third=$$?; exit $$third
 
 # Repeats every fault of docs/reliability.md and rewrites the page. FAULTS=tests/faults/test_slurm_faults.py repeats only the faults
 # of that file and keeps the other rows of the page. The two calls of pytest take about equally long; those of the first mostly wait.

@@ -21,7 +21,7 @@ SECTIONS = {
     "test_storage": "Disks",
     "test_assets_faults": "Files from outside: weights, images, references",
     "test_surroundings": "Terminals, logs, outputs, clocks, file systems and paths",
-    "test_files": "Files between two stages",
+    "test_damaged_files": "Files between two stages",
     "test_tracking_faults": "Tracking",
     "test_snakemake": "Snakemake on one machine",
     "test_settings_faults": "Settings and code that change while jobs run",

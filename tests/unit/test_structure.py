@@ -111,6 +111,11 @@ def test_rule_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 150
 
 
+def test_a_test_file_has_a_name_of_its_own():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}  # pytest imports test files by their names
+
+
 def test_light_packages_never_load_torch_or_mlflow():
     light = [name for name in NAMES.values() if package_of(name) in LIGHT and name not in HEAVY]
     modules = ", ".join(f"artune.{name.removesuffix('.__init__')}" for name in light)

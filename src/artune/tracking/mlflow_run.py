@@ -91,10 +91,21 @@ def experiment_id(
         except Exception:  # another process has restored it meanwhile
             if client.get_experiment(found.experiment_id).lifecycle_stage == "deleted":
                 raise
-    known = str(found.experiment_id if found else client.create_experiment(name, folder, dict(tags or {})))
+    known = str(found.experiment_id if found else _created(client, name, folder, tags))
     if database is not None:
         keep_artifacts_beside(database)  # also if the folder was moved since
     return known
+
+
+def _created(client: "MlflowClient", name: str, folder: str | None, tags: Mapping[str, str] | None) -> str:
+    """Id of a new experiment, or of the one that another process has created meanwhile: trainings start together."""
+    try:
+        return client.create_experiment(name, folder, dict(tags or {}))
+    except Exception:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found.experiment_id
 
 
 class RunView:

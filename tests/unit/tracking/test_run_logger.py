@@ -15,7 +15,7 @@ from PIL import Image
 from artune.config.glossary import METRICS
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.tracking.mlflow_run import MlflowRun, RunView, connect_mlflow
+from artune.tracking.mlflow_run import MlflowRun, RunView, connect_mlflow, experiment_id
 from artune.tracking.mlflow_store import init_store, upsert
 from artune.tracking.run_logger import RunLogger, read_lines
 
@@ -57,6 +57,27 @@ def test_a_clock_that_is_set_back_gives_a_run_no_negative_time(store, monkeypatc
     run = view.client.get_run(view.id)
     assert run.info.start_time <= run.info.end_time < run.info.start_time + 600_000
     assert run.info.start_time <= view.client.get_metric_history(view.id, "loss")[0].timestamp
+
+
+def test_two_trainings_that_start_together_share_the_experiment_that_one_of_them_creates(store):
+    client, other = connect_mlflow(store), connect_mlflow(store)
+    look, made = client.get_experiment_by_name, []
+
+    def look_before_the_other_creates(name: str):
+        found = look(name)
+        if found is None and not made:
+            made.append(other.create_experiment(name))
+        return found
+
+    client.get_experiment_by_name = look_before_the_other_creates
+    assert experiment_id(client, store, "started together") == made[0]
+
+
+def test_an_experiment_that_nobody_can_create_is_an_error(store):
+    client = connect_mlflow(store)
+    client.create_experiment = lambda *_: (_ for _ in ()).throw(OSError("the disk is full"))
+    with pytest.raises(OSError, match="the disk is full"):
+        experiment_id(client, store, "no room for it")
 
 
 def finished_run(folder: Path, name: str, fid: float = 1.25) -> Path:
