@@ -162,16 +162,17 @@ class Registry(Names):
         """The first backbone's tokenizer; networks of kind preference and quality are trained on its decodings."""
         return next(iter(self.backbones.values())).tokenizer
 
-    def line(self, base: str, visited: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
-        """The layers of a run's line, from its remotest base to its own."""
+    def run_layers(self, base: str, visited: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
+        """The layers of a run, lowest first: the lines of its remotest base to its own, each before the scale's for it."""
         if base in visited:
             raise ArtuneError(f"config/experiments.yaml: {base}: is its own base")
         own = dict(self.lines[base])
         parent = own.pop("base", None)
         if parent is not None:
             self._known(parent, f"config/experiments.yaml: {base}: base")
-        below = self.line(parent, (*visited, base)) if parent else []
-        return [*below, (f"experiments.yaml: {base}", undot(own))]
+        below = self.run_layers(parent, (*visited, base)) if parent else []
+        at_scale = undot(self._scale_lines.get(base, {}))
+        return [*below, (f"experiments.yaml: {base}", undot(own)), (f"scales/{self.scale}.yaml: {base}", at_scale)]
 
     def spec(self, name: str) -> Tree:
         """The settings that the run uses, as plain values: only keys of the YAML, so a new default outdates no run.
@@ -246,13 +247,6 @@ class Registry(Names):
         if spec["method"] != "grpo":
             return []
         return reward_networks(spec["rewards"], self.networks, where)
-
-    def run_layers(self, base: str) -> list[tuple[str, Tree]]:
-        """The run's own layers, lowest first."""
-        return [
-            *self.line(base),
-            (f"scales/{self.scale}.yaml: {base}", undot(self._scale_lines.get(base, {}))),
-        ]
 
     def resolve(self, name: str) -> Run:
         """The run's typed settings.

@@ -197,6 +197,18 @@ def test_a_base_cycle_is_refused(config):
         Registry("imagenet", root=config).spec("a-x")
 
 
+def test_what_a_scale_says_of_a_run_also_holds_for_the_runs_that_build_on_it(config):
+    def add(tree):
+        tree["mine"] = {"base": "vqgan-ours-topk100", "entropy.enabled": False}
+        tree["mine-topk50"] = {"base": "mine", "sampling.top_k": 50}
+
+    edit(config / "experiments.yaml", add)
+    mnist, imagenet = (Registry(scale, root=config) for scale in ("mnist", "imagenet"))
+    names = ("vqgan-ours-topk100", "mine", "mine-topk50")
+    assert [mnist.resolve(name).sampling.top_k for name in names] == [32, 32, 50]
+    assert [imagenet.resolve(name).sampling.top_k for name in names] == [100, 100, 50]
+
+
 def test_settings_that_change_no_number_decide_nothing_and_are_taken_as_they_are_at_present():
     spec = Registry("mnist", root=CONFIG).spec("llamagen_l-ours")
     assert "save_every" in spec["grpo"]
