@@ -163,7 +163,7 @@ class Registry(Names):
         return next(iter(self.backbones.values())).tokenizer
 
     def run_layers(self, base: str, visited: tuple[str, ...] = ()) -> list[tuple[str, Tree]]:
-        """The layers of a run, lowest first: the lines of its remotest base to its own, each before the scale's for it."""
+        """The layers of a run, lowest first: from its remotest base to itself the registry's line and the scale's."""
         if base in visited:
             raise ArtuneError(f"config/experiments.yaml: {base}: is its own base")
         own = dict(self.lines[base])
