@@ -81,7 +81,7 @@ SECOND := tests/end_to_end/test_imagenet_world.py tests/workflow tests/browser t
 	$(addprefix tests/unit/,planning results tracking)
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
-	@echo "tests: about 17 minutes on 2 cores, up to 25 on a slower processor"
+	@echo "tests: about 17 minutes on 2 cores, up to 28 on a slower processor"
 	@$(BIN)/python -m pytest tests/unit $(patsubst %,--ignore=%,$(filter tests/unit/%,$(SECOND))) & first=$$!; \
 		$(BIN)/python -m pytest $(SECOND) & second=$$!; third=0; \
 		$(BIN)/python -m pytest -m "not faults" --ignore $(firstword $(SECOND)) tests/end_to_end tests/faults || third=$$?; \

@@ -116,6 +116,12 @@ def results(folder):
 
 def test_every_part_runs_with_the_packages_of_a_machine_that_has_torch(tmp_path, machine):
     folder = project(tmp_path / "project")
+    file = folder / "src/artune/bench/suite/parts.py"  # its limits are a GPU's: longer ones for two busy cores
+    text, count = re.subn(
+        r'Part\("(\w+)", (\d+),', lambda part: f'Part("{part[1]}", {5 * int(part[2])},', file.read_text()
+    )
+    assert count == len(PARTS) - 1
+    file.write_text(text)
     done = run(folder, machine)
     assert done.returncode == 0, done.stderr
     found = results(folder)
