@@ -1,9 +1,5 @@
-"""Unit tests run on one thread, so that sums are the same on every machine."""
+"""Unit tests run on one thread."""
 
-import pytest
-import torch
+from one_thread import one_thread
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
+__all__ = ["one_thread"]

@@ -54,7 +54,8 @@ def test_a_scale_that_trains_its_inputs_needs_no_file_from_outside():
 def test_a_file_is_needed_only_by_runs_that_can_be_had(config):
     away = ("llamagen_l-class_matched", "llamagen_l-half_prompts-class_matched", "llamagen_xl-vapi",
             "llamagen_xl-vapi-nocfg", "real", "vqgan-pretrained", "vqgan-pretrained-topk100", "vqgan-ours",
-            "vqgan-ours-topk100", "vqgan-ours-topk100-truncated", "vqgan-ours-topk100-entropy0", "llamagen_l-second", "llamagen_l-both")  # fmt: skip
+            "vqgan-ours-topk100", "vqgan-ours-topk100-truncated", "vqgan-ours-topk100-entropy0", "llamagen_l-second",
+            "llamagen_l-both")  # fmt: skip
     edit(config / "scales/imagenet.yaml", lambda tree: tree["about"].update(unavailable=dict.fromkeys(away, "none")))
     users = asset_users(Registry("imagenet", root=config))
     assert users["imagenet"] == ["codes"]  # the likelihood runs need codes
