@@ -301,9 +301,12 @@ def test_hps_score_equals_the_packages_own_scoring_at_full_size(hpsv2_package, t
     scores = (ours.embed_images(images) @ ours.embed_texts([prompt]).T).squeeze(1)
     del ours
     factory = importlib.import_module("hpsv2.src.open_clip")
-    model, _, transform = factory.create_model_and_transforms(
-        "ViT-H-14", None, precision="amp", device="cpu", light_augmentation=True, output_dict=True
-    )
+    with monkeypatch.context() as patch:
+        for name in ("kaiming_uniform_", "normal_", "uniform_"):  # the file has all weights; drawing them takes seconds
+            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        model, _, transform = factory.create_model_and_transforms(
+            "ViT-H-14", None, precision="amp", device="cpu", light_augmentation=True, output_dict=True
+        )
     monkeypatch.setattr(hpsv2_package, "model_dict", {"model": model, "preprocess_val": transform})
     expected = hpsv2_package.score([pil(image) for image in images], prompt, cp=str(path))
     path.unlink()  # 4 GB
