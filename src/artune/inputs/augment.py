@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artune.data.pixels import to_pixels, to_uint8
+from artune.data.pixels import to_uint8
 
 ROTATION = math.radians(10.0)
 SCALING = 0.1
@@ -30,13 +30,13 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def corrupt(
-    tokenizer: nn.Module, images: Tensor, share: Tensor, generator: torch.Generator, batch: int = 200
+    tokenizer: nn.Module, tokens: Tensor, share: Tensor, generator: torch.Generator, batch: int = 200
 ) -> tuple[Tensor, Tensor]:
     """Replace a share of each image's tokens by random ones and decode the tokens.
 
     Args:
-        tokenizer: a tokenizer with ``encode``, ``decode`` and ``codebook_size``.
-        images: uint8 [N, 3, H, W].
+        tokenizer: a tokenizer with ``decode`` and ``codebook_size``.
+        tokens: [N, T], the images' tokens.
         share: [N], share of each image's tokens that is replaced, rounded to whole tokens.
         generator: generator of the replacements.
         batch: images per batch.
@@ -45,11 +45,10 @@ def corrupt(
         The decoded images, uint8 [N, 3, H, W], and the share of tokens that were kept, [N].
     """
     decoded, clean = [], []
-    for part, rate in zip(images.split(batch), share.split(batch), strict=True):
-        tokens = tokenizer.encode(to_pixels(part))
-        noise = torch.randint(tokenizer.codebook_size, tokens.shape, generator=generator)
-        order = torch.rand(tokens.shape, generator=generator).argsort(dim=1)
-        kept = order >= (rate[:, None] * tokens.shape[1]).round()
-        decoded.append(to_uint8(tokenizer.decode(torch.where(kept, tokens, noise))))
+    for part, rate in zip(tokens.split(batch), share.split(batch), strict=True):
+        noise = torch.randint(tokenizer.codebook_size, part.shape, generator=generator)
+        order = torch.rand(part.shape, generator=generator).argsort(dim=1)
+        kept = order >= (rate[:, None] * part.shape[1]).round()
+        decoded.append(to_uint8(tokenizer.decode(torch.where(kept, part, noise))))
         clean.append(kept.float().mean(dim=1))
     return torch.cat(decoded), torch.cat(clean)

@@ -15,6 +15,7 @@ from artune.data.prompts import class_names, prompts
 from artune.errors import ArtuneError
 from artune.inputs.augment import corrupt, jitter
 from artune.inputs.fit import fit
+from artune.inputs.token_codes import encode_split
 from artune.models.encoders.build import build_network
 from artune.models.encoders.feature_network import in_batches
 from artune.models.encoders.mnist import FEATURE_TRACE, Classifier, Quality
@@ -127,9 +128,9 @@ def _share(material: Material, per_class: int, name: str) -> Material:
 
 def corrupted(material: Material, tokenizer: nn.Module, versions: int, generator: torch.Generator) -> Decodings:
     """Every image decoded ``versions`` times from its tokens, a random share of which is replaced."""
-    images, labels = material.images.repeat(versions, 1, 1, 1), material.labels.repeat(versions)
+    tokens, labels = encode_split(tokenizer, material.images).repeat(versions, 1), material.labels.repeat(versions)
     share = WORST * torch.rand(len(labels), generator=generator)
-    decoded, clean = corrupt(tokenizer, images, share, generator)
+    decoded, clean = corrupt(tokenizer, tokens, share, generator)
     return Decodings(material.data, decoded, labels, clean)
 
 

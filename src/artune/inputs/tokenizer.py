@@ -11,7 +11,6 @@ from artune.data.embedded import load_split
 from artune.data.pixels import to_pixels
 from artune.errors import ArtuneError
 from artune.inputs.fit import fit
-from artune.inputs.token_codes import encode_split
 from artune.models.tokenizers.build import build_tokenizer
 from artune.models.weights.checkpoints import save_module
 from artune.runtime.seeds import draw_indices, generator_for, seed_for
@@ -97,11 +96,21 @@ def train_tokenizer(tokenizer: Tokenizer, data_path: Path | str, out_path: Path 
     module.requires_grad_(False).eval()
     save_module(out_path, module)
     validation, _ = load_split(data_path, "validation")
-    used = len(encode_split(module, images).unique())
     return (
         f"tokenizer {tokenizer.family}  validation PSNR {reconstruction_psnr(module, validation):.2f} dB, "
-        f"{used} of {tokenizer.codebook_size} codes used"
+        f"{used_codes(module, images)} of {tokenizer.codebook_size} codes used"
     )
+
+
+@torch.no_grad()
+def used_codes(tokenizer: nn.Module, images: Tensor, batch: int = 200) -> int:
+    """Number of different codes in the tokens of uint8 images [N, 3, H, W]; it stops where all codes have been seen."""
+    seen = torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
+    for part in images.split(batch):
+        seen[tokenizer.encode(to_pixels(part)).flatten()] = True
+        if seen.all():
+            break
+    return int(seen.sum())
 
 
 def psnr(mean_squared_error: float) -> float:

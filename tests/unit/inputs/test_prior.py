@@ -12,7 +12,7 @@ from artune.errors import ArtuneError
 from artune.inputs.likelihood import heldout_loss, likelihood_loss
 from artune.inputs.prior import pretrain
 from artune.inputs.token_codes import encode_split, load_codes, write_codes
-from artune.inputs.tokenizer import RunningCodebook, psnr, reconstruction_psnr, train_tokenizer
+from artune.inputs.tokenizer import RunningCodebook, psnr, reconstruction_psnr, train_tokenizer, used_codes
 from artune.models.policies.build import build_policy
 from artune.models.tokenizers.build import build_tokenizer, load_tokenizer
 from artune.models.weights.checkpoints import load_into
@@ -72,6 +72,28 @@ def test_the_codes_of_a_file_are_those_of_the_tokenizer(folder):
         assert codes.shape == (len(images), 36)
         assert torch.equal(codes, tokenizer.encode(to_pixels(images)))
         assert torch.equal(codes, encode_split(tokenizer, images, batch=7))
+
+
+class Counted(torch.nn.Module):
+    """A tokenizer of four codes that gives each image the number of its first pixel and counts its calls."""
+
+    codebook_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def encode(self, pixels):
+        self.calls += 1
+        return ((pixels[:, 0, 0, :2] + 1) * 127.5).round().long()
+
+
+@pytest.mark.parametrize(("codes", "used", "calls"), [([0, 1, 2, 2, 1, 0], 3, 3), ([0, 3, 2, 1, 1, 0], 4, 2)])
+def test_used_codes_are_counted_until_all_have_been_seen(codes, used, calls):
+    images = torch.tensor(codes, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+    tokenizer = Counted()
+    assert used_codes(tokenizer, images, batch=2) == used
+    assert tokenizer.calls == calls
 
 
 def test_a_dead_code_restarts_on_a_latent_and_a_used_one_follows_its_latents():

@@ -8,13 +8,14 @@ import torch
 
 from artune.config.run import Data, Network, Tokenizer, Training
 from artune.data.embedded import load_split, write_data
-from artune.data.pixels import to_pixels
+from artune.data.pixels import to_pixels, to_uint8
 from artune.data.prompts import prompts
 from artune.errors import ArtuneError
 from artune.inputs import networks
 from artune.inputs.augment import corrupt, jitter
 from artune.inputs.fit import fit, schedule
 from artune.inputs.networks import Decodings, draw_pairs, train_network
+from artune.inputs.token_codes import encode_split
 from artune.models.encoders.build import KINDS, build_network, load_network
 from artune.models.encoders.mnist_clip import MnistCLIP, unseen
 from artune.models.tokenizers.build import build_tokenizer
@@ -130,9 +131,9 @@ def test_only_a_share_of_the_images_is_corrupted_for_the_networks_that_judge_dec
     save_module(tmp_path / "vq.safetensors", build_tokenizer(TOKENIZER))
     seen = []
 
-    def counted(tokenizer, images, *others):
-        seen.append(len(images))
-        return corrupt(tokenizer, images, *others)
+    def counted(tokenizer, tokens, *others):
+        seen.append(len(tokens))
+        return corrupt(tokenizer, tokens, *others)
 
     monkeypatch.setattr(networks, "corrupt", counted)
     settings = network("quality", "plain", steps=1)
@@ -218,12 +219,14 @@ def test_preferred_images_are_cleaner_and_carry_the_right_label():
 def test_corruption_replaces_the_share_asked_for(digits):
     images = load_split(digits, "validation")[0]
     tokenizer = build_tokenizer(TOKENIZER)
-    decoded, clean = corrupt(tokenizer, images, torch.full((40,), 0.25), generator_for(0))
+    tokens = encode_split(tokenizer, images)
+    decoded, clean = corrupt(tokenizer, tokens, torch.full((40,), 0.25), generator_for(0))
     assert decoded.dtype == torch.uint8
     assert decoded.shape == images.shape
     assert clean.tolist() == [0.75] * 40
-    untouched, clean = corrupt(tokenizer, images, torch.zeros(40), generator_for(0))
+    untouched, clean = corrupt(tokenizer, tokens, torch.zeros(40), generator_for(0))
     assert clean.tolist() == [1.0] * 40
+    assert torch.equal(untouched, to_uint8(tokenizer.decode(tokens)))
     assert not torch.equal(decoded, untouched)
 
 
