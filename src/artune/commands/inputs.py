@@ -172,7 +172,8 @@ def reference(context: Context, arguments: Namespace) -> str:
             moments=arguments.moments,
         )
     networks = context.networks({protocol.features, protocol.reward_features}, arguments.networks)
-    return write_reference(arguments.data, networks, protocol.batch, arguments.output, device)
+    judges = {protocol.features} - {protocol.reward_features}
+    return write_reference(arguments.data, networks, protocol.batch, arguments.output, device, judges)
 
 
 def class_moments(context: Context, arguments: Namespace) -> str:

@@ -1,6 +1,6 @@
 """The two references of ImageNet evaluation: ADM's published file, and the validation images (open choice 32)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -195,17 +195,25 @@ def write_judge_reference(
 
 
 def write_reference(
-    data_path: Path, networks: Mapping[str, FeatureNetwork], batch: int, output: Path, device: torch.device
+    data_path: Path,
+    networks: Mapping[str, FeatureNetwork],
+    batch: int,
+    output: Path,
+    device: torch.device,
+    judges: Collection[str] = (),
 ) -> str:
     """Write moments and features of the real images.
 
     Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (the reference of LOO-FID) or ``heldout``
-    (the reference of the evaluation; its features serve Precision, Recall and KID).
+    (the reference of the evaluation; its features serve Precision, Recall and KID). Networks among the ``judges``,
+    which are in no reward, see the held-out images only.
     """
     arrays: dict[str, np.ndarray] = {}
     for split in ("train", "heldout"):
         images, _ = load_split(data_path, split)
         for name, network in networks.items():
+            if split == "train" and name in judges:
+                continue
             features = in_batches(network.features, images, batch, device)
             mu, sigma = feature_moments(features)
             arrays |= {f"{split}/{name}/mu": mu.numpy(), f"{split}/{name}/sigma": sigma.numpy()}

@@ -135,8 +135,8 @@ class Sources:
     def reward_reference(self, network: str) -> str:
         """The file with the moments that LOO-FID compares a network's features with."""
         protocol, base = self.registry.evaluation, cut_seeds(network)[0]
-        own = {protocol.features, *([protocol.reward_features] if self.registry.data.embedded else [])}
-        return self.reference_moments(cut_seeds(network)[1].networks) if base in own else self.train_moments(network)
+        own = protocol.reward_features if self.registry.data.embedded else protocol.features
+        return self.reference_moments(cut_seeds(network)[1].networks) if base == own else self.train_moments(network)
 
     def moments_per_class(self, number: int = 0) -> str:
         """Moments of the training images of each class, under LOO-FID's network of a set."""

@@ -163,3 +163,15 @@ def test_an_embedded_source_has_its_moments_from_its_own_file(tmp_path, monkeypa
     arguments[1] = "inception_residual-n1"
     assert main([*arguments, "--output", "further.npz", "--scale", "smoke", "--device", "cpu"]) == 0
     assert load_npz("further.npz").keys() == {"train/inception_residual-n1/mu", "train/inception_residual-n1/sigma"}
+
+
+def test_a_judge_of_an_embedded_source_sees_no_training_images(tmp_path):
+    registry = Registry("smoke", root=ROOT / "config")
+    write_data(registry.data, tmp_path / "data.npz", [])
+    networks = {"inception": Means(), "judge": Means()}
+    write_reference(tmp_path / "data.npz", networks, 100, tmp_path / "reference.npz", CPU, {"judge"})
+    moments = {"mu", "sigma"}
+    expected = {"train/inception": moments, "heldout/inception": moments | {"features"}}
+    expected["heldout/judge"] = expected["heldout/inception"]
+    names = {f"{place}/{key}" for place, keys in expected.items() for key in keys}
+    assert load_npz(tmp_path / "reference.npz").keys() == names

@@ -13,6 +13,7 @@ from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.planning.needs import source_rules
 from artune.planning.plan import Plan
+from artune.planning.sources import REFERENCES
 from artune.rewards.distribution import DistributionReward
 from artune.rewards.loo_fid import loo_fid_reward
 from artune.rewards.moments import FeatureMoments, ReferenceMoments
@@ -187,6 +188,18 @@ def test_the_moments_of_the_second_network_are_a_file_of_their_own(scale):
     assert network not in ours["networks"]
     assert source_rules(chosen)[own][0] == "train_moments inception_residual"
     assert not any("inception_residual" in str(path) for path in chosen.reference().values())
+
+
+@pytest.mark.parametrize("name", ["loo_fid", "loo_fid_second"])
+def test_a_reward_by_the_judges_network_has_its_moments_from_a_file_of_their_own(tmp_path, name):
+    root = shutil.copytree(ROOT / "config", tmp_path / "config")
+    run = {"loo_fid": "llamagen_l-ours", "loo_fid_second": "llamagen_l-second"}[name]
+    line = f"llamagen_l-new: {{base: {run}, rewards.{name}.network: judge}}\n"
+    (root / "experiments.yaml").write_text((root / "experiments.yaml").read_text() + line)
+    chosen = Plan(read_yaml(root / "config.yaml") | {"scale": "fashion"}, root)
+    own = "results/fashion/references/train-judge.npz"
+    assert chosen.train("llamagen_l-new")[REFERENCES[name]] == own
+    assert source_rules(chosen)[own][0] == "train_moments judge"
 
 
 def test_at_the_imagenet_scale_the_runs_wait_for_a_unit():
