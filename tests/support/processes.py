@@ -6,7 +6,7 @@ import socket
 import traceback
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.tuning.train", "artune.evaluation.scores"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "pytest", "artune.tuning.train", "artune.evaluation.evaluate"])
 
 
 def free_port():

@@ -109,8 +109,8 @@ def evaluate(context: Context, arguments: Namespace) -> str:
     """Score a run."""
     from artune.config.run import read_run
     from artune.data.assets import evaluation_files
-    from artune.evaluation.scores import ScoreFiles
-    from artune.evaluation.scores import evaluate as score
+    from artune.evaluation.evaluate import ScoreFiles
+    from artune.evaluation.evaluate import evaluate as score
     from artune.planning.sources import Sources
     from artune.tracking.provenance import provenance
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,85 +20,14 @@ from artune.config.run import Evaluation
 from artune.config.seeds import cut_seeds
 from artune.data.classes.labels import class_ids
 from artune.errors import ArtuneError
-from artune.evaluation.protocol import file_order
+from artune.evaluation.left_out import kept, made_from, scores_left_out
 from artune.metrics import student
-from artune.metrics.fid import jackknife_fid
-from artune.metrics.inception_score import inception_score, inception_score_left_out
-from artune.metrics.jackknife import standard_error
-from artune.metrics.kid import kid
-from artune.metrics.precision_recall import neighbour_radii, precision_recall_left_out
+from artune.metrics.jackknife import Jackknifed, standard_error
+from artune.metrics.precision_recall import neighbour_radii
 from artune.runtime.files import load_npz, npz_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-
-class Jackknifed(NamedTuple):
-    """A metric of n samples: its value, and its values [n] without each sample, up to a constant."""
-
-    value: float
-    left_out: Tensor
-
-
-def scores_left_out(
-    features: Mapping[str, np.ndarray],
-    reference: Mapping[str, np.ndarray],
-    evaluation: Evaluation,
-    classes: int,
-    radii: Tensor | None = None,
-) -> dict[str, Jackknifed]:
-    """The scores of a run that the glossary marks as compared; no ``accuracy`` if the classifier has other classes.
-
-    Samples without labels have neither ``accuracy`` nor ``clip_score``; without class probabilities there is no
-    ``inception_score``, and without features of the reference only ``fid``.
-
-    Args:
-        features: ``features``, ``probabilities``, and with labels ``labels`` and ``clip``, from
-            :func:`artune.evaluation.features.sample_features`.
-        reference: arrays ``heldout/{network}/{mu,sigma,features}``.
-        evaluation: the protocol.
-        classes: number of classes of the data set.
-        radii: of the reference's balls, from :func:`artune.metrics.precision_recall.neighbour_radii`, if known.
-    """
-    arrays, judged = {key: torch.from_numpy(value) for key, value in features.items()}, f"heldout/{evaluation.features}"
-    real = {key: torch.from_numpy(reference[f"{judged}/{key}"]) for key in ("mu", "sigma")}
-    ours, n = arrays["features"], len(arrays["features"])
-    fid = jackknife_fid(ours, real["mu"], real["sigma"])
-    scores = {"fid": Jackknifed(fid.value, fid.changes)}
-    theirs = reference.get(f"{judged}/features")
-    if theirs is not None:
-        kernel = kid(torch.from_numpy(theirs), ours)
-        scores["kid"] = Jackknifed(kernel.value, kernel.changes)
-    if "probabilities" in arrays:
-        probabilities, split = arrays["probabilities"], evaluation.inception_split
-        order = torch.from_numpy(file_order(n, evaluation.seed)) if evaluation.inception_shuffle else torch.arange(n)
-        without = torch.empty(n, dtype=torch.float64)
-        without[order] = inception_score_left_out(probabilities[order], split)
-        scores["inception_score"] = Jackknifed(inception_score(probabilities[order], split)[0], without)
-    if theirs is not None:
-        scores |= _balls_left_out(torch.from_numpy(theirs), ours, evaluation, radii)
-    if "clip" in arrays:
-        scores["clip_score"] = _mean(arrays["clip"])
-    if {"labels", "probabilities"} <= arrays.keys() and arrays["probabilities"].shape[1] == classes:
-        scores["accuracy"] = _mean(arrays["probabilities"].argmax(1) == arrays["labels"])
-    return scores
-
-
-def _balls_left_out(
-    theirs: Tensor, ours: Tensor, evaluation: Evaluation, radii: Tensor | None
-) -> dict[str, Jackknifed]:
-    """Precision and recall of features [n, D] against features [m, D] of the reference and, if known, their radii."""
-    k, mode = evaluation.neighbours, evaluation.precision_recall
-    found = precision_recall_left_out(theirs, ours, k=k, precision=mode, radii=radii)
-    return {
-        "precision": Jackknifed(found.precision, found.precisions),
-        "recall": Jackknifed(found.recall, found.recalls),
-    }
-
-
-def _mean(values: Tensor) -> Jackknifed:
-    values = values.double()
-    return Jackknifed(float(values.mean()), (values.sum() - values) / (len(values) - 1))
 
 
 def holm(chances: Sequence[float]) -> list[float]:
@@ -151,7 +80,8 @@ def compare(
     Args:
         registry: settings of the runs' scale.
         pairs: pairs of run names.
-        runs: folder of the runs, each of which has features.npz.
+        runs: folder of the runs, each of which has features.npz. Where the command ``evaluate`` has kept the
+            leave-one-out values of a run, they need not be computed again.
         reference: reference.npz, or that of each set of frozen networks by its number.
         seeds: number of repetitions of each run, compared seed by seed.
 
@@ -166,16 +96,19 @@ def compare(
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
     references = reference if isinstance(reference, Mapping) else {0: reference}
     real = {number: _real_under(registry.evaluation_in(number), path) for number, path in references.items()}
-    radii = {number: _radii_of(registry.evaluation_in(number), arrays) for number, arrays in real.items()}
+    radii: dict[int, Tensor] = {}
     labels: dict[str, np.ndarray | None] = {}
     known: dict[str, dict[str, Jackknifed]] = {}
 
     def scored(name: str) -> dict[str, Jackknifed]:
         if name not in known:
-            arrays = _arrays_of(runs / name / "features.npz", registry.data.classes)
+            path, number = runs / name / "features.npz", cut_seeds(name)[1].networks
+            protocol, arrays = registry.evaluation_in(number), _arrays_of(path, registry.data.classes)
             labels[name] = arrays.get("labels")
-            number = cut_seeds(name)[1].networks
-            protocol = registry.evaluation_in(number)
+            known[name] = kept(runs / name / "scores.json", made_from(path, references[number], protocol))
+        if not known[name]:
+            if number not in radii:
+                radii[number] = _radii_of(protocol, real[number])
             known[name] = scores_left_out(arrays, real[number], protocol, registry.data.classes, radii[number])
         return known[name]
 

@@ -25,6 +25,15 @@ def in_file_order(probabilities: Tensor, evaluation: Evaluation) -> Tensor:
     return probabilities[torch.from_numpy(file_order(len(probabilities), evaluation.seed))]
 
 
+def in_sample_order(values: Tensor, evaluation: Evaluation) -> Tensor:
+    """Values [n] in the order of :func:`in_file_order`, in that of the samples."""
+    if not evaluation.inception_shuffle:
+        return values
+    ordered = torch.empty_like(values)
+    ordered[torch.from_numpy(file_order(len(values), evaluation.seed))] = values
+    return ordered
+
+
 def reward_scores(
     arrays: Tensors, real: Tensors, evaluation: Evaluation, classes: int, missing: dict[str, str] | None = None
 ) -> dict[str, float]:

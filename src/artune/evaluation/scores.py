@@ -1,31 +1,28 @@
-"""The command ``evaluate``: from features to scores.json (paper, Sec. 4)."""
+"""The scores of a run by name, from features of its samples and of the reference (paper, Sec. 4)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from artune.config.glossary import MAY_BE_MISSING
-from artune.config.run import Evaluation, RealRun, Run
-from artune.config.sizes import decoded_size
-from artune.data.classes.labels import class_ids
-from artune.data.prompts import prompts_digest
-from artune.errors import ArtuneError
-from artune.evaluation.other_networks import FIRST, in_file_order, reward_scores, spread_scores, third_scores
-from artune.evaluation.protocol import OutsideFiles, protocol
+from artune.config.run import Evaluation
+from artune.evaluation.other_networks import (
+    in_file_order,
+    in_sample_order,
+    reward_scores,
+    spread_scores,
+    third_scores,
+)
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.distances import WIDE
 from artune.metrics.fid import SPLITS, feature_moments, frechet_distance_of, jackknife_fid
 from artune.metrics.inception_score import inception_score, inception_score_left_out
-from artune.metrics.jackknife import standard_error
+from artune.metrics.jackknife import Jackknifed, mean_left_out, standard_error
 from artune.metrics.kid import blocks_of, kid
-from artune.metrics.precision_recall import precision_recall
-from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
+from artune.metrics.precision_recall import Precision, PrecisionRecall, precision_recall, precision_recall_left_out
 from artune.runtime.progress import say
 
 Tensors = Mapping[str, Tensor]
@@ -39,6 +36,7 @@ def score(
     evaluation: Evaluation,
     classes: int,
     missing: dict[str, str] | None = None,
+    left_out: dict[str, Jackknifed] | None = None,
 ) -> dict[str, float]:
     """All scores of a run by name.
 
@@ -54,18 +52,22 @@ def score(
         evaluation: the protocol.
         classes: number of classes of the data set.
         missing: filled as by :func:`score_against`.
+        left_out: filled with the values of :func:`artune.evaluation.left_out.scores_left_out`.
     """
     arrays = {key: torch.from_numpy(value) for key, value in features.items()}
     real = {key: torch.from_numpy(value) for key, value in reference.items()}
-    scores = score_against(arrays, real, evaluation, missing)
+    without: dict[str, Jackknifed] = {} if left_out is None else left_out
+    scores = score_against(arrays, real, evaluation, missing, left_out)
     if "probabilities" in arrays:
-        scores |= class_scores(arrays["probabilities"], evaluation)
+        scores |= class_scores(arrays["probabilities"], evaluation, without)
     compared = "clip" in arrays
     if compared:
         scores |= cosine_scores(arrays["clip"], "clip_score")
+        without["clip_score"] = mean_left_out(arrays["clip"])
     # The 1008 columns of TensorFlow's Inception have another order.
     if {"labels", "probabilities"} <= arrays.keys() and arrays["probabilities"].shape[1] == classes:
-        scores["accuracy"] = (arrays["probabilities"].argmax(1) == arrays["labels"]).double().mean().item()
+        without["accuracy"] = mean_left_out(arrays["probabilities"].argmax(1) == arrays["labels"])
+        scores["accuracy"] = without["accuracy"].value
     own = f"heldout/{evaluation.reward_features}"
     scores |= {"fid_reward": scores["fid"], "fid_reward_se": scores["fid_se"]}
     if "reward_features" in arrays:
@@ -75,19 +77,31 @@ def score(
     return scores | (cosine_scores(arrays.get("reward_clip", arrays["clip"]), "clip_score_reward") if compared else {})
 
 
-def class_scores(probabilities: Tensor, evaluation: Evaluation) -> dict[str, float]:
-    """``inception_score`` of class probabilities [n, C], its standard error and its spread over the chunks."""
+def class_scores(
+    probabilities: Tensor, evaluation: Evaluation, left_out: dict[str, Jackknifed] | None = None
+) -> dict[str, float]:
+    """``inception_score`` of class probabilities [n, C], its standard error and its spread over the chunks.
+
+    ``left_out`` is filled as by :func:`score`.
+    """
     probabilities = in_file_order(probabilities, evaluation)
     inception, inception_spread = inception_score(probabilities, evaluation.inception_split)
+    without = inception_score_left_out(probabilities, evaluation.inception_split)
+    if left_out is not None:
+        left_out["inception_score"] = Jackknifed(inception, in_sample_order(without, evaluation))
     return {
         "inception_score": inception,
-        "inception_score_se": standard_error(inception_score_left_out(probabilities, evaluation.inception_split)),
+        "inception_score_se": standard_error(without),
         "inception_score_std": inception_spread,
     }
 
 
 def score_against(
-    arrays: Tensors, real: Tensors, evaluation: Evaluation, missing: dict[str, str] | None = None
+    arrays: Tensors,
+    real: Tensors,
+    evaluation: Evaluation,
+    missing: dict[str, str] | None = None,
+    left_out: dict[str, Jackknifed] | None = None,
 ) -> dict[str, float]:
     """The scores of samples against one reference.
 
@@ -100,13 +114,16 @@ def score_against(
         real: arrays of the reference.
         evaluation: the protocol.
         missing: filled with the reason for each number that is left out.
+        left_out: filled as by :func:`score`.
     """
     ours, judged = arrays["features"], f"heldout/{evaluation.features}"
     fid = jackknife_fid(ours, real[f"{judged}/mu"], real[f"{judged}/sigma"])
     scores = {"fid": fid.value, "fid_se": fid.standard_error}
+    if left_out is not None:
+        left_out["fid"] = Jackknifed(fid.value, fid.changes)
     theirs = real.get(f"{judged}/features")
     if theirs is not None:
-        scores |= feature_scores(theirs, ours, evaluation)
+        scores |= feature_scores(theirs, ours, evaluation, left_out)
     if fid.measures_bias and fid.width >= WIDE:  # of which a split takes seconds
         say(f"FID of {SPLITS[0]} to {SPLITS[1]} random halvings of {len(ours):,} samples, for its bias-corrected value")
     if fid.correction_holds:
@@ -129,12 +146,26 @@ def score_against(
     return scores | third_scores(arrays, real, evaluation, missing)
 
 
-def feature_scores(theirs: Tensor, ours: Tensor, evaluation: Evaluation) -> dict[str, float]:
-    """``kid``, ``precision`` and ``recall`` of features [n, D] against features [m, D] of the reference."""
-    kernel = kid(theirs, ours)
-    found = {
-        kind: precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind) for kind in ("exact", "adm_half")
-    }
+def feature_scores(
+    theirs: Tensor, ours: Tensor, evaluation: Evaluation, left_out: dict[str, Jackknifed] | None = None
+) -> dict[str, float]:
+    """``kid``, ``precision`` and ``recall`` of features [n, D] against features [m, D] of the reference.
+
+    ``left_out`` is filled as by :func:`score`.
+    """
+    kernel, k = kid(theirs, ours), evaluation.neighbours
+    found: dict[str, PrecisionRecall] = {}
+    if left_out is not None:
+        without = precision_recall_left_out(theirs, ours, k=k, precision=evaluation.precision_recall)
+        left_out |= {
+            "kid": Jackknifed(kernel.value, kernel.changes),
+            "precision": Jackknifed(without.precision, without.precisions),
+            "recall": Jackknifed(without.recall, without.recalls),
+        }
+        # Distances in half precision may differ in a bit with the size of the block that they are computed in.
+        found = {"exact": without.whole} if evaluation.precision_recall == "exact" else {}
+    kinds: tuple[Precision, ...] = ("exact", "adm_half")
+    found = {kind: found.get(kind) or precision_recall(theirs, ours, k=k, precision=kind) for kind in kinds}
     chosen = found[evaluation.precision_recall]
     return {
         "kid": kernel.value,
@@ -157,135 +188,3 @@ def cosine_scores(cosines: Tensor, name: str) -> dict[str, float]:
     """CLIPScore as in the paper's tables, which is the mean raw cosine, and its standard error."""
     cosines = cosines.double()
     return {name: cosines.mean().item(), f"{name}_se": (cosines.std() / len(cosines) ** 0.5).item()}
-
-
-def _origin(run: Run, evaluation: Evaluation, labelled: bool) -> dict[str, Any]:
-    """The origin of a row's images: labels, seeds of its inputs, sampling, decoded size, resize and rounding."""
-    facts: dict[str, Any] = run.model_dump(include={"tokenizer_seed", "networks_seed"}, exclude_defaults=True)
-    facts["labels"] = evaluation.labels if labelled else "none"
-    if isinstance(run, RealRun):
-        names = ("cfg", "top_k", "top_p", "temperature", "decoded_size", "uint8_rule")
-        resize = "none" if run.data.embedded else "ADM's centre crop"
-        return facts | {"images": run.images} | dict.fromkeys(names) | {"resize": resize}
-    decoded = decoded_size(run.backbone, run.tokenizer)
-    return facts | {
-        "images": "sampled",
-        "cfg": run.sampling.cfg,
-        "top_k": run.sampling.top_k,
-        "top_p": run.sampling.top_p,
-        "temperature": run.sampling.temperature,
-        "decoded_size": decoded,
-        "resize": "none" if decoded == run.data.image_size else "bicubic, no antialias",
-        "uint8_rule": run.backbone.uint8_rule,
-    }
-
-
-def _check_finite(scores: Mapping[str, float], where: str) -> None:
-    if bad := [name for name, value in scores.items() if not np.isfinite(value)]:
-        raise ArtuneError(f"{where}: {', '.join(bad)} is not finite; delete the file and run again")
-
-
-def median_milliseconds(timings: Path, key: str = "time/loo_fid") -> float | None:
-    """Median over iterations of a stage's time (Table 9); None if the stage was not timed."""
-    values = [line[key] for line in read_jsonl(timings) if key in line]
-    return 1000.0 * float(np.median(values)) if values else None
-
-
-@dataclass(frozen=True)
-class ScoreFiles:
-    """The files of the command ``evaluate``."""
-
-    features: Path  # features.npz
-    reference: Path  # reference.npz
-    output: Path  # scores.json
-    timings: Path | None = None  # timings.jsonl of the training
-    references: Mapping[str, Path] = field(default_factory=dict)  # further references by name
-    third: Path | None = None  # embeddings of the reference's images under the judge that nobody here trained
-
-
-def evaluate(
-    run: Run, evaluation: Evaluation, files: ScoreFiles, provenance: dict[str, Any], outside: OutsideFiles | None = None
-) -> str:
-    """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
-
-    ``scores`` are against the reference, and ``references`` holds those against each further reference. ``missing``
-    and ``missing_against`` give the reason for each number that is not shown.
-
-    Args:
-        run: the run that was sampled.
-        evaluation: settings of the evaluation.
-        files: files that are read and written.
-        provenance: commit, versions and device.
-        outside: external files that the scores depend on, by key.
-
-    Raises:
-        ArtuneError: a file is missing or damaged, a label is not a class id, or a score is not finite.
-    """
-    labelled = "labels" in npz_names(files.features)  # samples from others may have none
-    load_npz(files.features, "features", "probabilities", *(["clip"] if labelled else []))  # names a missing array
-    features, n = load_npz(files.features), npz_shape(files.features, "features")[0]
-    if labelled:
-        features["labels"] = class_ids(features["labels"], n, run.data.classes, f"{files.features}: labels")
-    missing: dict[str, str] = {}
-    real = load_npz(files.reference) | (load_npz(files.third) if files.third else {})
-    scores = score(features, real, evaluation, run.data.classes, missing)
-    _check_finite(scores, f"{files.features} or {files.reference}")
-    further, missing_against = _further_scores(run, evaluation, features, files.references)
-    if files.timings is not None and (milliseconds := median_milliseconds(files.timings)) is not None:
-        scores["loo_fid_ms"] = milliseconds
-    write_json(
-        files.output,
-        {
-            "run": run.name,
-            "base": run.base,
-            "scale": run.scale,
-            "preset": run.preset,
-            "seed": run.seed,
-            "n": n,
-            **_origin(run, evaluation, labelled),
-            "reference": evaluation.reference,
-            "protocol": protocol(run, evaluation, n, outside or {}),
-            "precision_recall": evaluation.precision_recall,
-            "kid_pairs": kid_pairs(real, evaluation, n),
-            "networks": evaluation.networks,
-            "evaluation_seed": evaluation.seed,
-            "evaluation": evaluation.model_dump(mode="json"),
-            "image_size": run.data.image_size,
-            **evaluation.model_dump(include={"inception_split", "inception_shuffle"}),
-            "tf32": False,
-            "prompts_sha256": prompts_digest(run.data),
-            "files": dict(outside or {}),
-            "versions": provenance,
-            "scores": scores,
-            "references": further,
-            "missing": missing,
-            "missing_against": missing_against,
-        },
-    )
-    return f"{files.output}: {_told(scores, missing, labelled)}"
-
-
-def _told(scores: Mapping[str, float], missing: Mapping[str, str], labelled: bool) -> str:
-    """The scores in a few words, and which scores there are not."""
-    line = f"FID {scores['fid']:.2f} +- {scores['fid_se']:.2f}, recall {scores['recall']:.3f}"
-    line += f"; no scores of EfficientNet: {missing[FIRST]}" if FIRST in missing else ""
-    return line if labelled else f"{line}; the samples have no labels, so there is no accuracy and no CLIPScore"
-
-
-def _further_scores(
-    run: Run, evaluation: Evaluation, features: Mapping[str, np.ndarray], references: Mapping[str, Path]
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]:
-    """The scores against each further reference, except one from which the images themselves were taken.
-
-    With them come the reasons for missing numbers, by reference.
-    """
-    arrays = {key: torch.from_numpy(value) for key, value in features.items()}
-    found, missing = {}, {}
-    for name, path in references.items():
-        if isinstance(run, RealRun) and name == run.images:
-            continue
-        real = {key: torch.from_numpy(value) for key, value in load_npz(path).items()}
-        missing[name] = dict[str, str]()
-        found[name] = score_against(arrays, real, evaluation, missing[name])
-        _check_finite(found[name], str(path))
-    return found, missing

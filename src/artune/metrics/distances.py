@@ -231,9 +231,11 @@ def _expanded(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances [rows, columns] in float64 as ``|u|^2 - 2 u.v + |v|^2``, and their largest error [rows]."""
     points = u.double()
     own = points.square().sum(dim=1)
-    parts, norms = [], []
-    for columns in (part.double() for part in v.split(BLOCK)):
-        norms.append(columns.square().sum(dim=1))
-        parts.append((points @ columns.T).mul_(-2).add_(own[:, None]).add_(norms[-1]))
-    error = tolerance(u.shape[1], own, torch.cat(norms)) * 2.0**-29  # float64 has 29 bits more
-    return torch.cat(parts, dim=1), error
+    distances, norms = own.new_empty(len(u), len(v)), own.new_empty(len(v))
+    for start in range(0, len(v), BLOCK):
+        columns = slice(start, start + BLOCK)
+        part = v[columns].double()
+        torch.sum(part.square(), dim=1, out=norms[columns])
+        torch.addmm(norms[columns], points, part.T, alpha=-2, out=distances[:, columns])
+    error = tolerance(u.shape[1], own, norms) * 2.0**-29  # float64 has 29 bits more
+    return distances.add_(own[:, None]), error

@@ -1,6 +1,21 @@
-"""Standard error of a metric from its n leave-one-out values."""
+"""Leave-one-out values of a metric of n samples, and its standard error from them."""
+
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Jackknifed(NamedTuple):
+    """A metric of n samples: its value, and its values [n] without each sample, up to a constant."""
+
+    value: float
+    left_out: Tensor
+
+
+def mean_left_out(values: Tensor) -> Jackknifed:
+    """The mean of values [n], and the means without each of them, in float64."""
+    values = values.double()
+    return Jackknifed(float(values.mean()), (values.sum() - values) / (len(values) - 1))
 
 
 def standard_error(left_out: Tensor) -> float:

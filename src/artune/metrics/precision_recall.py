@@ -49,12 +49,11 @@ def precision_recall(
     reference, samples = reference.detach(), samples.detach()
     radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
     inside_reference, inside_samples = covered(reference, radii, samples, sample_radii, precision, block)
-    hit = float(inside_reference.double().mean())
-    return PrecisionRecall(
-        precision=hit,
-        recall=float(inside_samples.double().mean()),
-        precision_standard_error=(hit * (1 - hit) / len(samples)) ** 0.5,
-    )
+    return _of_shares(float(inside_reference.double().mean()), float(inside_samples.double().mean()), len(samples))
+
+
+def _of_shares(precision: float, recall: float, samples: int) -> PrecisionRecall:
+    return PrecisionRecall(precision, recall, (precision * (1 - precision) / samples) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,11 @@ class LeftOut:
     recall: float
     precisions: Tensor  # [n] float64
     recalls: Tensor  # [n] float64
+
+    @property
+    def whole(self) -> PrecisionRecall:
+        """Precision and recall of all n samples."""
+        return _of_shares(self.precision, self.recall, len(self.precisions))
 
 
 def precision_recall_left_out(

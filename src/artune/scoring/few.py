@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from artune.config.run import Evaluation
-from artune.evaluation.compare import Jackknifed, scores_left_out
+from artune.evaluation.left_out import scores_left_out
 from artune.evaluation.scores import score
+from artune.metrics.jackknife import Jackknifed
 from artune.metrics.kid import kid
 
 Arrays = dict[str, np.ndarray]
@@ -40,7 +41,7 @@ def few_scores(
 
 
 def few_left_out(ours: Arrays, theirs: Arrays, evaluation: Evaluation, classes: int) -> dict[str, Jackknifed]:
-    """As :func:`artune.evaluation.compare.scores_left_out`; no Precision and Recall if one image fewer has none."""
+    """As :func:`artune.evaluation.left_out.scores_left_out`; no Precision and Recall if one image fewer has none."""
     features = theirs.get(f"heldout/{evaluation.features}/features")
     if features is None or min(len(ours["features"]) - 1, len(features)) > evaluation.neighbours:
         return scores_left_out(ours, theirs, evaluation, classes)

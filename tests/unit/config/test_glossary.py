@@ -26,7 +26,7 @@ from artune.config.glossary import (
     Column,
     Score,
 )
-from artune.evaluation.compare import scores_left_out
+from artune.evaluation.left_out import scores_left_out
 from artune.evaluation.scores import score, score_against
 
 # Scores in scores.json, in the order of the MLflow keys ``eval/*``.

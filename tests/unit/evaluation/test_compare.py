@@ -12,7 +12,8 @@ from artune.config.glossary import COMPARED
 from artune.config.paper import pairs_of
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
-from artune.evaluation.compare import compare, holm, scores_left_out, two_sided
+from artune.evaluation.compare import compare, holm, two_sided
+from artune.evaluation.left_out import scores_left_out
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.inception_score import inception_score
 from artune.metrics.kid import kid

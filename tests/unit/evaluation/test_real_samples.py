@@ -13,8 +13,8 @@ from artune.config.registry import Registry
 from artune.config.run import Data, RealRun
 from artune.data.crops import centre_crop
 from artune.errors import ArtuneError
+from artune.evaluation.evaluate import ScoreFiles, evaluate
 from artune.evaluation.real_samples import choose, chosen_images, write_real_samples
-from artune.evaluation.scores import ScoreFiles, evaluate
 from artune.planning.plan import Plan
 from artune.runtime.files import load_npz, save_npz
 

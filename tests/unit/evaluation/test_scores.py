@@ -12,8 +12,9 @@ from tiny import tiny_run
 from artune.config.registry import Registry
 from artune.config.run import parse_run
 from artune.errors import ArtuneError
+from artune.evaluation.evaluate import ScoreFiles, evaluate
 from artune.evaluation.features import sample_features, write_features
-from artune.evaluation.scores import ScoreFiles, evaluate, score
+from artune.evaluation.scores import score
 from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
