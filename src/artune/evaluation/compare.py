@@ -68,6 +68,42 @@ def paired_difference(first: Sequence[Jackknifed], second: Sequence[Jackknifed])
     }
 
 
+class _Evaluated:
+    """The runs of a comparison: their labels and their leave-one-out values, each read or computed once.
+
+    Args:
+        registry: settings of the runs' scale.
+        runs: folder of the runs.
+        references: reference.npz of each set of frozen networks, by its number.
+    """
+
+    def __init__(self, registry: Registry, runs: Path, references: Mapping[int, Path]):
+        self.registry, self.runs, self.references = registry, runs, references
+        self.labels: dict[str, np.ndarray | None] = {}
+        protocols = {number: registry.evaluation_in(number) for number in references}
+        self._real = {number: _real_under(protocols[number], path) for number, path in references.items()}
+        self._radii: dict[int, Tensor] = {}
+        self._known: dict[str, dict[str, Jackknifed]] = {}
+
+    def scored(self, name: str) -> dict[str, Jackknifed]:
+        """The values of a run, from :func:`artune.evaluation.left_out.kept` or from its features."""
+        if name not in self._known:
+            path, number = self.runs / name / "features.npz", cut_seeds(name)[1].networks
+            protocol, arrays = self.registry.evaluation_in(number), _arrays_of(path, self.registry.data.classes)
+            self.labels[name] = arrays.get("labels")
+            origin = made_from(path, self.references[number], protocol)
+            found = kept(self.runs / name / "scores.json", origin) or self._computed(arrays, number, protocol)
+            self._known[name] = found
+        return self._known[name]
+
+    def _computed(self, arrays: Mapping[str, np.ndarray], number: int, protocol: Evaluation) -> dict[str, Jackknifed]:
+        real, classes = self._real[number], self.registry.data.classes
+        if number not in self._radii:
+            theirs = torch.from_numpy(real[f"heldout/{protocol.features}/features"])
+            self._radii[number] = neighbour_radii(theirs, protocol.neighbours, protocol.precision_recall)
+        return scores_left_out(arrays, real, protocol, classes, self._radii[number])
+
+
 def compare(
     registry: Registry,
     pairs: Sequence[tuple[str, str]],
@@ -94,34 +130,17 @@ def compare(
 
     if not pairs:
         raise ArtuneError("compare: no two runs to compare; name two, or a table of score rows")
-    references = reference if isinstance(reference, Mapping) else {0: reference}
-    real = {number: _real_under(registry.evaluation_in(number), path) for number, path in references.items()}
-    radii: dict[int, Tensor] = {}
-    labels: dict[str, np.ndarray | None] = {}
-    known: dict[str, dict[str, Jackknifed]] = {}
-
-    def scored(name: str) -> dict[str, Jackknifed]:
-        if name not in known:
-            path, number = runs / name / "features.npz", cut_seeds(name)[1].networks
-            protocol, arrays = registry.evaluation_in(number), _arrays_of(path, registry.data.classes)
-            labels[name] = arrays.get("labels")
-            known[name] = kept(runs / name / "scores.json", made_from(path, references[number], protocol))
-        if not known[name]:
-            if number not in radii:
-                radii[number] = _radii_of(protocol, real[number])
-            known[name] = scores_left_out(arrays, real[number], protocol, registry.data.classes, radii[number])
-        return known[name]
-
+    evaluated = _Evaluated(registry, runs, reference if isinstance(reference, Mapping) else {0: reference})
     lines: list[dict[str, Any]] = []
     for first, second in pairs:
         _refuse_other_set(first, second)
         both = zip(*(registry.seed_names(run, seeds) for run in (first, second)), strict=False)  # the seeds of both
         names = [list(side) for side in zip(*both, strict=True)]
-        outcomes = [[scored(name) for name in side] for side in names]
+        outcomes = [[evaluated.scored(name) for name in side] for side in names]
         for a, b in zip(*names, strict=True):
-            if _number_of(known[a]) != _number_of(known[b]):
+            if _number_of(evaluated.scored(a)) != _number_of(evaluated.scored(b)):
                 raise ArtuneError(f"compare: {a} and {b} have different numbers of samples; sample both again")
-            _refuse_other_labels(a, b, labels)
+            _refuse_other_labels(a, b, evaluated.labels)
         for metric in (name for name in COMPARED if all(name in scores for side in outcomes for scores in side)):
             sides = [[scores[metric] for scores in side] for side in outcomes]
             count = {"n": _number_of(outcomes[0][0]), "seeds": len(names[0])}
@@ -134,11 +153,6 @@ def compare(
 
 def _real_under(protocol: Evaluation, reference: Path) -> dict[str, np.ndarray]:
     return load_npz(reference, *(f"heldout/{protocol.features}/{key}" for key in ("mu", "sigma", "features")))
-
-
-def _radii_of(protocol: Evaluation, real: Mapping[str, np.ndarray]) -> Tensor:
-    features = torch.from_numpy(real[f"heldout/{protocol.features}/features"])
-    return neighbour_radii(features, protocol.neighbours, protocol.precision_recall)
 
 
 def _refuse_other_set(first: str, second: str) -> None:

@@ -18,7 +18,7 @@ from artune.evaluation.other_networks import FIRST
 from artune.evaluation.protocol import OutsideFiles, protocol
 from artune.evaluation.scores import kid_pairs, score, score_against
 from artune.metrics.jackknife import Jackknifed
-from artune.runtime.files import load_npz, npz_names, npz_shape, read_jsonl, write_json
+from artune.runtime.files import load_npz, npz_names, read_jsonl, write_json
 
 
 def _origin(run: Run, evaluation: Evaluation, labelled: bool) -> dict[str, Any]:
@@ -70,11 +70,9 @@ def evaluate(
 ) -> str:
     """Write scores.json: the scores, and all facts that a row needs to be compared (n, labels, cfg, ...).
 
-    At scales whose Precision and Recall are exact, the leave-one-out values of the scores are kept beside it for
-    :func:`artune.evaluation.compare.compare`.
-
     ``scores`` are against the reference, and ``references`` holds those against each further reference. ``missing``
-    and ``missing_against`` give the reason for each number that is not shown.
+    and ``missing_against`` give the reason for each number that is not shown. Where Precision and Recall are exact, the
+    scores without each sample cost little more and are kept beside it (:mod:`artune.evaluation.left_out`).
 
     Args:
         run: the run that was sampled.
@@ -86,14 +84,9 @@ def evaluate(
     Raises:
         ArtuneError: a file is missing or damaged, a label is not a class id, or a score is not finite.
     """
-    labelled = "labels" in npz_names(files.features)  # samples from others may have none
-    load_npz(files.features, "features", "probabilities", *(["clip"] if labelled else []))  # names a missing array
-    features, n = load_npz(files.features), npz_shape(files.features, "features")[0]
-    if labelled:
-        features["labels"] = class_ids(features["labels"], n, run.data.classes, f"{files.features}: labels")
-    missing: dict[str, str] = {}
+    features = _read_features(files.features, run.data.classes)
+    n, labelled, missing = len(features["features"]), "labels" in features, dict[str, str]()
     real = load_npz(files.reference) | (load_npz(files.third) if files.third else {})
-    # Exact Precision and Recall come with their values without each sample at little cost.
     left_out: dict[str, Jackknifed] | None = {} if evaluation.precision_recall == "exact" else None
     scores = score(features, real, evaluation, run.data.classes, missing, left_out)
     _check_finite(scores, f"{files.features} or {files.reference}")
@@ -132,6 +125,16 @@ def evaluate(
         },
     )
     return f"{files.output}: {_told(scores, missing, labelled)}"
+
+
+def _read_features(path: Path, classes: int) -> dict[str, np.ndarray]:
+    """All arrays of features.npz; samples from others may have no labels."""
+    labelled = "labels" in npz_names(path)
+    load_npz(path, "features", "probabilities", *(["clip"] if labelled else []))  # names a missing array
+    features = load_npz(path)
+    if labelled:
+        features["labels"] = class_ids(features["labels"], len(features["features"]), classes, f"{path}: labels")
+    return features
 
 
 def _told(scores: Mapping[str, float], missing: Mapping[str, str], labelled: bool) -> str:
