@@ -101,8 +101,8 @@ def judge_reference(context: Context, arguments: Namespace) -> str:
 
     name = arguments.name
     network = context.networks([name], []).get(name)
-    batch = context.registry.evaluation.batch
-    return write_judge_reference(arguments.data, name, network, batch, arguments.output, context.device)
+    batch, k = context.registry.evaluation.batch, context.registry.evaluation.neighbours
+    return write_judge_reference(arguments.data, name, network, batch, arguments.output, context.device, k)
 
 
 def evaluate(context: Context, arguments: Namespace) -> str:

@@ -173,7 +173,8 @@ def reference(context: Context, arguments: Namespace) -> str:
         )
     networks = context.networks({protocol.features, protocol.reward_features}, arguments.networks)
     judges = {protocol.features} - {protocol.reward_features}
-    return write_reference(arguments.data, networks, protocol.batch, arguments.output, device, judges)
+    k = protocol.neighbours if protocol.precision_recall == "exact" else None
+    return write_reference(arguments.data, networks, protocol.batch, arguments.output, device, judges, k)
 
 
 def class_moments(context: Context, arguments: Namespace) -> str:

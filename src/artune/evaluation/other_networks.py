@@ -64,8 +64,9 @@ def reward_scores(
         if theirs is None:
             left_out["precision_reward"] = "the reference has no features of its images under the reward's network"
         else:
-            ours, kind = arrays["reward_features"], evaluation.precision_recall
-            found = precision_recall(theirs, ours, k=evaluation.neighbours, precision=kind)
+            ours, kind, k = arrays["reward_features"], evaluation.precision_recall, evaluation.neighbours
+            radii = known_radii(real, evaluation.reward_features, k) if kind == "exact" else None
+            found = precision_recall(theirs, ours, k=k, precision=kind, radii=radii)
             kernel = kid(theirs, ours)
             scores |= {
                 "precision_reward": found.precision,
@@ -89,7 +90,14 @@ def _by_classifier(arrays: Tensors, evaluation: Evaluation, classes: int) -> dic
     return scores
 
 
-def spread_scores(theirs: Tensor, ours: Tensor, network: str, neighbours: int) -> dict[str, float]:
+def known_radii(real: Tensors, network: str, neighbours: int) -> Tensor | None:
+    """The exact radii of the reference's balls under a network, if :mod:`artune.inputs.references` has kept them."""
+    return real.get(f"heldout/{network}/radii{neighbours}")
+
+
+def spread_scores(
+    theirs: Tensor, ours: Tensor, network: str, neighbours: int, radii: Tensor | None = None
+) -> dict[str, float]:
     """``precision_{network}`` with its standard error and ``recall_{network}``, by exact distances.
 
     Args:
@@ -97,8 +105,9 @@ def spread_scores(theirs: Tensor, ours: Tensor, network: str, neighbours: int) -
         ours: features [n, D] of the samples.
         network: end of the names.
         neighbours: k.
+        radii: of the reference's balls, if known.
     """
-    found = precision_recall(theirs, ours, k=neighbours)
+    found = precision_recall(theirs, ours, k=neighbours, radii=radii)
     return {
         f"precision_{network}": found.precision,
         f"precision_{network}_se": found.precision_standard_error,
@@ -126,10 +135,11 @@ def third_scores(
         return {}
     theirs, ours = theirs.float(), arrays["efficientnet"].float()
     distance, kernel = jackknife_fid(ours, *feature_moments(theirs)), kid(theirs, ours)
+    k = evaluation.neighbours
     return {
         "fd_efficientnet": distance.value,
         "fd_efficientnet_se": distance.standard_error,
         "kid_efficientnet": kernel.value,
         "kid_efficientnet_se": kernel.standard_error,
-        **spread_scores(theirs, ours, "efficientnet", evaluation.neighbours),
+        **spread_scores(theirs, ours, "efficientnet", k, known_radii(real, evaluation.efficientnet, k)),
     }

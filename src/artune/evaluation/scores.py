@@ -11,6 +11,7 @@ from artune.config.run import Evaluation
 from artune.evaluation.other_networks import (
     in_file_order,
     in_sample_order,
+    known_radii,
     reward_scores,
     spread_scores,
     third_scores,
@@ -22,7 +23,7 @@ from artune.metrics.fid import SPLITS, feature_moments, frechet_distance_of, jac
 from artune.metrics.inception_score import inception_score, inception_score_left_out
 from artune.metrics.jackknife import Jackknifed, mean_left_out, standard_error
 from artune.metrics.kid import blocks_of, kid
-from artune.metrics.precision_recall import Precision, PrecisionRecall, precision_recall, precision_recall_left_out
+from artune.metrics.precision_recall import PrecisionRecall, precision_recall, precision_recall_left_out
 from artune.runtime.progress import say
 
 Tensors = Mapping[str, Tensor]
@@ -123,7 +124,8 @@ def score_against(
         left_out["fid"] = Jackknifed(fid.value, fid.changes)
     theirs = real.get(f"{judged}/features")
     if theirs is not None:
-        scores |= feature_scores(theirs, ours, evaluation, left_out)
+        radii = known_radii(real, evaluation.features, evaluation.neighbours)
+        scores |= feature_scores(theirs, ours, evaluation, radii, left_out)
     if fid.measures_bias and fid.width >= WIDE:  # of which a split takes seconds
         say(f"FID of {SPLITS[0]} to {SPLITS[1]} random halvings of {len(ours):,} samples, for its bias-corrected value")
     if fid.correction_holds:
@@ -147,25 +149,36 @@ def score_against(
 
 
 def feature_scores(
-    theirs: Tensor, ours: Tensor, evaluation: Evaluation, left_out: dict[str, Jackknifed] | None = None
+    theirs: Tensor,
+    ours: Tensor,
+    evaluation: Evaluation,
+    radii: Tensor | None = None,
+    left_out: dict[str, Jackknifed] | None = None,
 ) -> dict[str, float]:
     """``kid``, ``precision`` and ``recall`` of features [n, D] against features [m, D] of the reference.
 
-    ``left_out`` is filled as by :func:`score`.
+    Args:
+        theirs: features of the reference.
+        ours: features of the samples.
+        evaluation: the protocol.
+        radii: exact radii of the reference's balls, if known.
+        left_out: filled as by :func:`score`.
     """
-    kernel, k = kid(theirs, ours), evaluation.neighbours
-    found: dict[str, PrecisionRecall] = {}
+    kernel, k, kind = kid(theirs, ours), evaluation.neighbours, evaluation.precision_recall
+    known: PrecisionRecall | None = None
     if left_out is not None:
-        without = precision_recall_left_out(theirs, ours, k=k, precision=evaluation.precision_recall)
+        without = precision_recall_left_out(theirs, ours, k=k, precision=kind, radii=radii if kind == "exact" else None)
         left_out |= {
             "kid": Jackknifed(kernel.value, kernel.changes),
             "precision": Jackknifed(without.precision, without.precisions),
             "recall": Jackknifed(without.recall, without.recalls),
         }
         # Distances in half precision may differ in a bit with the size of the block that they are computed in.
-        found = {"exact": without.whole} if evaluation.precision_recall == "exact" else {}
-    kinds: tuple[Precision, ...] = ("exact", "adm_half")
-    found = {kind: found.get(kind) or precision_recall(theirs, ours, k=k, precision=kind) for kind in kinds}
+        known = without.whole if kind == "exact" else None
+    found = {
+        "exact": known or precision_recall(theirs, ours, k=k, radii=radii),
+        "adm_half": precision_recall(theirs, ours, k=k, precision="adm_half"),
+    }
     chosen = found[evaluation.precision_recall]
     return {
         "kid": kernel.value,

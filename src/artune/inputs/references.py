@@ -14,6 +14,7 @@ from artune.data.imagenet import open_split
 from artune.data.npz_images import image_rows
 from artune.errors import ArtuneError
 from artune.metrics.fid import feature_moments
+from artune.metrics.precision_recall import neighbour_radii
 from artune.models.encoders.feature_network import FeatureNetwork, in_batches
 from artune.runtime.files import load_npz, save_npz
 
@@ -178,20 +179,32 @@ def _named_moments(prefix: str, features: Tensor, suffix: str) -> dict[str, np.n
 
 
 def write_judge_reference(
-    data_path: Path, name: str, network: EmbeddingNetwork | None, batch: int, output: Path, device: torch.device
+    data_path: Path,
+    name: str,
+    network: EmbeddingNetwork | None,
+    batch: int,
+    output: Path,
+    device: torch.device,
+    neighbours: int | None = None,
 ) -> str:
     """Write the held-out images' embeddings under the judge ``name``: ``heldout/{name}/embeddings`` [n, E], half.
 
     They have a file of their own, so that no training waits for this judge or is outdated by it. Without the judge
-    (None: its package is not installed) the file is empty, and the scores by this judge are left out.
+    (None: its package is not installed) the file is empty, and the scores by this judge are left out. ``neighbours``
+    adds radii as in :func:`write_reference`.
     """
     if network is None:
         save_npz(output, {})
         return f"{output}: empty; the package of {name} is not installed, so its scores are left out"
     images, _ = load_split(data_path, "heldout")
     embedded = in_batches(network.embed_images, images, batch, device).half()
-    save_npz(output, {f"heldout/{name}/embeddings": embedded.numpy()})
+    save_npz(output, {f"heldout/{name}/embeddings": embedded.numpy(), **_radii(name, embedded.float(), neighbours)})
     return f"{output}: features of {len(images)} images under {name}"
+
+
+def _radii(name: str, features: Tensor, neighbours: int | None) -> dict[str, np.ndarray]:
+    """The radii of the balls around held-out features [n, D] by name, float64 [n]; none without ``neighbours``."""
+    return {f"heldout/{name}/radii{k}": neighbour_radii(features, k).numpy() for k in filter(None, [neighbours])}
 
 
 def write_reference(
@@ -201,12 +214,22 @@ def write_reference(
     output: Path,
     device: torch.device,
     judges: Collection[str] = (),
+    neighbours: int | None = None,
 ) -> str:
     """Write moments and features of the real images.
 
     Keys are ``{split}/{network}/{mu,sigma,features}`` with split ``train`` (the reference of LOO-FID) or ``heldout``
-    (the reference of the evaluation; its features serve Precision, Recall and KID). Networks among the ``judges``,
-    which are in no reward, see the held-out images only.
+    (the reference of the evaluation; its features serve Precision, Recall and KID).
+
+    Args:
+        data_path: npz file that :func:`artune.data.embedded.write_data` wrote.
+        networks: networks by their names in the registry, on ``device``.
+        batch: images per forward pass.
+        output: npz file to write.
+        device: device of the images.
+        judges: names of the networks that are in no reward, which see the held-out images only.
+        neighbours: k; adds ``heldout/{network}/radii{k}``, squared distances to the k-th neighbour, so that the
+            evaluations with exact Precision need not compute them each time.
     """
     arrays: dict[str, np.ndarray] = {}
     for split in ("train", "heldout"):
@@ -218,6 +241,6 @@ def write_reference(
             mu, sigma = feature_moments(features)
             arrays |= {f"{split}/{name}/mu": mu.numpy(), f"{split}/{name}/sigma": sigma.numpy()}
             if split == "heldout":
-                arrays[f"{split}/{name}/features"] = features.numpy()
+                arrays |= {f"{split}/{name}/features": features.numpy(), **_radii(name, features, neighbours)}
     save_npz(output, arrays)
     return f"{output}: moments of {len(networks)} networks"

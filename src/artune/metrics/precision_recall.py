@@ -23,7 +23,12 @@ class PrecisionRecall:
 
 
 def precision_recall(
-    reference: Tensor, samples: Tensor, k: int = 3, precision: Precision = "exact", block: int = 10_000
+    reference: Tensor,
+    samples: Tensor,
+    k: int = 3,
+    precision: Precision = "exact",
+    block: int = 10_000,
+    radii: Tensor | None = None,
 ) -> PrecisionRecall:
     """Precision: share of samples in some reference ball. Recall: share of reference images in some sample ball.
 
@@ -36,6 +41,7 @@ def precision_recall(
         precision: ``exact`` (float64) or ``adm_half``, which rounds as the official evaluator does and reads
             slightly higher; never compare one with the other.
         block: rows and columns per block of distances.
+        radii: those of the reference, from :func:`neighbour_radii`, if they are known.
 
     Raises:
         ArtuneError: too few features, wrong shapes, NaN or infinity, or an unknown ``precision``.
@@ -47,7 +53,8 @@ def precision_recall(
     """
     _check(reference, samples, k, precision)
     reference, samples = reference.detach(), samples.detach()
-    radii, sample_radii = (neighbour_radii(x, k, precision, block) for x in (reference, samples))
+    radii = neighbour_radii(reference, k, precision, block) if radii is None else radii
+    sample_radii = neighbour_radii(samples, k, precision, block)
     inside_reference, inside_samples = covered(reference, radii, samples, sample_radii, precision, block)
     return _of_shares(float(inside_reference.double().mean()), float(inside_samples.double().mean()), len(samples))
 

@@ -19,7 +19,7 @@ from artune.metrics.cmmd import cmmd
 from artune.metrics.density_coverage import density_coverage
 from artune.metrics.fid import feature_moments, frechet_distance
 from artune.metrics.kid import kid
-from artune.metrics.precision_recall import precision_recall
+from artune.metrics.precision_recall import neighbour_radii, precision_recall
 from artune.results.tables import build_table
 from artune.runtime.files import load_npz, save_npz
 from artune.tracking.run_page import describe_run
@@ -122,6 +122,25 @@ def test_the_judge_of_a_package_is_scored_from_its_own_features_or_left_out_with
     assert "no scores of EfficientNet: its package was not installed" in line
     assert "\n" not in line
     assert "fd_efficientnet" in json.loads((tmp_path / "scores.json").read_text())["missing"]
+
+
+@pytest.mark.parametrize("kind", ["exact", "adm_half"])
+def test_radii_that_the_reference_has_are_used_where_precision_is_exact_and_change_nothing(kind):
+    protocol, real, places = APART.model_copy(update={"precision_recall": kind}), reference_apart(1), {}
+    for name, key in ((APART.features, "features"), ("stand_in", "features"), ("efficientnet_lite0", "embeddings")):
+        features = torch.from_numpy(real[f"heldout/{name}/{key}"]).float()
+        places[f"heldout/{name}/radii3"] = neighbour_radii(features.double(), 3).numpy()
+    plain = score(draws_apart(0), real, protocol, 3)
+    assert score(draws_apart(0), real | places, protocol, 3, None, {}) == plain
+    none = {place: np.zeros_like(radii) for place, radii in places.items()}  # balls without an inside
+    for left_out in (None, {}):
+        found = score(draws_apart(0), real | none, protocol, 3, None, left_out)
+        changed = {name for name, value in plain.items() if found[name] != value}
+        exact = {"precision_exact", "precision_efficientnet", "precision_efficientnet_se"}
+        chosen = {"precision", "precision_se", "precision_reward", "precision_reward_se"}
+        assert changed == (exact | chosen if kind == "exact" else exact)
+    other = score(draws_apart(0), real | none, protocol.model_copy(update={"neighbours": 4}), 3)
+    assert other == score(draws_apart(0), real, protocol.model_copy(update={"neighbours": 4}), 3)
 
 
 def test_a_file_sorted_by_class_keeps_its_inception_score_under_the_official_protocol_only():

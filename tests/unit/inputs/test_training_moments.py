@@ -20,6 +20,7 @@ from artune.errors import ArtuneError
 from artune.inputs.references import write_reference
 from artune.inputs.training_moments import write_train_moments
 from artune.metrics.fid import RunningMoments, feature_moments
+from artune.metrics.precision_recall import neighbour_radii
 from artune.models.encoders.build import build_network
 from artune.models.weights.checkpoints import save_module
 from artune.planning.plan import Plan
@@ -163,6 +164,16 @@ def test_an_embedded_source_has_its_moments_from_its_own_file(tmp_path, monkeypa
     arguments[1] = "inception_residual-n1"
     assert main([*arguments, "--output", "further.npz", "--scale", "smoke", "--device", "cpu"]) == 0
     assert load_npz("further.npz").keys() == {"train/inception_residual-n1/mu", "train/inception_residual-n1/sigma"}
+
+
+def test_an_embedded_source_keeps_the_radii_of_its_held_out_images(tmp_path):
+    registry = Registry("smoke", root=ROOT / "config")
+    write_data(registry.data, tmp_path / "data.npz", [])
+    write_reference(tmp_path / "data.npz", {"judge": Means()}, 100, tmp_path / "reference.npz", CPU, neighbours=4)
+    found = load_npz(tmp_path / "reference.npz")
+    features = torch.from_numpy(found["heldout/judge/features"])
+    assert np.array_equal(found["heldout/judge/radii4"], neighbour_radii(features, 4))
+    assert (found["heldout/judge/radii4"] > 0).all()
 
 
 def test_a_judge_of_an_embedded_source_sees_no_training_images(tmp_path):

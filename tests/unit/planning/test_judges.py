@@ -13,6 +13,7 @@ from artune.config.yaml_layers import read_yaml
 from artune.errors import ArtuneError
 from artune.evaluation.features import identity_of
 from artune.inputs.references import write_judge_reference
+from artune.metrics.precision_recall import neighbour_radii
 from artune.planning import recipes
 from artune.planning.needs import paths_of, source_rules
 from artune.planning.plan import Plan
@@ -100,6 +101,9 @@ def test_the_reference_holds_the_held_out_images_and_is_empty_without_the_packag
     found = load_npz(tmp_path / "full.npz")["heldout/efficientnet_lite0/embeddings"]
     assert found.dtype == np.float16
     assert np.array_equal(found, images.mean((1, 2), dtype=np.float32).astype(np.float16))
+    write_judge_reference(*given, MeanColour(), 4, tmp_path / "radii.npz", torch.device("cpu"), 2)
+    radii = load_npz(tmp_path / "radii.npz")["heldout/efficientnet_lite0/radii2"]
+    assert np.array_equal(radii, neighbour_radii(torch.from_numpy(found).float(), 2))
 
 
 def test_the_features_of_a_further_set_are_those_of_its_own_networks(tmp_path):
