@@ -146,6 +146,9 @@ def test_inputs_that_a_scale_does_not_train_have_one_seed(project):
 def test_table4_trains_exactly_its_four_runs(project):
     output = snakemake(project, "-n", "--quiet", "rules", "--", "results/table4.csv")
     assert planned(output)["train"] == 4
+    # evaluate computes what a comparison needs, so that none begins before it.
+    output = snakemake(project, "-n", "--quiet", "rules", "--", "results/mnist/tables/table4.compare.csv")
+    assert planned(output)["evaluate"] == 4
 
 
 @pytest.mark.parametrize(

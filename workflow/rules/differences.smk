@@ -4,6 +4,7 @@
 rule compare:  # from the samples' features; at scales that are not the paper's, tables of one seed show its differences
     input:
         features=lambda wildcards: PLAN.compared(wildcards.table),
+        scores=lambda wildcards: PLAN.scores(wildcards.table),  # beside which evaluate keeps the scores without each sample
         reference=lambda wildcards: PLAN.references_of(wildcards.table),
     output:
         "results/{scale}/tables/{table}.compare.csv",
