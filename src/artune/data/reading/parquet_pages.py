@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LARGEST_PAGE = 18 * 10**7  # bytes; pyarrow looks at a page's size after 1,024 images, which are 140 MB of ImageNet's
 MOST_DISTINCT = 2**20  # values of a dictionary, which take memory beside their bytes
-MOST_VALUES = 2**20  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
+MOST_VALUES = 2**19  # in all headers of a file, or one per SPARSE bytes of a large file; a page has about 14
 SPARSE = 2**10
 LONGEST_HEADER = 2**24  # bytes of a page's header, as in pyarrow: the smallest and the largest image may be in it
 DATA, DICTIONARY, DATA_2 = 0, 2, 3  # types of pages
