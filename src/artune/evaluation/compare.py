@@ -20,7 +20,7 @@ from artune.config.run import Evaluation
 from artune.config.seeds import cut_seeds
 from artune.data.classes.labels import class_ids
 from artune.errors import ArtuneError
-from artune.evaluation.left_out import kept, made_from, scores_left_out
+from artune.evaluation.left_out import kept, scores_left_out
 from artune.metrics import student
 from artune.metrics.jackknife import Jackknifed, standard_error
 from artune.metrics.precision_recall import neighbour_radii
@@ -91,9 +91,8 @@ class _Evaluated:
             path, number = self.runs / name / "features.npz", cut_seeds(name)[1].networks
             protocol, arrays = self.registry.evaluation_in(number), _arrays_of(path, self.registry.data.classes)
             self.labels[name] = arrays.get("labels")
-            origin = made_from(path, self.references[number], protocol)
-            found = kept(self.runs / name / "scores.json", origin) or self._computed(arrays, number, protocol)
-            self._known[name] = found
+            found = kept(self.runs / name / "scores.json", path, self.references[number], protocol)
+            self._known[name] = found or self._computed(arrays, number, protocol)
         return self._known[name]
 
     def _computed(self, arrays: Mapping[str, np.ndarray], number: int, protocol: Evaluation) -> dict[str, Jackknifed]:

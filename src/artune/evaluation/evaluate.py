@@ -13,7 +13,7 @@ from artune.config.sizes import decoded_size
 from artune.data.classes.labels import class_ids
 from artune.data.prompts import prompts_digest
 from artune.errors import ArtuneError
-from artune.evaluation.left_out import keep, made_from
+from artune.evaluation.left_out import keep
 from artune.evaluation.other_networks import FIRST
 from artune.evaluation.protocol import OutsideFiles, protocol
 from artune.evaluation.scores import kid_pairs, score, score_against
@@ -91,7 +91,7 @@ def evaluate(
     scores = score(features, real, evaluation, run.data.classes, missing, left_out)
     _check_finite(scores, f"{files.features} or {files.reference}")
     if left_out is not None:
-        keep(files.output, made_from(files.features, files.reference, evaluation), left_out)
+        keep(files.output, files.features, files.reference, evaluation, left_out)
     further, missing_against = _further_scores(run, evaluation, features, files.references)
     if files.timings is not None and (milliseconds := median_milliseconds(files.timings)) is not None:
         scores["loo_fid_ms"] = milliseconds

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artune import RESULTS_VERSION
 from artune.config.run import Evaluation
 from artune.errors import ArtuneError
 from artune.evaluation.other_networks import in_file_order, in_sample_order
@@ -69,34 +70,40 @@ def kept_in(scores: Path) -> Path:
     return scores.with_suffix(".left_out.npz")
 
 
-def made_from(features: Path, reference: Path, evaluation: Evaluation) -> np.ndarray:
-    """Digest of all that the values of a run depend on, uint8 [32]."""
-    facts = [sha256(features), sha256(reference), evaluation.model_dump_json()]
-    return np.frombuffer(hashlib.sha256("\n".join(facts).encode()).digest(), np.uint8)
-
-
-def keep(scores: Path, origin: np.ndarray, found: Mapping[str, Jackknifed]) -> None:
+def keep(
+    scores: Path, features: Path, reference: Path, evaluation: Evaluation, found: Mapping[str, Jackknifed]
+) -> None:
     """Write values beside scores.json, in the order of the samples.
 
     Args:
         scores: scores.json.
-        origin: digest from :func:`made_from`.
+        features: features.npz of the samples.
+        reference: reference.npz.
+        evaluation: the protocol.
         found: the values by score.
     """
     values = {f"{name}/left_out": score.left_out.numpy() for name, score in found.items()}
     whole = {f"{name}/value": np.array(score.value) for name, score in found.items()}
-    save_npz(kept_in(scores), {"origin": origin} | whole | values)
+    save_npz(kept_in(scores), {"origin": _origin(features, reference, evaluation)} | whole | values)
 
 
-def kept(scores: Path, origin: np.ndarray) -> dict[str, Jackknifed]:
-    """The values that :func:`keep` wrote, if they were made from the same files by the same protocol; else none."""
-    try:
-        arrays = load_npz(kept_in(scores))
-    except ArtuneError:  # not there, or damaged: they can be computed again
+def kept(scores: Path, features: Path, reference: Path, evaluation: Evaluation) -> dict[str, Jackknifed]:
+    """The values that :func:`keep` wrote, if the same code made them from the same files by the same protocol."""
+    if not (path := kept_in(scores)).exists():
         return {}
-    if "origin" not in arrays or not np.array_equal(arrays["origin"], origin):
+    try:
+        arrays = load_npz(path)
+    except ArtuneError:  # damaged: they can be computed again
+        return {}
+    if "origin" not in arrays or not np.array_equal(arrays["origin"], _origin(features, reference, evaluation)):
         return {}
     names = [name.removesuffix("/value") for name in arrays if name.endswith("/value")]
     return {
         name: Jackknifed(float(arrays[f"{name}/value"]), torch.from_numpy(arrays[f"{name}/left_out"])) for name in names
     }
+
+
+def _origin(features: Path, reference: Path, evaluation: Evaluation) -> np.ndarray:
+    """Digest of all that the values of a run depend on, uint8 [32]."""
+    facts = [str(RESULTS_VERSION), sha256(features), sha256(reference), evaluation.model_dump_json()]
+    return np.frombuffer(hashlib.sha256("\n".join(facts).encode()).digest(), np.uint8)

@@ -9,8 +9,9 @@ from tiny import tiny_run
 from artune.config.registry import Registry
 from artune.errors import ArtuneError
 from artune.evaluation import compare as comparing
+from artune.evaluation import left_out
 from artune.evaluation.evaluate import ScoreFiles, evaluate
-from artune.evaluation.left_out import kept, kept_in, made_from, scores_left_out
+from artune.evaluation.left_out import kept, kept_in, scores_left_out
 from artune.evaluation.scores import score
 from artune.runtime.files import load_npz, save_npz
 
@@ -76,7 +77,7 @@ def test_a_comparison_takes_the_kept_values_and_computes_the_same_without_them(w
     assert len(calls) == len(PAIR)
 
 
-@pytest.mark.parametrize("change", ["features", "reference", "protocol", "damage", "cut", "other"])
+@pytest.mark.parametrize("change", ["features", "reference", "protocol", "version", "damage", "cut", "other"])
 def test_values_of_other_files_or_settings_and_damaged_ones_are_computed_again(world, monkeypatch, change):
     folder, registry = world
     path = folder / PAIR[1] / "features.npz"
@@ -88,6 +89,8 @@ def test_values_of_other_files_or_settings_and_damaged_ones_are_computed_again(w
         save_npz(folder / "reference.npz", reference(2, OFFICIAL))
     elif change == "protocol":
         registry.evaluation = EXACT.model_copy(update={"neighbours": 2})
+    elif change == "version":
+        monkeypatch.setattr(left_out, "RESULTS_VERSION", left_out.RESULTS_VERSION + 1)
     elif change == "damage":
         values.write_bytes(b"not an archive")
     elif change == "cut":
@@ -96,7 +99,7 @@ def test_values_of_other_files_or_settings_and_damaged_ones_are_computed_again(w
         save_npz(values, {"value": np.zeros(3)})
     calls = count(monkeypatch)
     found = compared(world)
-    assert len(calls) == (len(PAIR) if change in ("reference", "protocol") else 1)
+    assert len(calls) == (len(PAIR) if change in ("reference", "protocol", "version") else 1)
     for name in PAIR:
         kept_in(folder / name / "scores.json").unlink()
     assert found.equals(compared(world))
@@ -109,7 +112,7 @@ def test_where_precision_is_not_exact_none_are_kept(tmp_path):
     assert APART.precision_recall == "adm_half"
     evaluate(tiny_run(), APART, files, {})
     assert not kept_in(files.output).exists()
-    assert kept(files.output, made_from(files.features, files.reference, APART)) == {}
+    assert kept(files.output, files.features, files.reference, APART) == {}
 
 
 def test_the_features_are_read_and_checked_even_where_values_are_kept(world):
