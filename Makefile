@@ -76,15 +76,15 @@ reproduce: $(STAMP)
 	@$(BIN)/python -m artune expected table4 --scale $(SCALE)
 
 # Three calls of pytest run side by side, because each of them waits a good deal. The third has the tests that need the finished
-# pipeline of the fixture `smoke`; the second takes from the rest so many that all three end at about the same time.
-SECOND := tests/end_to_end/test_imagenet_world.py tests/workflow tests/browser tests/parity \
-	$(addprefix tests/unit/,planning results tracking)
+# pipeline of the fixture `smoke`; all three end at about the same time.
+SECOND := tests/end_to_end/test_imagenet_world.py tests/workflow tests/browser tests/parity $(addprefix tests/unit/,planning results)
+THIRD := tests/end_to_end tests/faults $(addprefix tests/unit/,tracking tuning)
 test: $(STAMP) lint
 	@bash tests/system-packages.sh
 	@echo "tests: about 17 minutes on 2 cores, up to 28 on a slower processor"
-	@$(BIN)/python -m pytest tests/unit $(patsubst %,--ignore=%,$(filter tests/unit/%,$(SECOND))) & first=$$!; \
+	@$(BIN)/python -m pytest tests/unit $(patsubst %,--ignore=%,$(filter tests/unit/%,$(SECOND) $(THIRD))) & first=$$!; \
 		$(BIN)/python -m pytest $(SECOND) & second=$$!; third=0; \
-		$(BIN)/python -m pytest -m "not faults" --ignore $(firstword $(SECOND)) tests/end_to_end tests/faults || third=$$?; \
+		$(BIN)/python -m pytest -m "not faults" --ignore $(firstword $(SECOND)) $(THIRD) || third=$$?; \
 		wait $$first || third=$$?; wait $$second || third=$$?; exit $$third
 
 # Repeats every fault of docs/reliability.md and rewrites the page. FAULTS=tests/faults/test_slurm_faults.py repeats only the faults

@@ -7,18 +7,29 @@ from warm_python import warm_python
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """A project folder in which Table 4 and Figure 2 of the smoke scale are finished."""
-    folder = copy_project(tmp_path_factory.mktemp("smoke"))
-    snakemake(folder, *SMOKE, *TARGETS)
-    return folder
+def warm():
+    """Variables of the environment with which Snakemake and commands of artune start in a tenth of a second."""
+    with warm_python() as variables:
+        yield variables
+
+
+@pytest.fixture
+def warm_calls(warm, monkeypatch):
+    """All that a test calls by the module ``project`` starts in a tenth of a second."""
+    for name, value in warm.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
-def warm():
-    """Variables of the environment with which commands of artune start in a tenth of a second."""
-    with warm_python() as variables:
-        yield variables
+def smoke(tmp_path_factory, warm):
+    """A project folder in which Table 4 and Figure 2 of the smoke scale are finished.
+
+    The first call of each command starts as a user starts it, so that it loads its own libraries.
+    """
+    folder, alone = copy_project(tmp_path_factory.mktemp("smoke")), tmp_path_factory.mktemp("first")
+    snakemake(folder, *SMOKE, *TARGETS, warm=warm | {"ARTUNE_FIRST_ALONE": str(alone)})
+    assert len(list(alone.iterdir())) > 12
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,7 @@ def project(tmp_path_factory):
     return copy_project(tmp_path_factory.mktemp("pages"))
 
 
+@pytest.mark.usefixtures("warm_calls")
 @pytest.mark.parametrize("options", groups(), ids=" ".join)
 def test_snakemake_plans_every_target(project, options):
     targets = groups()[options]

@@ -50,7 +50,7 @@ def extended(smoke, warm, tmp_path_factory):
     scale = yaml.safe_load((folder / "config/scales/smoke.yaml").read_text())
     scale["backbones"]["llamagen_s"] = {"train": {"steps": 20}}  # as the scale has it for the others
     (folder / "config/scales/smoke.yaml").write_text(yaml.safe_dump(scale, sort_keys=False))
-    outdated = planned(snakemake(folder, "-n", "--quiet", "rules", *SMOKE, *TARGETS))
+    outdated = planned(snakemake(folder, "-n", "--quiet", "rules", *SMOKE, *TARGETS, warm=warm))
     return folder, outdated, snakemake(folder, *SMOKE, TARGET, warm=warm)
 
 
@@ -66,6 +66,7 @@ def test_the_additions_outdate_nothing_that_is_finished(extended):
     assert outdated == {}
 
 
+@pytest.mark.usefixtures("warm_calls")
 @pytest.mark.parametrize("scale", ["mnist", "fashion", "imagenet"])
 def test_every_other_scale_can_still_be_planned(extended, scale):
     folder, _, _ = extended

@@ -10,7 +10,7 @@ from project import RUN, artune, command, digest, environment
 from smoke_training import arguments, lines
 
 
-def test_two_kills_change_nothing(smoke):
+def test_two_kills_change_nothing(smoke, warm):
     spec = yaml.safe_load((smoke / RUN / "config.yaml").read_text())
     spec["grpo"] |= {"iterations": 12, "save_every": 3, "reference": "ema"}
     folders = [smoke / "results/smoke/runs" / name for name in ("resume-whole", "resume-killed")]
@@ -21,7 +21,7 @@ def test_two_kills_change_nothing(smoke):
             yaml.safe_dump(spec | {"name": "resumed", "base": "resumed"}, sort_keys=False)
         )
     whole, killed = folders
-    done = artune(smoke, *arguments(whole))
+    done = artune(smoke, *arguments(whole), warm=warm)
     assert done.returncode == 0, done.stderr
 
     for reached in (5, 8):  # after the states saved at iterations 3 and 6, before the next state

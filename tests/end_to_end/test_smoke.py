@@ -14,6 +14,8 @@ from artune.results.study.store import VoteStore
 
 TABLE4 = "results/table4.csv"
 
+pytestmark = pytest.mark.usefixtures("warm_calls")
+
 
 def replanned(folder, *targets, config=("scale=smoke",)):
     output = snakemake(folder, "-n", "--quiet", "rules", "--config", *config, "--", *(targets or TARGETS))
@@ -129,11 +131,11 @@ def test_the_table_is_the_same_bytes_when_made_again_from_the_same_features(smok
     assert [digest(path) for path in published] == before
 
 
-def test_another_tokenizer_and_another_set_of_networks_train_and_evaluate_runs_of_their_own(smoke, warm):
+def test_another_tokenizer_and_another_set_of_networks_train_and_evaluate_runs_of_their_own(smoke):
     """Nothing of the plain run is made again, and what only one of the seeds decides is the plain run's."""
     runs = {end: f"results/smoke/runs/llamagen_l-ours{end}/scores.json" for end in ("-t1", "-n1")}
     before = digest(smoke / RUN / "scores.json")
-    output = snakemake(smoke, *SMOKE, *runs.values(), "results/table4.csv", warm=warm)
+    output = snakemake(smoke, *SMOKE, *runs.values(), "results/table4.csv")
     assert digest(smoke / RUN / "scores.json") == before
     assert "rule table:" not in output
     plain = json.loads((smoke / RUN / "scores.json").read_text())

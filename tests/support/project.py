@@ -20,6 +20,7 @@ SMOKE = ("--config", "scale=smoke", "--")
 RUN = "results/smoke/runs/llamagen_l-ours"
 PROFILES = ("slurm_a100", "workstation")
 TARGETS = ("results/table4.csv", "results/figure2.pdf")
+WARM = Path(__file__).parent / "warm"  # what Python reads at its start where ARTUNE_WARM is set
 
 
 def copy_project(target: Path) -> Path:
@@ -45,7 +46,7 @@ def snakemake(
         arguments: targets and options.
         check: whether a failure is an AssertionError with the output.
         cores: None where a profile sets the number of cores.
-        warm: variables of :func:`warm_python.warm_python`, of whose process the commands then are forks.
+        warm: variables of :func:`warm_python.warm_python`, of whose process this and its commands then are forks.
     """
     number = [] if cores is None else ["--cores", str(cores)]
     done = subprocess.run(
@@ -73,17 +74,22 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(folder: Path, more: Mapping[str, str] = {}) -> dict[str, str]:
-    """Environment in which Python imports the sources of the copy in ``folder``, and after them what ``more`` names."""
+    """Environment in which Python imports the sources of the copy in ``folder``; ARTUNE_WARM is heeded."""
     official = {"ARTUNE_OFFICIAL_PYTHON": OFFICIAL} if OFFICIAL else {}
-    path = os.pathsep.join([str(folder / "src"), *filter(None, [more.get("PYTHONPATH")])])
-    always = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return os.environ | official | more | always
+    given = os.environ | official | more
+    path = os.pathsep.join([str(folder / "src"), *([str(WARM)] if "ARTUNE_WARM" in given else [])])
+    return given | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def artune(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    """Run a command of artune in ``folder``."""
+def artune(folder: Path, *arguments: str | Path, warm: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
+    """Run a command of artune in ``folder``; ``warm`` as in :func:`snakemake`."""
     return subprocess.run(
-        command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+        command(*arguments),
+        cwd=folder,
+        env=environment(folder, warm or {}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -1,8 +1,9 @@
-"""A process that has torch, timm and MLflow loaded and forks for every command of a pipeline.
+"""A process that has torch, timm, MLflow and Snakemake loaded and forks for every command of a pipeline.
 
 Loading these libraries is most of a command of a miniature pipeline, and that of the ImageNet world has 150 commands.
 Whatever is artune's own is loaded by the fork, from the copy of the project that the command belongs to. That commands
-load their libraries by themselves is seen in the pipeline of the fixture ``smoke``, which starts them as a user does.
+load their libraries by themselves is seen in the pipeline of the fixture ``smoke``, which starts the first of each kind
+as a user does.
 """
 
 import atexit
@@ -31,7 +32,7 @@ LIBRARIES = (
     "pandas",
     "matplotlib.pyplot",
     "mlflow",
-    "snakemake",
+    "snakemake.cli",
 )
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -44,7 +45,7 @@ WAIT = 300  # seconds for the libraries
 
 @contextlib.contextmanager
 def warm_python() -> Iterator[dict[str, str]]:
-    """The variables of the environment with which `python -m artune` is a fork of a warm process, while that lives."""
+    """The variable of the environment with which artune and Snakemake are forks of a warm process, while that lives."""
     with tempfile.TemporaryDirectory(prefix="warm") as folder:
         address = Path(folder) / "socket"  # a short name, since that of a socket has at most 107 bytes
         command = [sys.executable, __file__, str(address)]
@@ -55,7 +56,7 @@ def warm_python() -> Iterator[dict[str, str]]:
                     assert process.poll() is None, "the warm process ended"
                     assert time.monotonic() < end, "the warm process did not start"
                     time.sleep(0.05)
-                yield {"ARTUNE_WARM": str(address), "PYTHONPATH": str(Path(__file__).parent / "warm")}
+                yield {"ARTUNE_WARM": str(address)}
             finally:
                 process.kill()
 
@@ -91,10 +92,10 @@ def answer(client: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.path[:0] = ["", *os.environ["PYTHONPATH"].split(os.pathsep)]
-    sys.argv = ["artune", *request["arguments"]]
+    sys.argv = [request["module"], *request["arguments"]]
     status = 1
     try:
-        runpy.run_module("artune", run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -11,6 +11,8 @@ from artune.commands.arguments import COMMANDS
 from artune.commands.cli import SEVERAL
 from artune.planning.slurm import asked
 
+pytestmark = pytest.mark.usefixtures("warm_calls")
+
 
 def read(profile):
     return yaml.safe_load((ROOT / "workflow/profiles" / profile / "config.yaml").read_text())
