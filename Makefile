@@ -75,8 +75,8 @@ reproduce: $(STAMP)
 	@echo
 	@$(BIN)/python -m artune expected table4 --scale $(SCALE)
 
-# Three calls of pytest run side by side, because each of them waits a good deal. The third has the tests that need the finished
-# pipeline of the fixture `smoke`; all three end at about the same time.
+# Three calls of pytest run side by side, because each of them waits now and then; a fourth makes two cores slower. The third has
+# the tests that need the finished pipeline of the fixture `smoke`; all three end at about the same time.
 SECOND := tests/end_to_end/test_imagenet_world.py tests/workflow tests/browser tests/parity $(addprefix tests/unit/,planning results)
 THIRD := tests/end_to_end tests/faults $(addprefix tests/unit/,tracking tuning)
 test: $(STAMP) lint
